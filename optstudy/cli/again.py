@@ -1,0 +1,22 @@
+"""The command that would go on after an error."""
+
+import shlex
+import sys
+
+
+def same_command(error: Exception) -> str | None:
+    """The same command with a study name that is free, where the error is that its study differs."""
+    free = getattr(error, "free_name", None)
+    if free is None:
+        return None
+    arguments = sys.argv[1:]
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--study":
+            skip = True
+        elif not argument.startswith("--study="):
+            kept.append(argument)
+    return shlex.join(["optstudy", *kept, "--study", free])

@@ -1,0 +1,63 @@
+"""The command group, and how a command ends."""
+
+import importlib
+import signal
+import sys
+
+import click
+
+from optstudy import __version__
+from optstudy.cli.again import same_command
+from optstudy.errors import OptstudyError, UsageError
+
+# name -> module; each is imported when its help or itself is asked for
+COMMANDS = ("study", "tune", "train", "compare", "status", "ui", "optimizers")
+
+
+class _Commands(click.Group):
+    """Commands in the order in which they are used, each in a file of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"optstudy.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="optstudy")
+def group() -> None:
+    """Compare optimizers under the same budget: tune, retrain over seeds, look at the evidence.
+
+    Example: optstudy study --preset smoke
+    """
+
+
+def main() -> None:
+    """Run the command line; exit with 0 when done, 1 when the work failed, 2 on wrong usage."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        group.main(prog_name="optstudy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OptstudyError as error:
+        click.echo(f"optstudy: {error}", err=True)
+        again = same_command(error)
+        if again:
+            click.echo(again, err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("optstudy: interrupted; the same command goes on from here", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output is gone
+        sys.exit(1)
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,160 @@
+"""Prints results on standard output, and the next command on standard error."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from optstudy.cli.watching import show_estimate
+from optstudy.optimizers import Choice, Range, Space
+from optstudy.table import Comparison, caption, columns, render
+
+if TYPE_CHECKING:
+    from optstudy.events import Estimate
+    from optstudy.study import Study
+
+
+def show_comparison(comparison: Comparison, *, as_json: bool = False, form: str = "table") -> None:
+    """Print a comparison."""
+    if as_json:
+        click.echo(json.dumps(comparison.to_dict(), indent=2))
+    elif form == "table":
+        headers, cells = columns(comparison)
+        _print_table(headers, cells)
+        click.echo(caption(comparison))
+    else:
+        click.echo(render(comparison, form), nl=False)  # type: ignore[arg-type]  # click checked it
+
+
+def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> None:
+    """Print what the searches chose."""
+    found = {name: json.loads(study.files.best(name).read_text()) for name in optimizers}
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    objective = study.specification.objective
+    headers = ["Optimizer", f"Validation {objective}", "Trial", "Gradient work", "Configuration"]
+    cells = [
+        [
+            name,
+            f"{100 * best['score']:.2f} %" if objective == "accuracy" else f"{best['score']:.4f}",
+            f"{best['trial']} of {best['trials']}",
+            f"{best['gradient_work']:,.0f}",
+            ", ".join(f"{key} {_number(value)}" for key, value in best["config"].items()),
+        ]
+        for name, best in found.items()
+    ]
+    _print_table(headers, cells)
+    counts = {best["trials"] for best in found.values()}
+    if len(counts) > 1:
+        click.echo("The optimizers have different numbers of trials; tune them all with the same --trials to compare.")
+    click.echo(f"Kept in {study.files.best(optimizers[0]).parent}")
+
+
+def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
+    """Print what a study would do."""
+    specification = study.specification
+    keys = {key: getattr(specification, key) for key in specification.__dataclass_fields__}
+    if as_json:
+        content: dict[str, Any] = {
+            "study": study.name,
+            "specification": keys,
+            "hours": estimate.seconds / 3600,
+            "disk_bytes": estimate.disk_bytes,
+            "jobs": estimate.jobs,
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    _print_table(["Key", "Value"], [[key, _listed(value)] for key, value in keys.items()])
+    show_estimate(estimate, Console(highlight=False))
+
+
+def show_spaces(spaces: Sequence[Space]) -> None:
+    """Print the optimizers that can be tuned."""
+    cells = [[s.name, s.optimizer, ", ".join(d.name for d in s.search), str(s.source)] for s in spaces]
+    _print_table(["Optimizer", "Class", "Searched", "File"], cells)
+
+
+def show_space(space: Space, *, as_json: bool) -> None:
+    """Print what is searched of one optimizer."""
+    default, paper = space.config("default"), space.config("paper") if space.paper is not None else {}
+    if as_json:
+        content = {
+            "name": space.name,
+            "optimizer": space.optimizer,
+            "fixed": space.fixed,
+            "search": {d.name: {"values": str(d), "why": d.why} for d in space.search},
+            "default": default,
+            "paper": paper or None,
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    click.echo(f"{space.name}: {space.optimizer}")
+    if space.fixed:
+        click.echo("fixed: " + ", ".join(f"{name} {_number(value)}" for name, value in space.fixed.items()))
+    headers = ["Hyperparameter", "Searched", "Default", "Paper", "Why"]
+    cells = [
+        [d.name, _searched(d), _number(default[d.name]), _number(paper[d.name]) if paper else "--", d.why]
+        for d in space.search
+    ]
+    _print_table(headers, cells)
+    click.echo(f"From {space.source}")
+
+
+def next_step(
+    command: str,
+    *,
+    workspace: Path,
+    tracking_uri: str | None = None,
+    study: str | None = None,
+    optimizers: Sequence[str] | None = None,
+    quiet: bool = False,
+) -> None:
+    """Name the command that comes next, with the options that it needs."""
+    if quiet:
+        return
+    words = [command]
+    for name in optimizers or ():
+        words += ["--opt", shlex.quote(name)]
+    if study is not None:
+        words += ["--study", shlex.quote(study)]
+    if workspace != Path():
+        words += ["--workspace", shlex.quote(str(workspace))]
+    if tracking_uri is not None:
+        from optstudy.tracking import shown
+
+        words += ["--tracking-uri", shlex.quote(shown(tracking_uri))]
+    click.echo(f"next: {' '.join(words)}", err=True)
+
+
+def _print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        numeric = header.endswith("(%)") or header in ("Seeds", "Gradient work")
+        table.add_column(header, justify="right" if numeric else "left")
+    for row in cells:
+        table.add_row(*row)
+    # In a file or pipe a line may be as long as it needs to be.
+    width = None if os.isatty(1) else 200
+    Console(width=width, highlight=False).print(table)
+
+
+def _searched(item: Range | Choice) -> str:
+    if isinstance(item, Range) and item.log:
+        return f"{item}, evenly in log({'1 - ' * item.complement}{item.name})"
+    return str(item)
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,83 @@
+"""What the flows of one study share, none of which changes while they run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from optstudy.data import Description
+from optstudy.execution import Flow, Task
+from optstudy.optimizers import Space
+from optstudy.rungs import Rungs, run_key
+from optstudy.specification import Specification
+from optstudy.tracking import Known, Tracking
+from optstudy.training import Plan, Rehearsal, run_rung, steps_per_epoch
+from optstudy.workspace import StudyFiles
+
+
+@dataclass(frozen=True)
+class Context:
+    """A study under way."""
+
+    files: StudyFiles
+    specification: Specification
+    spaces: Mapping[str, Space]
+    sources: Mapping[str, str]  # the user's files by name, each with its hash
+    versions: Mapping[str, str]
+    data: Description
+    rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
+    rungs: Rungs
+    tracking: Tracking
+    known: Mapping[str, Mapping[str, Known]]  # MLflow's runs by experiment and name, as the study found them
+
+    def key(self, plan: Plan) -> str:
+        """The key of a run."""
+        return run_key(plan, torch.__version__, self.sources)
+
+    def experiment(self, kind: str) -> str:
+        """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
+        return f"{self.files.name}/{kind}"
+
+    def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
+        """Return a rung from disk or have it computed: a flow that returns a Rung or a Failure.
+
+        Args:
+            optimizer: The optimizer's name in the study.
+            plan: The run's plan.
+            since: Epoch at which the last rung ended.
+            until: Epoch to reach.
+            last: The run's state will be needed after this rung, so a rung without it does not do.
+        """
+        key = self.key(plan)
+        stored = self.rungs.read(key, until)
+        if stored is not None and not (last and self.rungs.state(key, until) is None):
+            return stored
+        state = self.rungs.state(key, since) if since else None
+        result = yield Task(
+            run_rung, (plan, state, since, until), self.seconds(optimizer, plan, since, until)
+        )
+        if not isinstance(result, tuple):
+            return result
+        rung, after = result
+        self.rungs.write(key, until, rung, after)
+        return rung
+
+    def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
+        """Expected time of some epochs on one worker."""
+        return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
+
+
+def run_seconds(rehearsal: Rehearsal, data: Description, plan: Plan, since: int, until: int) -> float:
+    """Expected time of a run's epochs after ``since`` up to ``until``, on one worker."""
+    images, heldout = split_sizes(plan, data)
+    sweeps = sum(since < epoch <= until for epoch in plan.sweep_epochs)
+    steps = steps_per_epoch(images, plan.batch_size) * rehearsal.step_seconds
+    evaluation = heldout * rehearsal.evaluation_seconds
+    return (until - since) * (steps + evaluation) + sweeps * images * rehearsal.sweep_seconds
+
+
+def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:
+    """Training and held-out images of a plan."""
+    if plan.split.role == "final":
+        return data.train, data.test
+    return plan.split.size or data.train - plan.split.validation, plan.split.validation

@@ -1,0 +1,21 @@
+"""Datasets as uint8 tensors in memory, seeded splits of them, and seeded batches."""
+
+from optstudy.data.batches import batches, epoch_order, prepare
+from optstudy.data.catalogue import NAMES, load
+from optstudy.data.dataset import Dataset, Description, describe
+from optstudy.data.split import Parts, Split, load_parts, parts
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Description",
+    "Parts",
+    "Split",
+    "batches",
+    "describe",
+    "epoch_order",
+    "load",
+    "load_parts",
+    "parts",
+    "prepare",
+]

@@ -1,0 +1,50 @@
+"""From a data set's name to the data set."""
+
+from functools import cache
+from pathlib import Path
+
+from optstudy.data import downloads, mnist
+from optstudy.data.dataset import Dataset
+from optstudy.errors import UsageError
+from optstudy.references import call, nearest
+
+NAMES = ("mnist", "fashion-mnist", "cifar10")
+
+
+def load(reference: str) -> Dataset:
+    """Return a data set, read once a process.
+
+    Fashion-MNIST and CIFAR-10 are looked for in the folder ``OPTSTUDY_DATA_DIR`` (default: ``data``) and
+    downloaded to it where absent; several processes must not do so at once.
+
+    Args:
+        reference: ``mnist``, ``fashion-mnist``, ``cifar10``, or ``data.py:load``, a function without arguments
+            that returns a `Dataset`.
+
+    Raises:
+        UsageError: If there is no such data set, or the user's function fails or returns something else.
+        OptstudyError: If files are missing or corrupt.
+    """
+    match reference:
+        case "mnist":
+            return mnist.load()
+        case "fashion-mnist":
+            return downloads.fashion_mnist(downloads.data_folder())
+        case "cifar10":
+            return downloads.cifar10(downloads.data_folder())
+        case _ if ":" in reference or "." in reference:
+            return _from_user(reference, Path.cwd())
+    raise UsageError(
+        f"'{reference}' is no data set{nearest(reference, NAMES)} "
+        f"(known: {', '.join(NAMES)}, and your own as data.py:load)"
+    )
+
+
+@cache
+def _from_user(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - the folder tells equal names apart
+    dataset = call(reference)
+    if not isinstance(dataset, Dataset):
+        raise UsageError(
+            f"{reference} returned an object of type {type(dataset).__name__}; it must be an optstudy.data.Dataset"
+        )
+    return dataset

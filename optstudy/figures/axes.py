@@ -1,0 +1,91 @@
+"""Axes that can be read whatever the data's range: logarithms, and accuracy near 100 per cent."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import (
+    FixedLocator,
+    Formatter,
+    FuncFormatter,
+    Locator,
+    LogFormatterMathtext,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
+from numpy.typing import NDArray
+
+Side = Literal["x", "y"]
+
+_SMALLEST_ERROR = 0.01  # per cent; stands for an accuracy of 100, since an error of 0 has no logarithm
+_FEWEST_TICKS = 3
+
+
+def log_axis(axes: Axes, side: Side, values: Sequence[float]) -> None:
+    """Make one axis logarithmic, with limits that hold the positive values and ticks that can be read.
+
+    Args:
+        axes: Where.
+        side: Which axis.
+        values: What is drawn along it. With none positive the axis goes from 0.1 to 1.
+    """
+    # Labels stand side by side along x, where there is room for few of them, and for few digits.
+    least, most = (3.9, 200) if side == "x" else (1.2, 2000)
+    low, high = _limits([value for value in values if value > 0] or [0.1, 1.0], least)
+    axes.set(**{f"{side}scale": "log", f"{side}lim": (low, high)})
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    locator, formatter = _log_ticks(high / low, most)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _log_ticks(span: float, most: float) -> tuple[Locator, Formatter]:
+    """Return ticks for an axis whose upper end is ``span`` times the lower; from ``most`` on, only powers."""
+    plain = FuncFormatter(lambda value, _: f"{value:.3g}")
+    if span < 3:  # noqa: PLR2004 - below, the next kind of tick would be too rare, and so on
+        return MaxNLocator(4), plain
+    if span < 12:  # noqa: PLR2004 - as above
+        return LogLocator(subs=(1, 2, 5)), plain
+    if span < most:
+        return LogLocator(subs=(1, 3)), plain
+    return LogLocator(numticks=6), LogFormatterMathtext()
+
+
+def accuracy_axis(axes: Axes, side: Side, percents: Sequence[float]) -> None:
+    """Scale an axis of accuracies by the logarithm of the error: 99 and 99.5 stand apart like 90 and 95.
+
+    Args:
+        axes: Where.
+        side: Which axis.
+        percents: What is drawn along it, accuracies in per cent; with none the axis goes from 90 to 99.
+    """
+    errors = [max(100 - percent, _SMALLEST_ERROR) for percent in percents]
+    low, high = _limits(errors or [1.0, 10.0], least=1.2)
+    set_scale = axes.set_xscale if side == "x" else axes.set_yscale
+    set_scale("function", functions=(_forward, _backward))
+    bottom, top = 100 - min(high, 100.0), 100 - low
+    axes.set(**{f"{side}lim": (bottom, top)})
+    ticks = [100 - first * 10.0**power for power in range(2, -4, -1) for first in (5, 2, 1)]
+    inside = [tick for tick in ticks if bottom <= tick <= top]
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(inside) if len(inside) >= _FEWEST_TICKS else MaxNLocator(4))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Widen the range of positive values by a sixth in logarithm, its ends at least ``least`` times apart."""
+    low, high = min(values), max(values)
+    span = high / low
+    margin = max(span ** (1 / 12), (least / span) ** 0.5)
+    return low / margin, high * margin
+
+
+def _forward(percent: NDArray[np.float64]) -> NDArray[np.float64]:
+    return -np.log10(np.maximum(100 - percent, _SMALLEST_ERROR / 100))
+
+
+def _backward(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(100 - 10**-scaled)

@@ -1,0 +1,179 @@
+"""Final runs as flows: train a configuration on all training images, and log it as it goes."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from optstudy import figures
+from optstudy.context import Context
+from optstudy.data import load, prepare
+from optstudy.events import Notice, Problem, Progress, RunEnded
+from optstudy.execution import Failure, Flow
+from optstudy.models import build_model
+from optstudy.plans import final_name, final_plan, is_paper_setting
+from optstudy.table import label_of
+from optstudy.tracking import save_model
+from optstudy.training import EpochRecord, Plan, Rung, RunState
+
+
+@dataclass(frozen=True)
+class FinalTask:
+    """A final run to do."""
+
+    optimizer: str
+    config: str
+    seed: int
+    params: Mapping[str, Any]
+    with_model: bool  # also log a model that MLflow can load
+
+    @property
+    def name(self) -> str:
+        """The run's name inside its study."""
+        return final_name(self.optimizer, self.config, self.seed)
+
+
+def final_flow(context: Context, task: FinalTask) -> Flow:
+    """Train one configuration from one seed, an epoch a rung."""
+    plan = final_plan(context.specification, context.spaces[task.optimizer], task.params, task.seed)
+    known = context.known[context.experiment("final")].get(task.name)
+    if known is not None and known.key == context.key(plan) and known.finished:
+        yield Progress(task.name, context.seconds(task.optimizer, plan, 0, plan.epochs))
+        return
+    run_id, records, rung = None, [], None
+    try:
+        for epoch in range(1, plan.epochs + 1):
+            rung = yield from context.rung(task.optimizer, plan, epoch - 1, epoch, last=epoch == plan.epochs)
+            if isinstance(rung, Failure):
+                yield Problem(f"{context.files.name}/{task.name} failed: {rung.message}")
+                break
+            records += rung.epochs
+            run_id = run_id or _open(context, task, plan, records[0])
+            context.tracking.log_epochs(run_id, rung.epochs, "test")
+            yield Progress(task.name, context.seconds(task.optimizer, plan, epoch - 1, epoch), records[-1])
+            if rung.outcome != "running":
+                yield Progress(task.name, context.seconds(task.optimizer, plan, epoch, plan.epochs))
+                break
+        if isinstance(rung, Rung):
+            assert run_id is not None
+            _finish(context, task, plan, run_id, records, rung)
+            last = records[-1]
+            yield RunEnded(task.name, rung.outcome, last.exact_accuracy or 0.0, last.heldout_accuracy)
+        elif run_id is not None:
+            context.tracking.close_run(run_id, "failed")
+        run_id = None
+    finally:
+        if run_id is not None:
+            context.tracking.interrupt_run(run_id)
+
+
+def superseded(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
+    """Tag the final runs of a configuration that is no longer the one asked for."""
+    prefix = final_name(optimizer, config, 0).removesuffix("0")
+    old = []
+    for name, known in context.known[context.experiment("final")].items():
+        if not name.startswith(prefix):
+            continue
+        seed = int(name.removeprefix(prefix))
+        plan = final_plan(context.specification, context.spaces[optimizer], params, seed)
+        if known.key != context.key(plan):
+            context.tracking.set_tags(known.run_id, {"optstudy.superseded": "true"})
+            old.append(name)
+    if old:
+        yield Notice(
+            f"{optimizer}: another configuration is best now; {len(old)} older runs are left out of tables"
+        )
+
+
+def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> str:
+    known = context.known[context.experiment("final")].get(task.name)
+    key = context.key(plan)
+    run_id = context.tracking.open_run(
+        context.experiment("final"),
+        task.name,
+        key=key,
+        tags={
+            "optstudy.study": context.files.name,
+            "optstudy.kind": "final",
+            "optstudy.paper_setting": str(is_paper_setting(context.specification)).lower(),
+            "mlflow.note.content": _description(context, task, plan),
+            **{f"optstudy.version.{name}": version for name, version in context.versions.items()},
+        },
+        params={"optimizer": task.optimizer, "config": task.config, "seed": task.seed, **task.params},
+        started_at=first.finished_at - first.seconds,
+        known=known if known is not None and known.key == key else None,
+    )
+    context.tracking.log_dataset(run_id, context.data, "training images, test images held out")
+    return run_id
+
+
+def _finish(
+    context: Context, task: FinalTask, plan: Plan, run_id: str, records: list[EpochRecord], rung: Rung
+) -> None:
+    last = records[-1]
+    values = {
+        "final/train_accuracy_pct": 100 * (last.exact_accuracy or 0.0),
+        "final/test_accuracy_pct": 100 * last.heldout_accuracy,
+        "final/seconds": sum(record.seconds for record in records),
+        "final/gradient_work": sum(record.gradient_work for record in records),
+    }
+    state = context.rungs.state(context.key(plan), last.epoch)
+    assert state is not None  # asked for with last=True
+    weights = RunState.from_bytes(state).model
+    title = f"{context.files.name}/{task.name}"
+    labels = load(plan.dataset).test_y.numpy()
+    predicted = np.array(rung.predicted)
+    context.tracking.log_files(
+        run_id,
+        {
+            "gradient_norm.png": figures.png(figures.gradient_norm(records, title, task.optimizer)),
+            "confusion.png": figures.png(figures.confusion(labels, predicted, context.data.classes, title)),
+            "epochs.json": json.dumps([asdict(record) for record in records], indent=1).encode(),
+            "predictions.npz": _npz(labels=labels, predicted=predicted),
+            "weights.pt": _torch_bytes(weights),
+        },
+    )
+    if task.with_model:
+        with tempfile.TemporaryDirectory() as folder:
+            model = build_model(plan.model, load(plan.dataset))
+            model.load_state_dict(weights)
+            save_model(model.eval(), prepare(load(plan.dataset).test_x[:2]), Path(folder, "model"))
+            context.tracking.log_model(run_id, Path(folder, "model"), title.replace("/", "-"))
+    context.tracking.log_metrics(
+        run_id, [(name, value, 0, last.finished_at) for name, value in values.items()]
+    )
+    context.tracking.close_run(run_id, rung.outcome, last.finished_at)
+
+
+def _description(context: Context, task: FinalTask, plan: Plan) -> str:
+    chosen = {
+        "best": "chosen by this study's search on validation images",
+        "paper": "the paper's values",
+        "default": "the library's defaults",
+    }[task.config]
+    values = "\n".join(f"| `{name}` | {value} |" for name, value in task.params.items())
+    return (
+        f"**{label_of(task.optimizer)}**, configuration *{task.config}* ({chosen}), seed {task.seed}.\n\n"
+        f"`{plan.model}` on `{plan.dataset}`: {context.data.train:,} training images, {plan.epochs} epochs at"
+        f" batch {plan.batch_size}; the {context.data.test:,} test images are only reported.\n\n"
+        f"| hyperparameter | value |\n|---|---|\n{values}\n"
+    )
+
+
+def _npz(**arrays: Any) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        np.savez_compressed(file, **arrays)
+        file.seek(0)
+        return file.read()
+
+
+def _torch_bytes(weights: dict[str, torch.Tensor]) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        torch.save({name: tensor.clone() for name, tensor in weights.items()}, file)
+        file.seek(0)
+        return file.read()

@@ -1,0 +1,35 @@
+"""Optimizers: what a study may tune of each, how one is made, and those that no library has."""
+
+from typing import TYPE_CHECKING, Any
+
+from optstudy.optimizers.parsing import parse_space
+from optstudy.optimizers.space import Choice, Range, Space
+from optstudy.optimizers.spec import find_spaces, load_space
+
+if TYPE_CHECKING:
+    from optstudy.optimizers.adahessian import AdaHessian as AdaHessian
+    from optstudy.optimizers.build import build_optimizer as build_optimizer
+
+__all__ = [
+    "AdaHessian",
+    "Choice",
+    "Range",
+    "Space",
+    "build_optimizer",
+    "find_spaces",
+    "load_space",
+    "parse_space",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # These bring torch, seconds of imports; `optstudy optimizers` only reads space files.
+    if name == "AdaHessian":
+        from optstudy.optimizers.adahessian import AdaHessian
+
+        return AdaHessian
+    if name == "build_optimizer":
+        from optstudy.optimizers.build import build_optimizer
+
+        return build_optimizer
+    raise AttributeError(f"module 'optstudy.optimizers' has no attribute {name!r}")

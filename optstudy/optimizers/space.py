@@ -1,0 +1,137 @@
+"""What may be tuned of one optimizer, as records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from optstudy.errors import UsageError
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number searched between two ends, both included."""
+
+    name: str
+    low: float  # an int where `integer`
+    high: float
+    log: bool  # drawn evenly in the logarithm
+    complement: bool  # drawn as 1 - value: with `log` evenly in log(1 - value); low and high are the value's
+    integer: bool
+    why: str
+
+    def contains(self, value: Any) -> bool:
+        """Whether a value is a number (whole, where `integer`) from `low` to `high`."""
+        kinds = int if self.integer else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'a whole number ' if self.integer else ''}from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value searched among a few."""
+
+    name: str
+    choices: tuple[Scalar, ...]
+    why: str
+
+    def contains(self, value: Any) -> bool:
+        """Whether a value is among the choices; 0 and 0.0 are the same, 0 and false are not."""
+        return any(_same(value, choice) for choice in self.choices)
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.choices))}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """One optimizer: how it is made, what is searched, and the values that others chose.
+
+    A configuration is a dict of hyperparameters: every searched name, and fixed names only where it departs
+    from them.
+    """
+
+    name: str
+    optimizer: str  # class path: "torch.optim.SGD", "package.module:name" or "file.py:name"
+    needs: str  # what `step` takes: "" for nothing, "closure" for a closure that returns the loss
+    seeded: bool  # the constructor takes `seed` and gets the run's
+    hessian_products: int  # Hessian-vector products that one step spends
+    tuples: dict[str, tuple[str, ...]]  # constructor argument -> names of the values it is made of
+    fixed: dict[str, Any]
+    search: tuple[Range | Choice, ...]
+    default: dict[str, Any]  # the library's value of every searched name
+    paper: dict[str, Any] | None  # the paper's values, of searched or fixed names; None if it has no say
+    source: Path
+
+    def outside(self, params: Mapping[str, Any]) -> list[str]:
+        """Say what keeps a configuration out of the space.
+
+        Args:
+            params: Hyperparameters by name.
+
+        Returns:
+            One sentence for each missing, unknown or misplaced value; empty if the configuration is inside.
+        """
+        searched = {dimension.name: dimension for dimension in self.search}
+        wrong = [f"{name} is missing" for name in searched if name not in params]
+        for name, value in params.items():
+            if name in searched and not searched[name].contains(value):
+                wrong.append(f"{name} is {value!r}, not {searched[name]}")
+            elif name in self.fixed and not _same(value, self.fixed[name]):
+                wrong.append(f"{name} is {value!r}, not the fixed {self.fixed[name]!r}")
+            elif name not in searched and name not in self.fixed:
+                wrong.append(f"{name} is no hyperparameter of {self.name}")
+        return wrong
+
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Whether a configuration has every searched name, each inside, and departs from no fixed value."""
+        return not self.outside(params)
+
+    def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn a configuration into what the constructor takes.
+
+        Args:
+            params: Hyperparameters by name; they override fixed values.
+
+        Returns:
+            Fixed values and hyperparameters, those of each tuple gathered under its name.
+
+        Raises:
+            UsageError: If a part of a tuple is missing.
+        """
+        values = self.fixed | dict(params)
+        parts = {part for names in self.tuples.values() for part in names}
+        if missing := sorted(parts - values.keys()):
+            raise UsageError(
+                f"{self.name} is not configured: {', '.join(missing)} missing; give a value to each"
+            )
+        gathered = {name: tuple(values[part] for part in names) for name, names in self.tuples.items()}
+        return {name: value for name, value in values.items() if name not in parts} | gathered
+
+    def config(self, kind: Literal["default", "paper"]) -> dict[str, Any]:
+        """Return the library's or the paper's configuration.
+
+        Args:
+            kind: ``"default"``, or ``"paper"`` for the paper's values and the library's where it names none.
+
+        Returns:
+            Hyperparameters by name, in the order of the search; fixed names only where the paper departs.
+
+        Raises:
+            UsageError: If the space has no values of the paper.
+        """
+        if kind == "default":
+            return dict(self.default)
+        if self.paper is None:
+            raise UsageError(f"{self.source}: no [paper] values; add them, or choose another configuration")
+        departs = {n: v for n, v in self.paper.items() if n not in self.fixed or not _same(v, self.fixed[n])}
+        return self.default | departs
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality that tells true from 1."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)

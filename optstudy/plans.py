@@ -1,0 +1,106 @@
+"""From a study's specification to the plan of each run."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from optstudy.data import Split
+from optstudy.optimizers import Space
+from optstudy.search import Settings
+from optstudy.specification import Specification
+from optstudy.training import Method, Plan
+
+# Trials start from weights that no final run starts from, so the search cannot choose what suits one of those.
+TUNING_SEED = 1000
+
+
+def search_settings(specification: Specification) -> Settings:
+    """How each optimizer is searched; trials come in whole batches."""
+    batch = specification.batch
+    return Settings(
+        trials=whole_batches(specification.trials, batch),
+        batch=batch,
+        sampler=specification.sampler,
+        startup_trials=specification.startup_trials,
+        pruner=specification.pruner,
+        objective=cast(Any, specification.objective),
+        epochs=specification.tune_epochs,
+        rung_epochs=specification.rung_epochs,
+        seed=specification.seed,
+    )
+
+
+def whole_batches(trials: int, batch: int) -> int:
+    """Trials rounded up to whole batches."""
+    return -(-trials // batch) * batch
+
+
+def trial_plan(specification: Specification, space: Space, params: Mapping[str, Any]) -> Plan:
+    """The run of one trial, on a part of the training set and judged on another."""
+    split = Split("tuning", specification.validation, specification.tune_size, specification.seed)
+    return _plan(
+        specification,
+        space,
+        params,
+        split=split,
+        epochs=specification.tune_epochs,
+        sweep_epochs=(),
+        seed=specification.seed + TUNING_SEED,
+    )
+
+
+def final_plan(specification: Specification, space: Space, params: Mapping[str, Any], seed: int) -> Plan:
+    """The run of a final seed, on all training images and reported on the test set."""
+    return _plan(
+        specification,
+        space,
+        params,
+        split=Split("final", 0, 0, 0),
+        epochs=specification.train_epochs,
+        sweep_epochs=specification.sweep_epochs,
+        seed=seed,
+    )
+
+
+def final_name(optimizer: str, config: str, seed: int) -> str:
+    """The name of a final run inside its study."""
+    return f"{optimizer}/seed-{seed}" if config == "best" else f"{optimizer}/{config}/seed-{seed}"
+
+
+def is_paper_setting(specification: Specification) -> bool:
+    """Whether model, data and loss are the paper's, so that its numbers may stand beside ours."""
+    return (specification.dataset, specification.model, specification.loss) == (
+        "mnist",
+        "lenet5",
+        "cross_entropy",
+    )
+
+
+def _plan(
+    specification: Specification,
+    space: Space,
+    params: Mapping[str, Any],
+    *,
+    split: Split,
+    epochs: int,
+    sweep_epochs: tuple[int, ...],
+    seed: int,
+) -> Plan:
+    return Plan(
+        dataset=specification.dataset,
+        split=split,
+        model=specification.model,
+        loss=specification.loss,
+        method=Method(
+            optimizer=space.optimizer,
+            arguments=space.arguments(params),
+            needs=space.needs,
+            seeded=space.seeded,
+            hessian_products=space.hessian_products,
+        ),
+        epochs=epochs,
+        sweep_epochs=sweep_epochs,
+        batch_size=specification.batch_size,
+        seed=seed,
+        device=specification.device,
+        threads=specification.threads,
+    )

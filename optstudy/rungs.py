@@ -1,0 +1,88 @@
+"""Finished pieces of runs on disk, under keys made of everything that determines them."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optstudy.training import EpochRecord, Observation, Plan, Rung
+from optstudy.workspace import write_bytes, write_json
+
+FORMAT = 1  # raised when the code's numbers change
+
+
+def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
+    """Return the key of a run.
+
+    Args:
+        plan: The run's own plan.
+        torch_version: As `torch.__version__` gives it.
+        sources: The user's source files by name, each with its hash.
+    """
+    content = {
+        "plan": dataclasses.asdict(plan),
+        "torch": torch_version,
+        "sources": dict(sources),
+        "format": FORMAT,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """The rungs of a study: of each run all histories, and the last state."""
+
+    folder: Path
+
+    def read(self, key: str, until: int) -> Rung | None:
+        """Return the rung that ended with epoch ``until``, if it is there."""
+        try:
+            content = json.loads(self._history(key, until).read_text())
+            return _rung(content)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # absent, or damaged from outside: it is computed again
+
+    def state(self, key: str, epoch: int) -> bytes | None:
+        """Return the state at the end of ``epoch``, if it is there."""
+        path = self._state(key, epoch)
+        return path.read_bytes() if path.exists() else None
+
+    def write(self, key: str, until: int, rung: Rung, state: bytes) -> None:
+        """Keep a rung and its state, and drop the state before it."""
+        write_bytes(self._state(key, until), state)
+        write_json(self._history(key, until), dataclasses.asdict(rung))
+        for older in self._run(key).glob("*.pt"):
+            if older != self._state(key, until):
+                older.unlink()
+
+    def drop_state(self, key: str) -> None:
+        """Forget the state of a run that will not go on."""
+        for path in self._run(key).glob("*.pt"):
+            path.unlink()
+
+    def drop(self, key: str) -> None:
+        """Forget a run."""
+        shutil.rmtree(self._run(key), ignore_errors=True)
+
+    def _run(self, key: str) -> Path:
+        return self.folder / key
+
+    def _history(self, key: str, until: int) -> Path:
+        return self._run(key) / f"{until:04d}.json"
+
+    def _state(self, key: str, epoch: int) -> Path:
+        return self._run(key) / f"{epoch:04d}.pt"
+
+
+def _rung(content: dict[str, Any]) -> Rung:
+    predicted = content["predicted"]
+    return Rung(
+        epochs=tuple(EpochRecord(**record) for record in content["epochs"]),
+        observations=tuple(Observation(**seen) for seen in content["observations"]),
+        outcome=content["outcome"],
+        predicted=None if predicted is None else tuple(predicted),
+    )

@@ -1,0 +1,88 @@
+"""MLflow's own interface on the embedded store, on loopback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+from optstudy import store
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.tracking import open_tracking
+
+STARTUP = 60.0  # seconds; it takes about 7
+
+
+def serve_store(workspace: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a server on the workspace's store and wait until it answers.
+
+    Returns:
+        The server's process, and its address.
+
+    Raises:
+        UsageError: If there is no store, or the port is taken.
+        OptstudyError: If the server does not start.
+    """
+    database = store.database(workspace)
+    if not database.exists():
+        raise UsageError(f"{database} is not there: no study has run here; run: optstudy study --preset smoke")
+    store.mend_moved(workspace)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(f"port {port} is taken; choose another with --port") from error
+    server = subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
+        [
+            sys.executable, "-m", "mlflow", "server",
+            "--backend-store-uri", store.uri(workspace),
+            "--default-artifact-root", store.artifacts(workspace).as_uri(),
+            "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        ],  # fmt: skip
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(int(STARTUP / 0.2)):
+        if server.poll() is not None:
+            raise OptstudyError(f"the MLflow server ended at once with status {server.returncode}")
+        if _answers(address):
+            return server, address
+        time.sleep(0.2)
+    server.terminate()
+    raise OptstudyError(f"the MLflow server did not answer within {STARTUP:.0f} s")
+
+
+def links(address: str, tracking_uri: str | None, study: str | None, workspace: Path) -> list[tuple[str, str]]:
+    """Return what to open: the runs of a study, its trials, and its final runs beside one another."""
+    tracking, _ = open_tracking(workspace, tracking_uri)
+    known = tracking.studies()
+    name = study or (known[-1] if known else None)
+    if name is None:
+        return [("all experiments", address)]
+    ids = tracking.experiment_ids(name)
+    found = []
+    for kind, text in (("final", "final runs"), ("tuning", "trials")):
+        if kind in ids:
+            # Without the parameter MLflow opens a page for language models.
+            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?workflowType=machine_learning"))
+    runs = [run.run_id for run in tracking.final_runs([name]).runs]
+    if runs:
+        chosen, experiments = quote(json.dumps(runs)), quote(json.dumps([ids["final"]]))
+        found.append(("compare", f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}"))
+    return found or [("all experiments", address)]
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2):  # noqa: S310  # our own http address
+            return True
+    except (urllib.error.URLError, OSError):
+        return False

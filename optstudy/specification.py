@@ -1,0 +1,157 @@
+"""What a study is made of: the keys of a preset, and what each may be."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optstudy.errors import UsageError
+from optstudy.references import nearest
+
+PACKAGED = Path(__file__).parent / "_tuning"
+CONFIGS = ("best", "paper", "default")
+SAMPLERS = ("tpe", "gp", "random", "qmc")
+PRUNERS = ("median", "hyperband", "none")
+OBJECTIVES = ("accuracy", "loss")
+
+GROWING = ("optimizers", "configs", "trials", "seeds")  # may be added to at any time
+# Fixed once the work that they govern has begun; every other key is fixed with the study.
+TUNING_KEYS = (
+    "batch", "sampler", "startup_trials", "pruner", "objective",
+    "tune_epochs", "rung_epochs", "tune_size", "validation",
+)  # fmt: skip
+TRAINING_KEYS = ("train_epochs", "sweep_every")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a study is made of; a preset file has the same keys."""
+
+    dataset: str = "mnist"
+    model: str = "lenet5"
+    loss: str = "cross_entropy"
+    optimizers: tuple[str, ...] = ("sgd", "adagrad", "adam", "adahessian")
+    configs: tuple[str, ...] = ("best",)
+    trials: int = 8  # configurations tried for each optimizer
+    batch: int = 4  # trials asked together
+    sampler: str = "tpe"
+    startup_trials: int = 4  # drawn at random before the sampler learns; the paper's and the default count
+    pruner: str = "median"
+    objective: str = "accuracy"  # of the validation images
+    tune_epochs: int = 3
+    rung_epochs: int = 1  # epochs of a trial between two decisions to prune
+    tune_size: int = 0  # training images of a trial, a fixed stratified subset; 0 is all but the validation
+    validation: int = 10_000  # images held out of the training set while tuning
+    train_epochs: int = 3
+    sweep_every: int = 0  # epochs between exact sweeps over the training set; 0 is at the end only
+    batch_size: int = 100
+    seeds: int = 3
+    seed: int = 0  # of the split, the sampler and the trials
+    threads: int = 1  # of a worker
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("optimizers", "configs"):
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        for field in dataclasses.fields(self):
+            problem = _problem(field.name, getattr(self, field.name), type(field.default))
+            if problem:
+                raise UsageError(problem)
+
+    @property
+    def sweep_epochs(self) -> tuple[int, ...]:
+        """Epochs of a final run that end with an exact sweep; the last always does."""
+        every = self.sweep_every or self.train_epochs
+        return tuple(e for e in range(1, self.train_epochs + 1) if e % every == 0 or e == self.train_epochs)
+
+
+KEYS = tuple(field.name for field in dataclasses.fields(Specification))
+_MINIMUM = dict.fromkeys(
+    ("trials", "batch", "tune_epochs", "rung_epochs", "validation", "train_epochs", "batch_size",
+     "seeds", "threads"), 1,
+)  # fmt: skip
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "sampler": SAMPLERS,
+    "pruner": PRUNERS,
+    "objective": OBJECTIVES,
+    "configs": CONFIGS,
+}
+
+
+def _problem(key: str, value: Any, kind: type) -> str | None:
+    """Say what is wrong with a key's value, if anything."""
+    if type(value) is not kind:
+        wanted = {int: "a whole number", str: "a string", tuple: "a list of names"}[kind]
+        return f"{key} is {value!r}; it must be {wanted}"
+    if isinstance(value, int):
+        least = _MINIMUM.get(key, 0)
+        return f"{key} is {value}; it must be {least} or more" if value < least else None
+    names = value if isinstance(value, tuple) else (value,)
+    if not names:
+        return f"{key} is empty; name at least one"
+    for name in names:
+        if type(name) is not str or not name:
+            return f"{key} has {name!r}; it must be a name"
+        allowed = _ALLOWED.get(key)
+        if allowed and name not in allowed:
+            return f"{key} is {name!r}; it must be {_either(allowed)}{nearest(name, allowed)}"
+    return None
+
+
+def read_preset(name: str, workspace: Path) -> dict[str, Any]:
+    """Return the keys of a preset, the workspace's own before the packaged one.
+
+    Raises:
+        UsageError: If there is none of that name, or the file does not say what a study is.
+    """
+    folders = (workspace / "tuning" / "presets", PACKAGED / "presets")
+    found = {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.toml"))}
+    if name not in found:
+        known = ", ".join(sorted(found))
+        raise UsageError(f"no preset {name!r}{nearest(name, tuple(found))}; there are {known}")
+    path = found[name]
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return check_keys(values, where=f"{path}: ")
+
+
+def check_keys(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return ``values`` as a Specification takes them.
+
+    Raises:
+        UsageError: If a key is unknown or its value is not of the key's kind.
+    """
+    for key in values:
+        if key not in KEYS:
+            raise UsageError(f"{where}unknown key {key!r}{nearest(key, KEYS)}")
+    ready: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        Specification(**ready)
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from None
+    return ready
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read ``key=value`` as given to ``--set``; lists are separated by commas."""
+    key, separator, value = text.partition("=")
+    if not separator or key not in KEYS:
+        known = nearest(key, KEYS) or f"; the keys are {', '.join(KEYS)}"
+        raise UsageError(f"--set {text!r} is not key=value with a key of a study{known}")
+    kind = type(getattr(Specification, key))
+    if kind is tuple:
+        return key, tuple(value.split(","))
+    if kind is int:
+        try:
+            return key, int(value)
+        except ValueError:
+            raise UsageError(f"--set {text!r}: {key} must be a whole number") from None
+    return key, value
+
+
+def _either(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" or {names[-1]}"

@@ -1,0 +1,59 @@
+"""What the data support: arrays in, numbers out."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval that covers the true mean, in the units of the values."""
+
+    mean: float
+    low: float | None  # None where a single value leaves the spread unknown
+    high: float | None
+
+    @property
+    def half_width(self) -> float | None:
+        """Distance from the mean to either end; None where the spread is unknown."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    r"""Estimate the mean of a normal population from independent values, say one for each seed.
+
+    With :math:`n` values of standard deviation :math:`s` the interval is
+    :math:`\bar x \pm t_{n-1} \, s / \sqrt n`, :math:`t_{n-1}` the quantile of Student's distribution
+    (Student, 1908). Bootstrap percentiles are no substitute: with three seeds they cover 75 %, not 95 %. The
+    ends are not cut to the range that the values can have: that of an accuracy near 1 may lie above 1.
+
+    Args:
+        values: The sample, shape ``(n,)``, in any order: the result does not depend on it, to the bit.
+        confidence: Probability that the interval covers the true mean, between 0 and 1.
+
+    Returns:
+        The mean and its interval; no interval for a single value, which has no spread.
+
+    Raises:
+        ValueError: If there are no values, if one is not finite, or if ``confidence`` is not inside (0, 1).
+
+    >>> mean_interval([0.98])
+    Interval(mean=0.98, low=None, high=None)
+    """
+    sample = [float(value) for value in values]
+    if not sample:
+        raise ValueError("no values; give at least one")
+    if not all(map(math.isfinite, sample)):
+        raise ValueError(f"values {sample} are not all finite; leave out what was not measured")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, say 0.95")
+    # The standard library sums exactly, so that neither order nor rounding shows; numpy's mean does not.
+    n, mean = len(sample), statistics.mean(sample)
+    if n == 1:
+        return Interval(mean, None, None)
+    from scipy import stats
+
+    standard_error = statistics.stdev(sample) / math.sqrt(n)
+    half_width = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * standard_error
+    return Interval(mean, mean - half_width, mean + half_width)

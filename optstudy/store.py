@@ -1,0 +1,75 @@
+"""The embedded tracking store: a database and a folder of artifacts inside the workspace."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from optstudy.errors import OptstudyError
+
+# Where MLflow keeps absolute paths of artifacts.
+_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)
+
+
+def database(workspace: Path) -> Path:
+    """The embedded store's database."""
+    return workspace.resolve() / "mlruns" / "mlflow.db"
+
+
+def artifacts(workspace: Path) -> Path:
+    """The embedded store's folder of artifacts."""
+    return workspace.resolve() / "mlruns" / "artifacts"
+
+
+def uri(workspace: Path) -> str:
+    """The embedded store as MLflow names it; absolute, since a relative one makes a new store elsewhere."""
+    return f"sqlite:///{database(workspace)}"
+
+
+def mend_moved(workspace: Path) -> str | None:
+    """If the workspace was moved or copied, point the database at its artifacts, after a backup.
+
+    MLflow keeps absolute paths, and lists no artifacts and says nothing when they are gone.
+
+    Returns:
+        What was done, in one line, or None where nothing was to do.
+    """
+    path, here = database(workspace), artifacts(workspace).as_uri()
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            before = _elsewhere(connection, here)
+            if not before:
+                return None
+            backup = path.with_name(f"{path.name}.before-move-{time.strftime('%Y%m%d-%H%M%S')}")
+            with closing(sqlite3.connect(backup)) as copy:
+                connection.backup(copy)
+            with connection:
+                for old in before:
+                    for table, column in _LOCATIONS:
+                        connection.execute(
+                            f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608  # constants
+                            f" WHERE substr({column}, 1, ?) = ?",
+                            (here, len(old) + 1, len(old), old),
+                        )
+    except sqlite3.Error as error:
+        raise OptstudyError(f"{path}: not a tracking database that can be read ({error})") from error
+    origin = ", ".join(unquote(urlsplit(old).path).removesuffix("/mlruns/artifacts") for old in before)
+    return f"the workspace was moved from {origin}: mended its artifact locations (before: {backup})"
+
+
+def _elsewhere(connection: sqlite3.Connection, here: str) -> list[str]:
+    marker = "/mlruns/artifacts"
+    rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+    roots = {
+        location[: location.index(marker) + len(marker)]
+        for (location,) in rows
+        if location and marker + "/" in location
+    }
+    return sorted(roots - {here})

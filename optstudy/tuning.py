@@ -1,0 +1,254 @@
+"""An optimizer's search as a flow: train what the search asks for, and log every trial."""
+
+import dataclasses
+import json
+import subprocess
+import time
+from typing import Any
+
+from optstudy import figures
+from optstudy.context import Context
+from optstudy.errors import OptstudyError
+from optstudy.events import Notice, Problem, Progress, SearchEnded, TrialEnded
+from optstudy.execution import Failure, Flow, Together
+from optstudy.optimizers import Space
+from optstudy.plans import search_settings, trial_plan
+from optstudy.search import Answer, Ask, Searched, Settings, Trial, search
+from optstudy.table import label_of
+from optstudy.training import EpochRecord, Plan, Rung
+from optstudy.workspace import StudyFiles, write_json
+
+
+def tuning_flow(context: Context, optimizer: str) -> Flow:
+    """Search one optimizer; the flow returns what was found, or None if no trial completed."""
+    return _Tuning(context, context.spaces[optimizer], search_settings(context.specification)).flow()
+
+
+@dataclasses.dataclass
+class _Tuning:
+    """One search under way: its MLflow runs that are open, and what its trials recorded."""
+
+    context: Context
+    space: Space
+    settings: Settings
+    parent: str | None = None
+    open: dict[int, str] = dataclasses.field(default_factory=dict)  # trial -> MLflow run
+    records: dict[int, list[EpochRecord]] = dataclasses.field(default_factory=dict)
+
+    def flow(self) -> Flow:
+        searching = search(self.space, self.settings, self.context.files.journal)
+        ended: list[Trial] = []
+        self.parent = self._open_parent()
+        try:
+            step = next(searching)
+            while True:
+                if isinstance(step, list):
+                    answers = yield Together(tuple(self._rung(ask) for ask in step))
+                    step = searching.send(answers)
+                else:
+                    for trial in step:
+                        ended.append(trial)
+                        yield from self._end(trial, ended)
+                    step = next(searching)
+        except StopIteration as stop:
+            yield from self._conclude(stop.value)
+            return stop.value if stop.value.best else None
+        finally:
+            for run_id in [*self.open.values(), *([self.parent] if self.parent else [])]:
+                self.context.tracking.interrupt_run(run_id)
+
+    def _plan(self, params: dict[str, Any]) -> Plan:
+        return trial_plan(self.context.specification, self.space, params)
+
+    def _name(self, number: int) -> str:
+        return f"{self.space.name}/{number:03d}"
+
+    def _rung(self, ask: Ask) -> Flow:
+        """Train one trial for one rung, and log it; the flow returns the search's Answer."""
+        plan = self._plan(ask.params)
+        rung = yield from self.context.rung(self.space.name, plan, ask.since, ask.until)
+        records = self.records.setdefault(ask.number, [])
+        failed = isinstance(rung, Failure)
+        if failed:
+            yield Notice(f"trial {self._name(ask.number)} failed: {rung.message}")
+        else:
+            records += rung.epochs
+        self._log(ask, plan, rung)
+        spent = sum(record.gradient_work for record in records)
+        epochs = records[-1].epoch if records else 0
+        if failed:
+            return Answer("failed", None, epochs, spent)
+        done = self.context.seconds(self.space.name, plan, ask.since, epochs)
+        yield Progress(self._name(ask.number), done, records[-1])
+        last = records[-1]
+        score = last.heldout_accuracy if self.settings.objective == "accuracy" else last.heldout_loss
+        return Answer(rung.outcome, score, epochs, spent)
+
+    def _log(self, ask: Ask, plan: Plan, rung: Rung | Failure) -> None:
+        tracking, experiment = self.context.tracking, self.context.experiment("tuning")
+        name, key = self._name(ask.number), self.context.key(plan)
+        known = self.context.known[experiment].get(name)
+        if known is not None and known.key == key and known.finished:
+            return
+        if ask.number not in self.open:
+            first = rung.epochs[0] if isinstance(rung, Rung) else None
+            self.open[ask.number] = tracking.open_run(
+                experiment,
+                name,
+                key=key,
+                tags={"optstudy.study": self.context.files.name, "optstudy.kind": "trial"},
+                params={"optimizer": self.space.name, "trial": ask.number, **ask.params},
+                started_at=first.finished_at - first.seconds if first else time.time(),
+                parent=self.parent,
+                known=known if known is not None and known.key == key else None,
+            )
+        if isinstance(rung, Rung):
+            tracking.log_epochs(self.open[ask.number], rung.epochs, "validation")
+
+    def _end(self, trial: Trial, ended: list[Trial]) -> Flow:
+        plan, records = self._plan(trial.params), self.records.get(trial.number, [])
+        self.context.rungs.drop_state(self.context.key(plan))
+        finished_at = records[-1].finished_at if records else time.time()
+        run_id = self.open.pop(trial.number, None)
+        if run_id is not None:
+            spent = ("gradient_work", trial.gradient_work, 0, finished_at)
+            self.context.tracking.log_metrics(run_id, [spent])
+            self.context.tracking.close_run(run_id, trial.state, finished_at)
+        best = _best_score(ended, self.settings.objective)
+        if best is not None and self.parent is not None:
+            metric = (f"validation/{self.settings.objective}", best, trial.number, finished_at)
+            self.context.tracking.log_metrics(self.parent, [metric])
+        yield Progress(
+            self._name(trial.number),
+            self.context.seconds(self.space.name, plan, trial.epochs, self.settings.epochs),
+        )
+        yield TrialEnded(self.space.name, trial)
+
+    def _parent_key(self) -> str:
+        return f"{self.space.name} {self.settings.trials} trials"
+
+    def _open_parent(self) -> str | None:
+        tracking, experiment = self.context.tracking, self.context.experiment("tuning")
+        known = self.context.known[experiment].get(self.space.name)
+        if known is not None and known.finished and known.key == self._parent_key():
+            return None
+        specification = self.context.specification
+        parent = tracking.open_run(
+            experiment,
+            self.space.name,
+            key=self._parent_key(),
+            tags={
+                "optstudy.study": self.context.files.name,
+                "optstudy.kind": "search",
+                "optstudy.key": self._parent_key(),
+                "mlflow.note.content": _description(self.space, self.settings),
+            },
+            params={
+                "optimizer": self.space.name,
+                "sampler": specification.sampler,
+                "pruner": specification.pruner,
+            },
+            started_at=time.time(),
+            known=known,
+        )
+        part = f"{specification.tune_size or 'all other'} training and {specification.validation} validation images"
+        tracking.log_dataset(parent, self.context.data, part)
+        return parent
+
+    def _conclude(self, searched: Searched) -> Flow:
+        if searched.best is None:
+            states = ", ".join(sorted({trial.state for trial in searched.trials}))
+            yield Problem(
+                f"no trial of {self.space.name} completed (they {states}); look at the ranges in {self.space.source}"
+            )
+            if self.parent is not None:
+                self.context.tracking.close_run(self.parent, "failed")
+                self.parent = None
+            return
+        yield from _keep_best(self.context, searched, self.settings)
+        if self.parent is not None:
+            drawn = {
+                "history.png": figures.history(searched),
+                "importances.png": figures.importances(searched),
+                "slices.png": figures.slices(searched, self.space),
+                "learning_rate.png": figures.score_against_learning_rate(searched, self.space),
+            }
+            files = {name: figures.png(figure) for name, figure in drawn.items()}
+            trials = [dataclasses.asdict(trial) for trial in searched.trials]
+            files["trials.json"] = json.dumps(trials, indent=1).encode()
+            self.context.tracking.log_files(self.parent, files)
+            self.context.tracking.close_run(self.parent, "completed")
+            self.parent = None
+        yield SearchEnded(searched)
+
+
+def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]:
+    """Return the configuration that a search chose.
+
+    Raises:
+        OptstudyError: If there is none, or the file is no configuration of the optimizer.
+    """
+    path = files.best(optimizer)
+    if not path.exists():
+        raise OptstudyError(
+            f"study {files.name!r} has no best configuration of {optimizer} yet;"
+            f" run: optstudy tune --study {files.name} --opt {optimizer}"
+        )
+    try:
+        config = json.loads(path.read_text())["config"]
+        wrong = space.outside(config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OptstudyError(
+            f"{path}: not a configuration ({error}); restore it, or remove it and tune again"
+        ) from error
+    if wrong:
+        raise OptstudyError(f"{path}: {wrong[0]}; restore the file, or remove it and tune again")
+    return dict(config)
+
+
+def _keep_best(context: Context, searched: Searched, settings: Settings) -> Flow:
+    best, path = searched.best, context.files.best(searched.optimizer)
+    assert best is not None
+    content = {
+        "optimizer": searched.optimizer,
+        "config": best.params,
+        "objective": f"validation {searched.objective}",
+        "score": best.score,
+        "trial": best.number,
+        "trials": len(searched.trials),
+        "epochs": settings.epochs,
+        "gradient_work": sum(trial.gradient_work for trial in searched.trials),
+        "seed": settings.seed,
+        "versions": dict(context.versions),
+        "commit": _commit(),
+    }
+    before = json.loads(path.read_text()) if path.exists() else None
+    if before is not None and before["config"] != content["config"]:
+        yield Notice(
+            f"{searched.optimizer}: trial {best.number} is best now; before it was trial {before['trial']}"
+            f" with {before['config']}"
+        )
+    if before is None or {**before, "commit": None} != {**content, "commit": None}:
+        write_json(path, content)
+
+
+def _best_score(trials: list[Trial], objective: str) -> float | None:
+    scores = [trial.score for trial in trials if trial.state == "completed" and trial.score is not None]
+    return (max if objective == "accuracy" else min)(scores, default=None)
+
+
+def _description(space: Space, settings: Settings) -> str:
+    rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
+    return (
+        f"Search of **{label_of(space.name)}** (`{space.optimizer}`): {settings.trials} trials of"
+        f" {settings.epochs} epochs, judged by validation {settings.objective}.\n\n"
+        f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
+    )
+
+
+def _commit() -> str | None:
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607  # git of the user's path
+    except OSError:
+        return None
+    return done.stdout.strip() or None
