@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from optstudy.data import Description
+from optstudy.estimates import run_seconds
 from optstudy.execution import Flow, Task
 from optstudy.optimizers import Space
 from optstudy.rungs import Rungs, run_key
 from optstudy.specification import Specification
 from optstudy.tracking import Known, Tracking
-from optstudy.training import Plan, Rehearsal, run_rung, steps_per_epoch
+from optstudy.training import Plan, Rehearsal, run_rung
 from optstudy.workspace import StudyFiles
 
 
@@ -65,19 +66,3 @@ class Context:
     def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
         """Expected time of some epochs on one worker."""
         return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
-
-
-def run_seconds(rehearsal: Rehearsal, data: Description, plan: Plan, since: int, until: int) -> float:
-    """Expected time of a run's epochs after ``since`` up to ``until``, on one worker."""
-    images, heldout = split_sizes(plan, data)
-    sweeps = sum(since < epoch <= until for epoch in plan.sweep_epochs)
-    steps = steps_per_epoch(images, plan.batch_size) * rehearsal.step_seconds
-    evaluation = heldout * rehearsal.evaluation_seconds
-    return (until - since) * (steps + evaluation) + sweeps * images * rehearsal.sweep_seconds
-
-
-def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:
-    """Training and held-out images of a plan."""
-    if plan.split.role == "final":
-        return data.train, data.test
-    return plan.split.size or data.train - plan.split.validation, plan.split.validation

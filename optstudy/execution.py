@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from optstudy.errors import OptstudyError, UsageError
@@ -110,15 +111,19 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
                     ticket = next(tickets)
                     running[ticket] = strand
                     workers.submit(ticket, step)
-                case Together() | Fork():
-                    waits = isinstance(step, Together) and bool(step.flows)
-                    parent = strand if waits else None
-                    children = [_Strand(flow, parent, place) for place, flow in enumerate(step.flows)]
+                case Together(flows) if flows:
+                    strand.awaited, strand.missing = [None] * len(flows), len(flows)
+                    children = [_Strand(flow, strand, place) for place, flow in enumerate(flows)]
                     alive += children
                     ready += [(child, None) for child in children]
-                    strand.awaited, strand.missing = [None] * len(children), len(children)
-                    if not waits:
-                        ready.appendleft((strand, [] if isinstance(step, Together) else None))
+                case Together():
+                    ready.appendleft((strand, []))
+                case Fork(flows):
+                    children = [_Strand(flow) for flow in flows]
+                    alive += children
+                    ready += [
+                        (child, None) for child in (*children, strand)
+                    ]  # theirs first: workers may wait
                 case event:
                     ready.appendleft((strand, None))
                     yield event
@@ -251,6 +256,31 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
 def available_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environments(
+    device: str, threads: int, jobs: int | None = None, data_dir: str | Path | None = None
+) -> list[dict[str, str]]:
+    """Return what to add to the environment of each worker.
+
+    Args:
+        device: Where tensors live; with ``"cuda"`` each worker sees one GPU.
+        threads: CPU threads of a worker.
+        jobs: Workers; by default one a core that this process may use, or one a visible GPU.
+        data_dir: Folder of data sets that do not ship with the package.
+    """
+    common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if data_dir is not None:
+        common["OPTSTUDY_DATA_DIR"] = str(data_dir)
+    if device != "cuda":
+        return [common] * (jobs or available_cores())
+    import torch
+
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    gpus = named or [str(number) for number in range(torch.cuda.device_count())]
+    if not gpus:
+        return [common]  # its first task says that there is none
+    return [{**common, "CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} for n in range(jobs or len(gpus))]
 
 
 def in_worker() -> bool:

@@ -13,6 +13,7 @@ import torch
 from optstudy import figures
 from optstudy.context import Context
 from optstudy.data import load, prepare
+from optstudy.estimates import split_sizes
 from optstudy.events import Notice, Problem, Progress, RunEnded
 from optstudy.execution import Failure, Flow
 from optstudy.models import build_model
@@ -159,8 +160,8 @@ def _description(context: Context, task: FinalTask, plan: Plan) -> str:
     values = "\n".join(f"| `{name}` | {value} |" for name, value in task.params.items())
     return (
         f"**{label_of(task.optimizer)}**, configuration *{task.config}* ({chosen}), seed {task.seed}.\n\n"
-        f"`{plan.model}` on `{plan.dataset}`: {context.data.train:,} training images, {plan.epochs} epochs at"
-        f" batch {plan.batch_size}; the {context.data.test:,} test images are only reported.\n\n"
+        f"`{plan.model}` on `{plan.dataset}`: {split_sizes(plan, context.data)[0]:,} training images,"
+        f" {plan.epochs} epochs at batch {plan.batch_size}; {context.data.test:,} test images, only reported.\n\n"
         f"| hyperparameter | value |\n|---|---|\n{values}\n"
     )
 

@@ -54,7 +54,9 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
         specification,
         space,
         params,
-        split=Split("final", 0, 0, 0),
+        split=Split(
+            "final", 0, specification.train_size, specification.seed if specification.train_size else 0
+        ),
         epochs=specification.train_epochs,
         sweep_epochs=specification.sweep_epochs,
         seed=seed,
@@ -68,6 +70,8 @@ def final_name(optimizer: str, config: str, seed: int) -> str:
 
 def is_paper_setting(specification: Specification) -> bool:
     """Whether model, data and loss are the paper's, so that its numbers may stand beside ours."""
+    if specification.train_size:
+        return False
     return (specification.dataset, specification.model, specification.loss) == (
         "mnist",
         "lenet5",

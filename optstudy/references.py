@@ -25,12 +25,11 @@ _OPTSTUDY = Path(__file__).resolve().parent
 def load_object(reference: str) -> Any:
     """Import what a reference names.
 
-    A file is loaded once a process, under its own name: ``net.py`` is the module ``net`` (``pkg.net`` inside a
+    A file is loaded once a process, under its own name: ``net.py`` is the module ``net`` (``pkg.net`` in a
     package ``pkg``). The current folder and the folder of the file become importable.
 
     Args:
-        reference: ``net.py:make`` (a file, relative to the current folder), ``package.module:make`` or
-            ``package.module.Class``.
+        reference: ``net.py:make`` (a path), ``package.module:make`` or ``package.module.Class``.
 
     Returns:
         The function, class or other object of that name.
@@ -49,8 +48,7 @@ def call(reference: str) -> Any:
     """Return what the named function returns when called without arguments.
 
     Raises:
-        UsageError: As `load_object` does, and if the object cannot be called or raises; the message names the
-            file and line.
+        UsageError: As `load_object` does, and if the object cannot be called or raises, with file and line.
     """
     function = load_object(reference)
     if not callable(function):
@@ -79,10 +77,7 @@ def reference_to(function: Any) -> str:
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     file = _file_of(module)
     if module is None or file is None or vars(module).get(name) is not function:
-        raise UsageError(
-            f"{name} cannot be found by another process; give a function or class that is defined in a file, "
-            "at its top level"
-        )
+        raise UsageError(f"{name} cannot be found by another process; define it at the top level of a file")
     program = module.__name__ in {"__main__", "__mp_main__"}
     if program or (file.is_relative_to(Path.cwd()) and not _is_installed(file)):
         return f"{_relative(file)}:{name}"
@@ -92,14 +87,14 @@ def reference_to(function: Any) -> str:
 def sources(reference: str) -> dict[str, str]:
     """Fingerprint the user's code behind a reference: its file and every local file that it imports.
 
-    Imports are read from the source, not run, so one whose name is computed is not seen. The standard library,
-    installed packages and optstudy itself do not count.
+    Imports are read, not run, so one whose name is computed is not seen. The standard library, installed
+    packages and optstudy itself do not count.
 
     Args:
         reference: As for `load_object`, or the name of something built in (``mnist``).
 
     Returns:
-        The SHA-256 of each file by its path relative to the current folder; empty where no code is the user's.
+        The SHA-256 of each file by its path from the current folder; empty where no code is the user's.
 
     Raises:
         UsageError: If a named file is missing, or a file is not Python.
@@ -130,9 +125,7 @@ def _parse(reference: str) -> tuple[str, str]:
     if ":" not in reference and name == "py":
         raise UsageError(f"{reference}: say which function of the file, as in {reference}:make")
     if not where or not name:
-        raise UsageError(
-            f"'{reference}' names no code; write net.py:make, package.module:make or package.module.Class"
-        )
+        raise UsageError(f"'{reference}' names no code; write it as net.py:make or package.module:make")
     return where, name
 
 
@@ -142,8 +135,8 @@ def _load_file(where: str) -> ModuleType:
     for name in ("__main__", "__mp_main__", dotted):
         if _file_of(sys.modules.get(name)) == path:
             return sys.modules[name]
-    if dotted in sys.modules and not _is_installed(_file_of(sys.modules[dotted])):
-        del sys.modules[dotted]  # a file of that name in another folder
+    if dotted not in sys.builtin_module_names and not _is_installed(_file_of(sys.modules.get(dotted))):
+        sys.modules.pop(dotted, None)  # a file or folder of that name elsewhere
     _make_importable(root, Path.cwd())
     with _blaming(where):
         module = importlib.import_module(dotted)
@@ -170,7 +163,7 @@ def _existing(where: str) -> Path:
     path = Path(where).resolve()
     if not path.is_file():
         known = [file.name for file in path.parent.glob("*.py")]
-        raise UsageError(f"{where}: no such file below {Path.cwd()}{nearest(path.name, known)}")
+        raise UsageError(f"{where}: no such file in {path.parent}{nearest(path.name, known)}")
     return path
 
 
@@ -240,14 +233,15 @@ def _place(error: BaseException) -> str:
 
 
 def _is_installed(path: Path | None) -> bool:
-    """Say whether code is somebody else's: built in, the standard library, a package, or optstudy."""
-    if path is None or not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
-        return True
-    return path.is_relative_to(_STANDARD_LIBRARY) or path.is_relative_to(_OPTSTUDY)
+    """Say whether a file is somebody else's: of the standard library, a package, or optstudy."""
+    if path is None:
+        return False
+    package = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return package or path.is_relative_to(_STANDARD_LIBRARY) or path.is_relative_to(_OPTSTUDY)
 
 
 def _file_of(module: ModuleType | None) -> Path | None:
-    """Return a module's file; none for what is built in, or was typed in or read from standard input."""
+    """Return a module's file; none for what is built in, typed in, or read from standard input."""
     path = Path(getattr(module, "__file__", None) or "").resolve()
     return path if path.is_file() else None
 

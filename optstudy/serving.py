@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from optstudy import store
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.references import nearest
 from optstudy.tracking import open_tracking
 
 STARTUP = 60.0  # seconds; it takes about 7
@@ -30,7 +31,9 @@ def serve_store(workspace: Path, port: int) -> tuple[subprocess.Popen[bytes], st
     """
     database = store.database(workspace)
     if not database.exists():
-        raise UsageError(f"{database} is not there: no study has run here; run: optstudy study --preset smoke")
+        raise UsageError(
+            f"{database} is not there: no study has run here; run: optstudy study --preset smoke"
+        )
     store.mend_moved(workspace)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -40,11 +43,21 @@ def serve_store(workspace: Path, port: int) -> tuple[subprocess.Popen[bytes], st
             raise UsageError(f"port {port} is taken; choose another with --port") from error
     server = subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
         [
-            sys.executable, "-m", "mlflow", "server",
-            "--backend-store-uri", store.uri(workspace),
-            "--default-artifact-root", store.artifacts(workspace).as_uri(),
-            "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        ],  # fmt: skip
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            store.uri(workspace),
+            "--default-artifact-root",
+            store.artifacts(workspace).as_uri(),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ],
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -60,13 +73,27 @@ def serve_store(workspace: Path, port: int) -> tuple[subprocess.Popen[bytes], st
     raise OptstudyError(f"the MLflow server did not answer within {STARTUP:.0f} s")
 
 
-def links(address: str, tracking_uri: str | None, study: str | None, workspace: Path) -> list[tuple[str, str]]:
-    """Return what to open: the runs of a study, its trials, and its final runs beside one another."""
+def server_uri(tracking_uri: str | None) -> str | None:
+    """The MLflow server that the option or the environment names, or None for the workspace's own store."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return uri if uri and uri.startswith("http") else None
+
+
+def links(
+    address: str, workspace: Path, tracking_uri: str | None, study: str | None
+) -> list[tuple[str, str]]:
+    """Return what to open: the runs of a study, its trials, and its final runs beside one another.
+
+    Raises:
+        UsageError: If there is no such study.
+    """
     tracking, _ = open_tracking(workspace, tracking_uri)
     known = tracking.studies()
     name = study or (known[-1] if known else None)
     if name is None:
         return [("all experiments", address)]
+    if name not in known and not tracking.experiment_ids(name):
+        raise UsageError(f"no study {name!r} in {tracking.shown_uri}{nearest(name, known)}")
     ids = tracking.experiment_ids(name)
     found = []
     for kind, text in (("final", "final runs"), ("tuning", "trials")):

@@ -22,7 +22,7 @@ TUNING_KEYS = (
     "batch", "sampler", "startup_trials", "pruner", "objective",
     "tune_epochs", "rung_epochs", "tune_size", "validation",
 )  # fmt: skip
-TRAINING_KEYS = ("train_epochs", "sweep_every")
+TRAINING_KEYS = ("train_epochs", "train_size", "sweep_every")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Specification:
     tune_size: int = 0  # training images of a trial, a fixed stratified subset; 0 is all but the validation
     validation: int = 10_000  # images held out of the training set while tuning
     train_epochs: int = 3
+    train_size: int = 0  # training images of a final run, a fixed stratified subset; 0 is all
     sweep_every: int = 0  # epochs between exact sweeps over the training set; 0 is at the end only
     batch_size: int = 100
     seeds: int = 3

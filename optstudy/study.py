@@ -1,39 +1,36 @@
 """A study: the driver and the single writer."""
 
 import dataclasses
-import importlib.metadata
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from optstudy.context import Context, run_seconds
-from optstudy.data import Description, describe, load
+from optstudy.context import Context
+from optstudy.data import Description
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.events import Estimate, Event, Notice, OptimizerEstimate, Problem, SearchEnded
+from optstudy.estimates import estimate, rehearse_all
+from optstudy.events import Estimate, Event, Notice, Problem, SearchEnded
 from optstudy.execution import (
     Flow,
     Fork,
     LocalWorkers,
-    Task,
-    available_cores,
     drive,
+    environments,
     in_worker,
-    run_all,
 )
+from optstudy.facts import check_facts
 from optstudy.final import FinalTask, final_flow, superseded
 from optstudy.optimizers import Space, load_space
-from optstudy.plans import final_plan, search_settings, trial_plan, whole_batches
-from optstudy.references import reference_to, sources
+from optstudy.plans import whole_batches
+from optstudy.references import reference_to
 from optstudy.rungs import Rungs
 from optstudy.search import Searched
 from optstudy.specification import Specification, check_keys, read_preset
 from optstudy.table import Comparison, compare
-from optstudy.tracking import Tracking, open_tracking
-from optstudy.training import Rehearsal, rehearse
-from optstudy.tuning import read_best, tuning_flow
+from optstudy.tracking import open_tracking
+from optstudy.training import Rehearsal
+from optstudy.tuning import Tuning, read_best
 from optstudy.workspace import (
-    ChangedStudyError,
     Recorded,
     StudyFiles,
     locked,
@@ -43,8 +40,6 @@ from optstudy.workspace import (
 )
 
 Phase = Literal["tuning", "training"]
-REHEARSED_STEPS = 10
-RUN_BYTES = 400_000  # figures, histories and database rows of a final run, beside its weights
 
 
 class Study:
@@ -94,14 +89,13 @@ class Study:
         self.files = StudyFiles(self.workspace, name)
         self._jobs = jobs
         self._data_dir = data_dir
-        self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+        self._tracking_uri = tracking_uri
         self._recorded = read_recorded(self.files)
         if preset is None and self._recorded is None:
             preset = "quick"
         asked = read_preset(preset, self.workspace) if preset else {}
         asked |= _checked(settings)
         self.specification = self._with(asked)
-        self.notices: list[str] = []
 
     @property
     def name(self) -> str:
@@ -133,17 +127,21 @@ class Study:
         with locked(self.files):
             self._recorded = read_recorded(self.files)
             self.specification = self._with(dataclasses.asdict(self.specification) | asked)
-            chosen = tuple(optimizers or self.specification.optimizers)
-            wanted = tuple(configs or self.specification.configs)
+            wanted = tuple(configs or self.specification.configs) if "training" in phases else ()
             spaces = self._spaces()
-            facts = self._facts(spaces)
-            params = self._params(phases, chosen, wanted, spaces)
-            yield from self._rounded(phases)
-            tracking = self.tracking()
-            yield from (Notice(text) for text in self.notices)
-            with LocalWorkers(self._environments()) as workers:
-                data, rehearsals = self._rehearse(workers, chosen, spaces)
-                yield self._estimate(data, rehearsals, spaces, phases, wanted)
+            chosen = {name: spaces[name] for name in optimizers or spaces}
+            facts = check_facts(self.files, self._recorded, self.specification, spaces)
+            params = self._params(chosen, wanted, searching="tuning" in phases)
+            if "tuning" in phases:
+                yield from self._rounded()
+            with self._workers() as workers:
+                tracking, mended = open_tracking(
+                    self.workspace, self._tracking_uri
+                )  # workers import meanwhile
+                if mended:
+                    yield Notice(mended)
+                data, rehearsals = rehearse_all(workers, self.specification, chosen)
+                yield self._estimated(data, rehearsals, chosen, trials="tuning" in phases, configs=wanted)
                 self._record(facts, phases)
                 context = Context(
                     files=self.files,
@@ -156,8 +154,8 @@ class Study:
                     rungs=Rungs(self.files.folder / "rungs"),
                     tracking=tracking,
                     known={
-                        f"{self.name}/{kind}": tracking.known_runs(f"{self.name}/{kind}")
-                        for kind in ("tuning", "final")
+                        experiment: tracking.known_runs(experiment)
+                        for experiment in (f"{self.name}/tuning", f"{self.name}/final")
                     },
                 )
                 flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
@@ -211,26 +209,15 @@ class Study:
 
     def compare(self) -> Comparison:
         """Compare the study's final runs, as MLflow has them."""
-        return compare(self.tracking().final_runs([self.name]))
+        tracking, _ = open_tracking(self.workspace, self._tracking_uri)
+        return compare(tracking.final_runs([self.name]))
 
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
         spaces = self._spaces()
-        chosen = self.specification.optimizers
-        with LocalWorkers(self._environments()) as workers:
-            data, rehearsals = self._rehearse(workers, chosen, spaces)
-        return self._estimate(data, rehearsals, spaces, ("tuning", "training"), self.specification.configs)
-
-    def tracking(self) -> Tracking:
-        """Open the store that this study's runs are in."""
-        tracking, notice = open_tracking(self.workspace, self._tracking_uri)
-        self.notices = [notice] if notice else []
-        return tracking
-
-    @property
-    def jobs(self) -> int:
-        """Workers."""
-        return len(self._environments())
+        with self._workers() as workers:
+            data, rehearsals = rehearse_all(workers, self.specification, spaces)
+        return self._estimated(data, rehearsals, spaces, trials=True, configs=self.specification.configs)
 
     def _with(self, asked: Mapping[str, Any]) -> Specification:
         if self._recorded is None:
@@ -240,118 +227,54 @@ class Study:
     def _spaces(self) -> dict[str, Space]:
         return {name: load_space(name, self.workspace) for name in self.specification.optimizers}
 
-    def _facts(self, spaces: Mapping[str, Space]) -> dict[str, Any]:
-        """What else the results rest on, checked against what the study was begun with."""
-        specification = self.specification
-        named = [specification.dataset, specification.model, specification.loss]
-        files = [sources(reference) for reference in (*named, *(s.optimizer for s in spaces.values()))]
-        facts: dict[str, dict[str, Any]] = {
-            "spaces": {name: _plain(space) for name, space in spaces.items()},
-            "sources": {name: digest for found in files for name, digest in sorted(found.items())},
-            "versions": {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")},
-        }
-        before = self._recorded.facts if self._recorded else {}
-        for kind, now in facts.items():
-            for name, old in before.get(kind, {}).items():
-                if now.get(name, old) != old and name != "optstudy":
-                    raise ChangedStudyError(self.files, _difference(kind, name, old, now[name]))
-        return {kind: {**before.get(kind, {}), **now} for kind, now in facts.items()}
-
     def _params(
-        self,
-        phases: Sequence[Phase],
-        chosen: Sequence[str],
-        configs: Sequence[str],
-        spaces: Mapping[str, Space],
+        self, chosen: Mapping[str, Space], configs: Sequence[str], *, searching: bool
     ) -> dict[tuple[str, str], dict[str, Any]]:
         """Hyperparameters by optimizer and config, those that the search will choose left out."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        if "training" not in phases:
-            return found
-        for name in chosen:
+        for name, space in chosen.items():
             for config in configs:
                 if config != "best":
-                    found[name, config] = spaces[name].config(config)  # type: ignore[arg-type]  # checked by key
-                elif "tuning" not in phases:
-                    found[name, config] = read_best(self.files, name, spaces[name])
+                    found[name, config] = space.config("paper" if config == "paper" else "default")
+                elif not searching:
+                    found[name, config] = read_best(self.files, name, space)
         return found
 
-    def _rounded(self, phases: Sequence[Phase]) -> Iterator[Event]:
+    def _rounded(self) -> Iterator[Event]:
         trials, batch = self.specification.trials, self.specification.batch
         whole = whole_batches(trials, batch)
-        if "tuning" in phases and whole != trials:
+        if whole != trials:
             yield Notice(f"{trials} trials become {whole}: they come in whole batches of {batch}")
+
+    def _workers(self) -> LocalWorkers:
+        device, threads = self.specification.device, self.specification.threads
+        return LocalWorkers(environments(device, threads, self._jobs, self._data_dir))
+
+    def _estimated(
+        self,
+        data: Description,
+        rehearsals: Mapping[str, Rehearsal],
+        spaces: Mapping[str, Space],
+        *,
+        trials: bool,
+        configs: Sequence[str],
+    ) -> Estimate:
+        device, threads = self.specification.device, self.specification.threads
+        return estimate(
+            data,
+            rehearsals,
+            self.specification,
+            spaces,
+            trials=trials,
+            configs=configs,
+            jobs=len(environments(device, threads, self._jobs)),
+        )
 
     def _record(self, facts: dict[str, Any], phases: Sequence[Phase]) -> None:
         begun = self._recorded.begun if self._recorded else ()
         both = tuple(dict.fromkeys((*begun, *phases)))
         self._recorded = Recorded(self.specification, facts, both)
         write_recorded(self.files, self._recorded)
-
-    def _environments(self) -> list[dict[str, str]]:
-        threads = str(self.specification.threads)
-        common = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        if self._data_dir is not None:
-            common["OPTSTUDY_DATA_DIR"] = str(self._data_dir)
-        if self.specification.device != "cuda":
-            return [common] * (self._jobs or available_cores())
-        import torch
-
-        visible = [v for v in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if v]
-        devices = visible or [str(number) for number in range(torch.cuda.device_count())]
-        jobs = self._jobs or max(1, len(devices))
-        return [
-            {**common, "CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else common
-            for number in range(jobs)
-        ]
-
-    def _rehearse(
-        self, workers: LocalWorkers, chosen: Sequence[str], spaces: Mapping[str, Space]
-    ) -> tuple[Description, dict[str, Rehearsal]]:
-        tasks = [Task(describe_data, (self.specification.dataset,))]
-        for name in chosen:
-            plan = final_plan(self.specification, spaces[name], spaces[name].default, 0)
-            tasks.append(Task(rehearse, (plan, REHEARSED_STEPS)))
-        data, *timed = run_all(tasks, workers)
-        return data, dict(zip(chosen, timed, strict=True))
-
-    def _estimate(
-        self,
-        data: Description,
-        rehearsals: Mapping[str, Rehearsal],
-        spaces: Mapping[str, Space],
-        phases: Sequence[Phase],
-        configs: Sequence[str],
-    ) -> Estimate:
-        specification = self.specification
-        trials = search_settings(specification).trials if "tuning" in phases else 0
-        runs = specification.seeds * len(configs) if "training" in phases else 0
-        rows = []
-        for name, rehearsal in rehearsals.items():
-            trial = trial_plan(specification, spaces[name], spaces[name].default)
-            run = final_plan(specification, spaces[name], spaces[name].default, 0)
-            rows.append(
-                OptimizerEstimate(
-                    optimizer=name,
-                    step_seconds=rehearsal.step_seconds,
-                    trials=trials,
-                    trial_seconds=trials * run_seconds(rehearsal, data, trial, 0, trial.epochs),
-                    runs=runs,
-                    run_seconds=runs * run_seconds(rehearsal, data, run, 0, run.epochs),
-                )
-            )
-        states = sum(rehearsal.state_bytes for rehearsal in rehearsals.values())
-        return Estimate(
-            optimizers=tuple(rows),
-            jobs=self.jobs,
-            parameters=next(iter(rehearsals.values())).parameters,
-            disk_bytes=runs * (2 * states + RUN_BYTES * len(rows)) + trials * len(rows) * 20_000,
-        )
-
-
-def describe_data(reference: str) -> Description:
-    """Load a data set and describe it; a worker's task."""
-    return describe(load(reference), reference)
 
 
 def _optimizer_flow(
@@ -365,10 +288,16 @@ def _optimizer_flow(
     chosen = {config: values for (name, config), values in params.items() if name == optimizer}
     for config, values in chosen.items():
         yield from _finals(context, optimizer, config, values)
-    if "tuning" in phases:
-        searched = yield from tuning_flow(context, optimizer)
-        if searched is not None and "training" in phases and "best" in configs:
+    if "tuning" not in phases:
+        return
+    tuning = Tuning(context, context.spaces[optimizer])
+    try:
+        searched = yield from tuning.flow()
+        if searched.best is not None and "training" in phases and "best" in configs:
             yield from _finals(context, optimizer, "best", searched.best.params)
+        yield from tuning.report(searched)
+    finally:
+        tuning.interrupt()
 
 
 def _finals(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
@@ -395,26 +324,3 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         key: value for key, value in settings.items() if key in ("model", "dataset", "loss")
     }
     return check_keys({**settings, **{key: reference_to(value) for key, value in named.items()}})
-
-
-def _difference(kind: str, name: str, old: Any, new: Any) -> str:
-    match kind:
-        case "versions":
-            return f"{name} {old}, not {new}"
-        case "spaces":
-            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-            return f"another space of {name} ({', '.join(keys)} differ)"
-        case _:
-            return f"another {name}, which has changed since"
-
-
-def _plain(space: Space) -> dict[str, Any]:
-    """A space as JSON, without what does not change a search."""
-    import json
-
-    content = dataclasses.asdict(space)
-    del content["source"], content["paper"]
-    for dimension in content["search"]:
-        del dimension["why"]
-    plain: dict[str, Any] = json.loads(json.dumps(content))
-    return plain

@@ -30,7 +30,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from optstudy import store
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import OptstudyError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.data import Description
@@ -298,9 +298,10 @@ class Tracking:
 
 
 def open_tracking(workspace: Path, tracking_uri: str | None) -> tuple[Tracking, str | None]:
-    """Open an MLflow server, or the workspace's own store; also say what was mended in it."""
-    if tracking_uri:
-        return Tracking(tracking_uri), None
+    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store; say what was mended."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return Tracking(uri), None
     try:
         store.database(workspace).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -19,23 +19,23 @@ from optstudy.training import EpochRecord, Plan, Rung
 from optstudy.workspace import StudyFiles, write_json
 
 
-def tuning_flow(context: Context, optimizer: str) -> Flow:
-    """Search one optimizer; the flow returns what was found, or None if no trial completed."""
-    return _Tuning(context, context.spaces[optimizer], search_settings(context.specification)).flow()
-
-
 @dataclasses.dataclass
-class _Tuning:
+class Tuning:
     """One search under way: its MLflow runs that are open, and what its trials recorded."""
 
     context: Context
     space: Space
-    settings: Settings
-    parent: str | None = None
+    parent: str | None = None  # the search's own MLflow run; None where it is finished already
     open: dict[int, str] = dataclasses.field(default_factory=dict)  # trial -> MLflow run
     records: dict[int, list[EpochRecord]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def settings(self) -> Settings:
+        """How the study searches."""
+        return search_settings(self.context.specification)
+
     def flow(self) -> Flow:
+        """Search, logging every trial; the flow returns what was found."""
         searching = search(self.space, self.settings, self.context.files.journal)
         ended: list[Trial] = []
         self.parent = self._open_parent()
@@ -51,11 +51,39 @@ class _Tuning:
                         yield from self._end(trial, ended)
                     step = next(searching)
         except StopIteration as stop:
-            yield from self._conclude(stop.value)
-            return stop.value if stop.value.best else None
-        finally:
-            for run_id in [*self.open.values(), *([self.parent] if self.parent else [])]:
-                self.context.tracking.interrupt_run(run_id)
+            searched: Searched = stop.value
+        if searched.best is not None:
+            yield from _keep_best(self.context, searched, self.settings)
+        return searched
+
+    def report(self, searched: Searched) -> Flow:
+        """Draw the search, and end its MLflow run."""
+        if searched.best is None:
+            states = ", ".join(sorted({trial.state for trial in searched.trials}))
+            source = self.space.source
+            yield Problem(
+                f"no trial of {self.space.name} completed ({states}); look at the ranges in {source}"
+            )
+        if self.parent is not None:
+            drawn = {
+                "history.png": figures.history(searched),
+                "importances.png": figures.importances(searched),
+                "slices.png": figures.slices(searched, self.space),
+                "learning_rate.png": figures.score_against_learning_rate(searched, self.space),
+            }
+            files = {name: figures.png(figure) for name, figure in drawn.items()}
+            trials = [dataclasses.asdict(trial) for trial in searched.trials]
+            files["trials.json"] = json.dumps(trials, indent=1).encode()
+            self.context.tracking.log_files(self.parent, files)
+            self.context.tracking.close_run(self.parent, "completed" if searched.best else "failed")
+            self.parent = None
+        if searched.best is not None:
+            yield SearchEnded(searched)
+
+    def interrupt(self) -> None:
+        """Close the MLflow runs that are still open."""
+        for run_id in [*self.open.values(), *([self.parent] if self.parent else [])]:
+            self.context.tracking.interrupt_run(run_id)
 
     def _plan(self, params: dict[str, Any]) -> Plan:
         return trial_plan(self.context.specification, self.space, params)
@@ -154,32 +182,6 @@ class _Tuning:
         part = f"{specification.tune_size or 'all other'} training and {specification.validation} validation images"
         tracking.log_dataset(parent, self.context.data, part)
         return parent
-
-    def _conclude(self, searched: Searched) -> Flow:
-        if searched.best is None:
-            states = ", ".join(sorted({trial.state for trial in searched.trials}))
-            yield Problem(
-                f"no trial of {self.space.name} completed (they {states}); look at the ranges in {self.space.source}"
-            )
-            if self.parent is not None:
-                self.context.tracking.close_run(self.parent, "failed")
-                self.parent = None
-            return
-        yield from _keep_best(self.context, searched, self.settings)
-        if self.parent is not None:
-            drawn = {
-                "history.png": figures.history(searched),
-                "importances.png": figures.importances(searched),
-                "slices.png": figures.slices(searched, self.space),
-                "learning_rate.png": figures.score_against_learning_rate(searched, self.space),
-            }
-            files = {name: figures.png(figure) for name, figure in drawn.items()}
-            trials = [dataclasses.asdict(trial) for trial in searched.trials]
-            files["trials.json"] = json.dumps(trials, indent=1).encode()
-            self.context.tracking.log_files(self.parent, files)
-            self.context.tracking.close_run(self.parent, "completed")
-            self.parent = None
-        yield SearchEnded(searched)
 
 
 def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]:

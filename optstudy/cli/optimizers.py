@@ -1,7 +1,6 @@
 """`optstudy optimizers`."""
 
 import json
-from pathlib import Path
 
 import click
 
@@ -10,9 +9,9 @@ from optstudy.cli import options
 
 @click.command()
 @click.argument("name", required=False)
+@options.reading
 @options.as_json
-@options.workspace
-def optimizers(name: str | None, as_json: bool, workspace: Path) -> None:
+def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
     """List the optimizers, or show what is searched of one.
 
     Example: optstudy optimizers adam
@@ -20,15 +19,14 @@ def optimizers(name: str | None, as_json: bool, workspace: Path) -> None:
     from optstudy.cli.showing import next_step, show_space, show_spaces
     from optstudy.optimizers import find_spaces, load_space
 
-    if name is None:
-        spaces = [load_space(known, workspace) for known in find_spaces(workspace)]
-        if as_json:
-            click.echo(json.dumps([{"name": s.name, "optimizer": s.optimizer, "source": str(s.source)} for s in spaces]))
-        else:
-            show_spaces(spaces)
-            next_step(f"optstudy optimizers {spaces[0].name}", workspace=workspace)
+    if name is not None:
+        show_space(load_space(name, where.workspace), as_json=as_json)
+        next_step("optstudy tune", where, optimizers=(name,))
         return
-    space = load_space(name, workspace)
-    show_space(space, as_json=as_json)
-    if not as_json:
-        next_step(f"optstudy tune --opt {name}", workspace=workspace)
+    spaces = [load_space(known, where.workspace) for known in find_spaces(where.workspace)]
+    if as_json:
+        listed = [{"name": s.name, "optimizer": s.optimizer, "source": str(s.source)} for s in spaces]
+        click.echo(json.dumps(listed, indent=2))
+    else:
+        show_spaces(spaces)
+    next_step(f"optstudy optimizers {spaces[0].name}", where)

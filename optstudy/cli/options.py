@@ -1,92 +1,130 @@
-"""Options that commands share."""
+"""Options that commands share, and the records in which commands receive them."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from optstudy.specification import OBJECTIVES, PRUNERS, SAMPLERS, parse_setting
+from optstudy.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS, parse_setting
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a study lives and runs."""
+
+    workspace: Path
+    tracking_uri: str | None
+    jobs: int | None = None
+    data_dir: Path | None = None
+    quiet: bool = False
+
 
 study = click.option("--study", metavar="NAME", help="The study; `main` where none is named.")
-optimizers = click.option(
-    "--opt", "optimizers", multiple=True, metavar="NAME", help="An optimizer, or `all`. May be repeated."
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-workspace = click.option(
+_workspace = click.option(
     "--workspace",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
     metavar="DIR",
     help="Folder that holds tuning/ and mlruns/; by default here.",
 )
-tracking = click.option(
+_tracking = click.option(
     "--tracking-uri", metavar="URI", help="MLflow server; by default MLFLOW_TRACKING_URI, else the workspace."
+)
+_opt = click.option(
+    "--opt", "optimizers", multiple=True, metavar="NAME", help="An optimizer, or `all`; may be repeated."
+)
+_running = (
+    _workspace,
+    _tracking,
+    click.option("--jobs", type=click.IntRange(1), help="Workers; by default one a core or a visible GPU."),
+    click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Folder of Fashion-MNIST and CIFAR-10, downloaded there where absent; by default data.",
+    ),
+    click.option("--quiet", is_flag=True, help="Print the result only."),
+)
+_described = (
+    click.option("--model", metavar="REFERENCE", help="lenet5, or your own as net.py:make."),
+    click.option("--dataset", metavar="REFERENCE", help="mnist, fashion-mnist, cifar10, or data.py:load."),
+    click.option("--loss", metavar="REFERENCE", help="cross_entropy, or your own as loss.py:name."),
+    click.option("--batch-size", type=click.IntRange(1), help="Images of a mini-batch."),
+    click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps."),
+    click.option("--seed", type=click.IntRange(0), help="Of the split, the sampler and the trials."),
+    click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change any key of the study; may be repeated.",
+    ),
+)
+_tuned = (
+    click.option("--trials", type=click.IntRange(1), help="Configurations to try for each optimizer."),
+    click.option("--sampler", type=click.Choice(SAMPLERS), help="How configurations are proposed."),
+    click.option("--pruner", type=click.Choice(PRUNERS), help="How trials are given up early."),
+    click.option("--objective", type=click.Choice(OBJECTIVES), help="Of the validation images."),
+)
+_seeds = click.option(
+    "--seeds", type=click.IntRange(1), help="Runs of each configuration; 3 means seeds 0, 1, 2."
 )
 
 
-def running(command: F) -> F:
-    """Options that say where a study runs."""
-    for option in (
-        click.option("--quiet", is_flag=True, help="Print the result only."),
-        click.option(
-            "--data-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            help="Folder of Fashion-MNIST and CIFAR-10; downloaded there where absent. [default: data]",
-        ),
-        click.option("--jobs", type=click.IntRange(1), help="Workers; by default one a core or a visible GPU."),
-        tracking,
-        workspace,
-    ):
+def reading(command: Command) -> Command:
+    """Options of a command that only reads; it receives ``where``."""
+
+    @functools.wraps(command)
+    def bundled(*, workspace: Path, tracking_uri: str | None, **others: Any) -> Any:
+        return command(where=Where(workspace, tracking_uri), **others)
+
+    return _with_options(bundled, (_workspace, _tracking))
+
+
+def running(*, tuning: bool = False, training: bool = False) -> Callable[[Command], Command]:
+    """Options of a command that runs a study; it receives ``where`` and ``settings``.
+
+    ``settings`` holds the keys of a specification that were given, as flags or by ``--set``.
+    """
+    epochs = [
+        click.option("--epochs", key, type=click.IntRange(1), help=text)
+        for key, text, wanted in (
+            ("tune_epochs", "Epochs of a trial.", tuning and not training),
+            ("train_epochs", "Epochs of a run.", training and not tuning),
+        )
+        if wanted
+    ]
+    options = (_opt, *_tuned * tuning, *(_seeds,) * training, *epochs, *_described, *_running)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def bundled(*, pairs: tuple[str, ...], optimizers: tuple[str, ...], **given: Any) -> Any:
+            where = Where(**{name: given.pop(name) for name in Where.__dataclass_fields__})
+            flags = {name: given.pop(name) for name in list(given) if name in KEYS}
+            settings = dict(parse_setting(pair) for pair in pairs)
+            settings |= {name: value for name, value in flags.items() if value is not None}
+            if optimizers:
+                settings["optimizers"] = _names(optimizers, where.workspace)
+            return command(where=where, settings=settings, **given)
+
+        return _with_options(bundled, options)
+
+    return decorate
+
+
+def _with_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def described(command: F) -> F:
-    """Options that say what a study is made of."""
-    for option in (
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Change a key of the preset. May be repeated.",
-        ),
-        click.option("--seed", type=click.IntRange(0), help="Of the split, the sampler and the trials."),
-        click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps."),
-        click.option("--batch-size", type=click.IntRange(1), help="Images of a mini-batch."),
-        click.option("--loss", metavar="REFERENCE", help="cross_entropy, or your own as loss.py:name."),
-        click.option("--dataset", metavar="REFERENCE", help="mnist, fashion-mnist, cifar10, or data.py:load."),
-        click.option("--model", metavar="REFERENCE", help="lenet5, or your own as net.py:make."),
-    ):
-        command = option(command)
-    return command
-
-
-def tuned(command: F) -> F:
-    """Options of a search."""
-    for option in (
-        click.option("--objective", type=click.Choice(OBJECTIVES), help="What of the validation images."),
-        click.option("--pruner", type=click.Choice(PRUNERS), help="How trials are given up early."),
-        click.option("--sampler", type=click.Choice(SAMPLERS), help="How configurations are proposed."),
-        click.option("--trials", type=click.IntRange(1), help="Configurations to try for each optimizer."),
-    ):
-        command = option(command)
-    return command
-
-
-def settings_of(pairs: Sequence[str], **flags: Any) -> dict[str, Any]:
-    """Settings given as ``--set`` pairs and as flags; flags that were not given are None."""
-    return dict(parse_setting(pair) for pair in pairs) | {k: v for k, v in flags.items() if v is not None}
-
-
-def names_of(optimizers: Sequence[str], workspace: Path) -> tuple[str, ...] | None:
-    """The optimizers that were asked for; None if none was named."""
+def _names(optimizers: tuple[str, ...], workspace: Path) -> tuple[str, ...]:
     from optstudy.optimizers import find_spaces
 
-    if not optimizers:
-        return None
-    return tuple(find_spaces(workspace)) if "all" in optimizers else tuple(optimizers)
+    return tuple(find_spaces(workspace)) if "all" in optimizers else optimizers

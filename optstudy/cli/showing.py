@@ -12,12 +12,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from optstudy.cli.options import Where
 from optstudy.cli.watching import show_estimate
 from optstudy.optimizers import Choice, Range, Space
 from optstudy.table import Comparison, caption, columns, render
 
 if TYPE_CHECKING:
     from optstudy.events import Estimate
+    from optstudy.reading import Standing
     from optstudy.study import Study
 
 
@@ -54,7 +56,9 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     _print_table(headers, cells)
     counts = {best["trials"] for best in found.values()}
     if len(counts) > 1:
-        click.echo("The optimizers have different numbers of trials; tune them all with the same --trials to compare.")
+        click.echo(
+            "The optimizers have different numbers of trials; tune them all with the same --trials to compare."
+        )
     click.echo(f"Kept in {study.files.best(optimizers[0]).parent}")
 
 
@@ -108,29 +112,38 @@ def show_space(space: Space, *, as_json: bool) -> None:
     click.echo(f"From {space.source}")
 
 
+def show_standings(standings: Sequence["Standing"]) -> None:
+    """Print how far studies are."""
+    cells = [
+        [s.study, s.optimizer, f"{s.trials} of {s.trials_asked}", f"{s.runs} of {s.runs_asked}"]
+        for s in standings
+    ]
+    _print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
+
+
+def show_links(links: Sequence[tuple[str, str]]) -> None:
+    """Print where to look."""
+    for text, link in links:
+        click.echo(f"{text}: {link}")
+
+
 def next_step(
-    command: str,
-    *,
-    workspace: Path,
-    tracking_uri: str | None = None,
-    study: str | None = None,
-    optimizers: Sequence[str] | None = None,
-    quiet: bool = False,
+    command: str, where: Where, *, study: str | None = None, optimizers: Sequence[str] = ()
 ) -> None:
     """Name the command that comes next, with the options that it needs."""
-    if quiet:
+    if where.quiet:
         return
     words = [command]
-    for name in optimizers or ():
+    for name in optimizers:
         words += ["--opt", shlex.quote(name)]
     if study is not None:
         words += ["--study", shlex.quote(study)]
-    if workspace != Path():
-        words += ["--workspace", shlex.quote(str(workspace))]
-    if tracking_uri is not None:
+    if where.workspace != Path():
+        words += ["--workspace", shlex.quote(str(where.workspace))]
+    if where.tracking_uri is not None:
         from optstudy.tracking import shown
 
-        words += ["--tracking-uri", shlex.quote(shown(tracking_uri))]
+        words += ["--tracking-uri", shlex.quote(shown(where.tracking_uri))]
     click.echo(f"next: {' '.join(words)}", err=True)
 
 

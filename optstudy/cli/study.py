@@ -1,6 +1,5 @@
 """`optstudy study`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,26 +10,16 @@ from optstudy.cli import options
 @click.command()
 @click.option("--preset", metavar="NAME", help="What the study is made of: smoke, quick, paper, or your own.")
 @click.option("--study", "name", metavar="NAME", help="The study's name; by default the preset's.")
-@options.optimizers
-@options.tuned
-@click.option("--seeds", type=click.IntRange(1), help="Final runs of each configuration.")
-@options.described
 @click.option("--dry-run", is_flag=True, help="Print the plan, with the hours and the disk that it needs.")
-@options.running
+@options.running(tuning=True, training=True)
 @options.as_json
 def study(
     preset: str | None,
     name: str | None,
-    optimizers: tuple[str, ...],
-    settings: tuple[str, ...],
     dry_run: bool,
-    workspace: Path,
-    tracking_uri: str | None,
-    jobs: int | None,
-    data_dir: Path | None,
-    quiet: bool,
+    where: options.Where,
+    settings: dict[str, Any],
     as_json: bool,
-    **flags: Any,
 ) -> None:
     """Tune every optimizer, retrain the best configurations, and compare.
 
@@ -39,19 +28,21 @@ def study(
     from optstudy.cli.showing import next_step, show_comparison, show_plan
     from optstudy.cli.watching import watch
     from optstudy.study import Study
-    from optstudy.workspace import StudyFiles
 
     name = name or preset or "quick"
-    if preset is None and not StudyFiles(workspace, name).specification.exists():
-        preset = "quick"
-    chosen = options.names_of(optimizers, workspace)
-    asked = options.settings_of(settings, optimizers=chosen, **flags)
     made = Study(
-        name, preset=preset, workspace=workspace, tracking_uri=tracking_uri, jobs=jobs, data_dir=data_dir, **asked
+        name,
+        preset=preset,
+        workspace=where.workspace,
+        tracking_uri=where.tracking_uri,
+        jobs=where.jobs,
+        data_dir=where.data_dir,
+        **settings,
     )
     if dry_run:
         show_plan(made, made.estimate(), as_json=as_json)
+        next_step("optstudy study", where, study=name)
         return
-    watch(made.run(), quiet=quiet)
+    watch(made.run(), quiet=where.quiet)
     show_comparison(made.compare(), as_json=as_json)
-    next_step("optstudy ui", workspace=workspace, tracking_uri=tracking_uri, study=name, quiet=quiet)
+    next_step("optstudy ui", where, study=name)

@@ -1,6 +1,5 @@
 """`optstudy tune`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -9,26 +8,10 @@ from optstudy.cli import options
 
 
 @click.command()
-@options.optimizers
 @options.study
-@options.tuned
-@click.option("--epochs", type=click.IntRange(1), help="Epochs of a trial.")
-@options.described
-@options.running
+@options.running(tuning=True)
 @options.as_json
-def tune(
-    study: str | None,
-    optimizers: tuple[str, ...],
-    epochs: int | None,
-    settings: tuple[str, ...],
-    workspace: Path,
-    tracking_uri: str | None,
-    jobs: int | None,
-    data_dir: Path | None,
-    quiet: bool,
-    as_json: bool,
-    **flags: Any,
-) -> None:
+def tune(study: str | None, where: options.Where, settings: dict[str, Any], as_json: bool) -> None:
     """Search the best hyperparameters of each optimizer.
 
     Example: optstudy tune --opt sgd --opt adam --trials 20 --epochs 5
@@ -37,14 +20,15 @@ def tune(
     from optstudy.cli.watching import watch
     from optstudy.study import Study
 
-    name = study or "main"
-    chosen = options.names_of(optimizers, workspace)
-    asked = options.settings_of(settings, tune_epochs=epochs, **flags)
-    first = {"optimizers": chosen} if chosen else {}
     made = Study(
-        name, workspace=workspace, tracking_uri=tracking_uri, jobs=jobs, data_dir=data_dir, **first, **asked
+        study or "main",
+        workspace=where.workspace,
+        tracking_uri=where.tracking_uri,
+        jobs=where.jobs,
+        data_dir=where.data_dir,
+        **settings,
     )
-    watch(made.run("tuning", optimizers=chosen), quiet=quiet)
+    chosen = settings.get("optimizers")
+    watch(made.run("tuning", optimizers=chosen), quiet=where.quiet)
     show_best(made, chosen or made.specification.optimizers, as_json=as_json)
-    next_step("optstudy train", workspace=workspace, tracking_uri=tracking_uri, study=study, quiet=quiet,
-              optimizers=chosen)  # fmt: skip
+    next_step("optstudy train", where, study=study, optimizers=chosen or ())

@@ -1,7 +1,5 @@
 """`optstudy ui`."""
 
-from pathlib import Path
-
 import click
 
 from optstudy.cli import options
@@ -9,25 +7,26 @@ from optstudy.cli import options
 
 @click.command()
 @options.study
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on loopback.")
-@options.workspace
-@options.tracking
-def ui(study: str | None, port: int, workspace: Path, tracking_uri: str | None) -> None:
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on loopback."
+)
+@options.reading
+def ui(study: str | None, port: int, where: options.Where) -> None:
     """Open the MLflow interface on the right store, and print where to look.
 
     Example: optstudy ui --study quick
     """
-    from optstudy.serving import links, serve_store
+    from optstudy.cli.showing import show_links
+    from optstudy.serving import links, serve_store, server_uri
 
-    if tracking_uri is not None:
-        for text, link in links(tracking_uri, tracking_uri, study, workspace):
-            click.echo(f"{text}: {link}")
+    uri = server_uri(where.tracking_uri)
+    if uri is not None:
+        show_links(links(uri, where.workspace, uri, study))
         return
-    server, address = serve_store(workspace, port)
+    server, address = serve_store(where.workspace, port)
     try:
-        for text, link in links(address, None, study, workspace):
-            click.echo(f"{text}: {link}")
-        click.echo("Ctrl-C ends it.", err=True)
+        show_links(links(address, where.workspace, None, study))
+        click.echo("Ctrl-C ends it. next: open a link", err=True)
         server.wait()
     finally:
         server.terminate()

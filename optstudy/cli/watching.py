@@ -101,7 +101,9 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
         )
     workers = f"{estimate.jobs} worker{'s' * (estimate.jobs > 1)}"
     size = f"{estimate.disk_bytes / 1e6:.0f} MB"
-    console.print(f"about {duration(estimate.seconds)} with {workers}, {size} of disk, if nothing is done yet")
+    console.print(
+        f"about {duration(estimate.seconds)} with {workers}, {size} of disk, if nothing is done yet"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -20,8 +20,8 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch's batches, each example once; the last batch may be short.
 
-    Each batch is gathered when its turn comes. For MNIST this takes 0.03 s an epoch on one thread, half of what
-    gathering the whole epoch first takes, and no second copy of the data.
+    Each batch is gathered when its turn comes. For MNIST this takes 0.03 s an epoch on one thread, at most half
+    of what gathering the whole epoch first takes, and no second copy of the data.
 
     Args:
         x: Examples of shape ``(n, ...)``, as the data set holds them; see `prepare`.
@@ -44,7 +44,6 @@ def prepare(x: Tensor) -> Tensor:
         x: uint8 images, or floating examples.
 
     Returns:
-        Images as float32 in [0, 1], the values that torchvision's ``ToTensor`` gives; floating examples as they
-        are.
+        Images as float32 in [0, 1], the values of torchvision's ``ToTensor``; floating examples as they are.
     """
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x

@@ -18,8 +18,8 @@ def load(reference: str) -> Dataset:
     downloaded to it where absent; several processes must not do so at once.
 
     Args:
-        reference: ``mnist``, ``fashion-mnist``, ``cifar10``, or ``data.py:load``, a function without arguments
-            that returns a `Dataset`.
+        reference: ``mnist``, ``fashion-mnist``, ``cifar10``, or ``data.py:load``, a function without
+            arguments that returns a `Dataset`.
 
     Raises:
         UsageError: If there is no such data set, or the user's function fails or returns something else.
@@ -45,6 +45,6 @@ def _from_user(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - the f
     dataset = call(reference)
     if not isinstance(dataset, Dataset):
         raise UsageError(
-            f"{reference} returned an object of type {type(dataset).__name__}; it must be an optstudy.data.Dataset"
+            f"{reference} returned an object of type {type(dataset).__name__}, not an optstudy.data.Dataset"
         )
     return dataset

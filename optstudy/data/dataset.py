@@ -14,7 +14,7 @@ class Dataset:
     """Training and test examples, in main memory.
 
     Images are uint8 of shape ``(n, c, h, w)``, which a model sees scaled to [0, 1], or floating of any shape
-    ``(n, ...)``, which it sees as they are. All who load the data set share the tensors: do not write to them.
+    ``(n, ...)``, which it sees as they are. All who load a data set share its tensors: do not write to them.
 
     Raises:
         UsageError: If the parts do not fit together.

@@ -7,9 +7,9 @@ from torch.nn.functional import interpolate
 def to_32(images: Tensor) -> Tensor:
     """Resize to 32 by 32 with antialiased bilinear filtering, whose bits are those of PIL.
 
-    The paper resizes image by image, through PIL. torch's kernel for uint8 repeats PIL's fixed-point arithmetic
-    with and without AVX2; torchvision's ``resize`` of a tensor goes through float32 where there is no AVX2, and
-    then differs.
+    The paper resizes image by image, through PIL. torch's kernel for uint8 repeats PIL's fixed-point
+    arithmetic, with and without AVX2. torchvision's ``resize`` of a tensor goes through float32 where there is
+    no AVX2, and then differs.
 
     Args:
         images: uint8 of shape ``(n, c, h, w)``.

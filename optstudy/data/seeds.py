@@ -11,8 +11,8 @@ _STREAMS = {"split": 1, "epoch": 2}
 def generator(stream: Literal["split", "epoch"], *numbers: int) -> torch.Generator:
     """Return a generator of its own for a purpose and some numbers, all of which change the stream.
 
-    numpy's ``SeedSequence`` mixes them, so that seed 0 in epoch 1 and seed 1 in epoch 0 have nothing in common.
-    torch's generator on the CPU reads 32 bits of its seed, so shifting the numbers side by side would lose some.
+    numpy's ``SeedSequence`` mixes them, so that seed 0 in epoch 1 and seed 1 in epoch 0 have nothing in
+    common. (torch's CPU generator reads 32 bits of its seed, too few to hold the numbers side by side.)
 
     Args:
         stream: What it is for.

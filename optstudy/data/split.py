@@ -17,12 +17,12 @@ from optstudy.errors import UsageError
 class Split:
     """How a data set is divided.
 
-    ``tuning`` holds out part of the training set and never sees the test set. ``final`` trains on the whole
-    training set and holds out the test set; the numbers are not read then.
+    ``tuning`` holds out part of the training set and never sees the test set. ``final`` holds out the test set,
+    and does not read ``validation``.
     """
 
     role: Literal["tuning", "final"]
-    validation: int = 0  # training images held out
+    validation: int = 0  # training images held out when tuning
     size: int = 0  # images to train on, of those that are left; 0 means all of them
     seed: int = 0
 
@@ -50,9 +50,9 @@ class Parts:
 def parts(dataset: Dataset, split: Split) -> Parts:
     """Divide a data set.
 
-    A tuning split is stratified: each class has its share of the images held out and, of the images left, its
-    share of those to train on, both to within one image. What is held out depends on ``validation`` and ``seed``
-    alone. The images keep the order of the data set.
+    Each draw is stratified: every class has its share of the images held out and, of the images left, its share
+    of those to train on, both to within one image. What is held out does not depend on ``size``. The images keep
+    the order of the data set.
 
     Args:
         dataset: The data set.
@@ -64,20 +64,22 @@ def parts(dataset: Dataset, split: Split) -> Parts:
     Raises:
         UsageError: If the training set has fewer images than asked for.
     """
-    if split.role == "final":
-        return Parts(dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y)
-    total = len(dataset.train_y)
-    if split.validation + max(split.size, 1) > total:
+    x, y = dataset.train_x, dataset.train_y
+    final = split.role == "final"
+    if final and not split.size:
+        return Parts(x, y, dataset.test_x, dataset.test_y)  # no copy
+    validation = 0 if final else split.validation
+    if validation + max(split.size, 1) > len(y):
         raise UsageError(
-            f"the training set has {total} images, too few for {split.validation} held out for validation "
+            f"the training set has {len(y)} images, too few for {validation} held out for validation "
             f"and {split.size or 'at least 1'} to train on"
         )
-    shuffled = torch.randperm(total, generator=generator("split", split.seed))
-    heldout, rest = _draw(shuffled, dataset.train_y, split.validation)
-    train, _ = _draw(rest, dataset.train_y, split.size or len(rest))
-    return Parts(
-        dataset.train_x[train], dataset.train_y[train], dataset.train_x[heldout], dataset.train_y[heldout]
-    )
+    shuffled = torch.randperm(len(y), generator=generator("split", split.seed))
+    heldout, rest = _draw(shuffled, y, validation)
+    train, _ = _draw(rest, y, split.size or len(rest))
+    if final:
+        return Parts(x[train], y[train], dataset.test_x, dataset.test_y)
+    return Parts(x[train], y[train], x[heldout], y[heldout])
 
 
 @lru_cache(maxsize=4)  # a study has two splits, one for each role
@@ -96,7 +98,7 @@ def load_parts(reference: str, split: Split) -> Parts:
 
 
 def _draw(candidates: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Take the first of each class until each has its share; return the taken and the rest, both ascending."""
+    """Take the first candidates of each class, its share of them; return the taken, ascending, and the rest."""
     of_candidates = labels[candidates]
     quotas = _shares(of_candidates.bincount().tolist(), size)
     taken = torch.zeros(len(candidates), dtype=torch.bool)

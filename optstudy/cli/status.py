@@ -1,0 +1,29 @@
+"""`optstudy status`."""
+
+import dataclasses
+import json
+
+import click
+
+from optstudy.cli import options
+
+
+@click.command()
+@options.reading
+@options.as_json
+def status(where: options.Where, as_json: bool) -> None:
+    """Say how far the workspace's studies are.
+
+    Example: optstudy status
+    """
+    from optstudy.cli.showing import next_step, show_standings
+    from optstudy.reading import read_standings
+
+    standings = read_standings(where.workspace, where.tracking_uri)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(standing) for standing in standings], indent=2))
+    else:
+        show_standings(standings)
+    last = standings[-1].study
+    done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in standings if s.study == last)
+    next_step("optstudy compare" if done else "optstudy study", where, study=last)

@@ -1,0 +1,168 @@
+"""Training itself: `advance` moves a run on, and touches nothing else."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optstudy.data import batches, load_parts, prepare
+from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
+from optstudy.training.live import STEPS, Live, build, capture, isolated, restore
+from optstudy.training.records import (
+    EpochRecord,
+    History,
+    Moment,
+    Observation,
+    Plan,
+    Probe,
+    Rung,
+    RunState,
+    outcome,
+    steps_per_epoch,
+)
+
+
+def start(plan: Plan) -> RunState:
+    """Return the state before the first step: initial weights drawn from the plan's seed, and nothing else."""
+    with isolated(plan):
+        torch.manual_seed(plan.seed)
+        live = build(plan)
+        return capture(live, epoch=0, step=0, probes={}, diverged=False)
+
+
+def advance(
+    state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = ()
+) -> tuple[RunState, History]:
+    """Train until the end of epoch ``until``, or until the loss is no longer finite.
+
+    A pure function: the same arguments give the same bits, whatever process it runs in (clock readings
+    apart). ``state`` is not changed, and torch's generators, thread count and gradients are left as found.
+
+    Args:
+        state: Where the run stands, from `start` or an earlier call.
+        plan: What determines the run.
+        until: Epoch to reach; at least ``state.epoch`` and at most ``plan.epochs``.
+        probes: What to watch before each step.
+
+    Returns:
+        The new state, and the records of the epochs in between.
+
+    Raises:
+        ValueError: If ``until`` is out of range.
+    """
+    if not state.epoch <= until <= plan.epochs:
+        raise ValueError(f"until is {until}; the run stands at epoch {state.epoch} of {plan.epochs}")
+    parts = load_parts(plan.dataset, plan.split)
+    train = parts.train_x.to(plan.device), parts.train_y.to(plan.device)
+    heldout = parts.heldout_x.to(plan.device), parts.heldout_y.to(plan.device)
+    records: list[EpochRecord] = []
+    observations: list[Observation] = []
+    predicted, memory = None, dict(state.probes)
+    epoch, step, diverged = state.epoch, state.step, state.diverged
+    with isolated(plan):
+        live = restore(state, plan)
+        while epoch < until and not diverged:
+            epoch += 1
+            running, seen = _train_epoch(live, plan, epoch, step, train, probes, memory)
+            step += running.steps
+            observations += seen
+            measured = evaluate(live.model, live.loss, *heldout)
+            diverged = not (math.isfinite(running.loss) and math.isfinite(measured.loss))
+            due = epoch in plan.sweep_epochs or (diverged and plan.sweep_epochs)
+            swept = sweep(live.model, live.loss, *train) if due else None
+            records.append(_record(plan, epoch, running, measured, swept))
+            if diverged or epoch == plan.epochs:
+                predicted = measured.predicted
+        return capture(live, epoch, step, memory, diverged=diverged), History(
+            tuple(records), tuple(observations), predicted
+        )
+
+
+def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[Rung, bytes]:
+    """Do the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
+    before = start(plan) if state is None else RunState.from_bytes(state)
+    after, history = advance(before, plan, until)
+    rung = Rung(
+        epochs=tuple(record for record in history.epochs if record.epoch > since),
+        observations=history.observations,
+        outcome=outcome(after, plan),
+        predicted=None if history.predicted is None else tuple(history.predicted.tolist()),
+    )
+    return rung, after.to_bytes()
+
+
+@dataclass(frozen=True)
+class _Running:
+    """Sums over one epoch of training."""
+
+    loss: float
+    accuracy: float
+    gradient_norm: float
+    seconds: float
+    steps: int
+
+
+def _train_epoch(
+    live: Live,
+    plan: Plan,
+    epoch: int,
+    first_step: int,
+    train: tuple[Tensor, Tensor],
+    probes: Sequence[Probe],
+    memory: dict[str, Any],
+) -> tuple[_Running, list[Observation]]:
+    step = STEPS[plan.method.needs]
+    steps = steps_per_epoch(len(train[1]), plan.batch_size)
+    total = torch.zeros((), dtype=torch.float64, device=plan.device)
+    correct = torch.zeros((), dtype=torch.int64, device=plan.device)
+    norm, seen, started = math.nan, [], time.perf_counter()
+    live.model.train()
+    for index, (images, targets) in enumerate(batches(*train, plan.batch_size, plan.seed, epoch)):
+        inputs = prepare(images)
+        last = index == steps - 1
+        moment = Moment(first_step + index, last, live.model, live.loss, live.optimizer, inputs, targets)
+        for probe in probes:
+            if probe.wants(moment):
+                memory[probe.name], values = probe.observe(moment, memory.get(probe.name))
+                seen.append(Observation(probe.name, moment.step, values))
+        if last:
+            norm = batch_gradient_norm(moment)
+        value, outputs = step(live, inputs, targets)
+        total += value.double() * len(targets)
+        correct += (outputs.argmax(1) == targets).sum()
+    count = len(train[1])
+    mean, accuracy = float(total) / count, int(correct) / count  # waits for the device
+    return _Running(mean, accuracy, norm, time.perf_counter() - started, steps), seen
+
+
+def _record(
+    plan: Plan,
+    epoch: int,
+    running: _Running,
+    measured: Evaluation,
+    swept: tuple[float, float, float] | None,
+) -> EpochRecord:
+    exact_loss, exact_accuracy, full_norm = swept or (None, None, None)
+    return EpochRecord(
+        epoch=epoch,
+        train_loss=_finite(running.loss),
+        train_accuracy=running.accuracy,
+        heldout_loss=_finite(measured.loss),
+        heldout_accuracy=measured.accuracy,
+        gradient_norm=_finite(running.gradient_norm),
+        seconds=running.seconds,
+        finished_at=time.time(),
+        gradients=running.steps,
+        hessian_products=running.steps * plan.method.hessian_products,
+        exact_loss=_finite(exact_loss),
+        exact_accuracy=exact_accuracy,
+        full_gradient_norm=_finite(full_norm),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

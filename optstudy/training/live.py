@@ -1,0 +1,119 @@
+"""A run's objects while it moves, built from a RunState and turned back into one."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optstudy.data import load
+from optstudy.errors import UsageError
+from optstudy.models import build_model, load_loss
+from optstudy.optimizers import build_optimizer
+from optstudy.training.records import Loss, Plan, RunState
+
+
+@dataclass
+class Live:
+    """A run's objects while it moves; built from a RunState and turned back into one."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+
+
+def build(plan: Plan) -> Live:
+    """Make a run's objects, weights drawn from torch's generator as it stands."""
+    model = build_model(plan.model, load(plan.dataset)).to(plan.device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError(f"model {plan.model!r} has no parameter to train")
+    method = plan.method
+    optimizer = build_optimizer(
+        method.optimizer, method.arguments, parameters, plan.seed if method.seeded else None
+    )
+    return Live(model, load_loss(plan.loss), optimizer)
+
+
+def restore(state: RunState, plan: Plan) -> Live:
+    """Make a run's objects as a state left them, torch's generators too."""
+    live = build(plan)
+    live.model.load_state_dict(state.model)
+    # Tensors are cloned: load_state_dict would otherwise share them, and steps would change `state`.
+    live.optimizer.load_state_dict(_mapped(state.optimizer, lambda tensor: tensor.clone()))
+    torch.set_rng_state(state.generators["cpu"])
+    if "cuda" in state.generators:
+        torch.cuda.set_rng_state(state.generators["cuda"], plan.device)
+    return live
+
+
+def capture(live: Live, epoch: int, step: int, probes: dict[str, Any], *, diverged: bool) -> RunState:
+    """Turn a run's objects into a state."""
+    device = next(live.model.parameters()).device
+    generators = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        generators["cuda"] = torch.cuda.get_rng_state(device)
+    on_cpu: Callable[[Tensor], Tensor] = lambda tensor: tensor.detach().cpu()  # noqa: E731  # used twice below
+    return RunState(
+        epoch=epoch,
+        step=step,
+        model=_mapped(dict(live.model.state_dict()), on_cpu),
+        optimizer=_mapped(live.optimizer.state_dict(), on_cpu),
+        generators=generators,
+        probes=probes,
+        diverged=diverged,
+    )
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, function) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(item, function) for item in value)
+    return value
+
+
+def _plain_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    outputs = live.model(inputs)
+    value = live.loss(outputs, targets)
+    value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    live.optimizer.step()
+    live.optimizer.zero_grad(set_to_none=True)
+    return value.detach(), outputs.detach()
+
+
+def _closure_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def closure() -> Tensor:
+        outputs = live.model(inputs)
+        value = live.loss(outputs, targets)
+        seen.append((value.detach(), outputs.detach()))
+        return value
+
+    live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself passes tensors on
+    return seen[0]
+
+
+STEPS = {"": _plain_step, "closure": _closure_step}
+
+
+@contextlib.contextmanager
+def isolated(plan: Plan) -> Iterator[None]:
+    """Give the run its own generators and thread count, and put the caller's back afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.threads)
+    try:
+        with forked_generators(torch.device(plan.device)), torch.enable_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Put torch's generators back afterwards."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -1,0 +1,104 @@
+"""A few steps of a run before it starts: how long it will take, and whether its parts fit together."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optstudy.data import Dataset, load, load_parts, prepare
+from optstudy.errors import UsageError
+from optstudy.training.advance import start
+from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sweep
+from optstudy.training.live import STEPS, Live, capture, isolated, restore
+from optstudy.training.records import Plan
+
+
+def check_device(device: str) -> None:
+    """Raise UsageError unless torch can use ``device`` here."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cuda = torch.cuda.device_count()
+        known = ["cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] * torch.backends.mps.is_available())]
+        raise UsageError(f"device {device!r} is not here; torch finds {', '.join(known)}") from error
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a few steps of a run tell before it starts."""
+
+    train_images: int
+    heldout_images: int
+    parameters: int
+    state_bytes: int
+    step_seconds: float
+    evaluation_seconds: float  # for one image, weights fixed
+    sweep_seconds: float  # for one image, loss and gradient
+
+
+def rehearse(plan: Plan, steps: int) -> Rehearsal:
+    """Time a few steps and evaluations of a run, and find what is wrong with it before hours are spent.
+
+    Raises:
+        UsageError: If data, model, loss or optimizer do not fit together.
+    """
+    check_device(plan.device)
+    parts = load_parts(plan.dataset, plan.split)
+    state = start(plan)
+    few = slice(0, plan.batch_size)
+    with isolated(plan):
+        live = restore(state, plan)
+        x, y = prepare(parts.train_x[few].to(plan.device)), parts.train_y[few].to(plan.device)
+        _check_fit(plan, load(plan.dataset), live, x, y)
+        step = STEPS[plan.method.needs]
+        live.model.train()
+        step_seconds = _fastest(lambda: step(live, x, y), steps)
+        images = parts.train_x[:EVALUATION_BATCH].to(plan.device)
+        labels = parts.train_y[:EVALUATION_BATCH].to(plan.device)
+        evaluation = _fastest(lambda: evaluate(live.model, live.loss, images, labels), 2)
+        swept = _fastest(lambda: sweep(live.model, live.loss, images, labels), 2)
+    return Rehearsal(
+        train_images=len(parts.train_y),
+        heldout_images=len(parts.heldout_y),
+        parameters=sum(p.numel() for p in live.model.parameters() if p.requires_grad),
+        state_bytes=len(capture(live, 0, 0, {}, diverged=False).to_bytes()),
+        step_seconds=step_seconds,
+        evaluation_seconds=evaluation / len(labels),
+        sweep_seconds=swept / len(labels),
+    )
+
+
+def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -> None:
+    try:
+        with torch.no_grad(), in_mode(live.model, training=False):
+            outputs = live.model(x)
+    except (RuntimeError, ValueError, TypeError) as error:
+        shape = tuple(x.shape)
+        first = str(error).splitlines()[0]
+        raise UsageError(f"model {plan.model!r} does not take a batch of shape {shape}: {first}") from error
+    wanted = (len(y), len(dataset.classes))
+    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != wanted:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UsageError(
+            f"model {plan.model!r} returns {got} for {len(y)} images of {len(dataset.classes)} classes;"
+            f" it must return a tensor of shape {wanted}"
+        )
+    value = live.loss(outputs, y)
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(
+            f"loss {plan.loss!r} returns {got}; it must return one number, the mean over the batch"
+        )
+
+
+def _fastest(action: Callable[[], object], times: int) -> float:
+    seconds = []
+    for _ in range(times + 1):  # the first one warms up
+        started = time.perf_counter()
+        action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds[1:])[len(seconds[1:]) // 2]
