@@ -25,7 +25,8 @@ def rehearse_all(
     """
     plans = [final_plan(specification, space, space.default, 0) for space in spaces.values()]
     steps = [Task(rehearse, (plan, REHEARSED_STEPS)) for plan in plans]
-    data, *timed = run_all([Task(describe_data, (specification.dataset,)), *steps], workers)
+    [data] = run_all([Task(describe_data, (specification.dataset,))], workers)  # alone: it may download
+    timed = run_all(steps, workers)
     return data, dict(zip(spaces, timed, strict=True))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import heapq
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -128,8 +129,9 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
                     ready.appendleft((strand, None))
                     yield event
     finally:
-        for strand in reversed(alive):
-            strand.flow.close()
+        with contextlib.ExitStack() as closing:  # closes all, children first, even if one of them raises
+            for strand in alive:
+                closing.callback(strand.flow.close)
 
 
 def _returned(strand: _Strand, value: Any) -> list[tuple[_Strand, Any]]:
@@ -178,7 +180,7 @@ class LocalWorkers:
             ticket, task = self._busy.pop(connection)
             try:
                 result = connection.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # the worker died, perhaps in the middle of a message
                 result = self._replace(connection, ticket, task)
                 if result is None:
                     continue
@@ -208,6 +210,7 @@ class LocalWorkers:
             [sys.executable, "-c", "from optstudy.execution import serve; serve()", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stdout=2,  # what a user's model prints must not mix with the driver's tables and JSON
             env={**os.environ, **environment, WORKER_MARK: "1"},
         )
         theirs.close()
@@ -288,28 +291,31 @@ def in_worker() -> bool:
     return WORKER_MARK in os.environ
 
 
-def _attempt(task: Task) -> Any:
+def _attempt(message: bytes) -> bytes:
+    """Run a pickled task; return what it returned or a Failure, pickled."""
     try:
-        return task.function(*task.arguments)
+        task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
+        return pickle.dumps(task.function(*task.arguments))
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything; the driver decides
         summary = str(error).splitlines()[0] if str(error) else ""
         known = isinstance(error, OptstudyError)
-        message = summary if known else f"{type(error).__name__}: {summary}"
-        return Failure(message, traceback.format_exc(), usage=isinstance(error, UsageError))
+        text = summary if known else f"{type(error).__name__}: {summary}"
+        usage = isinstance(error, UsageError)
+        return pickle.dumps(Failure(text, traceback.format_exc(), usage))
 
 
 def serve() -> None:
     """Be a worker: take tasks from the pipe that the command line names, until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     connection = Connection(int(sys.argv[1]))
-    pending: list[Task] = []
+    pending: list[bytes] = []
     arrived = threading.Semaphore(0)
 
     def listen() -> None:
         # The driver's end closes when it dies, however it dies: end even in the middle of a task.
         while True:
             try:
-                pending.append(connection.recv())
+                pending.append(connection.recv_bytes())
             except (EOFError, OSError):
                 os._exit(0)
             arrived.release()
@@ -317,4 +323,4 @@ def serve() -> None:
     threading.Thread(target=listen, daemon=True).start()
     while True:
         arrived.acquire()
-        connection.send(_attempt(pending.pop(0)))
+        connection.send_bytes(_attempt(pending.pop(0)))

@@ -63,18 +63,18 @@ def read_standings(workspace: Path, tracking_uri: str | None) -> list[Standing]:
         assert recorded is not None  # listed by its file
         asked = recorded.specification
         done = {
-            kind: [run for run, known in tracking.known_runs(f"{name}/{kind}").items() if known.finished]
+            kind: [run for run, known in tracking.known_runs(f"{name}/{kind}").items() if known.ended]
             for kind in ("tuning", "final")
         }
-        for optimizer in asked.optimizers:
-            standings.append(
-                Standing(
-                    study=name,
-                    optimizer=optimizer,
-                    trials=sum(run.startswith(f"{optimizer}/") for run in done["tuning"]),
-                    trials_asked=asked.trials if "tuning" in recorded.begun else 0,
-                    runs=sum(run.startswith(f"{optimizer}/") for run in done["final"]),
-                    runs_asked=asked.seeds * len(asked.configs) if "training" in recorded.begun else 0,
-                )
+        standings += [
+            Standing(
+                study=name,
+                optimizer=optimizer,
+                trials=sum(run.startswith(f"{optimizer}/") for run in done["tuning"]),
+                trials_asked=asked.trials if "tuning" in recorded.begun else 0,
+                runs=sum(run.startswith(f"{optimizer}/") for run in done["final"]),
+                runs_asked=asked.seeds * len(asked.configs) if "training" in recorded.begun else 0,
             )
+            for optimizer in asked.optimizers
+        ]
     return standings

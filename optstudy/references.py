@@ -23,16 +23,13 @@ _OPTSTUDY = Path(__file__).resolve().parent
 
 
 def load_object(reference: str) -> Any:
-    """Import what a reference names.
+    """Import what a reference names, and return it.
 
     A file is loaded once a process, under its own name: ``net.py`` is the module ``net`` (``pkg.net`` in a
     package ``pkg``). The current folder and the folder of the file become importable.
 
     Args:
         reference: ``net.py:make`` (a path), ``package.module:make`` or ``package.module.Class``.
-
-    Returns:
-        The function, class or other object of that name.
 
     Raises:
         UsageError: If there is no such file, module or name, or if importing it raises.

@@ -51,9 +51,10 @@ class Rungs:
         path = self._state(key, epoch)
         return path.read_bytes() if path.exists() else None
 
-    def write(self, key: str, until: int, rung: Rung, state: bytes) -> None:
-        """Keep a rung and its state, and drop the state before it."""
-        write_bytes(self._state(key, until), state)
+    def write(self, key: str, until: int, rung: Rung, state: bytes | None) -> None:
+        """Keep a rung and its state, and drop the state before it; a failed rung has none."""
+        if state is not None:
+            write_bytes(self._state(key, until), state)
         write_json(self._history(key, until), dataclasses.asdict(rung))
         for older in self._run(key).glob("*.pt"):
             if older != self._state(key, until):
@@ -84,5 +85,6 @@ def _rung(content: dict[str, Any]) -> Rung:
         epochs=tuple(EpochRecord(**record) for record in content["epochs"]),
         observations=tuple(Observation(**seen) for seen in content["observations"]),
         outcome=content["outcome"],
+        problem=content["problem"],
         predicted=None if predicted is None else tuple(predicted),
     )

@@ -1,5 +1,7 @@
 """One optimizer's search: from a space to its best configuration. The only importer of Optuna."""
 
+import itertools
+import json
 import math
 import warnings
 from collections.abc import Generator, Sequence
@@ -17,7 +19,7 @@ from optuna.distributions import (
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from optstudy.optimizers import Choice, Space
+from optstudy.optimizers import Choice, Range, Space
 
 TrialState = Literal["completed", "pruned", "diverged", "failed"]
 OPTUNA_VERSION = optuna.__version__
@@ -47,7 +49,7 @@ class Searched:
     objective: Literal["accuracy", "loss"]  # of the validation split
     trials: tuple[Trial, ...]
     best: Trial | None  # None if no trial completed
-    importances: dict[str, float]  # share of each hyperparameter, summing to 1; empty where it cannot be told
+    importances: dict[str, float]  # share of each hyperparameter, summing to 1; empty where it is not known
 
 
 @dataclass(frozen=True)
@@ -132,21 +134,34 @@ def search(space: Space, settings: Settings, journal: Path | None = None) -> Sea
         if journal is not None:
             _mirror(study, space.name, journal)
         yield finished
-    return Searched(
-        space.name, settings.objective, tuple(ended), _best(ended, settings), _importances(study, settings)
-    )
+    return Searched(space.name, settings.objective, tuple(ended), _best(ended, settings), {})
+
+
+def importances(space: Space, searched: Searched, seed: int) -> dict[str, float]:
+    """Share of each hyperparameter in the variance of the score (fANOVA; Hutter et al., 2014).
+
+    Returns:
+        Shares by Optuna's names, summing to 1; empty where all completed trials have one score.
+    """
+    trials = [trial for trial in searched.trials if trial.state == "completed" and trial.score is not None]
+    if len({trial.score for trial in trials}) < 2:  # noqa: PLR2004  # no variance to share out
+        return {}
+    study = optuna.create_study(direction="maximize" if searched.objective == "accuracy" else "minimize")
+    for trial in trials:
+        params = _asked_of(space, trial.params)
+        made = optuna.trial.create_trial(params=params, distributions=distributions(space), value=trial.score)
+        study.add_trial(made)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: share for name, share in shares.items() if math.isfinite(share)}
 
 
 def first_configs(space: Space) -> list[dict[str, Any]]:
-    """The paper's and the library's default values of the searched names, where they lie in the space."""
-    names = [parameter.name for parameter in space.search]
+    """The paper's and the library's default configuration, where they lie in the space."""
     configs: list[dict[str, Any]] = []
-    for config in (space.paper, space.default):
-        if config is None:
-            continue
-        chosen = {name: config.get(name, space.default[name]) for name in names}
-        if not space.outside(chosen) and chosen not in configs:
-            configs.append(chosen)
+    for config in ([] if space.paper is None else [space.config("paper")]) + [space.config("default")]:
+        if not space.outside(config) and config not in configs:
+            configs.append(config)
     return configs
 
 
@@ -167,13 +182,15 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 def config_of(space: Space, asked: dict[str, Any]) -> dict[str, Any]:
     """Turn Optuna's values into hyperparameters."""
-    return {
-        # Rounded, so that 1 - (1 - 0.1) is 0.1 again.
-        item.name: round(1 - asked[f"1 - {item.name}"], 12)
-        if f"1 - {item.name}" in asked
-        else asked[item.name]
-        for item in space.search
-    }
+    return {item.name: _value_of(item, asked) for item in space.search}
+
+
+def _value_of(item: Range | Choice, asked: dict[str, Any]) -> Any:
+    if isinstance(item, Choice):
+        return asked[item.name]
+    # Rounded, so that 1 - (1 - 0.1) is 0.1 again; held inside, since rounding may step over an end.
+    value = round(1 - asked[f"1 - {item.name}"], 12) if item.complement else asked[item.name]
+    return min(max(value, item.low), item.high)
 
 
 def _asked_of(space: Space, config: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +212,7 @@ def _study(space: Space, settings: Settings) -> optuna.Study:
 
 def _sampler(settings: Settings, trials: int) -> optuna.samplers.BaseSampler:
     # A sampler's own state is lost with its process, so each batch has a new one, seeded by its place.
-    seed = settings.seed * 1_000_003 + trials
+    seed = (settings.seed * 1_000_003 + trials) % 2**32
     startup = settings.startup_trials
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # GP and QMC are marked so
@@ -210,8 +227,12 @@ def _sampler(settings: Settings, trials: int) -> optuna.samplers.BaseSampler:
                 return optuna.samplers.RandomSampler(seed=seed)
             case _:
                 # One sequence for the whole search: the study counts how much of it is used.
+                # Where it has no trial to go by, it draws at random: from a new stream each batch.
                 return optuna.samplers.QMCSampler(
-                    seed=settings.seed, scramble=True, warn_independent_sampling=False
+                    seed=settings.seed,
+                    scramble=True,
+                    independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+                    warn_independent_sampling=False,
                 )
 
 
@@ -258,16 +279,9 @@ def _best(trials: Sequence[Trial], settings: Settings) -> Trial | None:
     return max(completed, key=lambda trial: (sign * (trial.score or 0.0), -trial.number), default=None)
 
 
-def _importances(study: optuna.Study, settings: Settings) -> dict[str, float]:
-    values = {trial.value for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])}
-    if len(values) < 2:  # noqa: PLR2004  # no variance to share out
-        return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=settings.seed)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: share for name, share in shares.items() if math.isfinite(share)}
-
-
 def _mirror(study: optuna.Study, name: str, path: Path) -> None:
+    if path.exists() and not _is_whole(path):  # a driver was killed while writing, or a disk was full
+        _set_aside(path)
     storage = JournalStorage(JournalFileBackend(str(path)))
     direction = study.direction
     mirror = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
@@ -275,3 +289,18 @@ def _mirror(study: optuna.Study, name: str, path: Path) -> None:
     mirror.add_trials(
         [trial for trial in study.get_trials() if trial.number >= there and trial.state.is_finished()]
     )
+
+
+def _is_whole(journal: Path) -> bool:
+    *lines, rest = journal.read_bytes().split(b"\n")
+    try:
+        for line in lines:
+            json.loads(line)
+    except ValueError:
+        return False
+    return not rest
+
+
+def _set_aside(journal: Path) -> None:
+    places = (journal.with_name(f"{journal.name}.damaged-{number}") for number in itertools.count(1))
+    journal.rename(next(place for place in places if not place.exists()))

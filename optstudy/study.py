@@ -94,8 +94,8 @@ class Study:
         if preset is None and self._recorded is None:
             preset = "quick"
         asked = read_preset(preset, self.workspace) if preset else {}
-        asked |= _checked(settings)
-        self.specification = self._with(asked)
+        self._asked = _checked(settings)
+        self.specification = self._with(asked | self._asked)
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ class Study:
             facts = check_facts(self.files, self._recorded, self.specification, spaces)
             params = self._params(chosen, wanted, searching="tuning" in phases)
             if "tuning" in phases:
-                yield from self._rounded()
+                yield from self._counted({**self._asked, **asked}.get("trials"))
             with self._workers() as workers:
                 tracking, mended = open_tracking(
                     self.workspace, self._tracking_uri
@@ -240,8 +240,11 @@ class Study:
                     found[name, config] = read_best(self.files, name, space)
         return found
 
-    def _rounded(self) -> Iterator[Event]:
+    def _counted(self, asked: int | None) -> Iterator[Event]:
+        """Say where the number of trials is not the one that was asked for."""
         trials, batch = self.specification.trials, self.specification.batch
+        if asked is not None and asked < trials:
+            yield Notice(f"study {self.name!r} has {trials} trials an optimizer already; it keeps to them")
         whole = whole_batches(trials, batch)
         if whole != trials:
             yield Notice(f"{trials} trials become {whole}: they come in whole batches of {batch}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import tempfile
@@ -77,6 +78,7 @@ class Known:
     run_id: str
     key: str  # of everything that determines the run
     finished: bool
+    ended: bool  # finished, or a trial that was pruned or failed
 
 
 class Tracking:
@@ -89,9 +91,9 @@ class Tracking:
     def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
         """Connect to ``uri``; ``artifacts`` is where an embedded store keeps files, None lets a server decide."""
         # MLflow's own retries take four minutes to give up, and cannot be told apart from work.
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "20"
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.uri = uri
         self._artifacts = artifacts
         self._patience = patience
@@ -110,12 +112,7 @@ class Tracking:
         if found is None:
             return {}
         return {
-            run.info.run_name: Known(
-                run.info.run_id,
-                run.data.tags.get("optstudy.key", ""),
-                run.info.status == "FINISHED"
-                or run.data.tags.get("optstudy.outcome") in ("pruned", "failed"),
-            )
+            run.info.run_name: _known(run)
             for run in self._pages([found.experiment_id])
             if run.data.tags.get("optstudy.superseded") != "true"
         }
@@ -181,7 +178,7 @@ class Tracking:
             digest=description.checksum[:16],
             source_type="optstudy",
             source=description.name,
-            profile=str({**counts, "sha256": description.checksum}),
+            profile=json.dumps({**counts, "sha256": description.checksum}),
         )
         inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
         self._call(self._client.log_inputs, run_id, inputs)
@@ -366,6 +363,12 @@ def _epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, 
         "epoch_seconds": record.seconds,
     }
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
+
+
+def _known(run: Run) -> Known:
+    finished = run.info.status == "FINISHED"
+    ended = finished or run.data.tags.get("optstudy.outcome") in ("pruned", "failed")
+    return Known(run.info.run_id, run.data.tags.get("optstudy.key", ""), finished, ended)
 
 
 def _exclusion(run: Run) -> str | None:

@@ -13,7 +13,7 @@ from optstudy.events import Notice, Problem, Progress, SearchEnded, TrialEnded
 from optstudy.execution import Failure, Flow, Together
 from optstudy.optimizers import Space
 from optstudy.plans import search_settings, trial_plan
-from optstudy.search import Answer, Ask, Searched, Settings, Trial, search
+from optstudy.search import Answer, Ask, Searched, Settings, Trial, importances, search
 from optstudy.table import label_of
 from optstudy.training import EpochRecord, Plan, Rung
 from optstudy.workspace import StudyFiles, write_json
@@ -65,6 +65,8 @@ class Tuning:
                 f"no trial of {self.space.name} completed ({states}); look at the ranges in {source}"
             )
         if self.parent is not None:
+            shares = importances(self.space, searched, self.settings.seed)
+            searched = dataclasses.replace(searched, importances=shares)
             drawn = {
                 "history.png": figures.history(searched),
                 "importances.png": figures.importances(searched),
@@ -95,16 +97,18 @@ class Tuning:
         """Train one trial for one rung, and log it; the flow returns the search's Answer."""
         plan = self._plan(ask.params)
         rung = yield from self.context.rung(self.space.name, plan, ask.since, ask.until)
+        if isinstance(rung, Failure):
+            # Kept like any result: the search has built on it, and must find it again when it is resumed.
+            rung = Rung((), (), "failed", problem=rung.message)
+            self.context.rungs.write(self.context.key(plan), ask.until, rung, None)
+        if rung.problem:
+            yield Notice(f"trial {self._name(ask.number)} failed: {rung.problem}")
         records = self.records.setdefault(ask.number, [])
-        failed = isinstance(rung, Failure)
-        if failed:
-            yield Notice(f"trial {self._name(ask.number)} failed: {rung.message}")
-        else:
-            records += rung.epochs
+        records += rung.epochs
         self._log(ask, plan, rung)
         spent = sum(record.gradient_work for record in records)
         epochs = records[-1].epoch if records else 0
-        if failed:
+        if rung.outcome == "failed":
             return Answer("failed", None, epochs, spent)
         done = self.context.seconds(self.space.name, plan, ask.since, epochs)
         yield Progress(self._name(ask.number), done, records[-1])
@@ -112,14 +116,14 @@ class Tuning:
         score = last.heldout_accuracy if self.settings.objective == "accuracy" else last.heldout_loss
         return Answer(rung.outcome, score, epochs, spent)
 
-    def _log(self, ask: Ask, plan: Plan, rung: Rung | Failure) -> None:
+    def _log(self, ask: Ask, plan: Plan, rung: Rung) -> None:
         tracking, experiment = self.context.tracking, self.context.experiment("tuning")
         name, key = self._name(ask.number), self.context.key(plan)
         known = self.context.known[experiment].get(name)
-        if known is not None and known.key == key and known.finished:
+        if known is not None and known.key == key and known.ended:
             return
         if ask.number not in self.open:
-            first = rung.epochs[0] if isinstance(rung, Rung) else None
+            first = rung.epochs[0] if rung.epochs else None
             self.open[ask.number] = tracking.open_run(
                 experiment,
                 name,
@@ -130,8 +134,9 @@ class Tuning:
                 parent=self.parent,
                 known=known if known is not None and known.key == key else None,
             )
-        if isinstance(rung, Rung):
-            tracking.log_epochs(self.open[ask.number], rung.epochs, "validation")
+        tracking.log_epochs(self.open[ask.number], rung.epochs, "validation")
+        if rung.problem:
+            tracking.set_tags(self.open[ask.number], {"optstudy.problem": rung.problem})
 
     def _end(self, trial: Trial, ended: list[Trial]) -> Flow:
         plan, records = self._plan(trial.params), self.records.get(trial.number, [])

@@ -263,7 +263,8 @@ def test_sources_of_a_dotted_class_in_the_current_folder_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["mnist", "torch.optim.SGD", "json:dumps", "optstudy.references:call", "absent.Thing", "sys.path"]
+    "reference",
+    ["mnist", "torch.optim.SGD", "json:dumps", "optstudy.references:call", "absent.Thing", "sys.path"],
 )
 def test_code_that_is_not_the_users_has_no_sources(reference: str) -> None:
     assert sources(reference) == {}

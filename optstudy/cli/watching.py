@@ -63,9 +63,9 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                         milestone += 0.25
                 case Problem():
                     problems += 1
-                    console.print(Text(f"problem: {event.text}", style="red"))
+                    console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)
                 case _:
-                    console.print(Text(line_of(event)))
+                    console.print(Text(line_of(event)), soft_wrap=True)
     if problems:
         raise OptstudyError(f"{problems} problem{'s' * (problems > 1)}, shown above; the rest is done")
 

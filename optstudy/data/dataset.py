@@ -56,7 +56,7 @@ class Description:
 
 
 def describe(dataset: Dataset, reference: str) -> Description:
-    """Describe a data set; the checksum takes a third of a second for MNIST.
+    """Describe a data set; the checksum takes about 0.1 s for MNIST.
 
     Args:
         dataset: The data set.

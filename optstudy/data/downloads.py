@@ -2,12 +2,10 @@
 
 import http.client
 import os
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,10 +76,7 @@ def _read(
     classes: tuple[str, ...] | list[str],
 ) -> Dataset:
     try:
-        with warnings.catch_warnings():
-            # CIFAR-10 was pickled by a numpy that wrote a flag as 0, which numpy 2.4 reads with a warning.
-            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-            (train_x, train_y), (test_x, test_y) = part(True), part(False)
+        (train_x, train_y), (test_x, test_y) = part(True), part(False)
     except _FAILURES as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptstudyError(

@@ -1,18 +1,18 @@
-"""Images of any size to 32 by 32, the size that LeNet-5 takes."""
+"""Images of 28 by 28, as MNIST has them, to 32 by 32, as LeNet-5 takes them."""
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 
 def to_32(images: Tensor) -> Tensor:
-    """Resize to 32 by 32 with antialiased bilinear filtering, whose bits are those of PIL.
+    """Resize to 32 by 32 with antialiased bilinear filtering, to the bits of PIL.
 
-    The paper resizes image by image, through PIL. torch's kernel for uint8 repeats PIL's fixed-point
-    arithmetic, with and without AVX2. torchvision's ``resize`` of a tensor goes through float32 where there is
-    no AVX2, and then differs.
+    The paper resizes image by image, through PIL. From 28 to 32 the filter's weights are multiples of 1/16, which
+    the fixed-point numbers of PIL and of torch's kernel for uint8 both hold exactly, so that all bits agree.
+    torchvision's ``resize`` of a tensor is no substitute: without AVX2 it computes in float32 and differs.
 
     Args:
-        images: uint8 of shape ``(n, c, h, w)``.
+        images: uint8 of shape ``(n, c, 28, 28)``.
 
     Returns:
         uint8 of shape ``(n, c, 32, 32)``.

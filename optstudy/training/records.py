@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from optstudy.data import Split
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Outcome = Literal["running", "completed", "diverged"]
+Outcome = Literal["running", "completed", "diverged", "failed"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ class Rung:
     epochs: tuple[EpochRecord, ...]
     observations: tuple[Observation, ...]
     outcome: Outcome
-    predicted: tuple[int, ...] | None  # classes of the held-out images, once the run has ended
+    predicted: tuple[int, ...] | None = None  # classes of the held-out images, once the run has ended
+    problem: str = ""  # what went wrong, where the outcome is failed
 
 
 def outcome(state: RunState, plan: Plan) -> Outcome:

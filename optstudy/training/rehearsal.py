@@ -85,7 +85,11 @@ def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -
             f"model {plan.model!r} returns {got} for {len(y)} images of {len(dataset.classes)} classes;"
             f" it must return a tensor of shape {wanted}"
         )
-    value = live.loss(outputs, y)
+    try:
+        value = live.loss(outputs, y)
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"loss {plan.loss!r} does not take such outputs and labels: {first}") from error
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(

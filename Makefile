@@ -1,0 +1,49 @@
+# `make study` and `make test` install what they need into .venv, again only when pyproject.toml has changed.
+# Options are passed on: make study ARGS="--preset smoke", make test ARGS="-k adahessian".
+
+SHELL := /bin/sh
+ARGS :=
+PYTHONS := python3.13 python3.12 python3.11 python3
+BIN := .venv/bin
+INSTALLED := .venv/installed-in
+
+# An active environment's paths would lead this one's Python to other packages.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help install study test lint
+
+help:  ## Say what there is (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+study: $(INSTALLED)  ## Compare the optimizers on MNIST: tune, retrain, print the table
+	$(BIN)/optstudy study $(ARGS)
+
+test: export OMP_NUM_THREADS := 1
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+
+lint: $(INSTALLED)  ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+install: $(INSTALLED)  ## Only make .venv
+
+# An environment does not survive a move: one made in another folder is made again here.
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+.PHONY: $(INSTALLED)
+endif
+
+# A command of the right name may be too old, lack venv, or only say that some version manager does not use it.
+$(INSTALLED): pyproject.toml
+	@if [ -e $@ ] && [ "$$(cat $@)" != "$(CURDIR)" ]; then rm -rf .venv; fi
+	@for python in $(PYTHONS); do \
+	  if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Installing into .venv with $$($$python --version)"; exec $$python -m venv .venv; \
+	  fi; \
+	done; \
+	echo "optstudy needs Python 3.11 or newer with its venv module; none of $(PYTHONS) is that" >&2; exit 1
+	$(BIN)/python -m pip install --upgrade 'pip>=25.1'  # the first with --group
+	$(BIN)/python -m pip install --editable . --group dev
+	@echo "$(CURDIR)" > $@
