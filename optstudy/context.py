@@ -23,7 +23,7 @@ class Context:
     files: StudyFiles
     specification: Specification
     spaces: Mapping[str, Space]
-    sources: Mapping[str, str]  # the user's files by name, each with its hash
+    sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by what a plan names and by file
     versions: Mapping[str, str]
     data: Description
     rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
@@ -33,7 +33,10 @@ class Context:
 
     def key(self, plan: Plan) -> str:
         """The key of a run."""
-        return run_key(plan, torch.__version__, self.sources)
+        # Another optimizer's files do not count, so that one may join without changing the keys of the rest.
+        named = (plan.dataset, plan.model, plan.loss, plan.method.optimizer)
+        files = {name: digest for reference in named for name, digest in self.sources[reference].items()}
+        return run_key(plan, torch.__version__, files)
 
     def experiment(self, kind: str) -> str:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""

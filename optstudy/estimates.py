@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from optstudy.data import Description, describe, load
+from optstudy.data import Description, Split, describe, load, load_parts
 from optstudy.events import Estimate, OptimizerEstimate
 from optstudy.execution import Task, Workers, run_all
 from optstudy.optimizers import Space
@@ -16,22 +16,32 @@ TRIAL_BYTES = 20_000
 
 
 def rehearse_all(
-    workers: Workers, specification: Specification, spaces: Mapping[str, Space]
+    workers: Workers, specification: Specification, spaces: Mapping[str, Space], *, trials: bool
 ) -> tuple[Description, dict[str, Rehearsal]]:
     """Describe the data and time a few steps of each optimizer, on the workers that will do the work.
+
+    Args:
+        workers: Who is to do the work.
+        specification: What the study is made of.
+        spaces: Spaces by optimizer.
+        trials: Whether it tunes, so that the data must suffice for the trials too.
 
     Raises:
         OptstudyError: If data, model, loss or an optimizer cannot be used; before anything is spent on them.
     """
     plans = [final_plan(specification, space, space.default, 0) for space in spaces.values()]
     steps = [Task(rehearse, (plan, REHEARSED_STEPS)) for plan in plans]
-    [data] = run_all([Task(describe_data, (specification.dataset,))], workers)  # alone: it may download
+    splits = [trial_plan(specification, space, space.default).split for space in spaces.values() if trials]
+    described = Task(describe_data, (specification.dataset, splits[:1]))
+    [data] = run_all([described], workers)  # alone: it may download
     timed = run_all(steps, workers)
     return data, dict(zip(spaces, timed, strict=True))
 
 
-def describe_data(reference: str) -> Description:
-    """Load a data set and describe it; a worker's task."""
+def describe_data(reference: str, splits: Sequence[Split]) -> Description:
+    """Load a data set, find out whether it can be split so, and describe it; a worker's task."""
+    for split in splits:
+        load_parts(reference, split)
     return describe(load(reference), reference)
 
 

@@ -20,11 +20,11 @@ def check_facts(
     Raises:
         ChangedStudyError: If any of it has changed since the study began.
     """
-    named = [specification.dataset, specification.model, specification.loss]
-    found = [sources(reference) for reference in (*named, *(s.optimizer for s in spaces.values()))]
+    classes = [space.optimizer for space in spaces.values()]
+    named = [specification.dataset, specification.model, specification.loss, *classes]
     facts: dict[str, dict[str, Any]] = {
         "spaces": {name: _plain(space) for name, space in spaces.items()},
-        "sources": {name: digest for one in found for name, digest in sorted(one.items())},
+        "sources": {reference: sources(reference) for reference in named},
         "versions": {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")},
     }
     before = recorded.facts if recorded else {}
@@ -36,20 +36,16 @@ def check_facts(
 
 
 def _difference(kind: str, name: str, old: Any, new: Any) -> str:
-    match kind:
-        case "versions":
-            return f"{name} {old}, not {new}"
-        case "spaces":
-            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-            return f"another space of {name} ({', '.join(keys)} differ)"
-        case _:
-            return f"another {name}, which has changed since"
+    if kind == "versions":
+        return f"{name} {old}, not {new}"
+    keys = ", ".join(key for key in {**old, **new} if old.get(key) != new.get(key))
+    return f"another space of {name} ({keys} differ)" if kind == "spaces" else f"another {keys}"
 
 
 def _plain(space: Space) -> dict[str, Any]:
-    """A space as JSON, without what does not change a search."""
+    """A space as JSON, without what does not change a search: where it lies, and why each range is what it is."""
     content = dataclasses.asdict(space)
-    del content["source"], content["paper"]
+    del content["source"]
     for dimension in content["search"]:
         del dimension["why"]
     plain: dict[str, Any] = json.loads(json.dumps(content))

@@ -158,11 +158,10 @@ def importances(space: Space, searched: Searched, seed: int) -> dict[str, float]
 
 def first_configs(space: Space) -> list[dict[str, Any]]:
     """The paper's and the library's default configuration, where they lie in the space."""
-    configs: list[dict[str, Any]] = []
-    for config in ([] if space.paper is None else [space.config("paper")]) + [space.config("default")]:
-        if not space.outside(config) and config not in configs:
-            configs.append(config)
-    return configs
+    default = space.config("default")
+    paper = default if space.paper is None else space.config("paper")
+    inside = [config for config in (paper, default) if space.contains(config)]
+    return inside[:1] if paper == default else inside
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -1,13 +1,16 @@
 """MLflow's own interface on the embedded store, on loopback."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,14 +19,15 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.references import nearest
 from optstudy.tracking import open_tracking
 
-STARTUP = 60.0  # seconds; it takes about 7
+STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
 
 
-def serve_store(workspace: Path, port: int) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a server on the workspace's store and wait until it answers.
+@contextlib.contextmanager
+def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server on the workspace's store; it answers from the start and is gone at the end.
 
-    Returns:
-        The server's process, and its address.
+    Yields:
+        The server's address, and its process.
 
     Raises:
         UsageError: If there is no store, or the port is taken.
@@ -35,42 +39,29 @@ def serve_store(workspace: Path, port: int) -> tuple[subprocess.Popen[bytes], st
             f"{database} is not there: no study has run here; run: optstudy study --preset smoke"
         )
     store.mend_moved(workspace)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UsageError(f"port {port} is taken; choose another with --port") from error
+    _refuse_taken(port)
+    options = {
+        "--backend-store-uri": store.uri(workspace),
+        "--default-artifact-root": store.artifacts(workspace).as_uri(),
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "1",
+    }
     server = subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            store.uri(workspace),
-            "--default-artifact-root",
-            store.artifacts(workspace).as_uri(),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ],
+        [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)],
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,  # it has processes of its own, which end with its group
     )
     address = f"http://127.0.0.1:{port}"
-    for _ in range(int(STARTUP / 0.2)):
-        if server.poll() is not None:
-            raise OptstudyError(f"the MLflow server ended at once with status {server.returncode}")
-        if _answers(address):
-            return server, address
-        time.sleep(0.2)
-    server.terminate()
-    raise OptstudyError(f"the MLflow server did not answer within {STARTUP:.0f} s")
+    try:
+        _wait_for(server, address)
+        yield address, server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
 
 
 def server_uri(tracking_uri: str | None) -> str | None:
@@ -105,6 +96,25 @@ def links(
         chosen, experiments = quote(json.dumps(runs)), quote(json.dumps([ids["final"]]))
         found.append(("compare", f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}"))
     return found or [("all experiments", address)]
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(f"port {port} is taken; choose another with --port") from error
+
+
+def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
+    until = time.monotonic() + STARTUP
+    while not _answers(address):
+        if server.poll() is not None:
+            raise OptstudyError(f"the MLflow server ended at once with status {server.returncode}")
+        if time.monotonic() > until:
+            raise OptstudyError(f"the MLflow server did not answer within {STARTUP:.0f} s")
+        time.sleep(0.2)
 
 
 def _answers(address: str) -> bool:

@@ -54,12 +54,12 @@ class Specification:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("optimizers", "configs"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
         for field in dataclasses.fields(self):
             problem = _problem(field.name, getattr(self, field.name), type(field.default))
             if problem:
                 raise UsageError(problem)
+        for name in ("optimizers", "configs"):
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
 
     @property
     def sweep_epochs(self) -> tuple[int, ...]:

@@ -123,7 +123,7 @@ class Study:
         """
         phases = phases or ("tuning", "training")
         added = {"optimizers": optimizers, "configs": configs}
-        asked = _checked({**settings, **{key: tuple(value) for key, value in added.items() if value}})
+        asked = _checked({**settings, **{key: value for key, value in added.items() if value}})
         with locked(self.files):
             self._recorded = read_recorded(self.files)
             self.specification = self._with(dataclasses.asdict(self.specification) | asked)
@@ -140,8 +140,9 @@ class Study:
                 )  # workers import meanwhile
                 if mended:
                     yield Notice(mended)
-                data, rehearsals = rehearse_all(workers, self.specification, chosen)
-                yield self._estimated(data, rehearsals, chosen, trials="tuning" in phases, configs=wanted)
+                tuned = "tuning" in phases
+                data, rehearsals = rehearse_all(workers, self.specification, chosen, trials=tuned)
+                yield self._estimated(data, rehearsals, chosen, trials=tuned, configs=wanted)
                 self._record(facts, phases)
                 context = Context(
                     files=self.files,
@@ -216,7 +217,7 @@ class Study:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
         spaces = self._spaces()
         with self._workers() as workers:
-            data, rehearsals = rehearse_all(workers, self.specification, spaces)
+            data, rehearsals = rehearse_all(workers, self.specification, spaces, trials=True)
         return self._estimated(data, rehearsals, spaces, trials=True, configs=self.specification.configs)
 
     def _with(self, asked: Mapping[str, Any]) -> Specification:

@@ -75,9 +75,9 @@ def read_recorded(files: StudyFiles) -> Recorded | None:
         return None
     try:
         content = json.loads(files.specification.read_text())
-        asked = content["specification"].items()
+        asked = dict(content["specification"]).items()
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked}
-        return Recorded(Specification(**values), content["facts"], tuple(content["begun"]))
+        return Recorded(Specification(**values), dict(content["facts"]), tuple(content["begun"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise OptstudyError(
             f"{files.specification}: not a study's specification ({error}); restore it or remove {files.folder}"

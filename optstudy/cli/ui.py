@@ -1,5 +1,7 @@
 """`optstudy ui`."""
 
+import contextlib
+
 import click
 
 from optstudy.cli import options
@@ -17,17 +19,13 @@ def ui(study: str | None, port: int, where: options.Where) -> None:
     Example: optstudy ui --study quick
     """
     from optstudy.cli.showing import show_links
-    from optstudy.serving import links, serve_store, server_uri
+    from optstudy.serving import links, served, server_uri
 
     uri = server_uri(where.tracking_uri)
     if uri is not None:
         show_links(links(uri, where.workspace, uri, study))
         return
-    server, address = serve_store(where.workspace, port)
-    try:
+    with contextlib.suppress(KeyboardInterrupt), served(where.workspace, port) as (address, server):
         show_links(links(address, where.workspace, None, study))
         click.echo("Ctrl-C ends it. next: open a link", err=True)
-        server.wait()
-    finally:
-        server.terminate()
         server.wait()

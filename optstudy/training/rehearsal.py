@@ -75,9 +75,8 @@ def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -
         with torch.no_grad(), in_mode(live.model, training=False):
             outputs = live.model(x)
     except (RuntimeError, ValueError, TypeError) as error:
-        shape = tuple(x.shape)
-        first = str(error).splitlines()[0]
-        raise UsageError(f"model {plan.model!r} does not take a batch of shape {shape}: {first}") from error
+        taken = f"a batch of shape {tuple(x.shape)}"
+        raise UsageError(f"model {plan.model!r} does not take {taken}: {_first_line(error)}") from error
     wanted = (len(y), len(dataset.classes))
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != wanted:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -88,13 +87,17 @@ def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -
     try:
         value = live.loss(outputs, y)
     except (RuntimeError, ValueError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"loss {plan.loss!r} does not take such outputs and labels: {first}") from error
+        taken = f"outputs of shape {wanted} with labels"
+        raise UsageError(f"loss {plan.loss!r} does not take {taken}: {_first_line(error)}") from error
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(
             f"loss {plan.loss!r} returns {got}; it must return one number, the mean over the batch"
         )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _fastest(action: Callable[[], object], times: int) -> float:
