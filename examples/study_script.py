@@ -34,5 +34,5 @@ if __name__ == "__main__":
     )
     found = study.tune(trials=8, tune_epochs=3)
     print(found["sgd"].best)
-    comparison = study.train(seeds=3, train_epochs=5)
-    print(comparison.to_pandas())
+    table = study.train(seeds=3, train_epochs=5).to_pandas()
+    print(table[["optimizer", "seeds", "train_accuracy", "test_accuracy"]])

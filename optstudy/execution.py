@@ -323,4 +323,5 @@ def serve() -> None:
     threading.Thread(target=listen, daemon=True).start()
     while True:
         arrived.acquire()
-        connection.send_bytes(_attempt(pending.pop(0)))
+        with contextlib.suppress(OSError):  # the driver is gone, and so is this process in a moment
+            connection.send_bytes(_attempt(pending.pop(0)))

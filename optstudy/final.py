@@ -62,7 +62,7 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
                 break
         if isinstance(rung, Rung):
             assert run_id is not None
-            _finish(context, task, plan, run_id, records, rung)
+            yield from _finish(context, task, plan, run_id, records, rung)
             last = records[-1]
             yield RunEnded(task.name, rung.outcome, last.exact_accuracy or 0.0, last.heldout_accuracy)
         elif run_id is not None:
@@ -115,7 +115,7 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
 
 def _finish(
     context: Context, task: FinalTask, plan: Plan, run_id: str, records: list[EpochRecord], rung: Rung
-) -> None:
+) -> Flow:
     last = records[-1]
     values = {
         "final/train_accuracy_pct": 100 * (last.exact_accuracy or 0.0),
@@ -140,15 +140,28 @@ def _finish(
         },
     )
     if task.with_model:
-        with tempfile.TemporaryDirectory() as folder:
-            model = build_model(plan.model, load(plan.dataset))
-            model.load_state_dict(weights)
-            save_model(model.eval(), prepare(load(plan.dataset).test_x[:2]), Path(folder, "model"))
-            context.tracking.log_model(run_id, Path(folder, "model"), title.replace("/", "-"))
+        yield from _log_model(context, plan, run_id, weights, title)
     context.tracking.log_metrics(
         run_id, [(name, value, 0, last.finished_at) for name, value in values.items()]
     )
     context.tracking.close_run(run_id, rung.outcome, last.finished_at)
+
+
+def _log_model(
+    context: Context, plan: Plan, run_id: str, weights: dict[str, torch.Tensor], title: str
+) -> Flow:
+    dataset = load(plan.dataset)
+    model = build_model(plan.model, dataset)
+    model.load_state_dict(weights)
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, "model")
+        try:
+            save_model(model.eval(), prepare(dataset.test_x[:2]), written)
+        except Exception as error:  # noqa: BLE001  # tracing a user's model may raise anything; the run is sound
+            kind = type(error).__name__
+            yield Notice(f"{title} has no MLflow model, since torch cannot trace it ({kind}); weights.pt holds it")
+            return
+        context.tracking.log_model(run_id, written, title.replace("/", "-"))
 
 
 def _description(context: Context, task: FinalTask, plan: Plan) -> str:

@@ -24,7 +24,7 @@ from optstudy.optimizers import Choice, Range, Space
 TrialState = Literal["completed", "pruned", "diverged", "failed"]
 OPTUNA_VERSION = optuna.__version__
 
-# What a diverged trial is told, since Optuna hides a NaN from its sampler: worse than any that ends.
+# What a diverged trial is told, since Optuna hides a NaN from its sampler. No trial is told anything worse.
 WORST = {"accuracy": 0.0, "loss": 100.0}
 
 
@@ -259,12 +259,14 @@ def _report(
     if answer.state == "failed":
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return "failed"
+    worst = WORST[settings.objective]
     if answer.state == "diverged" or answer.score is None:
-        study.tell(trial, WORST[settings.objective])
+        study.tell(trial, worst)
         return "diverged"
-    trial.report(answer.score, step=answer.epochs)
+    score = answer.score if settings.objective == "accuracy" else min(answer.score, worst)
+    trial.report(score, step=answer.epochs)
     if answer.state == "completed":
-        study.tell(trial, answer.score)
+        study.tell(trial, score)
         return "completed"
     if trial.should_prune():  # Hyperband marks the trial: ask once only
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)

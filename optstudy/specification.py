@@ -17,12 +17,12 @@ PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = ("accuracy", "loss")
 
 GROWING = ("optimizers", "configs", "trials", "seeds")  # may be added to at any time
-# Fixed once the work that they govern has begun; every other key is fixed with the study.
+# Free until the work that they govern has begun. Every other key is fixed with the study.
 TUNING_KEYS = (
-    "batch", "sampler", "startup_trials", "pruner", "objective",
+    "trials", "batch", "sampler", "startup_trials", "pruner", "objective",
     "tune_epochs", "rung_epochs", "tune_size", "validation",
 )  # fmt: skip
-TRAINING_KEYS = ("train_epochs", "train_size", "sweep_every")
+TRAINING_KEYS = ("train_epochs", "train_size", "sweep_every", "seeds")
 
 
 @dataclass(frozen=True)

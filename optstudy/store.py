@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from optstudy.errors import OptstudyError
+from optstudy.errors import OptstudyError, UsageError
 
 # Where MLflow keeps absolute paths of artifacts.
 _LOCATIONS = (
@@ -27,8 +27,15 @@ def artifacts(workspace: Path) -> Path:
 
 
 def uri(workspace: Path) -> str:
-    """The embedded store as MLflow names it; absolute, since a relative one makes a new store elsewhere."""
-    return f"sqlite:///{database(workspace)}"
+    """The embedded store as MLflow names it; absolute, since a relative one makes a new store elsewhere.
+
+    Raises:
+        UsageError: If the path has a question mark, where the name of a database ends for SQLAlchemy.
+    """
+    path = str(database(workspace))
+    if "?" in path:
+        raise UsageError(f"{path}: no database can lie below a name with '?'; choose another --workspace")
+    return f"sqlite:///{path}"
 
 
 def mend_moved(workspace: Path) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 from mlflow import MlflowClient
@@ -40,6 +40,14 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds that a server may stay silent, in all
 PAGE = 1000  # runs a request, and metrics a batch: MLflow's limits
+
+_QUIET = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -90,10 +98,8 @@ class Tracking:
 
     def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
         """Connect to ``uri``; ``artifacts`` is where an embedded store keeps files, None lets a server decide."""
-        # MLflow's own retries take four minutes to give up, and cannot be told apart from work.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
         self.uri = uri
         self._artifacts = artifacts
         self._patience = patience
@@ -346,8 +352,8 @@ def save_model(model: Any, example: Any, folder: Path) -> None:
 
 def shown(uri: str) -> str:
     """A URI without user and password."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes
 
 
 def _epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, int, float]]:
@@ -402,7 +408,8 @@ def _final_run(run: Run) -> FinalRun:
 
 def _unreachable(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, requests.ConnectionError | requests.Timeout):
+        # RetryError: MLflow's client saw 429, 500, 502, 503 or 504, and was told not to ask again itself.
+        if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError):
             return True
         response = getattr(error, "response", None)
         if response is not None and getattr(response, "status_code", 0) in (502, 503, 504):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.specification import TRAINING_KEYS, TUNING_KEYS, Specification
+from optstudy.specification import GROWING, TRAINING_KEYS, TUNING_KEYS, Specification
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def write_recorded(files: StudyFiles, recorded: Recorded) -> None:
 def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specification:
     """Return a study's specification with what was asked for now.
 
-    Optimizers, configs, trials and seeds only grow. Keys of work that has not begun may still change.
+    Keys of work that has not begun may change. Optimizers, configs, trials and seeds only grow.
 
     Raises:
         ChangedStudyError: If anything else differs.
@@ -102,9 +102,11 @@ def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specifi
         before = getattr(old.specification, key)
         if key in ("optimizers", "configs"):
             now[key] = (*before, *(item for item in value if item not in before))
-        elif key in ("trials", "seeds"):
+        elif value == before or _open(key, old.begun):
+            continue
+        elif key in GROWING:
             now[key] = max(before, value)
-        elif value != before and not _open(key, old.begun):
+        else:
             raise ChangedStudyError(files, f"{key} {before}, not {value}")
     return dataclasses.replace(old.specification, **now)
 

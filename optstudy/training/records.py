@@ -108,7 +108,9 @@ class Moment:
 class Probe(Protocol):
     """Watches a run, and leaves parameters, gradients, mode, buffers and generators exactly as found."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Under which its state is kept; a run's probes have different names."""
 
     def wants(self, moment: Moment) -> bool:
         """Whether to observe this step."""

@@ -1,0 +1,306 @@
+"""How long an epoch of SGD on LeNet-5 takes: the project's training beside what others write, and the floor.
+
+    python benchmarks/training.py            some minutes: 100 steps at a time, scaled to an epoch
+    python benchmarks/training.py --full     whole epochs
+
+60,000 images of MNIST at 32 by 32, batch 100, learning rate 0.1, on two threads and on one. Every row has a
+process of its own; all are timed in turns, one at a time, and the fastest of a row's turns counts, since other
+programs can only slow one down. Exit status 1 if the losses of the project's training and of the plain loop
+differ by more than rounding.
+"""
+
+import argparse
+import gzip
+import multiprocessing
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision import transforms
+
+import optstudy.data
+from optstudy.data import Split, batches, load_parts, prepare
+from optstudy.data.mnist import parse_idx
+from optstudy.models import LeNet5
+from optstudy.training import Method, Moment, Plan, advance, start
+
+STEPS_IN_EPOCH = 600
+BATCH = 100
+LEARNING_RATE = 0.1
+TURNS = 6  # the first warms up
+WANTED = {"loader": 3.5, "plain": 1.4}  # how many times as fast ours is to be, on two threads
+TOLERANCE = 1e-4
+
+Turn = Callable[[], float]  # runs the steps of one turn, and returns their seconds
+
+SGD = Method("torch.optim.SGD", {"lr": LEARNING_RATE})
+ADAHESSIAN = Method(
+    "optstudy.optimizers.AdaHessian",
+    {"lr": 0.1, "betas": (0.1, 0.1), "eps": 1e-4, "weight_decay": 1e-4, "hessian_power": 0.5},
+    needs="closure",
+    seeded=True,
+    hessian_products=1,
+)
+
+
+class Layers(nn.Module):
+    """LeNet-5 as everyone writes it, with the weights that `LeNet5` draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.conv3 = nn.Conv2d(16, 120, 5)
+        self.fc1 = nn.Linear(120, 84)
+        self.fc2 = nn.Linear(84, 10)
+        self.pool = nn.AvgPool2d(2)
+        self.tanh = nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits, ``(n, 10)``."""
+        x = self.pool(self.tanh(self.conv1(x)))
+        x = self.pool(self.tanh(self.conv2(x)))
+        x = self.tanh(self.conv3(x)).flatten(1)
+        logits: Tensor = self.fc2(self.tanh(self.fc1(x)))
+        return logits
+
+
+class DigitFiles(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """MNIST as torchvision's class gives it: an image at a time, through PIL and transforms."""
+
+    def __init__(self) -> None:
+        folder = Path(optstudy.data.__file__).parent
+        packed = (folder / f"train-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1"))
+        self.images, self.labels = (parse_idx(gzip.decompress(path.read_bytes())) for path in packed)
+        self.transform = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
+
+
+def eager_loop(model: nn.Module, source: Iterator[tuple[Tensor, Tensor]], steps: int) -> Turn:
+    """Train as everyone writes it."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+
+    def turn() -> float:
+        began = time.perf_counter()
+        for images, labels in islice(source, steps):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+        return time.perf_counter() - began
+
+    return turn
+
+
+def from_loader() -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of a DataLoader, epoch after epoch."""
+    loader = torch.utils.data.DataLoader(DigitFiles(), batch_size=BATCH, shuffle=True)
+    while True:
+        yield from loader
+
+
+def from_memory() -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of tensors, epoch after epoch."""
+    parts = load_parts("mnist", Split("final"))
+    while True:
+        for chosen in torch.split(torch.randperm(len(parts.train_y)), BATCH):
+            yield parts.train_x[chosen].float() / 255, parts.train_y[chosen]
+
+
+def ours(method: Method, steps: int, threads: int) -> Turn:
+    """Train with the project itself; a turn is an epoch over as many images as the steps take."""
+    plan = plan_of(method, steps, epochs=TURNS, threads=threads)
+    state = start(plan)
+
+    def turn() -> float:
+        nonlocal state
+        state, history = advance(state, plan, until=state.epoch + 1)
+        return history.epochs[-1].seconds
+
+    return turn
+
+
+def plan_of(method: Method, steps: int, epochs: int, threads: int) -> Plan:
+    """Describe a run of the project over as many images as the steps take."""
+    split = Split("final", size=steps * BATCH)
+    return Plan("mnist", split, "lenet5", "cross_entropy", method, epochs, (), BATCH, seed=0, threads=threads)
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """Have torch compile the model's forward and backward pass."""
+    model.compile(dynamic=False)
+    return model
+
+
+def floor(steps: int) -> Turn:
+    """Do nothing but the floating-point operations of the steps, at the best rate of a matrix product."""
+
+    def turn() -> float:
+        return steps / STEPS_IN_EPOCH * epoch_operations() / max(map(product_rate, (512, 1024, 2048)))
+
+    return turn
+
+
+def epoch_operations() -> int:
+    """Count the multiplications and additions of an epoch in convolutions and linear layers."""
+    outputs = {"conv1": 28 * 28, "conv2": 10 * 10, "conv3": 1, "fc1": 1, "fc2": 1}  # places of each kernel
+    weights = {name: weight.numel() for name, weight in LeNet5().named_parameters()}
+    products = {name: places * weights[f"{name}.weight"] for name, places in outputs.items()}
+    # Each is done three times: outputs, gradient by weights, gradient by inputs, which conv1 does not need.
+    for_image = 2 * (3 * sum(products.values()) - products["conv1"])
+    return STEPS_IN_EPOCH * BATCH * for_image
+
+
+def product_rate(size: int) -> float:
+    """Measure the operations a second of a product of two square matrices."""
+    matrix, seconds = torch.randn(size, size), []
+    for _ in range(5):
+        began = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+ROWS: Mapping[str, tuple[str, Callable[[int, int], Turn]]] = {
+    "loader": (
+        "(a) DataLoader, PIL and transforms",
+        lambda steps, _: eager_loop(Layers(), from_loader(), steps),
+    ),
+    "plain": ("(b) eager loop over tensors", lambda steps, _: eager_loop(Layers(), from_memory(), steps)),
+    "plain compiled": (
+        "    the same, compiled",
+        lambda steps, _: eager_loop(compiled(Layers()), from_memory(), steps),
+    ),
+    "ours": ("    optstudy", lambda steps, threads: ours(SGD, steps, threads)),
+    "ours compiled": (
+        "    its model, compiled",
+        lambda steps, _: eager_loop(compiled(LeNet5()), from_memory(), steps),
+    ),
+    "adahessian": ("    optstudy, AdaHessian", lambda steps, threads: ours(ADAHESSIAN, steps, threads)),
+    "floor": ("(c) matrix products alone", lambda steps, _: floor(steps)),
+}
+
+
+def serve(row: str, steps: int, threads: int, pipe: "Connection[Any, Any]") -> None:
+    """Take turns in a process of its own: one for each message, until the pipe closes."""
+    torch.set_num_threads(threads)
+    turn = ROWS[row][1](steps, threads)
+    while pipe.recv():
+        pipe.send(turn())
+
+
+def measure(steps: int, threads: int, turns: int) -> dict[str, float]:
+    """Time all rows in turns; return the seconds of an epoch by row."""
+    spawn = multiprocessing.get_context("spawn")
+    rows = [row for row in ROWS if "compiled" not in row or shutil.which("g++")]
+    pipes = {}
+    for row in rows:
+        pipes[row], theirs = spawn.Pipe()
+        spawn.Process(target=serve, args=(row, steps, threads, theirs), daemon=True).start()
+    seconds: dict[str, list[float]] = {row: [] for row in rows}
+    for number in range(turns):
+        print(f"{threads} threads, turn {number + 1} of {turns}", file=sys.stderr)
+        for row, pipe in pipes.items():
+            pipe.send(True)
+            seconds[row].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    return {row: min(taken[1:]) * STEPS_IN_EPOCH / steps for row, taken in seconds.items()}
+
+
+def show(threads: int, seconds: Mapping[str, float]) -> None:
+    """Print the rows measured on a number of threads."""
+    print(f"\n{f'{threads} thread' + 's' * (threads > 1):38} s/epoch   x (b)   x floor")
+    for row, taken in seconds.items():
+        print(
+            f"{ROWS[row][0]:38} {taken:7.2f} {taken / seconds['plain']:7.2f} {taken / seconds['floor']:9.1f}"
+        )
+    rate = epoch_operations() / seconds["floor"] / 1e9
+    print(f"floor: {epoch_operations() / 1e9:.0f} GFLOP at {rate:.0f} GFLOP/s")
+    print(f"a step of AdaHessian costs {seconds['adahessian'] / seconds['ours']:.1f} of SGD")
+    for row, wanted in WANTED.items():
+        times = seconds[row] / seconds["ours"]
+        print(f"optstudy is {times:.2f} times as fast as {ROWS[row][0][:3]}, wanted on two threads: {wanted}")
+
+
+class LossProbe:
+    """Writes down the loss of every step."""
+
+    name = "loss"
+
+    def wants(self, moment: Moment) -> bool:  # noqa: ARG002  # all of them
+        """Observe every step."""
+        return True
+
+    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float]]:
+        """Return the loss before the step."""
+        with torch.no_grad():
+            return state, {"loss": float(moment.loss(moment.model(moment.inputs), moment.targets))}
+
+
+def largest_difference(steps: int = 50) -> float:
+    """Train both ways from the same weights on the same batches; compare the losses of all steps."""
+    plan = plan_of(SGD, steps, epochs=1, threads=1)
+    _, history = advance(start(plan), plan, until=1, probes=[LossProbe()])
+    parts = load_parts(plan.dataset, plan.split)
+    torch.manual_seed(plan.seed)
+    model = Layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    differences = []
+    for (x, y), seen in zip(
+        batches(parts.train_x, parts.train_y, BATCH, plan.seed, epoch=1), history.observations, strict=True
+    ):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(prepare(x)), y)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+        differences.append(abs(seen.values["loss"] - loss.item()) / loss.item())
+    return max(differences)
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100, help="steps of a turn, 1 to 600 (default: 100)")
+    parser.add_argument(
+        "--full", action="store_true", help="turns of an epoch, two of each row after the first"
+    )
+    chosen = parser.parse_args()
+    if not 1 <= chosen.steps <= STEPS_IN_EPOCH:
+        parser.error(f"--steps is {chosen.steps}; give 1 to {STEPS_IN_EPOCH}")
+    steps, turns = (STEPS_IN_EPOCH, 3) if chosen.full else (chosen.steps, TURNS)
+    cores = multiprocessing.cpu_count()
+    print(f"{processor()}, {cores} cores; torch {torch.__version__}, torchvision {torchvision.__version__}")
+    difference = largest_difference()
+    print(f"losses of 50 steps differ by {difference:.1e} at most between optstudy and (b), relatively")
+    for threads in (2, 1):
+        show(threads, measure(steps, threads, turns))
+    return int(difference > TOLERANCE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Tiny models, data and plans that tests share."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from optstudy.data import Split
+from optstudy.optimizers import Space, find_spaces, load_space
+from optstudy.training import EpochRecord, History, Method, Plan
+
+HERE = Path(__file__).parent  # a workspace without files of its own
+TRAIN, TEST, BATCH = 200, 60, 64  # the last batch has 8 images
+
+DATA = f"""
+import torch
+from optstudy.data import Dataset
+
+def load():
+    draws = torch.Generator().manual_seed(0)
+    pattern = torch.randint(0, 200, (4, 1, 8, 8), generator=draws)
+
+    def part(n):
+        labels = torch.arange(n) % 4
+        noise = torch.randint(0, 56, (n, 1, 8, 8), generator=draws)
+        return (pattern[labels] + noise).to(torch.uint8), labels
+
+    return Dataset(*part({TRAIN}), *part({TEST}), ("a", "b", "c", "d"))
+"""
+
+NET = """
+import torch
+from torch import nn
+
+def make():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Dropout(0.3), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(36, 4),
+    )
+
+class Lost(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = make()
+
+    def forward(self, x):
+        return self.inner(x) * torch.nan
+
+def narrow():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 4))
+
+def wide():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+
+def deep():
+    return nn.Sequential(nn.Flatten(), *(nn.Linear(64, 64) for _ in range(3)), nn.Linear(64, 4))
+
+def empty():
+    return nn.Flatten()
+
+def each(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+def squares(outputs, targets):
+    return (outputs - targets).square().mean()
+"""
+
+
+@contextlib.contextmanager
+def project(folder: Path) -> Iterator[None]:
+    """Write a user's data.py and net.py, work in that folder, and forget it afterwards."""
+    (folder / "data.py").write_text(DATA)
+    (folder / "net.py").write_text(NET)
+    path = [*sys.path]
+    with contextlib.chdir(folder):
+        try:
+            yield
+        finally:
+            sys.path[:] = path
+
+
+def spaces() -> list[Space]:
+    """Return the space of every packaged optimizer."""
+    return [load_space(name, HERE) for name in find_spaces(HERE)]
+
+
+def method(space: Space, params: Mapping[str, Any] | None = None) -> Method:
+    """Return how an optimizer trains, by default with its library's values."""
+    arguments = space.arguments(params or space.default)
+    return Method(space.optimizer, arguments, space.needs, space.seeded, space.hessian_products)
+
+
+def sgd(lr: float = 0.1) -> Method:
+    """Return plain gradient descent."""
+    return Method("torch.optim.SGD", {"lr": lr})
+
+
+def plan(**changes: Any) -> Plan:
+    """Return two epochs of gradient descent on the tiny data, the second with an exact sweep."""
+    tiny = Plan(
+        dataset="data.py:load",
+        split=Split("final"),
+        model="net.py:make",
+        loss="cross_entropy",
+        method=sgd(),
+        epochs=2,
+        sweep_epochs=(2,),
+        batch_size=BATCH,
+        seed=0,
+    )
+    return replace(tiny, **changes)
+
+
+def bits(value: Any) -> Any:
+    """Return a value with each tensor as its type, shape and bytes, so that == compares to the bit."""
+    if isinstance(value, Tensor):
+        return str(value.dtype), tuple(value.shape), value.detach().contiguous().numpy().tobytes()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: bits(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: bits(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [bits(item) for item in value]
+    return value
+
+
+def timeless(records: tuple[EpochRecord, ...]) -> list[EpochRecord]:
+    """Return records without their clock readings."""
+    return [replace(record, seconds=0.0, finished_at=0.0) for record in records]
+
+
+def history_bits(*histories: History) -> Any:
+    """Return what consecutive histories hold together, clock readings apart."""
+    epochs = [record for history in histories for record in timeless(history.epochs)]
+    observations = [seen for history in histories for seen in history.observations]
+    return bits((epochs, observations, histories[-1].predicted))

@@ -1,0 +1,117 @@
+"""What tests share: a migrated tracking database, a user's workspace, a study that is finished."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("optstudy", deadline=None)  # a busy machine is no failure
+settings.load_profile("optstudy")
+
+# Before anything imports torch, and for every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+for _name in ("MLFLOW_TRACKING_URI", "OPTSTUDY_DATA_DIR"):
+    os.environ.pop(_name, None)
+
+# Of libraries about themselves; nothing that optstudy could write otherwise.
+FOREIGN_WARNINGS = (
+    "ignore:The ``noload`` loader strategy is deprecated",  # MLflow's use of SQLAlchemy
+    "ignore:.*Any type hint is inferred as AnyType",  # MLflow imports its own types
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let warnings pass that are about other people's code."""
+    for line in FOREIGN_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a folder once for all processes that share the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def empty_store(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A workspace whose tracking database has been made and holds nothing; making one takes seconds."""
+
+    def make(folder: Path) -> None:
+        from optstudy.tracking import open_tracking
+
+        open_tracking(folder, None)[0].studies()
+
+    return once("empty-store", make)
+
+
+@pytest.fixture
+def store_folder(empty_store: Path, tmp_path: Path) -> Path:
+    """A folder with an empty tracking database of its own."""
+    return Path(shutil.copytree(empty_store, tmp_path / "workspace"))
+
+
+@pytest.fixture
+def user_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's workspace, and the current folder: their data, model and optimizer."""
+    import tiny
+
+    folder = tmp_path / "workspace"
+    tiny.write(folder)
+    monkeypatch.chdir(folder)
+    path = [*sys.path]
+    yield folder
+    sys.path[:] = path  # loading the user's files makes their folder importable
+
+
+@pytest.fixture
+def workspace(empty_store: Path, user_files: Path) -> Path:
+    """A user's workspace, and the current folder, with an empty tracking database."""
+    return Path(shutil.copytree(empty_store, user_files, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="session")
+def finished(empty_store: Path, once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A workspace where the study `tiny` has run to its end; only to be read, or copied."""
+
+    def make(folder: Path) -> None:
+        import tiny
+
+        shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+        tiny.write(folder)
+        done = tiny.command(
+            "study", "--study", "tiny", "--jobs", "2", *tiny.options(**tiny.WHOLE), folder=folder
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / "output.txt").write_text(done.stdout)
+        (folder / "errors.txt").write_text(done.stderr)
+
+    return once("finished", make)
+
+
+@pytest.fixture
+def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the finished study's workspace, and the current folder."""
+    folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    monkeypatch.chdir(folder)
+    path = [*sys.path]
+    yield folder
+    sys.path[:] = path

@@ -1,0 +1,157 @@
+"""A workspace that was moved or copied finds its artifacts again, after a backup of its database."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from optstudy import store
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.tracking import Tracking, open_tracking
+
+
+def run_with_artifact(workspace: Path) -> str:
+    tracking, notice = open_tracking(workspace, None)
+    assert notice is None
+    run_id = tracking.open_run("mine/final", "sgd/seed-0", key="k", tags={}, params={}, started_at=1.0)
+    tracking.log_files(run_id, {"note.txt": b"here"})
+    return run_id
+
+
+def artifacts(workspace: Path, run_id: str) -> dict[str, bytes]:
+    """Return a run's artifacts as any client of MLflow lists and reads them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store.uri(workspace))
+    names = [found.path for found in client.list_artifacts(run_id)]
+    return {name: Path(client.download_artifacts(run_id, name)).read_bytes() for name in names}
+
+
+def backups(workspace: Path) -> list[Path]:
+    return sorted((workspace / "mlruns").glob("mlflow.db.before-move-*"))
+
+
+@pytest.mark.parametrize("there", ["elsewhere", "with spaces", "100% of it", "é#&"])
+def test_a_moved_workspace_finds_its_artifacts_again(there: str, store_folder: Path, tmp_path: Path) -> None:
+    run_id = run_with_artifact(store_folder)
+    moved = store_folder.rename(tmp_path / there)
+
+    notice = store.mend_moved(moved)
+
+    assert artifacts(moved, run_id) == {"note.txt": b"here"}
+    [backup] = backups(moved)
+    assert notice == (
+        f"the workspace was moved from {store_folder}: mended its artifact locations (before: {backup})"
+    )
+
+
+@pytest.mark.parametrize("here", ["with spaces", "100% of it", "é#&"])
+def test_a_workspace_of_any_name_works_and_can_be_moved(here: str, store_folder: Path, tmp_path: Path) -> None:
+    named = store_folder.rename(tmp_path / here)
+    run_id = run_with_artifact(named)
+
+    assert artifacts(named, run_id) == {"note.txt": b"here"}
+    assert (named / "mlruns" / "artifacts" / "mine").is_dir()
+    moved = named.rename(tmp_path / "moved")
+    store.mend_moved(moved)
+    assert artifacts(moved, run_id) == {"note.txt": b"here"}
+
+
+def test_a_copy_has_artifacts_of_its_own_and_leaves_the_original_alone(
+    store_folder: Path, tmp_path: Path
+) -> None:
+    run_id = run_with_artifact(store_folder)
+    copied = Path(shutil.copytree(store_folder, tmp_path / "copied"))
+    store.mend_moved(copied)
+    (copied / "mlruns" / "artifacts" / "mine" / "final" / run_id / "artifacts" / "note.txt").write_bytes(b"copy")
+
+    assert artifacts(copied, run_id) == {"note.txt": b"copy"}
+    assert artifacts(store_folder, run_id) == {"note.txt": b"here"}
+    assert store.mend_moved(store_folder) is None
+
+
+def test_the_backup_is_the_database_as_it_was(store_folder: Path, tmp_path: Path) -> None:
+    run_with_artifact(store_folder)
+    moved = store_folder.rename(tmp_path / "elsewhere")
+    with closing(sqlite3.connect(store.database(moved))) as connection:
+        before = list(connection.iterdump())
+
+    store.mend_moved(moved)
+
+    [backup] = backups(moved)
+    with closing(sqlite3.connect(backup)) as connection:
+        assert list(connection.iterdump()) == before
+
+
+def test_a_workspace_that_stays_is_left_alone(store_folder: Path) -> None:
+    run_with_artifact(store_folder)
+    before = store.database(store_folder).read_bytes()
+
+    assert store.mend_moved(store_folder) is None
+    assert store.database(store_folder).read_bytes() == before
+    assert backups(store_folder) == []
+
+
+def test_a_workspace_that_was_mended_is_left_alone(store_folder: Path, tmp_path: Path) -> None:
+    run_with_artifact(store_folder)
+    moved = store_folder.rename(tmp_path / "elsewhere")
+    store.mend_moved(moved)
+
+    assert store.mend_moved(moved) is None
+    assert len(backups(moved)) == 1
+
+
+def test_a_workspace_without_a_store_has_nothing_to_mend(tmp_path: Path) -> None:
+    assert store.mend_moved(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_opening_a_moved_workspace_says_so_and_goes_on_in_the_new_place(
+    store_folder: Path, tmp_path: Path
+) -> None:
+    run_with_artifact(store_folder)
+    moved = store_folder.rename(tmp_path / "elsewhere")
+
+    tracking, notice = open_tracking(moved, None)
+    new = tracking.open_run("mine/final", "sgd/seed-1", key="k", tags={}, params={}, started_at=2.0)
+    tracking.log_files(new, {"note.txt": b"new"})
+
+    assert notice is not None
+    assert notice.startswith(f"the workspace was moved from {store_folder}: ")
+    assert artifacts(moved, new) == {"note.txt": b"new"}
+    assert not store_folder.exists()
+
+
+def test_a_database_that_cannot_be_read_is_one_line_with_its_file(store_folder: Path) -> None:
+    store.database(store_folder).write_bytes(b"no database" * 100)
+
+    with pytest.raises(OptstudyError) as raised:
+        store.mend_moved(store_folder)
+
+    assert str(raised.value) == (
+        f"{store.database(store_folder)}: not a tracking database that can be read (file is not a database)"
+    )
+
+
+def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("a file where a folder should be")
+
+    with pytest.raises(OptstudyError, match=r"^cannot write .*/mlruns: .*; choose another --workspace$"):
+        open_tracking(tmp_path, None)
+
+
+def test_a_folder_where_sqlalchemy_would_lose_its_way_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no database can lie below a name with '\?'; choose another"):
+        open_tracking(tmp_path / "what?", None)
+
+    assert list(tmp_path.rglob("*.db")) == []
+
+
+def test_a_server_has_no_store_to_mend(tmp_path: Path) -> None:
+    tracking, notice = open_tracking(tmp_path, "http://127.0.0.1:9")
+
+    assert isinstance(tracking, Tracking)
+    assert notice is None
+    assert list(tmp_path.iterdir()) == []

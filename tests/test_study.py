@@ -1,0 +1,461 @@
+"""A whole study of a user's own data and model: what it leaves in the workspace and in MLflow, and goes on from."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from optstudy import store
+from optstudy.data import load, prepare
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.events import Event, Notice, Problem, RunEnded, SearchEnded, TrialEnded
+from optstudy.references import load_object
+from optstudy.study import Study
+from optstudy.workspace import read_recorded
+
+STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+ROOT = {"gradient_norm.png", "confusion.png", "predictions.npz", "weights.pt", "epochs.json"}
+
+
+def runs(workspace: Path, experiment: str) -> dict[str, Run]:
+    """Return an experiment's runs by name; a name must be there once."""
+    client = MlflowClient(store.uri(workspace))
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    listed = client.search_runs([found.experiment_id])
+    assert len({run.info.run_name for run in listed}) == len(listed)
+    return {run.info.run_name: run for run in listed}
+
+
+def artifact(workspace: Path, run: Run, name: str) -> bytes:
+    return Path(MlflowClient(store.uri(workspace)).download_artifacts(run.info.run_id, name)).read_bytes()
+
+
+def best(workspace: Path, optimizer: str, study: str = "tiny") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((workspace / "tuning" / "best" / study / f"{optimizer}.json").read_text())
+    return found
+
+
+def rung_files(workspace: Path, study: str = "tiny") -> dict[Path, int]:
+    """Return the rungs on disk, each with the moment at which it was written."""
+    folder = workspace / "tuning" / "studies" / study / "rungs"
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+
+
+def texts(events: Iterable[Event], kind: type[Notice | Problem]) -> list[str]:
+    return [event.text for event in events if isinstance(event, kind)]
+
+
+class TestFinished:
+    """A study that has run to its end."""
+
+    def test_it_has_an_experiment_for_trials_and_one_for_final_runs(self, finished: Path) -> None:
+        experiments = {found.name for found in MlflowClient(store.uri(finished)).search_experiments()}
+
+        assert experiments - {"Default"} == {"tiny/tuning", "tiny/final"}
+
+    def test_trials_lie_under_the_search_of_their_optimizer(self, finished: Path) -> None:
+        found = runs(finished, "tiny/tuning")
+
+        assert set(found) == {"sgd", "touchy"} | {
+            f"{optimizer}/{number:03d}" for optimizer in ("sgd", "touchy") for number in range(6)
+        }
+        for name, run in found.items():
+            optimizer, separator, _ = name.partition("/")
+            parent = found[optimizer].info.run_id if separator else None
+            assert run.data.tags.get("mlflow.parentRunId") == parent
+
+    def test_every_trial_ended_in_the_state_that_the_search_gave_it(self, finished: Path) -> None:
+        found = runs(finished, "tiny/tuning")
+        seen = set()
+
+        for optimizer in ("sgd", "touchy"):
+            for trial in json.loads(artifact(finished, found[optimizer], "trials.json")):
+                run = found[f"{optimizer}/{trial['number']:03d}"]
+                assert run.info.status == STATUS[trial["state"]]
+                assert run.data.tags["optstudy.outcome"] == trial["state"]
+                assert run.data.params["lr"] == str(trial["params"]["lr"])
+                seen.add(trial["state"])
+
+        assert seen == {"completed", "pruned", "failed"}
+
+    def test_a_failed_trial_says_why_and_the_rest_went_on(self, finished: Path) -> None:
+        found = runs(finished, "tiny/tuning")
+
+        assert found["touchy/000"].data.tags["optstudy.problem"] == "RuntimeError: no step today"
+        assert found["touchy/001"].info.status == "FINISHED"
+        assert found["touchy"].info.status == "FINISHED"
+
+    def test_trials_log_validation_and_never_the_test_set(self, finished: Path) -> None:
+        for name, run in runs(finished, "tiny/tuning").items():
+            assert not any(metric.startswith(("test/", "final/")) for metric in run.data.metrics)
+            if run.info.status == "FINISHED" and "/" in name:
+                assert {"validation/loss", "validation/accuracy", "gradient_work"} <= set(run.data.metrics)
+
+    def test_a_search_has_its_figures_and_its_trials(self, finished: Path) -> None:
+        client = MlflowClient(store.uri(finished))
+
+        for optimizer in ("sgd", "touchy"):
+            run = runs(finished, "tiny/tuning")[optimizer]
+            names = {found.path for found in client.list_artifacts(run.info.run_id)}
+            figures = {"history.png", "importances.png", "slices.png", "learning_rate.png"}
+            assert names == figures | {"trials.json"}
+            for name in figures:
+                assert artifact(finished, run, name).startswith(b"\x89PNG")
+
+    def test_the_best_configuration_is_kept_with_where_it_comes_from(self, finished: Path) -> None:
+        trials = json.loads(artifact(finished, runs(finished, "tiny/tuning")["sgd"], "trials.json"))
+        completed = [trial for trial in trials if trial["state"] == "completed"]
+        winner = max(completed, key=lambda trial: trial["score"])
+
+        kept = best(finished, "sgd")
+
+        assert (kept["optimizer"], kept["trial"], kept["trials"]) == ("sgd", winner["number"], 6)
+        assert kept["config"] == winner["params"]
+        assert kept["score"] == winner["score"]
+        assert kept["objective"] == "validation accuracy"
+        assert kept["epochs"] == 3
+        assert kept["seed"] == 0
+        assert kept["gradient_work"] == sum(trial["gradient_work"] for trial in trials)
+        assert set(kept["versions"]) == {"optstudy", "optuna", "torch"}
+        assert "commit" in kept
+
+    def test_every_seed_of_the_best_configuration_has_a_final_run(self, finished: Path) -> None:
+        found = runs(finished, "tiny/final")
+
+        assert set(found) == {f"{name}/seed-{seed}" for name in ("sgd", "touchy") for seed in (0, 1)}
+        for name, run in found.items():
+            optimizer, seed = name.split("/seed-")
+            config = {key: str(value) for key, value in best(finished, optimizer)["config"].items()}
+            assert run.info.status == "FINISHED"
+            assert run.data.params == {"optimizer": optimizer, "config": "best", "seed": seed, **config}
+            assert "mlflow.parentRunId" not in run.data.tags  # the compare page works on flat runs
+
+    def test_final_runs_have_the_metrics_that_others_rely_on(self, finished: Path) -> None:
+        client = MlflowClient(store.uri(finished))
+
+        for run in runs(finished, "tiny/final").values():
+            by_epoch = {"train/loss", "train/accuracy", "test/loss", "test/accuracy", "gradient_norm"}
+            for name in by_epoch:
+                history = client.get_metric_history(run.info.run_id, name)
+                assert [point.step for point in history] == [1, 2]
+            assert set(run.data.metrics) >= by_epoch | {
+                "full_gradient_norm", "final/train_accuracy_pct", "final/test_accuracy_pct", "final/seconds",
+                "final/gradient_work",
+            }  # fmt: skip
+            assert run.data.metrics["final/gradient_work"] == 24  # 2 epochs of 300 images at batch 25
+            assert run.data.metrics["final/test_accuracy_pct"] == 100 * run.data.metrics["test/accuracy"]
+
+    def test_final_runs_have_the_same_artifacts_at_their_root(self, finished: Path) -> None:
+        client = MlflowClient(store.uri(finished))
+
+        for run in runs(finished, "tiny/final").values():
+            assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT
+            assert artifact(finished, run, "confusion.png").startswith(b"\x89PNG")
+            epochs = json.loads(artifact(finished, run, "epochs.json"))
+            assert [epoch["heldout_accuracy"] for epoch in epochs][-1] == run.data.metrics["test/accuracy"]
+
+    def test_the_weights_of_a_run_give_the_accuracy_that_it_logged(self, finished_copy: Path) -> None:
+        dataset = load("images.py:load")
+        model = load_object("net.py:make")()
+
+        for run in runs(finished_copy, "tiny/final").values():
+            content = artifact(finished_copy, run, "weights.pt")
+            model.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+            with torch.no_grad():
+                predicted = model(prepare(dataset.test_x)).argmax(1)
+            kept = np.load(io.BytesIO(artifact(finished_copy, run, "predictions.npz")))
+
+            assert np.array_equal(kept["predicted"], predicted)
+            assert np.array_equal(kept["labels"], dataset.test_y)
+            right = int((predicted == dataset.test_y).sum())
+            assert run.data.metrics["final/test_accuracy_pct"] == pytest.approx(right, abs=1e-9)  # of 100 images
+
+    def test_final_runs_name_their_data(self, finished: Path) -> None:
+        for run in runs(finished, "tiny/final").values():
+            [used] = run.inputs.dataset_inputs
+            assert used.dataset.name == "images.py:load"
+            assert {"train": 300, "test": 100}.items() <= json.loads(used.dataset.profile).items()
+
+    def test_final_runs_say_in_words_what_they_are(self, finished: Path) -> None:
+        note = runs(finished, "tiny/final")["sgd/seed-1"].data.tags["mlflow.note.content"]
+
+        assert note.startswith("**SGD**, configuration *best* (chosen by this study's search")
+        assert "seed 1" in note
+        assert "`net.py:make` on `images.py:load`: 300 training images, 2 epochs at batch 25; 100 test images" in note
+
+    def test_the_first_seed_of_a_row_keeps_a_model(self, finished: Path) -> None:
+        found = runs(finished, "tiny/final")
+
+        kept = {name for name, run in found.items() if run.outputs and run.outputs.model_outputs}
+
+        assert kept == {"sgd/seed-0", "touchy/seed-0"}
+
+    def test_the_table_is_printed_alone_and_the_next_command_named(self, finished: Path) -> None:
+        output, errors = (finished / "output.txt").read_text(), (finished / "errors.txt").read_text()
+
+        assert "SGD" in output
+        assert "touchy" in output
+        assert "next:" not in output
+        assert errors.splitlines()[-1] == "next: optstudy ui --study tiny"
+        assert "best is trial" in errors
+        assert "Warning" not in errors
+        assert "Traceback" not in errors
+
+
+class TestAgain:
+    """What a study does when it is run again."""
+
+    def test_it_computes_nothing_and_writes_nothing_anew(self, finished_copy: Path) -> None:
+        before, kept = rung_files(finished_copy), best(finished_copy, "sgd")
+        study = tiny.study(**tiny.WHOLE)
+        first = study.compare()
+        metrics = {name: run.data.metrics for name, run in runs(finished_copy, "tiny/final").items()}
+
+        events = list(study.run())
+
+        assert texts(events, Problem) == []
+        assert "the workspace was moved from" not in texts(events, Notice)  # compare() mended it already
+        assert rung_files(finished_copy) == before
+        assert best(finished_copy, "sgd") == kept
+        assert study.compare() == first
+        assert {name: run.data.metrics for name, run in runs(finished_copy, "tiny/final").items()} == metrics
+
+    def test_a_new_optimizer_joins_and_the_others_are_not_trained_again(self, finished_copy: Path) -> None:
+        before = rung_files(finished_copy)
+        table = tiny.study(**tiny.WHOLE).compare()
+
+        events = list(tiny.study(**{**tiny.WHOLE, "optimizers": ("adam",)}).run())
+
+        after = rung_files(finished_copy)
+        assert {path: after[path] for path in before} == before
+        assert len(after) > len(before)
+        assert {e.searched.optimizer for e in events if isinstance(e, SearchEnded)} == {"sgd", "touchy", "adam"}
+        joined = tiny.known_study().compare()
+        assert [row for row in joined.rows if row.optimizer != "adam"] == list(table.rows)
+        assert [row.seeds for row in joined.rows if row.optimizer == "adam"] == [2]
+
+    def test_only_what_is_asked_for_is_done(self, finished_copy: Path) -> None:
+        before = rung_files(finished_copy)
+
+        events = list(tiny.known_study().run("training", optimizers=["sgd"], configs=["paper"], seeds=2))
+
+        ended = [event.run for event in events if isinstance(event, RunEnded)]
+        assert sorted(ended) == ["sgd/paper/seed-0", "sgd/paper/seed-1"]
+        assert not any(isinstance(event, TrialEnded) for event in events)
+        assert len(rung_files(finished_copy)) == len(before) + 4
+
+    def test_a_seed_more_trains_one_run_more(self, finished_copy: Path) -> None:
+        table = tiny.known_study().train(seeds=3, optimizers=["sgd"])
+
+        assert {(row.optimizer, row.seeds) for row in table.rows} == {("sgd", 3), ("touchy", 2)}
+
+    def test_another_best_configuration_supersedes_the_runs_of_the_one_before(self, workspace: Path) -> None:
+        list(tiny.study(trials=2, seeds=1).run())
+        before = best(workspace, "sgd")
+        old = runs(workspace, "tiny/final")["sgd/seed-0"].info.run_id
+
+        events = list(tiny.study(trials=4, seeds=1).run())
+
+        assert before["trial"] < 2 <= best(workspace, "sgd")["trial"]
+        told = texts(events, Notice)
+        assert any(text.startswith(f"sgd: trial {best(workspace, 'sgd')['trial']} is best now;") for text in told)
+        assert "sgd: another configuration is best now; 1 older runs are left out of tables" in told
+        table = tiny.known_study().compare()
+        assert [row.seeds for row in table.rows] == [1]
+        assert table.excluded == {"superseded": 1}
+        client = MlflowClient(store.uri(workspace))
+        assert client.get_run(old).data.tags["optstudy.superseded"] == "true"
+
+    def test_a_changed_setting_is_refused_before_anything_is_done(self, finished_copy: Path) -> None:
+        with pytest.raises(UsageError, match="was begun with batch_size 25, not 50; .* --study tiny-2$"):
+            Study("tiny", batch_size=50)
+        with pytest.raises(UsageError, match="was begun with tune_epochs 3, not 4; "):
+            list(tiny.known_study().run("tuning", tune_epochs=4))
+
+    def test_stopping_in_the_middle_closes_what_is_open_and_the_next_start_goes_on(
+        self, workspace: Path
+    ) -> None:
+        events = tiny.study(trials=2, seeds=1).run()
+        next(event for event in events if isinstance(event, TrialEnded))
+        events.close()  # type: ignore[attr-defined]  # a generator, as Ctrl-C ends it
+        interrupted = runs(workspace, "tiny/tuning")
+
+        list(tiny.study(trials=2, seeds=1).run())
+
+        assert interrupted["sgd"].info.status == "KILLED"
+        assert {run.info.status for run in runs(workspace, "tiny/tuning").values()} == {"FINISHED"}
+        assert runs(workspace, "tiny/tuning")["sgd"].info.run_id == interrupted["sgd"].info.run_id
+        assert [row.seeds for row in tiny.known_study().compare().rows] == [1]
+
+
+class TestProblems:
+    """What goes wrong is told, costs no more than it must, and leaves the rest."""
+
+    def test_a_search_in_which_every_trial_fails_ends_with_a_problem(self, workspace: Path) -> None:
+        weary = tiny.TOUCHY_SPACE.replace('choices = ["calm", "foul"]', 'choices = ["weary"]')
+        weary = weary.replace('temper = "calm"', 'temper = "weary"').replace('temper = "foul"', 'temper = "weary"')
+        (workspace / "tuning" / "spaces" / "weary.toml").write_text(weary)
+
+        events = list(tiny.study(optimizers=("weary", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
+
+        [problem] = texts(events, Problem)
+        assert problem.startswith("no trial of weary completed (failed); look at the ranges in ")
+        assert problem.endswith("weary.toml")
+        assert runs(workspace, "tiny/tuning")["weary"].info.status == "FAILED"
+        assert [row.optimizer for row in tiny.known_study().compare().rows] == ["sgd"]
+        assert not (workspace / "tuning" / "best" / "tiny" / "weary.json").exists()
+
+    def test_a_final_run_that_fails_is_tried_again_by_the_next_command(self, workspace: Path) -> None:
+        settings = {"optimizers": ("touchy",), "configs": ("paper",), "seeds": 1}
+
+        for _ in range(2):
+            events = list(tiny.study(**settings).run("training"))
+            assert texts(events, Problem) == ["tiny/touchy/paper/seed-0 failed: RuntimeError: no step today"]
+        with pytest.raises(OptstudyError, match="seed-0 failed: RuntimeError: no step today$"):
+            tiny.study(**settings).train(configs=["paper"])
+
+    def test_a_model_that_cannot_be_exported_costs_no_run(self, workspace: Path) -> None:
+        (workspace / "net.py").write_text(
+            "from torch import nn\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.layer = nn.Linear(64, 3)\n"
+            "    def forward(self, x):\n"
+            "        x = x.flatten(1)\n"
+            "        return self.layer(x) if float(x.sum()) > 0 else self.layer(-x)\n"
+            "make = Net\n"
+        )
+
+        events = list(tiny.study(configs=("default",), seeds=1).run("training"))
+
+        assert texts(events, Problem) == []
+        assert any("sgd/default/seed-0" in text and "weights.pt" in text for text in texts(events, Notice))
+        assert runs(workspace, "tiny/final")["sgd/default/seed-0"].info.status == "FINISHED"
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"model": "net.py:wrong"}, r"^net\.py has no 'wrong'"),
+            ({"model": "net.py:four"}, r"^model 'net\.py:four' returns \(25, 4\) for 25 images of 3 classes"),
+            ({"dataset": "images.py:part"}, r"images\.py:part"),
+            ({"validation": 400}, "^the training set has 300 images, too few for 400"),
+            ({"tune_size": 250}, "^the training set has 300 images, too few for 60 .* and 250 to train on"),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not here; torch finds cpu"),
+            ({"optimizers": ("sdg",)}, "did you mean 'sgd'"),
+        ],
+    )
+    def test_parts_that_do_not_fit_are_refused_before_anything_is_spent(
+        self, changes: dict[str, Any], said: str, workspace: Path
+    ) -> None:
+        with (workspace / "net.py").open("a") as file:
+            file.write("\ndef four():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))\n")
+
+        with pytest.raises(UsageError, match=said) as raised:
+            list(tiny.study(**changes).run())
+
+        assert "\n" not in str(raised.value)
+        assert read_recorded(tiny.study().files) is None
+        assert rung_files(workspace) == {}
+
+    def test_training_needs_no_room_for_validation(self, workspace: Path) -> None:
+        settings = {"configs": ("default",), "seeds": 1, "tune_size": 10_000, "validation": 10_000}
+
+        events = list(tiny.study(**settings).run("training"))
+
+        assert [event.run for event in events if isinstance(event, RunEnded)] == ["sgd/default/seed-0"]
+
+    def test_training_what_was_never_tuned_names_the_command_to_run(self, workspace: Path) -> None:
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.study().run("training"))
+
+        assert str(raised.value) == (
+            "study 'tiny' has no best configuration of sgd yet; run: optstudy tune --study tiny --opt sgd"
+        )
+
+    @pytest.mark.parametrize("content", ["{", '{"config": {"lr": "high"}}', "[]", '{"config": {"lr": 9}}'])
+    def test_a_damaged_best_file_is_one_line_with_its_name(self, content: str, finished_copy: Path) -> None:
+        path = finished_copy / "tuning" / "best" / "tiny" / "sgd.json"
+        path.write_text(content)
+
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.known_study().run("training"))
+
+        assert str(raised.value).startswith(f"{path.relative_to(finished_copy)}: ")
+        assert "\n" not in str(raised.value)
+
+    def test_a_study_that_another_process_runs_is_refused(self, workspace: Path) -> None:
+        first = tiny.study().run()
+        next(first)
+
+        with pytest.raises(UsageError, match="^study 'tiny' is being run by process "):
+            next(iter(tiny.study().run()))
+        first.close()  # type: ignore[attr-defined]
+
+
+class TestPython:
+    """The same from a program of the user's own."""
+
+    PROGRAM = """
+from optstudy import Study
+
+def main():
+    study = Study("mine", model=make, dataset=load, optimizers=["sgd"], jobs=1, batch=2, tune_epochs=1,
+                  tune_size=0, validation=60, train_epochs=1, batch_size=25)
+    found = study.tune(trials=2)
+    frame = study.train(seeds=2).to_pandas()
+    print(found["sgd"].best.number, frame["optimizer"].tolist(), frame["seeds"].tolist(), study.specification.model)
+"""
+
+    def run(self, workspace: Path, ending: str) -> "subprocess.CompletedProcess[str]":
+        (workspace / "program.py").write_text(tiny.IMAGES + tiny.NET + self.PROGRAM + ending)
+        return subprocess.run(
+            [sys.executable, "program.py"], cwd=workspace, capture_output=True, text=True, check=False
+        )
+
+    @pytest.mark.slow
+    def test_a_program_tunes_trains_and_compares(self, workspace: Path) -> None:
+        done = self.run(workspace, "if __name__ == '__main__':\n    main()\n")
+
+        assert done.returncode == 0, done.stderr
+        number, rest = done.stdout.split(" ", 1)
+        assert number in "01"
+        assert rest == "['sgd'] [2] program.py:make\n"
+        assert done.stderr == ""
+
+    @pytest.mark.slow
+    def test_a_program_without_a_guard_is_told_of_it(self, workspace: Path) -> None:
+        done = self.run(workspace, "main()\n")
+
+        assert done.returncode == 1
+        said = done.stderr.splitlines()[-1]
+        assert said.endswith("by the study's workers; put that under: if __name__ == '__main__':")
+        assert rung_files(workspace, "mine") == {}
+
+    def test_a_lambda_is_refused_with_what_would_do(self, user_files: Path) -> None:
+        with pytest.raises(UsageError, match=r"^.*<lambda> cannot be found by another process; define it at"):
+            Study("mine", model=lambda: torch.nn.Linear(1, 1))
+
+    def test_a_name_alone_is_no_list_of_optimizers(self, user_files: Path) -> None:
+        with pytest.raises(UsageError, match="^optimizers is 'sgd'; it must be a list of names$"):
+            Study("mine", optimizers="sgd")
+        with pytest.raises(UsageError, match="^optimizers is 'sgd'; it must be a list of names$"):
+            tiny.study().tune(optimizers="sgd")
+
+    def test_describing_a_study_writes_nothing(self, user_files: Path) -> None:
+        before = sorted(user_files.rglob("*"))
+
+        Study("mine", preset="smoke")
+
+        assert sorted(user_files.rglob("*")) == before

@@ -1,0 +1,174 @@
+"""A user's own data, model and optimizer, so small that a whole study takes seconds, and ways to run one."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from collections import deque
+from pathlib import Path
+from typing import Any, Self
+
+from optstudy.execution import Task, _attempt
+from optstudy.study import Study
+
+IMAGES = """
+import torch
+
+from optstudy.data import Dataset
+
+
+def part(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    for label in range(3):
+        images[labels == label, :, 2 * label : 2 * label + 3] += 40
+    wrong = torch.rand(count, generator=generator) < 0.1
+    return images, torch.where(wrong, (labels + 1) % 3, labels)
+
+
+def load():
+    return Dataset(*part(300, 0), *part(100, 1), ("top", "middle", "low"))
+"""
+
+NET = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 3))
+"""
+
+# Its paper's configuration fails, so the first trial of its search does, whatever the sampler draws later. A
+# weary one works for as long as a rehearsal takes.
+TOUCHY = """
+import torch
+
+
+class Touchy(torch.optim.SGD):
+    def __init__(self, parameters, lr, temper):
+        super().__init__(parameters, lr=lr)
+        self.temper = temper
+        self.steps = 0
+
+    def step(self, closure=None):
+        self.steps += 1
+        if self.temper == "foul" or (self.temper == "weary" and self.steps > 20):
+            raise RuntimeError("no step today")
+        return super().step(closure)
+"""
+
+TOUCHY_SPACE = """
+optimizer = "touchy.py:Touchy"
+
+[search.lr]
+low = 1e-5
+high = 0.5
+log = true
+why = "From no progress to the edge."
+
+[search.temper]
+choices = ["calm", "foul"]
+why = "A foul one cannot take a step."
+
+[default]
+lr = 0.1
+temper = "calm"
+
+[paper]
+lr = 0.1
+temper = "foul"
+"""
+
+SETTINGS: Mapping[str, Any] = {
+    "dataset": "images.py:load",
+    "model": "net.py:make",
+    "optimizers": ("sgd",),
+    "trials": 4,
+    "batch": 2,
+    "startup_trials": 2,
+    "tune_epochs": 3,
+    "tune_size": 0,
+    "validation": 60,
+    "train_epochs": 2,
+    "train_size": 0,
+    "batch_size": 25,
+    "seeds": 2,
+}
+
+# What the finished study of conftest is made of: its trials complete, are pruned and fail.
+WHOLE: Mapping[str, Any] = {"optimizers": ("sgd", "touchy"), "trials": 6}
+
+
+def write(folder: Path) -> None:
+    """Write the user's files into a workspace, which has to be the current folder of whoever runs a study."""
+    spaces = folder / "tuning" / "spaces"
+    spaces.mkdir(parents=True, exist_ok=True)
+    for name, text in {"images.py": IMAGES, "net.py": NET, "touchy.py": TOUCHY}.items():
+        (folder / name).write_text(text)
+    (spaces / "touchy.toml").write_text(TOUCHY_SPACE)
+
+
+class Here:
+    """Does in this process what workers do in theirs, since a worker takes seconds to start."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, bytes]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, ticket: int, task: Task) -> None:
+        self._waiting.append((ticket, pickle.dumps(task)))
+
+    def next_result(self) -> tuple[int, Any]:
+        ticket, message = self._waiting.popleft()
+        return ticket, pickle.loads(_attempt(message))  # noqa: S301  # made here
+
+
+class HereStudy(Study):
+    """A study without workers."""
+
+    def _workers(self) -> Any:
+        return Here()
+
+
+def study(name: str = "tiny", *, jobs: int | None = None, **changes: Any) -> Study:
+    """Describe a study in the current folder, with workers of its own if their number is given."""
+    kind = HereStudy if jobs is None else Study
+    return kind(name, jobs=jobs, **{**SETTINGS, **changes})
+
+
+def known_study(name: str = "tiny") -> Study:
+    """Open a study as it was begun."""
+    return HereStudy(name)
+
+
+def options(**changes: Any) -> list[str]:
+    """The same settings for the command line."""
+    written = {**SETTINGS, **changes}
+    pairs = [
+        f"{key}={','.join(value) if isinstance(value, tuple) else value}" for key, value in written.items()
+    ]
+    return [part for pair in pairs for part in ("--set", pair)]
+
+
+def start(arguments: Sequence[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
+    """Start the command line in a folder, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from optstudy.cli import main; main()", *arguments],
+        cwd=folder,
+        text=True,
+        start_new_session=True,
+        **streams,
+    )
+
+
+def command(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in a folder to its end."""
+    process = start(arguments, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)

@@ -1,0 +1,54 @@
+"""What is measured with the weights held fixed leaves no trace."""
+
+import cases
+import pytest
+import torch
+from torch.nn import functional
+
+from optstudy.data import load
+from optstudy.references import call
+from optstudy.training import evaluate, sweep
+from optstudy.training.evaluation import EVALUATION_BATCH
+
+
+@pytest.mark.parametrize("measure", [evaluate, sweep])
+def test_each_module_stays_in_the_mode_in_which_it_was(measure: object) -> None:
+    assert callable(measure)
+    model, data = call("net.py:make"), load("data.py:load")
+    model.train()
+    model[1].eval()
+    found = [module.training for module in model.modules()]
+    before = cases.bits(model.state_dict())
+
+    measure(model, functional.cross_entropy, data.train_x, data.train_y)
+
+    assert [module.training for module in model.modules()] == found
+    assert cases.bits(model.state_dict()) == before
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_modes_are_restored_when_the_model_raises() -> None:
+    model, data = call("net.py:narrow"), load("data.py:load")
+    model[0].eval()
+    found = [module.training for module in model.modules()]
+
+    with pytest.raises(RuntimeError, match="channels"):
+        evaluate(model, functional.cross_entropy, data.test_x, data.test_y)
+
+    assert [module.training for module in model.modules()] == found
+
+
+def test_chunks_weigh_by_their_size() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x = torch.rand(EVALUATION_BATCH + 7, 1, 8, 8, generator=draws)
+    y = torch.randint(0, 4, (len(x),), generator=draws)
+    model = call("net.py:make").eval()
+
+    found = evaluate(model, functional.cross_entropy, x, y)
+    loss, accuracy, _ = sweep(model, functional.cross_entropy, x, y)
+
+    outputs = model.double()(x.double()).detach()
+    assert found.loss == pytest.approx(functional.cross_entropy(outputs, y).item(), rel=1e-5)
+    assert loss == pytest.approx(found.loss, rel=1e-5)
+    assert found.accuracy == accuracy == (outputs.argmax(1) == y).double().mean().item()
+    assert torch.equal(found.predicted, outputs.argmax(1))

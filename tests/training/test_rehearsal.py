@@ -1,0 +1,73 @@
+"""A rehearsal finds what is wrong with a run before hours are spent on it."""
+
+import re
+from dataclasses import replace
+
+import cases
+import pytest
+import torch
+
+from optstudy.errors import UsageError
+from optstudy.optimizers import Space
+from optstudy.training import Method, Plan, check_device, rehearse, start
+
+WRONG = {
+    "images of another shape": (
+        cases.plan(model="net.py:narrow"),
+        "model 'net.py:narrow' does not take a batch of shape (64, 1, 8, 8): ",
+    ),
+    "another number of classes": (
+        cases.plan(model="net.py:wide"),
+        "model 'net.py:wide' returns (64, 5) for 64 images of 4 classes; it must return a tensor of shape",
+    ),
+    "a loss for each image": (
+        cases.plan(loss="net.py:each"),
+        "loss 'net.py:each' returns (64,); it must return one number, the mean over the batch",
+    ),
+    "a loss of other outputs": (
+        cases.plan(loss="net.py:squares"),
+        "loss 'net.py:squares' does not take outputs of shape (64, 4) with labels: ",
+    ),
+    "a device that is not there": (
+        cases.plan(device="cuda:77"),
+        "device 'cuda:77' is not here; torch finds cpu",
+    ),
+    "no parameters": (cases.plan(model="net.py:empty"), "model 'net.py:empty' has no parameter to train"),
+    "arguments that the optimizer refuses": (
+        cases.plan(method=Method("torch.optim.SGD", {"lr": -1.0})),
+        "torch.optim.SGD refuses lr=-1.0: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("plan", "message"), WRONG.values(), ids=WRONG.keys())
+def test_what_does_not_fit_is_said_in_one_line(plan: Plan, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}") as raised:
+        rehearse(plan, 1)
+
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("space", cases.spaces(), ids=lambda space: space.name)
+def test_every_packaged_optimizer_can_be_rehearsed(space: Space) -> None:
+    plan = cases.plan(method=cases.method(space))
+
+    found = rehearse(plan, 2)
+
+    assert (found.train_images, found.heldout_images) == (cases.TRAIN, cases.TEST)
+    assert found.parameters == 4 * 9 + 4 + 2 * 4 + 36 * 4 + 4
+    assert found.state_bytes >= len(start(plan).to_bytes())
+    assert min(found.step_seconds, found.evaluation_seconds, found.sweep_seconds) > 0
+
+
+def test_a_rehearsal_leaves_generators_and_threads_as_found() -> None:
+    found, threads = torch.get_rng_state(), torch.get_num_threads()
+
+    rehearse(replace(cases.plan(), threads=threads + 1), 1)
+
+    assert torch.equal(torch.get_rng_state(), found)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_cpu_is_always_there() -> None:
+    check_device("cpu")
