@@ -1,4 +1,4 @@
-"""Compares SGD and Adam on a small net and a small data set, in less than a minute."""
+"""Compares SGD and Adam on a small net and a small data set, in about a minute."""
 
 import torch
 from sklearn.datasets import load_digits

@@ -141,14 +141,16 @@ class Tuning:
     def _end(self, trial: Trial, ended: list[Trial]) -> Flow:
         plan, records = self._plan(trial.params), self.records.get(trial.number, [])
         self.context.rungs.drop_state(self.context.key(plan))
-        finished_at = records[-1].finished_at if records else time.time()
+        # None for a trial that failed at once: with another time at each start its metrics would double.
+        finished_at = records[-1].finished_at if records else None
         run_id = self.open.pop(trial.number, None)
         if run_id is not None:
-            spent = ("gradient_work", trial.gradient_work, 0, finished_at)
-            self.context.tracking.log_metrics(run_id, [spent])
+            if finished_at is not None:
+                spent = ("gradient_work", trial.gradient_work, 0, finished_at)
+                self.context.tracking.log_metrics(run_id, [spent])
             self.context.tracking.close_run(run_id, trial.state, finished_at)
         best = _best_score(ended, self.settings.objective)
-        if best is not None and self.parent is not None:
+        if best is not None and self.parent is not None and finished_at is not None:
             metric = (f"validation/{self.settings.objective}", best, trial.number, finished_at)
             self.context.tracking.log_metrics(self.parent, [metric])
         yield Progress(

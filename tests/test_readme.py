@@ -52,7 +52,7 @@ def test_each_commands_help_ends_with_an_example_that_is_understood(name: str) -
 
     assert command is not None
     assert command.help is not None
-    example = re.search(r"Example: optstudy (.*)$", command.help)
+    example = re.search(r"Example: optstudy (.*)$", command.help.strip())
     assert example is not None
     assert example[1].split()[0] == name
     parse(example[1])

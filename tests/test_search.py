@@ -386,7 +386,14 @@ def test_every_configuration_that_is_asked_lies_inside_the_space(
     found = seen(space, chosen, lambda ask: answer(ask, (ask.number * 0.37) % 1))
 
     assert [space.outside(trial.params) for trial in found.searched.trials] == [[]] * 6
-    assert sum(importances(space, found.searched, 0).values()) == pytest.approx(1)
+
+
+@settings(max_examples=5)
+@given(random_spaces())
+def test_importances_are_told_of_any_space(space: Space) -> None:
+    found = seen(space, SHORT, lambda ask: answer(ask, (ask.number * 0.37) % 1)).searched
+
+    assert sum(importances(space, found, 0).values()) == pytest.approx(1)
 
 
 @given(st.decimals(0, 1, places=9), st.booleans())
