@@ -7,7 +7,7 @@ import torch
 
 from optstudy.data import Description
 from optstudy.estimates import run_seconds
-from optstudy.execution import Flow, Task
+from optstudy.flows import Flow, Task
 from optstudy.optimizers import Space
 from optstudy.rungs import Rungs, run_key
 from optstudy.specification import Specification

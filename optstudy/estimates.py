@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from optstudy.data import Description, Split, describe, load, load_parts
 from optstudy.events import Estimate, OptimizerEstimate
-from optstudy.execution import Task, Workers, run_all
+from optstudy.flows import Task, Workers, run_all
 from optstudy.optimizers import Space
 from optstudy.plans import final_plan, search_settings, trial_plan
 from optstudy.specification import Specification

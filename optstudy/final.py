@@ -15,7 +15,7 @@ from optstudy.context import Context
 from optstudy.data import load, prepare
 from optstudy.estimates import split_sizes
 from optstudy.events import Notice, Problem, Progress, RunEnded
-from optstudy.execution import Failure, Flow
+from optstudy.flows import Failure, Flow
 from optstudy.models import build_model
 from optstudy.plans import final_name, final_plan, is_paper_setting
 from optstudy.table import label_of
@@ -159,7 +159,9 @@ def _log_model(
             save_model(model.eval(), prepare(dataset.test_x[:2]), written)
         except Exception as error:  # noqa: BLE001  # tracing a user's model may raise anything; the run is sound
             kind = type(error).__name__
-            yield Notice(f"{title} has no MLflow model, since torch cannot trace it ({kind}); weights.pt holds it")
+            yield Notice(
+                f"{title} has no MLflow model, since torch cannot trace it ({kind}); weights.pt holds it"
+            )
             return
         context.tracking.log_model(run_id, written, title.replace("/", "-"))
 

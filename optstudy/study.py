@@ -10,16 +10,10 @@ from optstudy.data import Description
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.estimates import estimate, rehearse_all
 from optstudy.events import Estimate, Event, Notice, Problem, SearchEnded
-from optstudy.execution import (
-    Flow,
-    Fork,
-    LocalWorkers,
-    drive,
-    environments,
-    in_worker,
-)
+from optstudy.execution import LocalWorkers, environments, in_worker
 from optstudy.facts import check_facts
 from optstudy.final import FinalTask, final_flow, superseded
+from optstudy.flows import Flow, Fork, drive
 from optstudy.optimizers import Space, load_space
 from optstudy.plans import whole_batches
 from optstudy.references import reference_to

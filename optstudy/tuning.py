@@ -10,7 +10,7 @@ from optstudy import figures
 from optstudy.context import Context
 from optstudy.errors import OptstudyError
 from optstudy.events import Notice, Problem, Progress, SearchEnded, TrialEnded
-from optstudy.execution import Failure, Flow, Together
+from optstudy.flows import Failure, Flow, Together
 from optstudy.optimizers import Space
 from optstudy.plans import search_settings, trial_plan
 from optstudy.search import Answer, Ask, Searched, Settings, Trial, importances, search

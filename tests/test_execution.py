@@ -15,20 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution import (
-    ATTEMPTS,
-    Failure,
-    Flow,
-    Fork,
-    LocalWorkers,
-    Task,
-    Together,
-    available_cores,
-    drive,
-    environments,
-    in_worker,
-    run_all,
-)
+from optstudy.execution import ATTEMPTS, LocalWorkers, available_cores, environments, in_worker
+from optstudy.flows import Failure, Flow, Fork, Task, Together, drive, run_all
 
 JOBS = """
 import os, signal, sys, time
@@ -91,7 +79,8 @@ def environment(*names):
 DRIVER = """
 import time
 import jobs
-from optstudy.execution import LocalWorkers, Task, run_all
+from optstudy.execution import LocalWorkers
+from optstudy.flows import Task, run_all
 
 print("top", flush=True)
 workers = LocalWorkers([{}, {}])

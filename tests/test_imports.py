@@ -23,6 +23,7 @@ ORDER = (
     "training",
     "specification",
     "workspace",
+    "flows",
     "execution",
     "rungs",
     "search",

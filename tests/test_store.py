@@ -48,7 +48,9 @@ def test_a_moved_workspace_finds_its_artifacts_again(there: str, store_folder: P
 
 
 @pytest.mark.parametrize("here", ["with spaces", "100% of it", "é#&"])
-def test_a_workspace_of_any_name_works_and_can_be_moved(here: str, store_folder: Path, tmp_path: Path) -> None:
+def test_a_workspace_of_any_name_works_and_can_be_moved(
+    here: str, store_folder: Path, tmp_path: Path
+) -> None:
     named = store_folder.rename(tmp_path / here)
     run_id = run_with_artifact(named)
 
@@ -65,7 +67,9 @@ def test_a_copy_has_artifacts_of_its_own_and_leaves_the_original_alone(
     run_id = run_with_artifact(store_folder)
     copied = Path(shutil.copytree(store_folder, tmp_path / "copied"))
     store.mend_moved(copied)
-    (copied / "mlruns" / "artifacts" / "mine" / "final" / run_id / "artifacts" / "note.txt").write_bytes(b"copy")
+    (copied / "mlruns" / "artifacts" / "mine" / "final" / run_id / "artifacts" / "note.txt").write_bytes(
+        b"copy"
+    )
 
     assert artifacts(copied, run_id) == {"note.txt": b"copy"}
     assert artifacts(store_folder, run_id) == {"note.txt": b"here"}

@@ -42,7 +42,9 @@ def artifact(workspace: Path, run: Run, name: str) -> bytes:
 
 
 def best(workspace: Path, optimizer: str, study: str = "tiny") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((workspace / "tuning" / "best" / study / f"{optimizer}.json").read_text())
+    found: dict[str, Any] = json.loads(
+        (workspace / "tuning" / "best" / study / f"{optimizer}.json").read_text()
+    )
     return found
 
 
@@ -179,7 +181,9 @@ class TestFinished:
             assert np.array_equal(kept["predicted"], predicted)
             assert np.array_equal(kept["labels"], dataset.test_y)
             right = int((predicted == dataset.test_y).sum())
-            assert run.data.metrics["final/test_accuracy_pct"] == pytest.approx(right, abs=1e-9)  # of 100 images
+            assert run.data.metrics["final/test_accuracy_pct"] == pytest.approx(
+                right, abs=1e-9
+            )  # of 100 images
 
     def test_final_runs_name_their_data(self, finished: Path) -> None:
         for run in runs(finished, "tiny/final").values():
@@ -192,7 +196,10 @@ class TestFinished:
 
         assert note.startswith("**SGD**, configuration *best* (chosen by this study's search")
         assert "seed 1" in note
-        assert "`net.py:make` on `images.py:load`: 300 training images, 2 epochs at batch 25; 100 test images" in note
+        assert (
+            "`net.py:make` on `images.py:load`: 300 training images, 2 epochs at batch 25; 100 test images"
+            in note
+        )
 
     def test_the_first_seed_of_a_row_keeps_a_model(self, finished: Path) -> None:
         found = runs(finished, "tiny/final")
@@ -240,7 +247,11 @@ class TestAgain:
         after = rung_files(finished_copy)
         assert {path: after[path] for path in before} == before
         assert len(after) > len(before)
-        assert {e.searched.optimizer for e in events if isinstance(e, SearchEnded)} == {"sgd", "touchy", "adam"}
+        assert {e.searched.optimizer for e in events if isinstance(e, SearchEnded)} == {
+            "sgd",
+            "touchy",
+            "adam",
+        }
         joined = tiny.known_study().compare()
         assert [row for row in joined.rows if row.optimizer != "adam"] == list(table.rows)
         assert [row.seeds for row in joined.rows if row.optimizer == "adam"] == [2]
@@ -269,7 +280,9 @@ class TestAgain:
 
         assert before["trial"] < 2 <= best(workspace, "sgd")["trial"]
         told = texts(events, Notice)
-        assert any(text.startswith(f"sgd: trial {best(workspace, 'sgd')['trial']} is best now;") for text in told)
+        assert any(
+            text.startswith(f"sgd: trial {best(workspace, 'sgd')['trial']} is best now;") for text in told
+        )
         assert "sgd: another configuration is best now; 1 older runs are left out of tables" in told
         table = tiny.known_study().compare()
         assert [row.seeds for row in table.rows] == [1]
@@ -304,7 +317,9 @@ class TestProblems:
 
     def test_a_search_in_which_every_trial_fails_ends_with_a_problem(self, workspace: Path) -> None:
         weary = tiny.TOUCHY_SPACE.replace('choices = ["calm", "foul"]', 'choices = ["weary"]')
-        weary = weary.replace('temper = "calm"', 'temper = "weary"').replace('temper = "foul"', 'temper = "weary"')
+        weary = weary.replace('temper = "calm"', 'temper = "weary"').replace(
+            'temper = "foul"', 'temper = "weary"'
+        )
         (workspace / "tuning" / "spaces" / "weary.toml").write_text(weary)
 
         events = list(tiny.study(optimizers=("weary", "sgd"), trials=2, rung_epochs=3, seeds=1).run())

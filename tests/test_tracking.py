@@ -81,7 +81,9 @@ def final_run(kept: Tracking, study: str, seed: int, outcome: str = "completed",
 def history(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float, int]]]:
     names = client.get_run(run_id).data.metrics
     return {
-        name: [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, name)]
+        name: [
+            (point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, name)
+        ]
         for name in names
     }
 
@@ -303,7 +305,9 @@ class TestServers:
         )
         assert "secret" not in str(raised.value)
 
-    def test_a_server_that_listens_and_says_nothing_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_server_that_listens_and_says_nothing_is_one_line(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         with closing(socket.create_server(("127.0.0.1", 0))) as mute:
             kept = Tracking(f"http://127.0.0.1:{mute.getsockname()[1]}", patience=0.3)
@@ -376,7 +380,9 @@ class TestModels:
         import mlflow.pytorch
 
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3))
+        model = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(144, 3)
+        )
         images = torch.rand(7, 1, 8, 8)
         save_model(model.eval(), images[:2], tmp_path / "model")
         run_id = open_run(store_of)
@@ -415,7 +421,7 @@ def answering(statuses: list[int]) -> Iterator[tuple[str, list[int]]]:
     """Serve on loopback, answering each request with the next status."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the library's name
+        def do_GET(self) -> None:  # the library's name
             self.send_response(statuses.pop(0))
             self.end_headers()
             self.wfile.write(b'{"error_code": "PERMISSION_DENIED", "message": "no entry"}')

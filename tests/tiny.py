@@ -3,12 +3,13 @@
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from optstudy.execution import Task, _attempt
+from optstudy.execution import _attempt
+from optstudy.flows import Task
 from optstudy.study import Study
 
 IMAGES = """

@@ -1,4 +1,4 @@
-"""The command that would go on after an error."""
+"""The command that was given, with something changed."""
 
 import shlex
 import sys
@@ -20,3 +20,8 @@ def same_command(error: Exception) -> str | None:
         elif not argument.startswith("--study="):
             kept.append(argument)
     return shlex.join(["optstudy", *kept, "--study", free])
+
+
+def command_without(flag: str) -> str:
+    """The same command without a flag."""
+    return shlex.join(["optstudy", *(word for word in sys.argv[1:] if word != flag)])

@@ -25,6 +25,7 @@ def study(
 
     Example: optstudy study --preset quick
     """
+    from optstudy.cli.again import command_without
     from optstudy.cli.showing import next_step, show_comparison, show_plan
     from optstudy.cli.watching import watch
     from optstudy.study import Study
@@ -41,7 +42,7 @@ def study(
     )
     if dry_run:
         show_plan(made, made.estimate(), as_json=as_json)
-        next_step("optstudy study", where, study=name)
+        click.echo(f"next: {command_without('--dry-run')}", err=True)
         return
     watch(made.run(), quiet=where.quiet)
     show_comparison(made.compare(), as_json=as_json)

@@ -8,7 +8,7 @@ from optstudy.cli import options
 
 
 @click.command()
-@options.study
+@click.option("--study", metavar="NAME", help="The study; the one written last where none is named.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on loopback."
 )
