@@ -7,7 +7,7 @@ from pathlib import Path
 from optstudy.errors import UsageError
 from optstudy.references import nearest
 from optstudy.table import Comparison, compare
-from optstudy.tracking import open_tracking
+from optstudy.tracking import open_written
 from optstudy.workspace import StudyFiles, read_recorded, study_names
 
 
@@ -22,7 +22,7 @@ def read_comparison(
     Raises:
         UsageError: If there is no such study, or none at all.
     """
-    tracking, _ = open_tracking(workspace, tracking_uri)
+    tracking = open_written(workspace, tracking_uri)
     known = tracking.studies()
     if not known:
         raise UsageError(f"{tracking.shown_uri} has no final runs yet; run: optstudy study --preset quick")
@@ -56,7 +56,7 @@ def read_standings(workspace: Path, tracking_uri: str | None) -> list[Standing]:
     names = study_names(workspace)
     if not names:
         raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
-    tracking, _ = open_tracking(workspace, tracking_uri)
+    tracking = open_written(workspace, tracking_uri)
     standings = []
     for name in names:
         recorded = read_recorded(StudyFiles(workspace, name))

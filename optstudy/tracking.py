@@ -31,7 +31,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from optstudy import store
-from optstudy.errors import OptstudyError
+from optstudy.errors import OptstudyError, UsageError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.data import Description
@@ -312,6 +312,17 @@ def open_tracking(workspace: Path, tracking_uri: str | None) -> tuple[Tracking, 
         raise OptstudyError(f"cannot write {folder}: {error.strerror}; choose another --workspace") from error
     notice = store.mend_moved(workspace)
     return Tracking(store.uri(workspace), store.artifacts(workspace)), notice
+
+
+def open_written(workspace: Path, tracking_uri: str | None) -> Tracking:
+    """Open what studies have written, as `open_tracking` does, but make nothing where there is nothing.
+
+    Raises:
+        UsageError: If the workspace has no store.
+    """
+    if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store.database(workspace).exists()):
+        raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
+    return open_tracking(workspace, tracking_uri)[0]
 
 
 def mlflow_experiments(client: MlflowClient) -> list[Any]:

@@ -105,7 +105,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def worker(jobs: ModuleType) -> Iterator[LocalWorkers]:  # noqa: ARG001  # the worker starts in its folder
+def worker(jobs: ModuleType) -> Iterator[LocalWorkers]:  # the worker starts in its folder
     with LocalWorkers([{}]) as workers:
         yield workers
 

@@ -187,8 +187,10 @@ class TestFinished:
 
     def test_final_runs_name_their_data(self, finished: Path) -> None:
         for run in runs(finished, "tiny/final").values():
+            assert run.inputs is not None
             [used] = run.inputs.dataset_inputs
             assert used.dataset.name == "images.py:load"
+            assert used.dataset.profile is not None
             assert {"train": 300, "test": 100}.items() <= json.loads(used.dataset.profile).items()
 
     def test_final_runs_say_in_words_what_they_are(self, finished: Path) -> None:
@@ -332,7 +334,7 @@ class TestProblems:
         assert not (workspace / "tuning" / "best" / "tiny" / "weary.json").exists()
 
     def test_a_final_run_that_fails_is_tried_again_by_the_next_command(self, workspace: Path) -> None:
-        settings = {"optimizers": ("touchy",), "configs": ("paper",), "seeds": 1}
+        settings: dict[str, Any] = {"optimizers": ("touchy",), "configs": ("paper",), "seeds": 1}
 
         for _ in range(2):
             events = list(tiny.study(**settings).run("training"))
@@ -385,7 +387,12 @@ class TestProblems:
         assert rung_files(workspace) == {}
 
     def test_training_needs_no_room_for_validation(self, workspace: Path) -> None:
-        settings = {"configs": ("default",), "seeds": 1, "tune_size": 10_000, "validation": 10_000}
+        settings: dict[str, Any] = {
+            "configs": ("default",),
+            "seeds": 1,
+            "tune_size": 10_000,
+            "validation": 10_000,
+        }
 
         events = list(tiny.study(**settings).run("training"))
 

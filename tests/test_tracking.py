@@ -265,8 +265,11 @@ def test_the_data_are_the_runs_input(store_of: Tracking, client: MlflowClient) -
 
     store_of.log_dataset(run_id, DATA, "training images")
 
-    [used] = client.get_run(run_id).inputs.dataset_inputs
+    inputs = client.get_run(run_id).inputs
+    assert inputs is not None
+    [used] = inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("images.py:load", "ab" * 8)
+    assert used.dataset.profile is not None
     assert "ab" * 32 in used.dataset.profile
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training images")]
 
@@ -388,7 +391,9 @@ class TestModels:
         run_id = open_run(store_of)
         store_of.log_model(run_id, tmp_path / "model", "mine-sgd")
 
-        [logged] = client.get_run(run_id).outputs.model_outputs
+        outputs = client.get_run(run_id).outputs
+        assert outputs is not None
+        [logged] = outputs.model_outputs
         found = client.get_logged_model(logged.model_id)
         loaded: Any = mlflow.pytorch.load_model(str(Path(found.artifact_location.removeprefix("file://"))))
 

@@ -9,6 +9,7 @@ import click
 from optstudy import __version__
 from optstudy.cli.again import same_command
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.references import nearest
 
 # name -> module; each is imported when its help or itself is asked for
 COMMANDS = ("study", "tune", "train", "compare", "status", "ui", "optimizers")
@@ -22,7 +23,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
-            return None
+            raise UsageError(f"no command {cmd_name!r}{nearest(cmd_name, COMMANDS)}; see optstudy --help")
         command = getattr(importlib.import_module(f"optstudy.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
@@ -43,7 +44,10 @@ def main() -> None:
     try:
         group.main(prog_name="optstudy", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if sys.argv[1:]:
+            click.echo(f"optstudy: {error.format_message()}", err=True)
+        else:
+            error.show()  # the help
         sys.exit(error.exit_code)
     except OptstudyError as error:
         click.echo(f"optstudy: {error}", err=True)

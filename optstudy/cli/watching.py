@@ -45,6 +45,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
         _Remaining(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # it would leave an empty line in a log file
     ) as bar:
         line = bar.add_task("starting workers", total=None)
         milestone = 0.25

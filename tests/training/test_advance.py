@@ -89,7 +89,7 @@ class Batches:
 
     name: str = "batches"
 
-    def wants(self, moment: Moment) -> bool:  # noqa: ARG002  # the protocol's
+    def wants(self, moment: Moment) -> bool:  # the protocol's
         return True
 
     def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float]]:

@@ -1,0 +1,204 @@
+"""Whatever is wrong ends in one line that says what, where and what would be right; nothing is lost."""
+
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import tiny
+from commands import Run
+
+from optstudy import store
+from optstudy.references import nearest
+from optstudy.tracking import Tracking
+from optstudy.workspace import StudyFiles, locked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("tun", "no command 'tun'; did you mean 'tune'?; see optstudy --help"),
+        ("tune extra", "unexpected extra argument (extra)"),
+        ("tune --trails 3", "No such option '--trails'. Did you mean '--trials'?"),
+        ("tune --trials", "Option '--trials' requires an argument."),
+        ("tune --trials 0", "Invalid value for '--trials': 0 is not in the range x>=1."),
+        ("tune --trials -3", "Invalid value for '--trials': -3 is not in the range x>=1."),
+        ("tune --trials few", "Invalid value for '--trials': 'few' is not a valid integer"),
+        ("tune --epochs 0", "Invalid value for '--epochs': 0 is not in the range x>=1."),
+        ("tune --jobs 0", "Invalid value for '--jobs': 0 is not in the range x>=1."),
+        ("tune --pruner all", "Invalid value for '--pruner': 'all' is not one of 'median'"),
+        ("train --seeds 0", "Invalid value for '--seeds': 0 is not in the range x>=1."),
+        ("train --config bset", "Invalid value for '--config': 'bset' is not one of 'best'"),
+        ("train --batch-size -1", "Invalid value for '--batch-size': -1 is not in the range x>=1."),
+        ("study --seed -1", "Invalid value for '--seed': -1 is not in the range x>=0."),
+        (
+            "study --set trails=3",
+            "--set 'trails=3' is not key=value with a key of a study; did you mean 'trials'?",
+        ),
+        ("study --set trials=0", "trials is 0; it must be 1 or more"),
+        ("study --set trials=x", "--set 'trials=x': trials must be a whole number"),
+        ("study --set optimizers=", "optimizers has ''; it must be a name"),
+        ("study --preset quik", "no preset 'quik'; did you mean 'quick'?; there are paper, quick, smoke"),
+        ("study --study a/b", "study name 'a/b': use letters, digits"),
+        ("study --preset smoke --study ..", "study name '..': use letters, digits"),
+        ("tune --opt sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
+        ("train --opt sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
+        ("optimizers sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
+        ("tune --model nets.py:make", "nets.py: no such file in "),
+        ("tune --model net.py", "net.py: say which function of the file, as in net.py:make"),
+        ("tune --dataset absent.py:load", "absent.py: no such file in "),
+        ("tune --loss net.py", "net.py: say which function of the file"),
+        ("compare", "no study has run in "),
+        ("status", "no study has run in "),
+        ("ui", "no study has run"),
+        ("compare --format pdf", "Invalid value for '--format': 'pdf' is not one of 'table'"),
+        ("ui --port 0", "Invalid value for '--port': 0 is not in the range 1<=x<=65535."),
+        ("tune --workspace net.py", "Invalid value for '--workspace': Directory 'net.py' is a file."),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments: str, said: str, run: Run, user_files: Path) -> None:
+    ended = run(*arguments.split())
+
+    assert ended.status == 2
+    assert ended.line.startswith("optstudy: ")
+    assert said in ended.line
+    assert not (user_files / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "[search] is missing or empty"),
+        ("optimizer = ", "Invalid"),
+        (tiny.TOUCHY_SPACE.replace('"touchy.py:Touchy"', "5"), "optimizer"),
+        (tiny.TOUCHY_SPACE.replace("low = 1e-5", "low = 0.9"), "low 0.9"),
+        (tiny.TOUCHY_SPACE.replace('["calm", "foul"]', "[]"), "temper"),
+    ],
+)
+def test_a_space_that_says_nothing_sensible_is_one_line_with_its_file(
+    text: str, said: str, run: Run, user_files: Path
+) -> None:
+    (user_files / "tuning" / "spaces" / "mine.toml").write_text(text)
+
+    ended = run("tune", "--opt", "mine")
+
+    assert ended.status == 2
+    assert ended.line.startswith("optstudy: tuning/spaces/mine.toml: ")
+    assert said in ended.line
+
+
+def test_a_second_driver_is_refused(run: Run, user_files: Path) -> None:
+    with locked(StudyFiles(Path(), "tiny")):
+        ended = run("tune", "--study", "tiny", *tiny.options())
+
+    assert ended.status == 2
+    assert ended.line.startswith("optstudy: study 'tiny' is being run by process ")
+    assert ended.line.endswith("; wait for it or name another --study")
+
+
+def test_a_changed_study_is_refused_with_the_same_command_under_a_free_name(
+    run: Run, finished_copy: Path
+) -> None:
+    ended = run("study", "--study", "tiny", "--batch-size", "50", "--set", "model=net.py:make")
+
+    assert (ended.status, ended.out) == (2, "")
+    said, command = ended.err.splitlines()
+    assert said.startswith("optstudy: study 'tiny' was begun with batch_size 25, not 50; ")
+    assert command == "optstudy study --batch-size 50 --set model=net.py:make --study tiny-2"
+
+
+def test_a_changed_file_is_refused_by_its_name(run: Run, finished_copy: Path) -> None:
+    with (finished_copy / "net.py").open("a") as file:
+        file.write("# one line more")
+
+    ended = run("study", "--study", "tiny")
+
+    assert ended.status == 2
+    assert ended.err.startswith("optstudy: study 'tiny' was begun with another net.py; ")
+
+
+@pytest.mark.parametrize("name", ["nobody", "tini"])
+def test_a_study_that_is_not_there_is_refused_with_the_nearest(
+    name: str, run: Run, finished_copy: Path
+) -> None:
+    ended = run("compare", "--study", name)
+
+    assert ended.status == 2
+    assert ended.line == (
+        f"optstudy: no study {name!r} has final runs{nearest(name, ['tiny'])}; there are tiny"
+    )
+
+
+def test_training_what_was_never_tuned_is_status_1_and_names_the_command(run: Run, user_files: Path) -> None:
+    ended = run("train", "--opt", "sgd")
+
+    assert ended.status == 1
+    assert ended.line == (
+        "optstudy: study 'main' has no best configuration of sgd yet;"
+        " run: optstudy tune --study main --opt sgd"
+    )
+
+
+@pytest.mark.parametrize("place", ["tuning/studies", "tuning/studies/main"])
+def test_a_folder_that_cannot_be_written_is_status_1(place: str, run: Run, user_files: Path) -> None:
+    (user_files / place).parent.mkdir(exist_ok=True)
+    (user_files / place).write_text("a file where a folder should be")
+
+    ended = run("tune", "--opt", "sgd")
+
+    assert ended.status == 1
+    assert ended.line.startswith("optstudy: cannot write tuning/studies/main/lock: ")
+    assert ended.line.endswith("; choose another --workspace")
+
+
+def test_a_damaged_specification_is_status_1_and_names_the_file(run: Run, finished_copy: Path) -> None:
+    path = finished_copy / "tuning" / "studies" / "tiny" / "specification.json"
+    path.write_text(path.read_text()[:100])
+
+    for command in ("study --study tiny", "status"):
+        ended = run(*command.split())
+        assert ended.status == 1
+        assert ended.line.startswith(
+            f"optstudy: {path.relative_to(finished_copy)}: not a study's specification ("
+        )
+
+
+def test_a_damaged_database_is_status_1_and_names_the_file(run: Run, finished_copy: Path) -> None:
+    store.database(finished_copy).write_bytes(b"no database" * 100)
+
+    ended = run("compare")
+
+    assert ended.status == 1
+    assert ended.line.startswith(f"optstudy: {store.database(finished_copy)}: not a tracking database")
+
+
+def test_a_server_that_does_not_answer_is_status_1(
+    run: Run, user_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tracking.__init__, "__defaults__", (None, 0.2))  # not a minute
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        uri = f"http://me:secret@127.0.0.1:{probe.getsockname()[1]}"
+
+    ended = run("compare", "--tracking-uri", uri)
+
+    assert ended.status == 1
+    assert ended.line.startswith("optstudy: the tracking server http://127.0.0.1:")
+    assert "has not answered" in ended.line
+    assert "secret" not in ended.line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "cuda:63"], "optstudy: device 'cuda:63' is not here; torch finds cpu"),
+        (["--dataset", "minst"], "optstudy: 'minst' is no data set; did you mean 'mnist'?"),
+    ],
+)
+def test_what_only_a_worker_can_find_out_is_one_line_too(
+    arguments: list[str], said: str, run: Run, workspace: Path
+) -> None:
+    ended = run("tune", "--opt", "sgd", "--jobs", "1", *tiny.options(), *arguments)
+
+    assert ended.status == 2
+    assert ended.line.startswith(said)
+    assert not (workspace / "tuning" / "studies" / "main" / "specification.json").exists()

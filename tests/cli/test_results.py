@@ -1,0 +1,149 @@
+"""Results go to standard output and nothing else does; each command names the next one on standard error."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+from commands import Run
+
+from optstudy.optimizers import find_spaces
+
+
+def test_a_comparison_as_json_has_what_programs_read(run: Run, finished_copy: Path) -> None:
+    ended = run("compare", "--json")
+
+    content = json.loads(ended.out)
+    assert [(row["study"], row["optimizer"], row["config"], row["seeds"]) for row in content["rows"]] == [
+        ("tiny", "sgd", "best", 2),
+        ("tiny", "touchy", "best", 2),
+    ]
+    for row in content["rows"]:
+        for part in ("train_accuracy", "test_accuracy"):
+            assert set(row[part]) == {"mean", "low", "high", "paper"}
+            assert 0 < row[part]["mean"] <= 1
+            assert row[part]["low"] <= row[part]["mean"] <= row[part]["high"]
+            assert row[part]["paper"] is None  # model and data are not the paper's
+    assert content["excluded"] == {}
+
+
+def test_the_table_is_on_standard_output_and_the_next_command_is_not(run: Run, finished_copy: Path) -> None:
+    ended = run("compare")
+
+    assert ended.status == 0
+    assert "Optimizer" in ended.out
+    assert "SGD" in ended.out
+    assert ended.err == "next: optstudy ui --study tiny\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("markdown", "| Optimizer"), ("latex", r"\begin{table}"), ("csv", "study,optimizer,config")],
+)
+def test_a_comparison_has_other_forms(form: str, begins: str, run: Run, finished_copy: Path) -> None:
+    assert run("compare", "--format", form).out.startswith(begins)
+
+
+def test_a_comparison_as_csv_has_the_numbers_of_the_json(run: Run, finished_copy: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("compare", "--format", "csv").out)))
+    content = json.loads(run("compare", "--json").out)
+
+    assert [float(row["test_accuracy"]) for row in rows] == [
+        row["test_accuracy"]["mean"] for row in content["rows"]
+    ]
+
+
+def test_two_studies_stand_side_by_side(run: Run, finished_copy: Path) -> None:
+    list(tiny.study("later", configs=("default",), seeds=1).run("training"))
+
+    both = run("compare", "--study", "tiny", "--study", "later", "--json")
+    latest = run("compare", "--json")
+    table = run("compare", "--study", "later", "--study", "tiny")
+
+    assert {row["study"] for row in json.loads(both.out)["rows"]} == {"tiny", "later"}
+    assert {row["study"] for row in json.loads(latest.out)["rows"]} == {"later"}
+    assert table.out.split()[0] == "Study"
+
+
+def test_the_next_command_keeps_the_workspace(run: Run, finished: Path, finished_copy: Path) -> None:
+    ended = run("compare", "--workspace", "../copy")
+
+    assert ended.err == "next: optstudy ui --study tiny --workspace ../copy\n"
+
+
+def test_the_state_of_a_study_is_told(run: Run, finished_copy: Path) -> None:
+    ended = run("status", "--json")
+    table = run("status")
+
+    assert json.loads(ended.out) == [
+        {"study": "tiny", "optimizer": name, "trials": 6, "trials_asked": 6, "runs": 2, "runs_asked": 2}
+        for name in ("sgd", "touchy")
+    ]
+    assert "6 of 6" in table.out
+    assert table.err == "next: optstudy compare --study tiny\n"
+
+
+def test_a_plan_is_printed_and_nothing_is_written(run: Run, user_files: Path) -> None:
+    ended = run("study", "--study", "mine", "--dry-run", "--json", "--jobs", "1", *tiny.options())
+
+    content = json.loads(ended.out)
+    assert (content["study"], content["jobs"]) == ("mine", 1)
+    assert content["specification"]["model"] == "net.py:make"
+    assert content["specification"]["optimizers"] == ["sgd"]
+    assert content["hours"] > 0
+    assert content["disk_bytes"] > 0
+    assert ended.err.startswith(
+        "next: optstudy study --study mine --json --jobs 1 --set dataset=images.py:load "
+    )
+    assert "--dry-run" not in ended.err
+    assert not (user_files / "mlruns").exists()
+    assert not (user_files / "tuning" / "studies").exists()
+
+
+@pytest.mark.slow
+def test_tuning_and_training_print_their_results_alone(run: Run, workspace: Path) -> None:
+    settings = ["--jobs", "1", "--opt", "sgd", "--study", "mine", *tiny.options(trials=2, seeds=1)]
+
+    tuned = run("tune", "--json", *settings)
+    trained = run("train", "--json", *settings)
+
+    assert list(json.loads(tuned.out)) == ["sgd"]
+    kept = json.loads((workspace / "tuning" / "best" / "mine" / "sgd.json").read_text())
+    assert json.loads(tuned.out)["sgd"] == kept
+    assert tuned.err.splitlines()[-1] == "next: optstudy train --opt sgd --study mine"
+    assert [row["seeds"] for row in json.loads(trained.out)["rows"]] == [1]
+    assert trained.err.splitlines()[-1] == "next: optstudy compare --study mine"
+
+
+def test_quiet_leaves_the_result(run: Run, finished_copy: Path) -> None:
+    ended = run("tune", "--study", "tiny", "--opt", "sgd", "--jobs", "1", "--quiet")
+
+    assert ended.status == 0
+    assert ended.err == ""
+    assert "Kept in tuning/best/tiny" in ended.out
+
+
+def test_the_optimizers_are_listed_with_the_workspaces_own(run: Run, user_files: Path) -> None:
+    listed = json.loads(run("optimizers", "--json").out)
+
+    assert [item["name"] for item in listed] == sorted(find_spaces(user_files))
+    assert {
+        "name": "touchy",
+        "optimizer": "touchy.py:Touchy",
+        "source": "tuning/spaces/touchy.toml",
+    } in listed
+    assert "touchy.py:Touchy" in run("optimizers").out
+
+
+@pytest.mark.parametrize("name", ["adam", "adahessian", "touchy", "rmsprop"])
+def test_an_optimizer_is_shown_with_what_is_searched_and_why(name: str, run: Run, user_files: Path) -> None:
+    ended = run("optimizers", name)
+    content = json.loads(run("optimizers", name, "--json").out)
+
+    assert content["name"] == name
+    assert set(content["search"]) == set(content["default"])
+    assert all(item["why"] for item in content["search"].values())
+    assert "lr" in ended.out
+    assert ended.err == f"next: optstudy tune --opt {name}\n"
