@@ -19,7 +19,7 @@ from torch import nn
 from optstudy import store, tracking
 from optstudy.data import Description
 from optstudy.errors import OptstudyError
-from optstudy.tracking import Known, Tracking, open_tracking, save_model, shown
+from optstudy.tracking import Known, Tracking, open_tracking, runs, save_model, shown
 from optstudy.training import EpochRecord
 
 DATA = Description("images.py:load", "ab" * 32, 300, 100, ("top", "low"), (1, 8, 8), "uint8")
@@ -136,7 +136,7 @@ def test_a_trial_logs_validation_and_never_test(store_of: Tracking, client: Mlfl
 def test_more_metrics_than_a_request_takes_are_all_there(
     store_of: Tracking, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PAGE", 3)
+    monkeypatch.setattr(runs, "PAGE", 3)
     run_id = open_run(store_of)
 
     store_of.log_metrics(run_id, [("x", float(step), step, 1.0) for step in range(8)])
@@ -233,7 +233,7 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
 def test_final_runs_are_read_over_all_pages_and_what_is_left_out_is_counted(
     store_of: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PAGE", 2)
+    monkeypatch.setattr(runs, "PAGE", 2)
     for study in ("mine", "other", "third"):
         for seed in range(5):
             final_run(store_of, study, seed)
@@ -335,10 +335,10 @@ class TestServers:
             raise requests.ConnectionError
 
         with pytest.raises(OptstudyError):
-            kept._call(silent)
+            kept._connection.call(silent)
         before = attempts
         with pytest.raises(OptstudyError):
-            kept._call(silent)
+            kept._connection.call(silent)
 
         assert before > 1
         assert attempts == before + 1
@@ -368,8 +368,8 @@ class TestServers:
     def test_the_environment_names_a_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
-        assert open_tracking(tmp_path, None)[0].uri == "http://127.0.0.1:9"
-        assert open_tracking(tmp_path, "http://127.0.0.1:10")[0].uri == "http://127.0.0.1:10"
+        assert open_tracking(tmp_path, None)[0].shown_uri == "http://127.0.0.1:9"
+        assert open_tracking(tmp_path, "http://127.0.0.1:10")[0].shown_uri == "http://127.0.0.1:10"
         assert list(tmp_path.iterdir()) == []
 
 

@@ -1,26 +1,20 @@
-"""What goes into MLflow and comes back. The only importer of mlflow."""
+"""A study's runs, written to MLflow and read back."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Literal
 
-import requests
 from mlflow import MlflowClient
-from mlflow.entities import (
-    Dataset as DatasetEntity,
-)
+from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import (
     DatasetInput,
+    Experiment,
     InputTag,
     LoggedModelOutput,
     Metric,
@@ -28,65 +22,23 @@ from mlflow.entities import (
     Run,
     RunTag,
 )
-from mlflow.exceptions import MlflowException
 
-from optstudy import store
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import OptstudyError
+from optstudy.tracking.connection import PATIENCE, Connection, shown
+from optstudy.tracking.records import (
+    FinalRun,
+    FinalRuns,
+    Known,
+    exclusion_of,
+    final_run_of,
+    known_of,
+)
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.data import Description
     from optstudy.training import EpochRecord
 
-T = TypeVar("T")
-PATIENCE = 60.0  # seconds that a server may stay silent, in all
 PAGE = 1000  # runs a request, and metrics a batch: MLflow's limits
-
-_QUIET = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-
-for _name in ("alembic", "mlflow"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True)
-class FinalRun:
-    """One finished final run, as read back from MLflow."""
-
-    run_id: str
-    study: str
-    optimizer: str
-    config: str  # best, paper, default
-    seed: int
-    outcome: str  # completed or diverged
-    train_accuracy: float  # fraction, exact sweep over the training images
-    test_accuracy: float  # fraction
-    paper_setting: bool  # model and data are the paper's, so its Table I may stand beside ours
-    seconds: float
-    gradient_work: float
-    params: dict[str, str]  # hyperparameters as MLflow returns them, strings
-
-
-@dataclass(frozen=True)
-class FinalRuns:
-    """The final runs of some studies, and what was left out."""
-
-    runs: tuple[FinalRun, ...]
-    excluded: dict[str, int]  # why -> how many runs: unfinished, failed, superseded
-
-
-@dataclass(frozen=True)
-class Known:
-    """A run that MLflow already has."""
-
-    run_id: str
-    key: str  # of everything that determines the run
-    finished: bool
-    ended: bool  # finished, or a trial that was pruned or failed
 
 
 class Tracking:
@@ -98,19 +50,16 @@ class Tracking:
 
     def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
         """Connect to ``uri``; ``artifacts`` is where an embedded store keeps files, None lets a server decide."""
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        self.uri = uri
+        self._connection = Connection(uri, patience)
+        self._client = self._connection.client
+        self._call = self._connection.call
         self._artifacts = artifacts
-        self._patience = patience
-        self._client = MlflowClient(tracking_uri=uri)
         self._experiments: dict[str, str] = {}
-        self._gave_up_at: float | None = None
 
     @property
     def shown_uri(self) -> str:
         """The store's URI without user and password."""
-        return shown(self.uri)
+        return shown(self._connection.uri)
 
     def known_runs(self, experiment: str) -> dict[str, Known]:
         """Return an experiment's runs by name, those that were superseded apart."""
@@ -118,7 +67,7 @@ class Tracking:
         if found is None:
             return {}
         return {
-            run.info.run_name: _known(run)
+            run.info.run_name: known_of(run)
             for run in self._pages([found.experiment_id])
             if run.data.tags.get("optstudy.superseded") != "true"
         }
@@ -217,7 +166,7 @@ class Tracking:
 
     def studies(self) -> list[str]:
         """Names of the studies that have final runs, the one written last at the end."""
-        experiments = self._call(mlflow_experiments, self._client)
+        experiments = self._call(_all_experiments, self._client)
         last: dict[str, int] = {}
         for experiment in experiments:
             study, separator, kind = experiment.name.rpartition("/")
@@ -242,11 +191,11 @@ class Tracking:
             if experiment is None:
                 continue
             for run in self._pages([experiment.experiment_id]):
-                reason = _exclusion(run)
+                reason = exclusion_of(run)
                 if reason:
                     excluded[reason] = excluded.get(reason, 0) + 1
                 else:
-                    runs.append(_final_run(run))
+                    runs.append(final_run_of(run))
         return FinalRuns(tuple(runs), excluded)
 
     def experiment_ids(self, study: str) -> dict[str, str]:
@@ -279,93 +228,6 @@ class Tracking:
             if not token:
                 return
 
-    def _call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        silent_since = self._gave_up_at
-        while True:
-            try:
-                return method(*arguments, **options)
-            except (MlflowException, requests.RequestException) as error:
-                if not _unreachable(error):
-                    raise OptstudyError(
-                        f"MLflow at {shown(self.uri)} refused: {_first_line(error)}"
-                    ) from error
-                now = time.monotonic()
-                silent_since = silent_since or now
-                if now - silent_since >= self._patience:
-                    self._gave_up_at = silent_since
-                    raise OptstudyError(
-                        f"the tracking server {shown(self.uri)} has not answered for {self._patience:.0f} s;"
-                        " start it and give the same command again: nothing finished is lost"
-                    ) from error
-                time.sleep(min(2.0, self._patience / 10))
-
-
-def open_tracking(workspace: Path, tracking_uri: str | None) -> tuple[Tracking, str | None]:
-    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store; say what was mended."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        return Tracking(uri), None
-    try:
-        store.database(workspace).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        folder = store.database(workspace).parent
-        raise OptstudyError(f"cannot write {folder}: {error.strerror}; choose another --workspace") from error
-    notice = store.mend_moved(workspace)
-    return Tracking(store.uri(workspace), store.artifacts(workspace)), notice
-
-
-def open_written(workspace: Path, tracking_uri: str | None) -> Tracking:
-    """Open what studies have written, as `open_tracking` does, but make nothing where there is nothing.
-
-    Raises:
-        UsageError: If the workspace has no store.
-    """
-    if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store.database(workspace).exists()):
-        raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
-    return open_tracking(workspace, tracking_uri)[0]
-
-
-def mlflow_experiments(client: MlflowClient) -> list[Any]:
-    """All experiments of a store."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_experiments(max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def save_model(model: Any, example: Any, folder: Path) -> None:
-    """Write a torch model as MLflow loads it: a traced graph, no pickle, with signature and input example.
-
-    Args:
-        model: The module, on the CPU, in eval mode.
-        example: Inputs as the model takes them, a tensor of shape ``(n, ...)``.
-        folder: Where to; must not exist.
-    """
-    import mlflow.pytorch
-    import torch
-    from mlflow.models import infer_signature
-
-    with torch.no_grad():
-        outputs = model(example).numpy()
-    mlflow.pytorch.save_model(
-        model,
-        str(folder),
-        signature=infer_signature(example.numpy(), outputs),
-        input_example=example.numpy(),
-        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"mlflow=={mlflow.__version__}"],
-        serialization_format="pt2",
-    )
-
-
-def shown(uri: str) -> str:
-    """A URI without user and password."""
-    user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes
-
 
 def _epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, int, float]]:
     values = {
@@ -382,55 +244,16 @@ def _epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, 
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
 
 
-def _known(run: Run) -> Known:
-    finished = run.info.status == "FINISHED"
-    ended = finished or run.data.tags.get("optstudy.outcome") in ("pruned", "failed")
-    return Known(run.info.run_id, run.data.tags.get("optstudy.key", ""), finished, ended)
-
-
-def _exclusion(run: Run) -> str | None:
-    outcome = run.data.tags.get("optstudy.outcome", "")
-    if run.data.tags.get("optstudy.superseded") == "true":
-        return "superseded"
-    if run.info.status == "FAILED" or outcome == "failed":
-        return "failed"
-    if run.info.status != "FINISHED" or "final/test_accuracy_pct" not in run.data.metrics:
-        return "unfinished"
-    return None
-
-
-def _final_run(run: Run) -> FinalRun:
-    tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
-    return FinalRun(
-        run_id=run.info.run_id,
-        study=tags["optstudy.study"],
-        optimizer=params["optimizer"],
-        config=params["config"],
-        seed=int(params["seed"]),
-        outcome=tags["optstudy.outcome"],
-        train_accuracy=round(metrics["final/train_accuracy_pct"] / 100, 12),
-        test_accuracy=round(metrics["final/test_accuracy_pct"] / 100, 12),
-        paper_setting=tags.get("optstudy.paper_setting") == "true",
-        seconds=metrics["final/seconds"],
-        gradient_work=metrics["final/gradient_work"],
-        params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
-    )
-
-
-def _unreachable(error: BaseException | None) -> bool:
-    while error is not None:
-        # RetryError: MLflow's client saw 429, 500, 502, 503 or 504, and was told not to ask again itself.
-        if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError):
-            return True
-        response = getattr(error, "response", None)
-        if response is not None and getattr(response, "status_code", 0) in (502, 503, 504):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _all_experiments(client: MlflowClient) -> list[Experiment]:
+    """All experiments of a store."""
+    found: list[Experiment] = []
+    token = None
+    while True:
+        page = client.search_experiments(max_results=PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def _milliseconds(seconds: float) -> int:

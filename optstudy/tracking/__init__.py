@@ -1,0 +1,18 @@
+"""What goes into MLflow and comes back. The only importer of mlflow."""
+
+from optstudy.tracking.connection import shown
+from optstudy.tracking.opening import open_tracking, open_written
+from optstudy.tracking.records import FinalRun, FinalRuns, Known
+from optstudy.tracking.runs import Tracking
+from optstudy.tracking.saving import save_model
+
+__all__ = [
+    "FinalRun",
+    "FinalRuns",
+    "Known",
+    "Tracking",
+    "open_tracking",
+    "open_written",
+    "save_model",
+    "shown",
+]

@@ -1,0 +1,88 @@
+"""A connection to MLflow that bears with a server that is silent for a while."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from optstudy.errors import OptstudyError
+
+T = TypeVar("T")
+PATIENCE = 60.0  # seconds that a server may stay silent, in all
+
+_QUIET = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+for _name in ("alembic", "mlflow"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class Connection:
+    """MLflow's client, whose calls are made again while the server does not answer."""
+
+    def __init__(self, uri: str, patience: float) -> None:
+        """Connect to ``uri``, bearing with a silence of ``patience`` seconds."""
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        self.uri = uri
+        self.client = MlflowClient(tracking_uri=uri)
+        self._patience = patience
+        self._gave_up_at: float | None = None
+
+    def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call one of the client's methods.
+
+        Raises:
+            OptstudyError: If MLflow refuses, or has not answered for too long.
+        """
+        silent_since = self._gave_up_at
+        while True:
+            try:
+                return method(*arguments, **options)
+            except (MlflowException, requests.RequestException) as error:
+                if not _unreachable(error):
+                    raise OptstudyError(
+                        f"MLflow at {shown(self.uri)} refused: {_first_line(error)}"
+                    ) from error
+                now = time.monotonic()
+                silent_since = silent_since or now
+                if now - silent_since >= self._patience:
+                    self._gave_up_at = silent_since
+                    raise OptstudyError(
+                        f"the tracking server {shown(self.uri)} has not answered for {self._patience:.0f} s;"
+                        " start it and give the same command again: nothing finished is lost"
+                    ) from error
+                time.sleep(min(2.0, self._patience / 10))
+
+
+def shown(uri: str) -> str:
+    """A URI without user and password."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes
+
+
+def _unreachable(error: BaseException | None) -> bool:
+    while error is not None:
+        # RetryError: MLflow's client saw 429, 500, 502, 503 or 504, and was told not to ask again itself.
+        if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError):
+            return True
+        response = getattr(error, "response", None)
+        if response is not None and getattr(response, "status_code", 0) in (502, 503, 504):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
