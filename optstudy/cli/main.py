@@ -29,7 +29,7 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="optstudy")
 def group() -> None:
     """Compare optimizers under the same budget: tune, retrain over seeds, look at the evidence.
