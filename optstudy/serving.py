@@ -59,9 +59,7 @@ def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[b
         _wait_for(server, address)
         yield address, server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+        _end(server)
 
 
 def server_uri(tracking_uri: str | None) -> str | None:
@@ -96,6 +94,15 @@ def links(
         chosen, experiments = quote(json.dumps(runs)), quote(json.dumps([ids["final"]]))
         found.append(("compare", f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}"))
     return found or [("all experiments", address)]
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and its own processes: kindly, then, as it waits for open connections, at once."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, kind)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=5)
 
 
 def _refuse_taken(port: int) -> None:

@@ -28,9 +28,10 @@ def compare(studies: tuple[str, ...], form: str, where: options.Where, as_json: 
 
     Example: optstudy compare --study quick --format markdown
     """
-    from optstudy.cli.showing import next_step, show_comparison
+    from optstudy.cli.showing import next_step, say_mended, show_comparison
     from optstudy.reading import read_comparison
 
+    say_mended(where)
     comparison, names = read_comparison(studies, where.workspace, where.tracking_uri)
     show_comparison(comparison, as_json=as_json, form=form)
     next_step("optstudy ui", where, study=names[-1])

@@ -121,6 +121,15 @@ def show_standings(standings: Sequence["Standing"]) -> None:
     _print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
 
 
+def say_mended(where: Where) -> None:
+    """Mend a workspace that was moved, before it is read, and say so."""
+    from optstudy.store import mend_moved
+
+    notice = mend_moved(where.workspace)
+    if notice is not None:
+        click.echo(f"note: {notice}", err=True)
+
+
 def show_links(links: Sequence[tuple[str, str]]) -> None:
     """Print where to look."""
     for text, link in links:

@@ -16,9 +16,10 @@ def status(where: options.Where, as_json: bool) -> None:
 
     Example: optstudy status
     """
-    from optstudy.cli.showing import next_step, show_standings
+    from optstudy.cli.showing import next_step, say_mended, show_standings
     from optstudy.reading import read_standings
 
+    say_mended(where)
     standings = read_standings(where.workspace, where.tracking_uri)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(standing) for standing in standings], indent=2))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from optstudy.data import batches, load_parts, prepare
 from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
-from optstudy.training.live import STEPS, Live, build, capture, isolated, restore
+from optstudy.training.live import STEPS, Live, build, capture, isolated, restore, seed_generators
 from optstudy.training.records import (
     EpochRecord,
     History,
@@ -29,7 +29,7 @@ from optstudy.training.records import (
 def start(plan: Plan) -> RunState:
     """Return the state before the first step: initial weights drawn from the plan's seed, and nothing else."""
     with isolated(plan):
-        torch.manual_seed(plan.seed)
+        seed_generators(plan)
         live = build(plan)
         return capture(live, epoch=0, step=0, probes={}, diverged=False)
 

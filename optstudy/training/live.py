@@ -117,3 +117,11 @@ def isolated(plan: Plan) -> Iterator[None]:
 def forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Put torch's generators back afterwards."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def seed_generators(plan: Plan) -> None:
+    """Seed those of torch's generators that the run reads; `torch.manual_seed` would touch every device's."""
+    torch.default_generator.manual_seed(plan.seed)
+    if torch.device(plan.device).type == "cuda":
+        with torch.cuda.device(plan.device):
+            torch.cuda.manual_seed(plan.seed)
