@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from optstudy import store
+
 settings.register_profile("optstudy", deadline=None)  # a busy machine is no failure
 settings.load_profile("optstudy")
 
@@ -111,6 +113,7 @@ def finished(empty_store: Path, once: Callable[[str, Callable[[Path], None]], Pa
 def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the finished study's workspace, and the current folder."""
     folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    store.mend_moved(folder)
     monkeypatch.chdir(folder)
     path = [*sys.path]
     yield folder

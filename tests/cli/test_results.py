@@ -147,3 +147,14 @@ def test_an_optimizer_is_shown_with_what_is_searched_and_why(name: str, run: Run
     assert all(item["why"] for item in content["search"].values())
     assert "lr" in ended.out
     assert ended.err == f"next: optstudy tune --opt {name}\n"
+
+
+def test_a_moved_workspace_is_mended_with_a_note_and_only_once(finished_copy: Path, run: Run) -> None:
+    finished_copy.rename(finished_copy.with_name("moved"))
+
+    first = run("compare", "--workspace", "../moved")
+    second = run("compare", "--workspace", "../moved")
+
+    assert first.out == second.out
+    assert first.err.startswith("note: the workspace was moved from ")
+    assert second.err == "next: optstudy ui --study tiny --workspace ../moved\n"
