@@ -42,6 +42,11 @@ class Context:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
         return f"{self.files.name}/{kind}"
 
+    def known_run(self, kind: str, name: str, plan: Plan) -> Known | None:
+        """MLflow's run of that name, if it is one of this very plan."""
+        known = self.known[self.experiment(kind)].get(name)
+        return known if known is not None and known.key == self.key(plan) else None
+
     def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
         """Return a rung from disk or have it computed: a flow that returns a Rung or a Failure.
 

@@ -77,6 +77,9 @@ class LocalWorkers:
             process.wait()
         self._processes.clear()
 
+    def __len__(self) -> int:
+        return len(self._processes)
+
     @property
     def pids(self) -> list[int]:
         """Process numbers of the workers."""

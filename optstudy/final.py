@@ -1,5 +1,6 @@
 """Final runs as flows: train a configuration on all training images, and log it as it goes."""
 
+import io
 import json
 import tempfile
 from collections.abc import Mapping
@@ -42,8 +43,8 @@ class FinalTask:
 def final_flow(context: Context, task: FinalTask) -> Flow:
     """Train one configuration from one seed, an epoch a rung."""
     plan = final_plan(context.specification, context.spaces[task.optimizer], task.params, task.seed)
-    known = context.known[context.experiment("final")].get(task.name)
-    if known is not None and known.key == context.key(plan) and known.finished:
+    known = context.known_run("final", task.name, plan)
+    if known is not None and known.finished:
         yield Progress(task.name, context.seconds(task.optimizer, plan, 0, plan.epochs))
         return
     run_id, records, rung = None, [], None
@@ -92,12 +93,10 @@ def superseded(context: Context, optimizer: str, config: str, params: Mapping[st
 
 
 def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> str:
-    known = context.known[context.experiment("final")].get(task.name)
-    key = context.key(plan)
     run_id = context.tracking.open_run(
         context.experiment("final"),
         task.name,
-        key=key,
+        key=context.key(plan),
         tags={
             "optstudy.study": context.files.name,
             "optstudy.kind": "final",
@@ -107,7 +106,7 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
         },
         params={"optimizer": task.optimizer, "config": task.config, "seed": task.seed, **task.params},
         started_at=first.finished_at - first.seconds,
-        known=known if known is not None and known.key == key else None,
+        known=context.known_run("final", task.name, plan),
     )
     context.tracking.log_dataset(run_id, context.data, "training images, test images held out")
     return run_id
@@ -182,14 +181,12 @@ def _description(context: Context, task: FinalTask, plan: Plan) -> str:
 
 
 def _npz(**arrays: Any) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        np.savez_compressed(file, **arrays)
-        file.seek(0)
-        return file.read()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def _torch_bytes(weights: dict[str, torch.Tensor]) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        torch.save({name: tensor.clone() for name, tensor in weights.items()}, file)
-        file.seek(0)
-        return file.read()
+    buffer = io.BytesIO()
+    torch.save({name: tensor.clone() for name, tensor in weights.items()}, buffer)
+    return buffer.getvalue()

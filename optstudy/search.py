@@ -22,7 +22,6 @@ from optuna.storages.journal import JournalFileBackend
 from optstudy.optimizers import Choice, Range, Space
 
 TrialState = Literal["completed", "pruned", "diverged", "failed"]
-OPTUNA_VERSION = optuna.__version__
 
 # What a diverged trial is told, since Optuna hides a NaN from its sampler. No trial is told anything worse.
 WORST = {"accuracy": 0.0, "loss": 100.0}
@@ -107,7 +106,7 @@ def search(space: Space, settings: Settings, journal: Path | None = None) -> Sea
     ended: list[Trial] = []
     while len(ended) < settings.trials:
         study.sampler = _sampler(settings, len(ended))
-        live = [_ask(study, space) for _ in range(settings.batch)]
+        live = [study.ask(distributions(space)) for _ in range(settings.batch)]
         batch: dict[int, Trial] = {}
         scores: dict[int, list[float | None]] = {trial.number: [] for trial in live}
         since, until = 0, 0
@@ -134,7 +133,14 @@ def search(space: Space, settings: Settings, journal: Path | None = None) -> Sea
         if journal is not None:
             _mirror(study, space.name, journal)
         yield finished
-    return Searched(space.name, settings.objective, tuple(ended), _best(ended, settings), {})
+    return Searched(space.name, settings.objective, tuple(ended), best_trial(ended, settings.objective), {})
+
+
+def best_trial(trials: Sequence[Trial], objective: Literal["accuracy", "loss"]) -> Trial | None:
+    """The completed trial with the best score, of equal ones the first; None if none completed."""
+    sign = 1 if objective == "accuracy" else -1
+    completed = [trial for trial in trials if trial.state == "completed" and trial.score is not None]
+    return max(completed, key=lambda trial: (sign * (trial.score or 0.0), -trial.number), default=None)
 
 
 def importances(space: Space, searched: Searched, seed: int) -> dict[str, float]:
@@ -248,10 +254,6 @@ def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
             return optuna.pruners.NopPruner()
 
 
-def _ask(study: optuna.Study, space: Space) -> optuna.Trial:
-    return study.ask(distributions(space))
-
-
 def _report(
     study: optuna.Study, trial: optuna.Trial, answer: Answer, settings: Settings
 ) -> TrialState | None:
@@ -272,12 +274,6 @@ def _report(
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return "pruned"
     return None
-
-
-def _best(trials: Sequence[Trial], settings: Settings) -> Trial | None:
-    sign = 1 if settings.objective == "accuracy" else -1
-    completed = [trial for trial in trials if trial.state == "completed" and trial.score is not None]
-    return max(completed, key=lambda trial: (sign * (trial.score or 0.0), -trial.number), default=None)
 
 
 def _mirror(study: optuna.Study, name: str, path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from optstudy.errors import UsageError
+from optstudy.lookup import tuning_files
 from optstudy.references import nearest
 
-PACKAGED = Path(__file__).parent / "_tuning"
 CONFIGS = ("best", "paper", "default")
 SAMPLERS = ("tpe", "gp", "random", "qmc")
 PRUNERS = ("median", "hyperband", "none")
@@ -107,11 +107,9 @@ def read_preset(name: str, workspace: Path) -> dict[str, Any]:
     Raises:
         UsageError: If there is none of that name, or the file does not say what a study is.
     """
-    folders = (workspace / "tuning" / "presets", PACKAGED / "presets")
-    found = {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.toml"))}
+    found = tuning_files("presets", workspace)
     if name not in found:
-        known = ", ".join(sorted(found))
-        raise UsageError(f"no preset {name!r}{nearest(name, tuple(found))}; there are {known}")
+        raise UsageError(f"no preset {name!r}{nearest(name, found)}; there are {', '.join(found)}")
     path = found[name]
     try:
         values = tomllib.loads(path.read_text())

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optstudy.context import Context
-from optstudy.data import Description
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.estimates import estimate, rehearse_all
 from optstudy.events import Estimate, Event, Notice, Problem, SearchEnded
@@ -22,7 +21,6 @@ from optstudy.search import Searched
 from optstudy.specification import Specification, check_keys, read_preset
 from optstudy.table import Comparison, compare
 from optstudy.tracking import open_tracking
-from optstudy.training import Rehearsal
 from optstudy.tuning import Tuning, read_best
 from optstudy.workspace import (
     Recorded,
@@ -129,14 +127,21 @@ class Study:
             if "tuning" in phases:
                 yield from self._counted({**self._asked, **asked}.get("trials"))
             with self._workers() as workers:
-                tracking, mended = open_tracking(
-                    self.workspace, self._tracking_uri
-                )  # workers import meanwhile
+                # The workers import meanwhile.
+                tracking, mended = open_tracking(self.workspace, self._tracking_uri)
                 if mended:
                     yield Notice(mended)
                 tuned = "tuning" in phases
                 data, rehearsals = rehearse_all(workers, self.specification, chosen, trials=tuned)
-                yield self._estimated(data, rehearsals, chosen, trials=tuned, configs=wanted)
+                yield estimate(
+                    data,
+                    rehearsals,
+                    self.specification,
+                    chosen,
+                    trials=tuned,
+                    configs=wanted,
+                    jobs=len(workers),
+                )
                 self._record(facts, phases)
                 context = Context(
                     files=self.files,
@@ -209,10 +214,11 @@ class Study:
 
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
-        spaces = self._spaces()
+        specification, spaces = self.specification, self._spaces()
         with self._workers() as workers:
-            data, rehearsals = rehearse_all(workers, self.specification, spaces, trials=True)
-        return self._estimated(data, rehearsals, spaces, trials=True, configs=self.specification.configs)
+            data, rehearsals = rehearse_all(workers, specification, spaces, trials=True)
+            configs, jobs = specification.configs, len(workers)
+        return estimate(data, rehearsals, specification, spaces, trials=True, configs=configs, jobs=jobs)
 
     def _with(self, asked: Mapping[str, Any]) -> Specification:
         if self._recorded is None:
@@ -247,26 +253,6 @@ class Study:
     def _workers(self) -> LocalWorkers:
         device, threads = self.specification.device, self.specification.threads
         return LocalWorkers(environments(device, threads, self._jobs, self._data_dir))
-
-    def _estimated(
-        self,
-        data: Description,
-        rehearsals: Mapping[str, Rehearsal],
-        spaces: Mapping[str, Space],
-        *,
-        trials: bool,
-        configs: Sequence[str],
-    ) -> Estimate:
-        device, threads = self.specification.device, self.specification.threads
-        return estimate(
-            data,
-            rehearsals,
-            self.specification,
-            spaces,
-            trials=trials,
-            configs=configs,
-            jobs=len(environments(device, threads, self._jobs)),
-        )
 
     def _record(self, facts: dict[str, Any], phases: Sequence[Phase]) -> None:
         begun = self._recorded.begun if self._recorded else ()

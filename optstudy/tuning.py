@@ -13,7 +13,7 @@ from optstudy.events import Notice, Problem, Progress, SearchEnded, TrialEnded
 from optstudy.flows import Failure, Flow, Together
 from optstudy.optimizers import Space
 from optstudy.plans import search_settings, trial_plan
-from optstudy.search import Answer, Ask, Searched, Settings, Trial, importances, search
+from optstudy.search import Answer, Ask, Searched, Settings, Trial, best_trial, importances, search
 from optstudy.table import label_of
 from optstudy.training import EpochRecord, Plan, Rung
 from optstudy.workspace import StudyFiles, write_json
@@ -118,21 +118,21 @@ class Tuning:
 
     def _log(self, ask: Ask, plan: Plan, rung: Rung) -> None:
         tracking, experiment = self.context.tracking, self.context.experiment("tuning")
-        name, key = self._name(ask.number), self.context.key(plan)
-        known = self.context.known[experiment].get(name)
-        if known is not None and known.key == key and known.ended:
+        name = self._name(ask.number)
+        known = self.context.known_run("tuning", name, plan)
+        if known is not None and known.ended:
             return
         if ask.number not in self.open:
             first = rung.epochs[0] if rung.epochs else None
             self.open[ask.number] = tracking.open_run(
                 experiment,
                 name,
-                key=key,
+                key=self.context.key(plan),
                 tags={"optstudy.study": self.context.files.name, "optstudy.kind": "trial"},
                 params={"optimizer": self.space.name, "trial": ask.number, **ask.params},
                 started_at=first.finished_at - first.seconds if first else time.time(),
                 parent=self.parent,
-                known=known if known is not None and known.key == key else None,
+                known=known,
             )
         tracking.log_epochs(self.open[ask.number], rung.epochs, "validation")
         if rung.problem:
@@ -149,9 +149,9 @@ class Tuning:
                 spent = ("gradient_work", trial.gradient_work, 0, finished_at)
                 self.context.tracking.log_metrics(run_id, [spent])
             self.context.tracking.close_run(run_id, trial.state, finished_at)
-        best = _best_score(ended, self.settings.objective)
+        best = best_trial(ended, self.settings.objective)
         if best is not None and self.parent is not None and finished_at is not None:
-            metric = (f"validation/{self.settings.objective}", best, trial.number, finished_at)
+            metric = (f"validation/{self.settings.objective}", best.score or 0.0, trial.number, finished_at)
             self.context.tracking.log_metrics(self.parent, [metric])
         yield Progress(
             self._name(trial.number),
@@ -239,11 +239,6 @@ def _keep_best(context: Context, searched: Searched, settings: Settings) -> Flow
         )
     if before is None or {**before, "commit": None} != {**content, "commit": None}:
         write_json(path, content)
-
-
-def _best_score(trials: list[Trial], objective: str) -> float | None:
-    scores = [trial.score for trial in trials if trial.state == "completed" and trial.score is not None]
-    return (max if objective == "accuracy" else min)(scores, default=None)
 
 
 def _description(space: Space, settings: Settings) -> str:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.errors import UsageError
+from optstudy.lookup import PACKAGED
 from optstudy.specification import (
     CONFIGS,
     KEYS,
     OBJECTIVES,
-    PACKAGED,
     PRUNERS,
     SAMPLERS,
     Specification,

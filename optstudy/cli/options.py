@@ -4,11 +4,14 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from optstudy.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS, parse_setting
+
+if TYPE_CHECKING:
+    from optstudy.study import Study
 
 Command = Callable[..., Any]
 
@@ -22,6 +25,20 @@ class Where:
     jobs: int | None = None
     data_dir: Path | None = None
     quiet: bool = False
+
+    def open_study(self, name: str, settings: dict[str, Any], preset: str | None = None) -> "Study":
+        """Open a study here, with the settings that a command was given."""
+        from optstudy.study import Study
+
+        return Study(
+            name,
+            preset=preset,
+            workspace=self.workspace,
+            tracking_uri=self.tracking_uri,
+            jobs=self.jobs,
+            data_dir=self.data_dir,
+            **settings,
+        )
 
 
 study = click.option("--study", metavar="NAME", help="The study; `main` where none is named.")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optstudy.cli.options import Where
-from optstudy.cli.watching import show_estimate
+from optstudy.cli.watching import show_estimate, shown
 from optstudy.optimizers import Choice, Range, Space
 from optstudy.table import Comparison, caption, columns, render
 
@@ -49,7 +49,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
             f"{100 * best['score']:.2f} %" if objective == "accuracy" else f"{best['score']:.4f}",
             f"{best['trial']} of {best['trials']}",
             f"{best['gradient_work']:,.0f}",
-            ", ".join(f"{key} {_number(value)}" for key, value in best["config"].items()),
+            ", ".join(f"{key} {shown(value)}" for key, value in best["config"].items()),
         ]
         for name, best in found.items()
     ]
@@ -102,10 +102,10 @@ def show_space(space: Space, *, as_json: bool) -> None:
         return
     click.echo(f"{space.name}: {space.optimizer}")
     if space.fixed:
-        click.echo("fixed: " + ", ".join(f"{name} {_number(value)}" for name, value in space.fixed.items()))
+        click.echo("fixed: " + ", ".join(f"{name} {shown(value)}" for name, value in space.fixed.items()))
     headers = ["Hyperparameter", "Searched", "Default", "Paper", "Why"]
     cells = [
-        [d.name, _searched(d), _number(default[d.name]), _number(paper[d.name]) if paper else "--", d.why]
+        [d.name, _searched(d), shown(default[d.name]), shown(paper[d.name]) if paper else "--", d.why]
         for d in space.search
     ]
     _print_table(headers, cells)
@@ -150,9 +150,9 @@ def next_step(
     if where.workspace != Path():
         words += ["--workspace", shlex.quote(str(where.workspace))]
     if where.tracking_uri is not None:
-        from optstudy.tracking import shown
+        from optstudy import tracking
 
-        words += ["--tracking-uri", shlex.quote(shown(where.tracking_uri))]
+        words += ["--tracking-uri", shlex.quote(tracking.shown(where.tracking_uri))]
     click.echo(f"next: {' '.join(words)}", err=True)
 
 
@@ -176,7 +176,3 @@ def _searched(item: Range | Choice) -> str:
 
 def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -28,18 +28,9 @@ def study(
     from optstudy.cli.again import command_without
     from optstudy.cli.showing import next_step, show_comparison, show_plan
     from optstudy.cli.watching import watch
-    from optstudy.study import Study
 
     name = name or preset or "quick"
-    made = Study(
-        name,
-        preset=preset,
-        workspace=where.workspace,
-        tracking_uri=where.tracking_uri,
-        jobs=where.jobs,
-        data_dir=where.data_dir,
-        **settings,
-    )
+    made = where.open_study(name, settings, preset)
     if dry_run:
         show_plan(made, made.estimate(), as_json=as_json)
         click.echo(f"next: {command_without('--dry-run')}", err=True)

@@ -30,16 +30,8 @@ def train(
     """
     from optstudy.cli.showing import next_step, show_comparison
     from optstudy.cli.watching import watch
-    from optstudy.study import Study
 
-    made = Study(
-        study or "main",
-        workspace=where.workspace,
-        tracking_uri=where.tracking_uri,
-        jobs=where.jobs,
-        data_dir=where.data_dir,
-        **settings,
-    )
+    made = where.open_study(study or "main", settings)
     watch(made.run("training", optimizers=settings.get("optimizers"), configs=chosen), quiet=where.quiet)
     show_comparison(made.compare(), as_json=as_json)
     next_step("optstudy compare", where, study=study)

@@ -18,16 +18,8 @@ def tune(study: str | None, where: options.Where, settings: dict[str, Any], as_j
     """
     from optstudy.cli.showing import next_step, show_best
     from optstudy.cli.watching import watch
-    from optstudy.study import Study
 
-    made = Study(
-        study or "main",
-        workspace=where.workspace,
-        tracking_uri=where.tracking_uri,
-        jobs=where.jobs,
-        data_dir=where.data_dir,
-        **settings,
-    )
+    made = where.open_study(study or "main", settings)
     chosen = settings.get("optimizers")
     watch(made.run("tuning", optimizers=chosen), quiet=where.quiet)
     show_best(made, chosen or made.specification.optimizers, as_json=as_json)

@@ -79,12 +79,12 @@ def line_of(event: Event) -> str:
         case TrialEnded():
             trial = event.trial
             score = "" if trial.score is None else f" {trial.score:.4f}"
-            values = ", ".join(f"{name} {_short(value)}" for name, value in trial.params.items())
+            values = ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
             return f"{event.optimizer}/{trial.number:03d} {trial.state}{score} ({values})"
         case SearchEnded():
             best = event.searched.best
             assert best is not None
-            values = ", ".join(f"{name} {_short(value)}" for name, value in best.params.items())
+            values = ", ".join(f"{name} {shown(value)}" for name, value in best.params.items())
             return f"{event.searched.optimizer}: best is trial {best.number} with {values}"
         case RunEnded():
             return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"
@@ -116,5 +116,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _short(value: object) -> str:
+def shown(value: object) -> str:
+    """A hyperparameter in four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -4,12 +4,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from optstudy.errors import UsageError
+from optstudy.lookup import tuning_files
 from optstudy.optimizers.parsing import parse_space
 from optstudy.optimizers.space import Choice, Range, Space
 
 __all__ = ["Choice", "Range", "Space", "find_spaces", "load_space", "parse_space"]
-
-_PACKAGED = Path(__file__).parents[1] / "_tuning" / "spaces"
 
 
 def find_spaces(workspace: Path) -> dict[str, Path]:
@@ -21,9 +20,7 @@ def find_spaces(workspace: Path) -> dict[str, Path]:
     Returns:
         File of each optimizer by name, sorted: the workspace's own where it has one, else the packaged one.
     """
-    folders = (_PACKAGED, workspace / "tuning" / "spaces")
-    found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
-    return dict(sorted(found.items()))
+    return tuning_files("spaces", workspace)
 
 
 def load_space(name: str, workspace: Path) -> Space:

@@ -6,15 +6,13 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from mlflow import MlflowClient
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import (
     DatasetInput,
-    Experiment,
     InputTag,
     LoggedModelOutput,
     Metric,
@@ -22,6 +20,7 @@ from mlflow.entities import (
     Run,
     RunTag,
 )
+from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
 from optstudy.tracking.connection import PATIENCE, Connection, shown
@@ -38,6 +37,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.data import Description
     from optstudy.training import EpochRecord
 
+T = TypeVar("T")
 PAGE = 1000  # runs a request, and metrics a batch: MLflow's limits
 
 
@@ -68,7 +68,7 @@ class Tracking:
             return {}
         return {
             run.info.run_name: known_of(run)
-            for run in self._pages([found.experiment_id])
+            for run in self._runs(found.experiment_id)
             if run.data.tags.get("optstudy.superseded") != "true"
         }
 
@@ -166,9 +166,8 @@ class Tracking:
 
     def studies(self) -> list[str]:
         """Names of the studies that have final runs, the one written last at the end."""
-        experiments = self._call(_all_experiments, self._client)
         last: dict[str, int] = {}
-        for experiment in experiments:
+        for experiment in self._paged(self._client.search_experiments):
             study, separator, kind = experiment.name.rpartition("/")
             if separator and kind == "final":
                 last[study] = experiment.last_update_time or 0
@@ -190,7 +189,7 @@ class Tracking:
             experiment = self._call(self._client.get_experiment_by_name, f"{study}/final")
             if experiment is None:
                 continue
-            for run in self._pages([experiment.experiment_id]):
+            for run in self._runs(experiment.experiment_id):
                 reason = exclusion_of(run)
                 if reason:
                     excluded[reason] = excluded.get(reason, 0) + 1
@@ -216,13 +215,13 @@ class Tracking:
                 )
         return self._experiments[name]
 
-    def _pages(self, experiments: list[str]) -> Iterator[Run]:
+    def _runs(self, experiment: str) -> Iterator[Run]:
+        return self._paged(self._client.search_runs, [experiment], order_by=["attributes.start_time ASC"])
+
+    def _paged(self, method: Callable[..., PagedList[T]], *arguments: Any, **options: Any) -> Iterator[T]:
         token = None
         while True:
-            page = self._call(
-                self._client.search_runs, experiments, max_results=PAGE, page_token=token,
-                order_by=["attributes.start_time ASC"],
-            )  # fmt: skip
+            page = self._call(method, *arguments, max_results=PAGE, page_token=token, **options)
             yield from page
             token = page.token
             if not token:
@@ -242,18 +241,6 @@ def _epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, 
         "epoch_seconds": record.seconds,
     }
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
-
-
-def _all_experiments(client: MlflowClient) -> list[Experiment]:
-    """All experiments of a store."""
-    found: list[Experiment] = []
-    token = None
-    while True:
-        page = client.search_experiments(max_results=PAGE, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _milliseconds(seconds: float) -> int:

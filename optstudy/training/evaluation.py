@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.data import prepare
+from optstudy.models import Loss
 from optstudy.training.live import forked_generators
-from optstudy.training.records import Loss, Moment
+from optstudy.training.records import Moment
 
 EVALUATION_BATCH = 500  # images a chunk; larger ones leave the cache of a CPU
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from optstudy.data import load
 from optstudy.errors import UsageError
-from optstudy.models import build_model, load_loss
+from optstudy.models import Loss, build_model, load_loss
 from optstudy.optimizers import build_optimizer
-from optstudy.training.records import Loss, Plan, RunState
+from optstudy.training.records import Plan, RunState
 
 
 @dataclass
@@ -42,7 +42,7 @@ def restore(state: RunState, plan: Plan) -> Live:
     live = build(plan)
     live.model.load_state_dict(state.model)
     # Tensors are cloned: load_state_dict would otherwise share them, and steps would change `state`.
-    live.optimizer.load_state_dict(_mapped(state.optimizer, lambda tensor: tensor.clone()))
+    live.optimizer.load_state_dict(_mapped(state.optimizer, Tensor.clone))
     torch.set_rng_state(state.generators["cpu"])
     if "cuda" in state.generators:
         torch.cuda.set_rng_state(state.generators["cuda"], plan.device)
@@ -55,16 +55,19 @@ def capture(live: Live, epoch: int, step: int, probes: dict[str, Any], *, diverg
     generators = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         generators["cuda"] = torch.cuda.get_rng_state(device)
-    on_cpu: Callable[[Tensor], Tensor] = lambda tensor: tensor.detach().cpu()  # noqa: E731  # used twice below
     return RunState(
         epoch=epoch,
         step=step,
-        model=_mapped(dict(live.model.state_dict()), on_cpu),
-        optimizer=_mapped(live.optimizer.state_dict(), on_cpu),
+        model=_mapped(dict(live.model.state_dict()), _on_cpu),
+        optimizer=_mapped(live.optimizer.state_dict(), _on_cpu),
         generators=generators,
         probes=probes,
         diverged=diverged,
     )
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu()
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.data import Split
+from optstudy.models import Loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Outcome = Literal["running", "completed", "diverged", "failed"]
 
 
