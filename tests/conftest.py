@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from fcntl import LOCK_EX, flock
@@ -19,6 +20,9 @@ settings.load_profile("optstudy")
 os.environ["OMP_NUM_THREADS"] = "1"
 for _name in ("MLFLOW_TRACKING_URI", "OPTSTUDY_DATA_DIR"):
     os.environ.pop(_name, None)
+
+# A shell that starts a job in the background has it ignore Ctrl-C, and with it all that the job starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of libraries about themselves; nothing that optstudy could write otherwise.
 FOREIGN_WARNINGS = (

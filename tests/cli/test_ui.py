@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -46,7 +46,8 @@ def test_the_server_answers_where_the_links_point_and_ends_when_told(
     )
     assert shown.stdout is not None
     assert shown.stderr is not None
-    with shown, shown.stdout, shown.stderr:
+    with shown, shown.stdout, shown.stderr, ExitStack() as ending:
+        ending.callback(shown.kill)  # also if what follows fails, which would wait for it for ever
         assert "Ctrl-C ends it" in shown.stderr.readline()
         found = dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(3)))
 
