@@ -1,7 +1,12 @@
-"""A workspace that was moved or copied finds its artifacts again, after a backup of its database."""
+"""A workspace's store is there whole or not at all, and finds its artifacts again where it was moved to."""
 
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +32,15 @@ def artifacts(workspace: Path, run_id: str) -> dict[str, bytes]:
     client = MlflowClient(store.uri(workspace))
     names = [found.path for found in client.list_artifacts(run_id)]
     return {name: Path(client.download_artifacts(run_id, name)).read_bytes() for name in names}
+
+
+def opened(workspace: Path) -> subprocess.Popen[bytes]:
+    """Open a workspace's store in a process of its own."""
+    program = "import sys; from pathlib import Path; from optstudy.tracking import open_tracking"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{program}; open_tracking(Path(sys.argv[1]), None)[0].studies()", workspace],
+        stderr=subprocess.PIPE,
+    )
 
 
 def backups(workspace: Path) -> list[Path]:
@@ -139,6 +153,33 @@ def test_a_database_that_cannot_be_read_is_one_line_with_its_file(store_folder: 
     )
 
 
+@pytest.mark.slow
+def test_a_process_killed_while_it_makes_the_database_leaves_none(tmp_path: Path) -> None:
+    new, database = tmp_path / "mlruns" / "mlflow.db.new", store.database(tmp_path)
+    with opened(tmp_path) as first:
+        while not (new.exists() and new.stat().st_size) and first.poll() is None:
+            time.sleep(0.001)
+        os.kill(first.pid, signal.SIGKILL)
+    assert new.exists()
+    assert not database.exists()
+
+    with opened(tmp_path) as second:
+        errors = second.communicate()[1]
+
+    assert (second.returncode, errors) == (0, b"")
+    assert {path.name for path in database.parent.iterdir()} == {"mlflow.db", "lock"}
+
+
+@pytest.mark.slow
+def test_processes_that_open_a_new_workspace_at_once_share_one_database(tmp_path: Path) -> None:
+    with opened(tmp_path) as first, opened(tmp_path) as second:
+        said = [process.communicate()[1] for process in (first, second)]
+
+    assert said == [b"", b""]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert {path.name for path in store.database(tmp_path).parent.iterdir()} == {"mlflow.db", "lock"}
+
+
 def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file where a folder should be")
 
@@ -151,6 +192,25 @@ def test_a_folder_where_sqlalchemy_would_lose_its_way_is_refused(tmp_path: Path)
         open_tracking(tmp_path / "what?", None)
 
     assert list(tmp_path.rglob("*.db")) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["foo://x", "file:///tmp/runs", "runs", "postgresql+nobody://me:secret@host/db"]
+)
+def test_an_address_where_mlflow_keeps_no_runs_is_refused_with_those_that_do(
+    uri: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        open_tracking(tmp_path, uri)
+
+    said = str(raised.value)
+    assert said.startswith(f"{uri.replace('me:secret@', '')}: MLflow keeps no runs there")
+    assert said.endswith(
+        "; give a server, as http://HOST:PORT or databricks,"
+        " or a database, as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
+    )
+    assert "\n" not in said
+    assert "secret" not in said
 
 
 def test_a_server_has_no_store_to_mend(tmp_path: Path) -> None:

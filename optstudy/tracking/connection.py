@@ -18,7 +18,6 @@ PATIENCE = 60.0  # seconds that a server may stay silent, in all
 
 _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -35,6 +34,7 @@ class Connection:
         """Connect to ``uri``, bearing with a silence of ``patience`` seconds."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(max(5, min(patience / 2, 20)))))
         self.uri = uri
         self.client = MlflowClient(tracking_uri=uri)
         self._patience = patience
@@ -46,7 +46,7 @@ class Connection:
         Raises:
             OptstudyError: If MLflow refuses, or has not answered for too long.
         """
-        silent_since = self._gave_up_at
+        silent_since = self._gave_up_at or time.monotonic()
         while True:
             try:
                 return method(*arguments, **options)
@@ -55,9 +55,7 @@ class Connection:
                     raise OptstudyError(
                         f"MLflow at {shown(self.uri)} refused: {_first_line(error)}"
                     ) from error
-                now = time.monotonic()
-                silent_since = silent_since or now
-                if now - silent_since >= self._patience:
+                if time.monotonic() - silent_since >= self._patience:
                     self._gave_up_at = silent_since
                     raise OptstudyError(
                         f"the tracking server {shown(self.uri)} has not answered for {self._patience:.0f} s;"

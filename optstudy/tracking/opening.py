@@ -1,25 +1,41 @@
 """Which store a workspace's runs are in."""
 
+import fcntl
 import os
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
+
 from optstudy import store
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.tracking.connection import PATIENCE, shown
 from optstudy.tracking.runs import Tracking
 
+READING = 10.0  # seconds that a server may stay silent when there is nothing to lose
 
-def open_tracking(workspace: Path, tracking_uri: str | None) -> tuple[Tracking, str | None]:
-    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store; say what was mended."""
+
+def open_tracking(
+    workspace: Path, tracking_uri: str | None, patience: float = PATIENCE
+) -> tuple[Tracking, str | None]:
+    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store; say what was mended.
+
+    Raises:
+        UsageError: If MLflow keeps no runs at such an address.
+        OptstudyError: If the workspace's own store cannot be written or read.
+    """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
-        return Tracking(uri), None
+        return _open_server(uri, patience), None
+    address, path = store.uri(workspace), store.database(workspace)
     try:
-        store.database(workspace).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_database(path)
     except OSError as error:
-        folder = store.database(workspace).parent
-        raise OptstudyError(f"cannot write {folder}: {error.strerror}; choose another --workspace") from error
+        raise OptstudyError(
+            f"cannot write {path.parent}: {error.strerror}; choose another --workspace"
+        ) from error
     notice = store.mend_moved(workspace)
-    return Tracking(store.uri(workspace), store.artifacts(workspace)), notice
+    return Tracking(address, store.artifacts(workspace)), notice
 
 
 def open_written(workspace: Path, tracking_uri: str | None) -> Tracking:
@@ -30,4 +46,42 @@ def open_written(workspace: Path, tracking_uri: str | None) -> Tracking:
     """
     if not (tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store.database(workspace).exists()):
         raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
-    return open_tracking(workspace, tracking_uri)[0]
+    return open_tracking(workspace, tracking_uri, READING)[0]
+
+
+def _open_server(uri: str, patience: float) -> Tracking:
+    try:
+        return Tracking(uri, patience=patience)
+    except Exception as error:  # drivers of databases raise errors of their own
+        # MLflow's own are long, and say that it does not know the kind of address.
+        why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {_first_line(error)})"
+        raise UsageError(
+            f"{shown(uri)}: MLflow keeps no runs there{why}; give a server, as http://HOST:PORT or databricks,"
+            " or a database, as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
+        ) from error
+
+
+def _make_database(path: Path) -> None:
+    """Make an empty database beside its place and put it there when it is complete.
+
+    One that MLflow was killed in the middle of can never be opened again. The lock goes with its process, so
+    whoever holds it finds nothing that is still being made.
+    """
+    if path.exists():
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with path.with_name("lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        new = path.with_name(f"{path.name}.new")
+        for left in path.parent.glob(f"{new.name}*"):  # and its journal
+            left.unlink()
+        SqlAlchemyStore(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        new.rename(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
