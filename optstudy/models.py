@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from optstudy.data import Dataset
 from optstudy.errors import UsageError
-from optstudy.references import call, load_object, nearest
+from optstudy.nearest import nearest
+from optstudy.references import call, load_object
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss over the batch
 
@@ -114,10 +115,9 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
         UsageError: If there is no such model, if it does not fit the data set, or if the function fails or
             returns something else.
     """
+    check_model(reference)
     if _is_own(reference):
         return _own_model(reference)
-    if reference != "lenet5":
-        raise UsageError(_unknown("model", reference, "lenet5", "net.py:make"))
     match tuple(dataset.train_x.shape[1:]):
         case (channels, 32, 32):
             return LeNet5(channels, classes=len(dataset.classes))
@@ -126,6 +126,14 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
                 f"model lenet5 takes images of 32 by 32, but the data set's examples have shape {shape};"
                 " resize them, or name a model of your own, as net.py:make"
             )
+
+
+def check_model(reference: str) -> None:
+    """Raise UsageError unless there is such a model, or such a function; nothing is made."""
+    if _is_own(reference):
+        load_object(reference)
+    elif reference != "lenet5":
+        raise UsageError(_unknown("model", reference, "lenet5", "net.py:make"))
 
 
 def load_loss(reference: str) -> Loss:

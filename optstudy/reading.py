@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.errors import UsageError
-from optstudy.references import nearest
+from optstudy.nearest import nearest
 from optstudy.table import Comparison, compare
 from optstudy.tracking import open_written
 from optstudy.workspace import StudyFiles, read_recorded, study_names
@@ -32,7 +32,7 @@ def read_comparison(
                 f"no study {name!r} has final runs{nearest(name, known)}; there are {', '.join(known)}"
             )
     chosen = tuple(dict.fromkeys(studies)) or (known[-1],)
-    return compare(tracking.final_runs(chosen)), chosen
+    return compare(tracking.final_runs(chosen), chosen), chosen
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """How a user names code of their own: ``net.py:make``, and what such a reference stands for."""
 
 import ast
-import difflib
 import hashlib
 import importlib
 import os
@@ -9,7 +8,7 @@ import pkgutil
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from optstudy.errors import UsageError
+from optstudy.nearest import nearest
 
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _OPTSTUDY = Path(__file__).resolve().parent
@@ -110,10 +110,11 @@ def sources(reference: str) -> dict[str, str]:
     return dict(sorted((_relative(file), digest) for file, digest in found.items()))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the known name nearest to a wrong one, or nothing."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def told(error: BaseException, where: str) -> str:
+    """Tell what the user's code raised, in one line that begins with file and line, or with ``where``."""
+    kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return f"{_place(error) or where}: {kind}{message}"
 
 
 def _parse(reference: str) -> tuple[str, str]:
@@ -215,9 +216,7 @@ def _blaming(where: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-        message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-        raise UsageError(f"{_place(error) or where}: {kind}{message}") from error
+        raise UsageError(told(error, where)) from error
 
 
 def _place(error: BaseException) -> str:

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from optstudy import store
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.references import nearest
-from optstudy.tracking import open_tracking
+from optstudy.nearest import nearest
+from optstudy.tracking import open_written
 
 STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
 
@@ -76,7 +76,7 @@ def links(
     Raises:
         UsageError: If there is no such study.
     """
-    tracking, _ = open_tracking(workspace, tracking_uri)
+    tracking = open_written(workspace, tracking_uri)
     known = tracking.studies()
     name = study or (known[-1] if known else None)
     if name is None:

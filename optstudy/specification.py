@@ -9,7 +9,7 @@ from typing import Any
 
 from optstudy.errors import UsageError
 from optstudy.lookup import tuning_files
-from optstudy.references import nearest
+from optstudy.nearest import nearest
 
 CONFIGS = ("best", "paper", "default")
 SAMPLERS = ("tpe", "gp", "random", "qmc")
@@ -73,6 +73,11 @@ _MINIMUM = dict.fromkeys(
     ("trials", "batch", "tune_epochs", "rung_epochs", "validation", "train_epochs", "batch_size",
      "seeds", "threads"), 1,
 )  # fmt: skip
+# Far above what anybody runs: what exceeds them is a slip of the hand.
+_MAXIMUM = {
+    "trials": 100_000, "batch": 100_000, "tune_epochs": 1_000_000, "rung_epochs": 1_000_000,
+    "train_epochs": 1_000_000, "seeds": 10_000, "seed": 2**31 - 1, "threads": 1024,
+}  # fmt: skip
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "sampler": SAMPLERS,
     "pruner": PRUNERS,
@@ -87,8 +92,7 @@ def _problem(key: str, value: Any, kind: type) -> str | None:
         wanted = {int: "a whole number", str: "a string", tuple: "a list of names"}[kind]
         return f"{key} is {value!r}; it must be {wanted}"
     if isinstance(value, int):
-        least = _MINIMUM.get(key, 0)
-        return f"{key} is {value}; it must be {least} or more" if value < least else None
+        return _problem_of_count(key, value)
     names = value if isinstance(value, tuple) else (value,)
     if not names:
         return f"{key} is empty; name at least one"
@@ -99,6 +103,13 @@ def _problem(key: str, value: Any, kind: type) -> str | None:
         if allowed and name not in allowed:
             return f"{key} is {name!r}; it must be {_either(allowed)}{nearest(name, allowed)}"
     return None
+
+
+def _problem_of_count(key: str, value: int) -> str | None:
+    least, most = _MINIMUM.get(key, 0), _MAXIMUM.get(key, value)
+    if value < least:
+        return f"{key} is {value}; it must be {least} or more"
+    return f"{key} is {value}; it must be {most} or less" if value > most else None
 
 
 def read_preset(name: str, workspace: Path) -> dict[str, Any]:
@@ -138,7 +149,9 @@ def check_keys(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 def parse_setting(text: str) -> tuple[str, Any]:
     """Read ``key=value`` as given to ``--set``; lists are separated by commas."""
     key, separator, value = text.partition("=")
-    if not separator or key not in KEYS:
+    if not separator and key in KEYS:
+        raise UsageError(f"--set {text!r} lacks a value; write --set {key}=VALUE")
+    if key not in KEYS:
         known = nearest(key, KEYS) or f"; the keys are {', '.join(KEYS)}"
         raise UsageError(f"--set {text!r} is not key=value with a key of a study{known}")
     kind = type(getattr(Specification, key))

@@ -85,20 +85,22 @@ class Comparison:
         return frame.rename(columns=lambda name: name.removesuffix("_mean"))
 
 
-def compare(final: FinalRuns) -> Comparison:
+def compare(final: FinalRuns, studies: Sequence[str] = ()) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
     Args:
         final: Finished runs, accuracies as finite fractions, each seed of a configuration once.
+        studies: The order of the studies; those that it does not name follow by name.
 
     Returns:
-        A row for each study, optimizer and configuration, never averaged together: studies by name,
+        A row for each study, optimizer and configuration, never averaged together: studies in their order,
         optimizers in the paper's order and then by name, configurations best, paper, default, then by name.
     """
     groups: dict[tuple[str, str, str], list[FinalRun]] = {}
     for run in final.runs:
         groups.setdefault((run.study, run.optimizer, run.config), []).append(run)
-    rows = [_row(runs) for _, runs in sorted(groups.items(), key=lambda group: _position(*group[0]))]
+    places = sorted(groups, key=lambda names: (_index(studies, names[0]), *_position(*names)))
+    rows = [_row(groups[place]) for place in places]
     return Comparison(tuple(rows), dict(final.excluded))
 
 

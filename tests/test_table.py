@@ -100,6 +100,12 @@ def test_rows_follow_study_then_the_papers_order_then_best_paper_default() -> No
     assert [(row.study, row.optimizer, row.config) for row in rows] == expected
 
 
+def test_studies_stand_in_the_order_in_which_they_were_asked_for() -> None:
+    runs = tuple(final_run(study=name) for name in ("a", "b", "c"))
+
+    assert [row.study for row in compare(FinalRuns(runs, {}), ("c", "a")).rows] == ["c", "a", "b"]
+
+
 def test_order_of_the_runs_does_not_matter() -> None:
     runs = seeds([0.9893, 0.9901, 0.9884]) + seeds([0.98, 0.985], "adam", "paper")
 

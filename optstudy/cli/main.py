@@ -9,7 +9,7 @@ import click
 from optstudy import __version__
 from optstudy.cli.again import same_command
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.references import nearest
+from optstudy.nearest import nearest
 
 # name -> module; each is imported when its help or itself is asked for
 COMMANDS = ("study", "tune", "train", "compare", "status", "ui", "optimizers")

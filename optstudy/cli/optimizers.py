@@ -5,6 +5,7 @@ import json
 import click
 
 from optstudy.cli import options
+from optstudy.errors import OptstudyError, UsageError
 
 
 @click.command()
@@ -23,10 +24,19 @@ def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
         show_space(load_space(name, where.workspace), as_json=as_json)
         next_step("optstudy tune", where, optimizers=(name,))
         return
-    spaces = [load_space(known, where.workspace) for known in find_spaces(where.workspace)]
+    spaces, problems = [], []
+    for known in find_spaces(where.workspace):
+        try:
+            spaces.append(load_space(known, where.workspace))
+        except UsageError as error:
+            problems.append(str(error))
     if as_json:
         listed = [{"name": s.name, "optimizer": s.optimizer, "source": str(s.source)} for s in spaces]
         click.echo(json.dumps(listed, indent=2))
     else:
         show_spaces(spaces)
+    for problem in problems[:-1]:
+        click.echo(f"optstudy: {problem}", err=True)
+    if problems:
+        raise OptstudyError(problems[-1])
     next_step(f"optstudy optimizers {spaces[0].name}", where)

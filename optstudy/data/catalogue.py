@@ -1,12 +1,13 @@
 """From a data set's name to the data set."""
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from optstudy.data import downloads, mnist
-from optstudy.data.dataset import Dataset
+from optstudy.data.dataset import Dataset, Description, describe
 from optstudy.errors import UsageError
-from optstudy.references import call, nearest
+from optstudy.nearest import nearest
+from optstudy.references import call, load_object
 
 NAMES = ("mnist", "fashion-mnist", "cifar10")
 
@@ -34,7 +35,44 @@ def load(reference: str) -> Dataset:
             return downloads.cifar10(downloads.data_folder())
         case _ if ":" in reference or "." in reference:
             return _from_user(reference, Path.cwd())
-    raise UsageError(
+    raise UsageError(_unknown(reference))
+
+
+def check_dataset(reference: str) -> None:
+    """Raise UsageError unless there is such a data set, or such a function; nothing is loaded."""
+    if ":" in reference or "." in reference:
+        load_object(reference)
+    elif reference not in NAMES:
+        raise UsageError(_unknown(reference))
+
+
+def load_description(reference: str) -> Description:
+    """Describe a data set, once a process, since its checksum takes a while.
+
+    Args:
+        reference: As for `load`.
+    """
+    return _described(load(reference), reference)
+
+
+class OtherDataError(UsageError):
+    """A data set is not the one that results rest on."""
+
+    def __init__(self, reference: str) -> None:
+        """Say so, and what would be right."""
+        super().__init__(
+            f"{reference} returned other data than before; it must return the same each time, in every process,"
+            " for example with fixed seeds (data that were changed on purpose need another --study)"
+        )
+
+
+@lru_cache(maxsize=4)
+def _described(dataset: Dataset, reference: str) -> Description:
+    return describe(dataset, reference)
+
+
+def _unknown(reference: str) -> str:
+    return (
         f"'{reference}' is no data set{nearest(reference, NAMES)} "
         f"(known: {', '.join(NAMES)}, and your own as data.py:load)"
     )

@@ -8,12 +8,14 @@ from optstudy.optimizers.spec import find_spaces, load_space
 
 if TYPE_CHECKING:
     from optstudy.optimizers.adahessian import AdaHessian as AdaHessian
+    from optstudy.optimizers.build import RefusedError as RefusedError
     from optstudy.optimizers.build import build_optimizer as build_optimizer
 
 __all__ = [
     "AdaHessian",
     "Choice",
     "Range",
+    "RefusedError",
     "Space",
     "build_optimizer",
     "find_spaces",
@@ -28,8 +30,8 @@ def __getattr__(name: str) -> Any:
         from optstudy.optimizers.adahessian import AdaHessian
 
         return AdaHessian
-    if name == "build_optimizer":
-        from optstudy.optimizers.build import build_optimizer
+    if name in ("build_optimizer", "RefusedError"):
+        from optstudy.optimizers import build
 
-        return build_optimizer
+        return getattr(build, name)
     raise AttributeError(f"module 'optstudy.optimizers' has no attribute {name!r}")

@@ -10,6 +10,10 @@ from optstudy.errors import UsageError
 from optstudy.references import load_object
 
 
+class RefusedError(UsageError):
+    """An optimizer cannot be made as its space says; whoever knows the space's file adds it."""
+
+
 def build_optimizer(
     class_path: str, arguments: Mapping[str, Any], parameters: ParamsT, seed: int | None
 ) -> torch.optim.Optimizer:
@@ -25,20 +29,23 @@ def build_optimizer(
         The optimizer.
 
     Raises:
-        UsageError: If the class is missing, refuses its arguments, or makes something else.
+        RefusedError: If the class is missing, refuses its arguments, or makes something else.
     """
-    factory = load_object(class_path)
+    try:
+        factory = load_object(class_path)
+    except UsageError as error:
+        raise RefusedError(str(error)) from error
     given = dict(arguments) if seed is None else {**arguments, "seed": seed}
     if not callable(factory):
-        raise UsageError(f"{class_path} is {factory!r}; name a class of optimizers")
+        raise RefusedError(f"{class_path} is {factory!r}; name a class of optimizers")
     try:
         optimizer = factory(parameters, **given)
     except (TypeError, ValueError, RuntimeError) as error:
         said = str(error).partition("\n")[0]
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise UsageError(f"{class_path} refuses {shown}: {said}") from error
+        raise RefusedError(f"{class_path} refuses {shown}: {said}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise UsageError(
+        raise RefusedError(
             f"{class_path} made a {type(optimizer).__name__}; it must be a torch.optim.Optimizer"
         )
     return optimizer

@@ -3,11 +3,11 @@
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from optstudy.errors import UsageError
+from optstudy.nearest import closest
 from optstudy.optimizers.space import Choice, Range, Scalar, Space
 
 NEEDS = ("", "closure")
@@ -170,8 +170,8 @@ def _refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> N
     known = sorted(known)
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known)}"
+            near = closest(name, known)
+            hint = f"did you mean {near!r}" if near else f"there are {', '.join(known)}"
             raise UsageError(f"{where} has unknown {name!r}; {hint}")
 
 

@@ -1,10 +1,10 @@
 """Space files: where they are, and the space that a name stands for."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from optstudy.errors import UsageError
 from optstudy.lookup import tuning_files
+from optstudy.nearest import closest
 from optstudy.optimizers.parsing import parse_space
 from optstudy.optimizers.space import Choice, Range, Space
 
@@ -38,7 +38,7 @@ def load_space(name: str, workspace: Path) -> Space:
     """
     spaces = find_spaces(workspace)
     if name not in spaces:
-        near = get_close_matches(name.lower(), spaces, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = closest(name.lower(), spaces)
+        hint = f"did you mean {near!r}? " if near else ""
         raise UsageError(f"no optimizer is named {name!r}; {hint}there are {', '.join(spaces)}")
     return parse_space(spaces[name])

@@ -62,9 +62,10 @@ def test_two_studies_stand_side_by_side(run: Run, finished_copy: Path) -> None:
     latest = run("compare", "--json")
     table = run("compare", "--study", "later", "--study", "tiny")
 
-    assert {row["study"] for row in json.loads(both.out)["rows"]} == {"tiny", "later"}
+    assert [row["study"] for row in json.loads(both.out)["rows"]] == ["tiny", "tiny", "later"]
     assert {row["study"] for row in json.loads(latest.out)["rows"]} == {"later"}
     assert table.out.split()[0] == "Study"
+    assert table.out.index("later") < table.out.index("tiny")
 
 
 def test_the_next_command_keeps_the_workspace(run: Run, finished: Path, finished_copy: Path) -> None:
@@ -135,6 +136,23 @@ def test_the_optimizers_are_listed_with_the_workspaces_own(run: Run, user_files:
         "source": "tuning/spaces/touchy.toml",
     } in listed
     assert "touchy.py:Touchy" in run("optimizers").out
+
+
+def test_space_files_that_cannot_be_read_hide_no_other(run: Run, user_files: Path) -> None:
+    for name in ("one", "two"):
+        (user_files / "tuning" / "spaces" / f"{name}.toml").write_text("optimizer = ")
+
+    ended = run("optimizers", "--json")
+    everything = run("tune", "--opt", "all")
+
+    assert ended.status == 1
+    assert [item["name"] for item in json.loads(ended.out)] == sorted({*find_spaces(user_files)} - {"one", "two"})
+    assert [line.split(": ")[1] for line in ended.err.splitlines()] == [
+        "tuning/spaces/one.toml",
+        "tuning/spaces/two.toml",
+    ]
+    assert everything.status == 2
+    assert everything.line.startswith("optstudy: tuning/spaces/one.toml: ")
 
 
 @pytest.mark.parametrize("name", ["adam", "adahessian", "touchy", "rmsprop"])
