@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from optstudy.data import Description
+from optstudy.data import Dataset, Description, OtherDataError, load, load_description
 from optstudy.estimates import run_seconds
 from optstudy.flows import Flow, Task
 from optstudy.optimizers import Space
 from optstudy.rungs import Rungs, run_key
 from optstudy.specification import Specification
 from optstudy.tracking import Known, Tracking
-from optstudy.training import Plan, Rehearsal, run_rung
+from optstudy.training import Plan, Rehearsal, Rung, run_rung
 from optstudy.workspace import StudyFiles
 
 
@@ -63,14 +63,38 @@ class Context:
             return stored
         state = self.rungs.state(key, since) if since else None
         result = yield Task(
-            run_rung, (plan, state, since, until), self.seconds(optimizer, plan, since, until)
+            run_rung_on,
+            (self.data.checksum, plan, state, since, until),
+            self.seconds(optimizer, plan, since, until),
         )
+        if result is None:
+            raise OtherDataError(plan.dataset)
         if not isinstance(result, tuple):
             return result
         rung, after = result
         self.rungs.write(key, until, rung, after)
         return rung
 
+    def dataset(self) -> Dataset:
+        """Load the data set in this process.
+
+        Raises:
+            OtherDataError: If it is not the one that the workers have.
+        """
+        reference = self.specification.dataset
+        if load_description(reference).checksum != self.data.checksum:
+            raise OtherDataError(reference)
+        return load(reference)
+
     def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
         """Expected time of some epochs on one worker."""
         return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
+
+
+def run_rung_on(
+    checksum: str, plan: Plan, state: bytes | None, since: int, until: int
+) -> tuple[Rung, bytes] | None:
+    """Do a rung on the data of a checksum; None if the data set is another. A worker's task."""
+    if load_description(plan.dataset).checksum != checksum:
+        return None
+    return run_rung(plan, state, since, until)

@@ -54,6 +54,7 @@ class Progress:
     run: str
     seconds: float  # as estimated, on one worker
     record: EpochRecord | None = None  # its last epoch, if it was trained
+    before: bool = False  # it was finished when the study was started this time
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class TrialEnded:
 
     optimizer: str
     trial: Trial
+    before: bool = False  # it was finished when the study was started this time
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from optstudy import figures
 from optstudy.context import Context
-from optstudy.data import load, prepare
+from optstudy.data import prepare
 from optstudy.estimates import split_sizes
 from optstudy.events import Notice, Problem, Progress, RunEnded
 from optstudy.flows import Failure, Flow
@@ -45,7 +45,7 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
     plan = final_plan(context.specification, context.spaces[task.optimizer], task.params, task.seed)
     known = context.known_run("final", task.name, plan)
     if known is not None and known.finished:
-        yield Progress(task.name, context.seconds(task.optimizer, plan, 0, plan.epochs))
+        yield Progress(task.name, context.seconds(task.optimizer, plan, 0, plan.epochs), before=True)
         return
     run_id, records, rung = None, [], None
     try:
@@ -126,7 +126,7 @@ def _finish(
     assert state is not None  # asked for with last=True
     weights = RunState.from_bytes(state).model
     title = f"{context.files.name}/{task.name}"
-    labels = load(plan.dataset).test_y.numpy()
+    labels = context.dataset().test_y.numpy()
     predicted = np.array(rung.predicted)
     context.tracking.log_files(
         run_id,
@@ -149,7 +149,7 @@ def _finish(
 def _log_model(
     context: Context, plan: Plan, run_id: str, weights: dict[str, torch.Tensor], title: str
 ) -> Flow:
-    dataset = load(plan.dataset)
+    dataset = context.dataset()
     model = build_model(plan.model, dataset)
     model.load_state_dict(weights)
     with tempfile.TemporaryDirectory() as folder:

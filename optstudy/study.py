@@ -13,6 +13,7 @@ from optstudy.execution import LocalWorkers, environments, in_worker
 from optstudy.facts import check_facts
 from optstudy.final import FinalTask, final_flow, superseded
 from optstudy.flows import Flow, Fork, drive
+from optstudy.kept import read_best
 from optstudy.optimizers import Space, load_space
 from optstudy.plans import whole_batches
 from optstudy.references import reference_to
@@ -21,7 +22,7 @@ from optstudy.search import Searched
 from optstudy.specification import Specification, check_keys, read_preset
 from optstudy.table import Comparison, compare
 from optstudy.tracking import open_tracking
-from optstudy.tuning import Tuning, read_best
+from optstudy.tuning import Tuning
 from optstudy.workspace import (
     Recorded,
     StudyFiles,

@@ -2,21 +2,19 @@
 
 import dataclasses
 import json
-import subprocess
 import time
 from typing import Any
 
 from optstudy import figures
 from optstudy.context import Context
-from optstudy.errors import OptstudyError
 from optstudy.events import Notice, Problem, Progress, SearchEnded, TrialEnded
 from optstudy.flows import Failure, Flow, Together
+from optstudy.kept import keep_best, read_kept
 from optstudy.optimizers import Space
 from optstudy.plans import search_settings, trial_plan
 from optstudy.search import Answer, Ask, Searched, Settings, Trial, best_trial, importances, search
 from optstudy.table import label_of
 from optstudy.training import EpochRecord, Plan, Rung
-from optstudy.workspace import StudyFiles, write_json
 
 
 @dataclasses.dataclass
@@ -36,6 +34,8 @@ class Tuning:
 
     def flow(self) -> Flow:
         """Search, logging every trial; the flow returns what was found."""
+        kept = self.context.files.best(self.space.name)
+        before = read_kept(kept) if kept.exists() else None  # hours before it is needed
         searching = search(self.space, self.settings, self.context.files.journal)
         ended: list[Trial] = []
         self.parent = self._open_parent()
@@ -53,7 +53,7 @@ class Tuning:
         except StopIteration as stop:
             searched: Searched = stop.value
         if searched.best is not None:
-            yield from _keep_best(self.context, searched, self.settings)
+            yield from keep_best(self.context, searched, self.settings, before)
         return searched
 
     def report(self, searched: Searched) -> Flow:
@@ -62,7 +62,8 @@ class Tuning:
             states = ", ".join(sorted({trial.state for trial in searched.trials}))
             source = self.space.source
             yield Problem(
-                f"no trial of {self.space.name} completed ({states}); look at the ranges in {source}"
+                f"no trial of {self.space.name} completed ({states}); look at the ranges in {source} or,"
+                " if other optimizers do no better, at model, loss and data"
             )
         if self.parent is not None:
             shares = importances(self.space, searched, self.settings.seed)
@@ -111,7 +112,7 @@ class Tuning:
         if rung.outcome == "failed":
             return Answer("failed", None, epochs, spent)
         done = self.context.seconds(self.space.name, plan, ask.since, epochs)
-        yield Progress(self._name(ask.number), done, records[-1])
+        yield Progress(self._name(ask.number), done, records[-1], before=self._is_old(ask.number, plan))
         last = records[-1]
         score = last.heldout_accuracy if self.settings.objective == "accuracy" else last.heldout_loss
         return Answer(rung.outcome, score, epochs, spent)
@@ -120,7 +121,7 @@ class Tuning:
         tracking, experiment = self.context.tracking, self.context.experiment("tuning")
         name = self._name(ask.number)
         known = self.context.known_run("tuning", name, plan)
-        if known is not None and known.ended:
+        if self._is_old(ask.number, plan):
             return
         if ask.number not in self.open:
             first = rung.epochs[0] if rung.epochs else None
@@ -153,11 +154,15 @@ class Tuning:
         if best is not None and self.parent is not None and finished_at is not None:
             metric = (f"validation/{self.settings.objective}", best.score or 0.0, trial.number, finished_at)
             self.context.tracking.log_metrics(self.parent, [metric])
-        yield Progress(
-            self._name(trial.number),
-            self.context.seconds(self.space.name, plan, trial.epochs, self.settings.epochs),
-        )
-        yield TrialEnded(self.space.name, trial)
+        left = self.context.seconds(self.space.name, plan, trial.epochs, self.settings.epochs)
+        before = self._is_old(trial.number, plan)
+        yield Progress(self._name(trial.number), left, before=before)
+        yield TrialEnded(self.space.name, trial, before=before)
+
+    def _is_old(self, number: int, plan: Plan) -> bool:
+        """Whether a trial had ended when the study was started this time."""
+        known = self.context.known_run("tuning", self._name(number), plan)
+        return known is not None and known.ended
 
     def _parent_key(self) -> str:
         return f"{self.space.name} {self.settings.trials} trials"
@@ -191,56 +196,6 @@ class Tuning:
         return parent
 
 
-def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]:
-    """Return the configuration that a search chose.
-
-    Raises:
-        OptstudyError: If there is none, or the file is no configuration of the optimizer.
-    """
-    path = files.best(optimizer)
-    if not path.exists():
-        raise OptstudyError(
-            f"study {files.name!r} has no best configuration of {optimizer} yet;"
-            f" run: optstudy tune --study {files.name} --opt {optimizer}"
-        )
-    try:
-        config = json.loads(path.read_text())["config"]
-        wrong = space.outside(config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OptstudyError(
-            f"{path}: not a configuration ({error}); restore it, or remove it and tune again"
-        ) from error
-    if wrong:
-        raise OptstudyError(f"{path}: {wrong[0]}; restore the file, or remove it and tune again")
-    return dict(config)
-
-
-def _keep_best(context: Context, searched: Searched, settings: Settings) -> Flow:
-    best, path = searched.best, context.files.best(searched.optimizer)
-    assert best is not None
-    content = {
-        "optimizer": searched.optimizer,
-        "config": best.params,
-        "objective": f"validation {searched.objective}",
-        "score": best.score,
-        "trial": best.number,
-        "trials": len(searched.trials),
-        "epochs": settings.epochs,
-        "gradient_work": sum(trial.gradient_work for trial in searched.trials),
-        "seed": settings.seed,
-        "versions": dict(context.versions),
-        "commit": _commit(),
-    }
-    before = json.loads(path.read_text()) if path.exists() else None
-    if before is not None and before["config"] != content["config"]:
-        yield Notice(
-            f"{searched.optimizer}: trial {best.number} is best now; before it was trial {before['trial']}"
-            f" with {before['config']}"
-        )
-    if before is None or {**before, "commit": None} != {**content, "commit": None}:
-        write_json(path, content)
-
-
 def _description(space: Space, settings: Settings) -> str:
     rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
     return (
@@ -248,11 +203,3 @@ def _description(space: Space, settings: Settings) -> str:
         f" {settings.epochs} epochs, judged by validation {settings.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )
-
-
-def _commit() -> str | None:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607  # git of the user's path
-    except OSError:
-        return None
-    return done.stdout.strip() or None

@@ -17,6 +17,7 @@ PACKAGE = Path(optstudy.__file__).parent
 ORDER = (
     "errors",
     "lookup",
+    "nearest",
     "references",
     "data",
     "models",
@@ -38,6 +39,7 @@ ORDER = (
     "estimates",
     "context",
     "facts",
+    "kept",
     "reading",
     "serving",
     "tuning",

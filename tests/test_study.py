@@ -328,6 +328,7 @@ class TestProblems:
 
         [problem] = texts(events, Problem)
         assert problem.startswith("no trial of weary completed (failed); look at the ranges in ")
+        assert problem.endswith(" or, if other optimizers do no better, at model, loss and data")
         assert problem.endswith("weary.toml")
         assert runs(workspace, "tiny/tuning")["weary"].info.status == "FAILED"
         assert [row.optimizer for row in tiny.known_study().compare().rows] == ["sgd"]
@@ -399,7 +400,7 @@ class TestProblems:
         assert [event.run for event in events if isinstance(event, RunEnded)] == ["sgd/default/seed-0"]
 
     def test_training_what_was_never_tuned_names_the_command_to_run(self, workspace: Path) -> None:
-        with pytest.raises(OptstudyError) as raised:
+        with pytest.raises(UsageError) as raised:
             list(tiny.study().run("training"))
 
         assert str(raised.value) == (
@@ -416,6 +417,22 @@ class TestProblems:
 
         assert str(raised.value).startswith(f"{path.relative_to(finished_copy)}: ")
         assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"trial": 3}', '{"config": 5}'])
+    def test_a_damaged_best_file_is_found_before_a_search_begins(
+        self, content: str, finished_copy: Path
+    ) -> None:
+        path = finished_copy / "tuning" / "best" / "tiny" / "sgd.json"
+        path.write_text(content)
+
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.known_study().run("tuning", trials=8))
+
+        said = str(raised.value)
+        assert said.startswith(f"{path.relative_to(finished_copy)}: not a configuration (")
+        assert said.endswith("; restore it, or remove it and tune again")
+        assert "\n" not in said
+        assert path.read_text() == content
 
     def test_a_study_that_another_process_runs_is_refused(self, workspace: Path) -> None:
         first = tiny.study().run()

@@ -58,10 +58,13 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                 case Advanced():
                     bar.update(line, advance=event.seconds, description=f"{event.run:<24}")
                     task = bar.tasks[0]
-                    if not console.is_terminal and task.total and task.completed / task.total >= milestone:
-                        # A log file shows no bar.
-                        console.print(f"{100 * task.completed / task.total:.0f} % done")
-                        milestone += 0.25
+                    share = task.completed / task.total if task.total else 0.0
+                    if share >= milestone:
+                        if not (console.is_terminal or event.before):  # a log file shows no bar
+                            console.print(f"{100 * share:.0f} % done")
+                        milestone = 0.25 * (share // 0.25 + 1)
+                case TrialEnded(before=True):
+                    pass  # the line of its search is enough
                 case Problem():
                     problems += 1
                     console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)

@@ -1,6 +1,8 @@
 """Runs as MLflow has them, read back as typed records."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
 
@@ -39,13 +41,21 @@ class Known:
     key: str  # of everything that determines the run
     finished: bool
     ended: bool  # finished, or a trial that was pruned or failed
+    lost: bool = False  # it was finished, and its files are gone: it is to be written again
 
 
-def known_of(run: Run) -> Known:
-    """Say what MLflow already has of a run."""
+def known_of(run: Run, *, embedded: bool) -> Known:
+    """Say what MLflow already has of a run; what a server keeps is the server's to look after."""
     finished = run.info.status == "FINISHED"
     ended = finished or run.data.tags.get("optstudy.outcome") in ("pruned", "failed")
-    return Known(run.info.run_id, run.data.tags.get("optstudy.key", ""), finished, ended)
+    writes_files = run.data.tags.get("optstudy.kind") in ("search", "final")
+    lost = embedded and finished and writes_files and not _folder(run).is_dir()
+    key = run.data.tags.get("optstudy.key", "")
+    return Known(run.info.run_id, key, finished and not lost, ended and not lost, lost)
+
+
+def _folder(run: Run) -> Path:
+    return Path(unquote(urlsplit(run.info.artifact_uri or "").path))
 
 
 def exclusion_of(run: Run) -> str | None:

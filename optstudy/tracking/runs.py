@@ -67,7 +67,7 @@ class Tracking:
         if found is None:
             return {}
         return {
-            run.info.run_name: known_of(run)
+            run.info.run_name: known_of(run, embedded=self._artifacts is not None)
             for run in self._runs(found.experiment_id)
             if run.data.tags.get("optstudy.superseded") != "true"
         }
@@ -141,6 +141,8 @@ class Tracking:
     def log_model(self, run_id: str, folder: Path, name: str) -> None:
         """Log a folder that `save_model` wrote as the run's model, to be loaded by `mlflow.pytorch`."""
         run: Run = self._call(self._client.get_run, run_id)
+        for old in run.outputs.model_outputs if run.outputs else ():  # of a run that is written again
+            self._call(self._client.delete_logged_model, old.model_id)
         model = self._call(
             self._client.create_logged_model, run.info.experiment_id, name=name, source_run_id=run_id
         )

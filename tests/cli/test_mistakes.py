@@ -9,8 +9,8 @@ import tiny
 from commands import Run
 
 from optstudy import store
-from optstudy.references import nearest
-from optstudy.tracking import Tracking
+from optstudy.nearest import nearest
+from optstudy.tracking import opening
 from optstudy.workspace import StudyFiles, locked
 
 
@@ -34,6 +34,11 @@ from optstudy.workspace import StudyFiles, locked
         (
             "study --set trails=3",
             "--set 'trails=3' is not key=value with a key of a study; did you mean 'trials'?",
+        ),
+        ("study --set trials", "--set 'trials' lacks a value; write --set trials=VALUE"),
+        (
+            "study --seeds 99999999999999999999",
+            "seeds is 99999999999999999999; it must be 10000 or less",
         ),
         ("study --set trials=0", "trials is 0; it must be 1 or more"),
         ("study --set trials=x", "--set 'trials=x': trials must be a whole number"),
@@ -129,10 +134,10 @@ def test_a_study_that_is_not_there_is_refused_with_the_nearest(
     )
 
 
-def test_training_what_was_never_tuned_is_status_1_and_names_the_command(run: Run, user_files: Path) -> None:
+def test_training_what_was_never_tuned_is_status_2_and_names_the_command(run: Run, user_files: Path) -> None:
     ended = run("train", "--opt", "sgd")
 
-    assert ended.status == 1
+    assert ended.status == 2
     assert ended.line == (
         "optstudy: study 'main' has no best configuration of sgd yet;"
         " run: optstudy tune --study main --opt sgd"
@@ -175,7 +180,8 @@ def test_a_damaged_database_is_status_1_and_names_the_file(run: Run, finished_co
 def test_a_server_that_does_not_answer_is_status_1(
     run: Run, user_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tracking.__init__, "__defaults__", (None, 0.2))  # not a minute
+    assert opening.READING <= 10  # seconds of a person who only wants to look
+    monkeypatch.setattr(opening, "READING", 0.2)
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         uri = f"http://me:secret@127.0.0.1:{probe.getsockname()[1]}"
 
