@@ -1,12 +1,16 @@
 """What a study will take, told from a few timed steps of each optimizer."""
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from optstudy.data import Description, Split, describe, load, load_parts
+from optstudy.data import Description, Split, load_description, load_parts
+from optstudy.errors import OptstudyError, UsageError
 from optstudy.events import Estimate, OptimizerEstimate
 from optstudy.flows import Task, Workers, run_all
-from optstudy.optimizers import Space
+from optstudy.optimizers import RefusedError, Space
 from optstudy.plans import final_plan, search_settings, trial_plan
+from optstudy.references import told
 from optstudy.specification import Specification
 from optstudy.training import Plan, Rehearsal, rehearse, steps_per_epoch
 
@@ -15,9 +19,18 @@ RUN_BYTES = 400_000  # figures, histories and database rows of a final run, besi
 TRIAL_BYTES = 20_000
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What the workers have found out before a study's work begins."""
+
+    data: Description
+    optimizers: dict[str, Rehearsal]  # of a final run each
+    startup_seconds: float  # until a worker had imported what it needs
+
+
 def rehearse_all(
     workers: Workers, specification: Specification, spaces: Mapping[str, Space], *, trials: bool
-) -> tuple[Description, dict[str, Rehearsal]]:
+) -> Rehearsed:
     """Describe the data and time a few steps of each optimizer, on the workers that will do the work.
 
     Args:
@@ -29,25 +42,72 @@ def rehearse_all(
     Raises:
         OptstudyError: If data, model, loss or an optimizer cannot be used; before anything is spent on them.
     """
-    plans = [final_plan(specification, space, space.default, 0) for space in spaces.values()]
-    steps = [Task(rehearse, (plan, REHEARSED_STEPS)) for plan in plans]
-    splits = [trial_plan(specification, space, space.default).split for space in spaces.values() if trials]
-    described = Task(describe_data, (specification.dataset, splits[:1]))
+    finals = {name: final_plan(specification, space, space.default, 0) for name, space in spaces.items()}
+    tuned = [trial_plan(specification, space, space.default) for space in spaces.values() if trials][:1]
+    steps = [
+        Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_called(space)}")
+        for name, space in spaces.items()
+    ]
+    described = Task(
+        describe_data,
+        (specification.dataset, [plan.split for plan in tuned]),
+        name=f"loading {specification.dataset}",
+    )
+    started = time.perf_counter()
+    run_all([Task(ready, ())], workers)
+    startup = time.perf_counter() - started
     [data] = run_all([described], workers)  # alone: it may download
+    for plan in (*tuned, *finals.values()):
+        _check_batch(plan, data)
     timed = run_all(steps, workers)
-    return data, dict(zip(spaces, timed, strict=True))
+    return Rehearsed(data, dict(zip(spaces, timed, strict=True)), startup)
+
+
+def ready() -> None:
+    """Do nothing: a worker that finds this function has imported all that it needs."""
 
 
 def describe_data(reference: str, splits: Sequence[Split]) -> Description:
     """Load a data set, find out whether it can be split so, and describe it; a worker's task."""
     for split in splits:
         load_parts(reference, split)
-    return describe(load(reference), reference)
+    return load_description(reference)
+
+
+def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
+    """Time a few steps of an optimizer; a worker's task.
+
+    Raises:
+        UsageError: If data, model, loss or optimizer do not fit together.
+        OptstudyError: If the user's code raises; the message says in which file and line.
+    """
+    try:
+        return rehearse(plan, REHEARSED_STEPS)
+    except RefusedError as error:
+        raise UsageError(f"{space.source}: {error}") from error
+    except OptstudyError:
+        raise
+    except Exception as error:
+        raise OptstudyError(
+            f"the first steps of {_called(space)} fail at {told(error, space.optimizer)}"
+        ) from error
+
+
+def _called(space: Space) -> str:
+    return f"{space.name} ({space.optimizer}, {space.source})"
+
+
+def _check_batch(plan: Plan, data: Description) -> None:
+    images, _ = split_sizes(plan, data)
+    if plan.batch_size > images:
+        run = "a trial" if plan.split.role == "tuning" else "a final run"
+        raise UsageError(
+            f"batch_size is {plan.batch_size}, but {run} trains on {images} images; give {images} or less"
+        )
 
 
 def estimate(
-    data: Description,
-    rehearsals: Mapping[str, Rehearsal],
+    rehearsed: Rehearsed,
     specification: Specification,
     spaces: Mapping[str, Space],
     *,
@@ -58,14 +118,14 @@ def estimate(
     """Tell what a study will take if nothing of it is done yet and no trial is pruned.
 
     Args:
-        data: The data set.
-        rehearsals: Timed steps by optimizer.
+        rehearsed: What the workers found out.
         specification: What the study is made of.
         spaces: Spaces by optimizer.
         trials: Whether it tunes.
         configs: Configurations that it trains.
         jobs: Workers.
     """
+    data, rehearsals = rehearsed.data, rehearsed.optimizers
     asked = search_settings(specification).trials if trials else 0
     runs = specification.seeds * len(configs)
     rows = []
@@ -88,6 +148,7 @@ def estimate(
         jobs=jobs,
         parameters=next(iter(rehearsals.values())).parameters,
         disk_bytes=runs * (2 * states + RUN_BYTES * len(rows)) + asked * len(rows) * TRIAL_BYTES,
+        startup_seconds=rehearsed.startup_seconds,
     )
 
 

@@ -40,10 +40,16 @@ class Estimate:
     jobs: int
     parameters: int
     disk_bytes: int
+    startup_seconds: float = 0.0  # until the workers have imported what they need
 
     @property
     def seconds(self) -> float:
-        """Expected wall time: all work shared by the workers."""
+        """Expected wall time."""
+        return self.startup_seconds + self.work_seconds
+
+    @property
+    def work_seconds(self) -> float:
+        """Expected wall time of all work, shared by the workers."""
         return sum(item.trial_seconds + item.run_seconds for item in self.optimizers) / self.jobs
 
 

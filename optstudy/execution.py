@@ -116,7 +116,7 @@ class LocalWorkers:
         self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
         if self._attempts[ticket] >= ATTEMPTS:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            message = f"a worker died {ATTEMPTS} times at the same task (last by {how}); is memory short?"
+            message = f"a worker died {ATTEMPTS} times at {task.name} (last by {how}); is memory short?"
             return Failure(message, message)
         self.submit(ticket, task)
         return None

@@ -3,12 +3,16 @@
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from optstudy.data import Description, OtherDataError, check_dataset
+from optstudy.errors import UsageError
+from optstudy.models import check_model, load_loss
 from optstudy.optimizers import Space
 from optstudy.references import sources
 from optstudy.specification import Specification
+from optstudy.training import check_device
 from optstudy.workspace import ChangedStudyError, Recorded, StudyFiles
 
 
@@ -20,11 +24,11 @@ def check_facts(
     Raises:
         ChangedStudyError: If any of it has changed since the study began.
     """
-    classes = [space.optimizer for space in spaces.values()]
-    named = [specification.dataset, specification.model, specification.loss, *classes]
+    named = [specification.dataset, specification.model, specification.loss]
     facts: dict[str, dict[str, Any]] = {
         "spaces": {name: _plain(space) for name, space in spaces.items()},
-        "sources": {reference: sources(reference) for reference in named},
+        "sources": {reference: sources(reference) for reference in named}
+        | {space.optimizer: _sources_of(space) for space in spaces.values()},
         "versions": {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")},
     }
     before = recorded.facts if recorded else {}
@@ -32,7 +36,42 @@ def check_facts(
         for name, old in before.get(kind, {}).items():
             if now.get(name, old) != old and name != "optstudy":
                 raise ChangedStudyError(files, _difference(kind, name, old, now[name]))
-    return {kind: {**before.get(kind, {}), **now} for kind, now in facts.items()}
+    return before | {kind: {**before.get(kind, {}), **now} for kind, now in facts.items()}
+
+
+def check_data(facts: Mapping[str, Any], data: Description) -> dict[str, Any]:
+    """Return the facts with the data's checksum.
+
+    Raises:
+        OtherDataError: If the data are not those that the study began with.
+    """
+    if facts.get("data", {}).get(data.name, data.checksum) != data.checksum:
+        raise OtherDataError(data.name)
+    return {**facts, "data": {data.name: data.checksum}}
+
+
+def check_parts(asked: Mapping[str, Any]) -> None:
+    """Find out whether the model, the loss, the data set and the device that are asked for are there.
+
+    Raises:
+        UsageError: If one of them is not.
+    """
+    checks: dict[str, Callable[[str], object]] = {
+        "model": check_model,
+        "loss": load_loss,
+        "dataset": check_dataset,
+        "device": check_device,
+    }
+    for key, check in checks.items():
+        if key in asked:
+            check(asked[key])
+
+
+def _sources_of(space: Space) -> dict[str, str]:
+    try:
+        return sources(space.optimizer)
+    except UsageError as error:
+        raise UsageError(f"{space.source}: {error}") from None
 
 
 def _difference(kind: str, name: str, old: Any, new: Any) -> str:

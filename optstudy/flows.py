@@ -18,6 +18,7 @@ class Task:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     cost: float = 0.0
+    name: str = "the same task"  # in the message that a worker died at it
 
 
 @dataclass(frozen=True)

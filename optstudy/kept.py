@@ -30,7 +30,7 @@ def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]
     config = read_kept(path)["config"]
     if wrong := space.outside(config):
         raise OptstudyError(f"{path}: {wrong[0]}; restore the file, or remove it and tune again")
-    return config
+    return dict(config)
 
 
 def read_kept(path: Path) -> dict[str, Any]:

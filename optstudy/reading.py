@@ -7,7 +7,7 @@ from pathlib import Path
 from optstudy.errors import UsageError
 from optstudy.nearest import nearest
 from optstudy.table import Comparison, compare
-from optstudy.tracking import open_written
+from optstudy.tracking import Tracking, open_written
 from optstudy.workspace import StudyFiles, read_recorded, study_names
 
 
@@ -22,7 +22,7 @@ def read_comparison(
     Raises:
         UsageError: If there is no such study, or none at all.
     """
-    tracking = open_written(workspace, tracking_uri)
+    tracking = _opened(workspace, tracking_uri)
     known = tracking.studies()
     if not known:
         raise UsageError(f"{tracking.shown_uri} has no final runs yet; run: optstudy study --preset quick")
@@ -56,7 +56,7 @@ def read_standings(workspace: Path, tracking_uri: str | None) -> list[Standing]:
     names = study_names(workspace)
     if not names:
         raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
-    tracking = open_written(workspace, tracking_uri)
+    tracking = _opened(workspace, tracking_uri)
     standings = []
     for name in names:
         recorded = read_recorded(StudyFiles(workspace, name))
@@ -78,3 +78,33 @@ def read_standings(workspace: Path, tracking_uri: str | None) -> list[Standing]:
             for optimizer in asked.optimizers
         ]
     return standings
+
+
+def logged_elsewhere(workspace: Path, tracking_uri: str | None) -> list[str]:
+    """Say in a line each which of the workspace's studies are logged to another place than the one that is read."""
+    now = _opened(workspace, tracking_uri).server
+    places = {name: _place(workspace, name) for name in study_names(workspace)}
+    return [
+        f"study {name!r} is logged to {place or 'the workspace'};"
+        f" {f'give --tracking-uri {place}' if place else 'give no --tracking-uri'} to see its runs"
+        for name, place in places.items()
+        if place is not None and place != now
+    ]
+
+
+def _opened(workspace: Path, tracking_uri: str | None) -> Tracking:
+    try:
+        return open_written(workspace, tracking_uri)
+    except UsageError as error:
+        for name in reversed(study_names(workspace)):
+            if place := _place(workspace, name):
+                raise UsageError(
+                    f"study {name!r} is logged to {place}; give --tracking-uri {place}"
+                ) from error
+        raise
+
+
+def _place(workspace: Path, study: str) -> str | None:
+    """Where a study was logged last, "" for the workspace's own store; None if that is not known."""
+    recorded = read_recorded(StudyFiles(workspace, study))
+    return recorded.facts.get("tracking") if recorded else None

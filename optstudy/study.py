@@ -10,12 +10,12 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.estimates import estimate, rehearse_all
 from optstudy.events import Estimate, Event, Notice, Problem, SearchEnded
 from optstudy.execution import LocalWorkers, environments, in_worker
-from optstudy.facts import check_facts
+from optstudy.facts import check_data, check_facts, check_parts
 from optstudy.final import FinalTask, final_flow, superseded
 from optstudy.flows import Flow, Fork, drive
 from optstudy.kept import read_best
+from optstudy.notices import counted, logged_elsewhere, lost
 from optstudy.optimizers import Space, load_space
-from optstudy.plans import whole_batches
 from optstudy.references import reference_to
 from optstudy.rungs import Rungs
 from optstudy.search import Searched
@@ -24,6 +24,7 @@ from optstudy.table import Comparison, compare
 from optstudy.tracking import open_tracking
 from optstudy.tuning import Tuning
 from optstudy.workspace import (
+    ChangedStudyError,
     Recorded,
     StudyFiles,
     locked,
@@ -125,39 +126,39 @@ class Study:
             chosen = {name: spaces[name] for name in optimizers or spaces}
             facts = check_facts(self.files, self._recorded, self.specification, spaces)
             params = self._params(chosen, wanted, searching="tuning" in phases)
-            if "tuning" in phases:
-                yield from self._counted({**self._asked, **asked}.get("trials"))
+            tuned = "tuning" in phases
+            given = {**self._asked, **asked}
+            yield from counted(
+                self.name, self.specification, given, tuning=tuned, training="training" in phases
+            )
             with self._workers() as workers:
                 # The workers import meanwhile.
                 tracking, mended = open_tracking(self.workspace, self._tracking_uri)
                 if mended:
                     yield Notice(mended)
-                tuned = "tuning" in phases
-                data, rehearsals = rehearse_all(workers, self.specification, chosen, trials=tuned)
+                rehearsed = rehearse_all(workers, self.specification, chosen, trials=tuned)
                 yield estimate(
-                    data,
-                    rehearsals,
-                    self.specification,
-                    chosen,
-                    trials=tuned,
-                    configs=wanted,
-                    jobs=len(workers),
+                    rehearsed, self.specification, chosen, trials=tuned, configs=wanted, jobs=len(workers)
                 )
-                self._record(facts, phases)
+                facts = check_data(facts, rehearsed.data)
+                yield from logged_elsewhere(self.name, facts.get("tracking"), tracking.server)
+                known = {
+                    experiment: tracking.known_runs(experiment)
+                    for experiment in (f"{self.name}/tuning", f"{self.name}/final")
+                }
+                yield from lost(known)
+                self._record({**facts, "tracking": tracking.server}, phases)
                 context = Context(
                     files=self.files,
                     specification=self.specification,
                     spaces=spaces,
                     sources=facts["sources"],
                     versions=facts["versions"],
-                    data=data,
-                    rehearsals=rehearsals,
+                    data=rehearsed.data,
+                    rehearsals=rehearsed.optimizers,
                     rungs=Rungs(self.files.folder / "rungs"),
                     tracking=tracking,
-                    known={
-                        experiment: tracking.known_runs(experiment)
-                        for experiment in (f"{self.name}/tuning", f"{self.name}/final")
-                    },
+                    known=known,
                 )
                 flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
                 yield from drive(flows, workers)
@@ -217,14 +218,18 @@ class Study:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
         specification, spaces = self.specification, self._spaces()
         with self._workers() as workers:
-            data, rehearsals = rehearse_all(workers, specification, spaces, trials=True)
+            rehearsed = rehearse_all(workers, specification, spaces, trials=True)
             configs, jobs = specification.configs, len(workers)
-        return estimate(data, rehearsals, specification, spaces, trials=True, configs=configs, jobs=jobs)
+        return estimate(rehearsed, specification, spaces, trials=True, configs=configs, jobs=jobs)
 
     def _with(self, asked: Mapping[str, Any]) -> Specification:
         if self._recorded is None:
             return Specification(**asked)
-        return merge(self.files, self._recorded, asked)
+        try:
+            return merge(self.files, self._recorded, asked)
+        except ChangedStudyError:
+            check_parts(asked)  # what is not there is not there under another name either
+            raise
 
     def _spaces(self) -> dict[str, Space]:
         return {name: load_space(name, self.workspace) for name in self.specification.optimizers}
@@ -241,15 +246,6 @@ class Study:
                 elif not searching:
                     found[name, config] = read_best(self.files, name, space)
         return found
-
-    def _counted(self, asked: int | None) -> Iterator[Event]:
-        """Say where the number of trials is not the one that was asked for."""
-        trials, batch = self.specification.trials, self.specification.batch
-        if asked is not None and asked < trials:
-            yield Notice(f"study {self.name!r} has {trials} trials an optimizer already; it keeps to them")
-        whole = whole_batches(trials, batch)
-        if whole != trials:
-            yield Notice(f"{trials} trials become {whole}: they come in whole batches of {batch}")
 
     def _workers(self) -> LocalWorkers:
         device, threads = self.specification.device, self.specification.threads

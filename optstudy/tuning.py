@@ -102,7 +102,7 @@ class Tuning:
             # Kept like any result: the search has built on it, and must find it again when it is resumed.
             rung = Rung((), (), "failed", problem=rung.message)
             self.context.rungs.write(self.context.key(plan), ask.until, rung, None)
-        if rung.problem:
+        if rung.problem and not self._is_old(ask.number, plan):
             yield Notice(f"trial {self._name(ask.number)} failed: {rung.problem}")
         records = self.records.setdefault(ask.number, [])
         records += rung.epochs

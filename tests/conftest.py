@@ -116,6 +116,9 @@ def finished(empty_store: Path, once: Callable[[str, Callable[[Path], None]], Pa
 @pytest.fixture
 def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the finished study's workspace, and the current folder."""
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
+    _artifact_repos_cache.clear()  # by run, and the runs of every copy have the same names
     folder = Path(shutil.copytree(finished, tmp_path / "copy"))
     store.mend_moved(folder)
     monkeypatch.chdir(folder)

@@ -396,6 +396,16 @@ def test_a_worker_that_dies_in_the_middle_of_a_message_is_replaced(
     assert run_all([task], worker) == ["whole"]
 
 
+def test_a_task_that_takes_its_worker_down_is_named(jobs: ModuleType, worker: LocalWorkers) -> None:
+    worker.submit(0, Task(jobs.die, (), name="the first steps of mine"))
+
+    _, failure = worker.next_result()
+
+    assert failure.message.startswith(
+        f"a worker died {ATTEMPTS} times at the first steps of mine (last by SIGKILL)"
+    )
+
+
 @pytest.mark.parametrize(("name", "how"), [("die", "SIGKILL"), ("leave", "status 3")])
 def test_a_task_that_takes_its_worker_down_each_time_is_a_failure(
     jobs: ModuleType, worker: LocalWorkers, name: str, how: str

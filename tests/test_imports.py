@@ -37,6 +37,7 @@ ORDER = (
     "plans",
     "events",
     "estimates",
+    "notices",
     "context",
     "facts",
     "kept",

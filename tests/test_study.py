@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -16,10 +17,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from optstudy import store
-from optstudy.data import load, prepare
+from optstudy.context import run_rung_on
+from optstudy.data import catalogue, load, load_description, prepare
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.events import Event, Notice, Problem, RunEnded, SearchEnded, TrialEnded
+from optstudy.events import Event, Notice, Problem, Progress, RunEnded, SearchEnded, TrialEnded
+from optstudy.optimizers import load_space
+from optstudy.plans import final_plan
 from optstudy.references import load_object
+from optstudy.specification import Specification
 from optstudy.study import Study
 from optstudy.workspace import read_recorded
 
@@ -298,6 +303,72 @@ class TestAgain:
         with pytest.raises(UsageError, match="was begun with tune_epochs 3, not 4; "):
             list(tiny.known_study().run("tuning", tune_epochs=4))
 
+    def test_what_was_finished_before_is_marked_so(self, finished_copy: Path) -> None:
+        again = list(tiny.study(**tiny.WHOLE).run())
+        more = [e for e in tiny.study(**tiny.WHOLE).run("tuning", trials=8) if isinstance(e, TrialEnded)]
+
+        work = [event for event in again if isinstance(event, TrialEnded | Progress)]
+        assert len(work) > 12
+        assert all(event.before for event in work)
+        assert not any("failed" in text for text in texts(again, Notice))
+        assert {(e.trial.number, e.before) for e in more} == {(number, number < 6) for number in range(8)}
+
+    def test_fewer_seeds_than_there_are_is_said(self, finished_copy: Path) -> None:
+        events = tiny.known_study().run("training", seeds=1)
+
+        assert "study 'tiny' has 2 seeds a configuration already; it keeps to them" in texts(events, Notice)
+
+    def test_artifacts_that_are_gone_are_written_again(self, finished_copy: Path) -> None:
+        """From the rungs, and under the same runs."""
+        before = {kind: runs(finished_copy, f"tiny/{kind}") for kind in ("tuning", "final")}
+        rungs, table = rung_files(finished_copy), tiny.known_study().compare()
+        kept = json.loads(artifact(finished_copy, before["final"]["sgd/seed-1"], "epochs.json"))
+        shutil.rmtree(finished_copy / "mlruns" / "artifacts")
+
+        told = texts(tiny.known_study().run(), Notice)
+        again = texts(tiny.known_study().run(), Notice)
+
+        said = "mlruns/artifacts lacks the files of 6 finished runs; those that this command is about are written again"
+        assert said in told
+        assert said not in again
+        assert rung_files(finished_copy) == rungs
+        assert tiny.known_study().compare() == table
+        after = {kind: runs(finished_copy, f"tiny/{kind}") for kind in ("tuning", "final")}
+        client = MlflowClient(store.uri(finished_copy))
+        for kind, found in after.items():
+            assert {name: run.info.run_id for name, run in found.items()} == {
+                name: run.info.run_id for name, run in before[kind].items()
+            }
+            assert {name: run.info.status for name, run in found.items()} == {
+                name: run.info.status for name, run in before[kind].items()
+            }
+        for run in after["final"].values():
+            assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT
+        assert json.loads(artifact(finished_copy, after["final"]["sgd/seed-1"], "epochs.json")) == kept
+        assert artifact(finished_copy, after["tuning"]["sgd"], "trials.json")
+        experiment = after["final"]["sgd/seed-0"].info.experiment_id
+        assert len(client.search_logged_models([experiment])) == 2  # one for each optimizer, as before
+
+    def test_another_place_for_the_runs_is_said_with_the_one_before(self, finished_copy: Path) -> None:
+        elsewhere = f"sqlite:///{finished_copy}/other.db"
+        settings: dict[str, Any] = {"configs": ["default"], "seeds": 2, "optimizers": ["sgd"]}
+
+        first = texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings), Notice)
+        same = texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings), Notice)
+        back = texts(tiny.HereStudy("tiny").run("training", **settings), Notice)
+
+        [said] = first
+        assert said == (
+            f"study 'tiny' was logged to the workspace so far, and is logged to {elsewhere} now;"
+            " give no --tracking-uri to keep it in one place"
+        )
+        assert same == []
+        [said] = back
+        assert said == (
+            f"study 'tiny' was logged to {elsewhere} so far, and is logged to the workspace now;"
+            f" give --tracking-uri {elsewhere} to keep it in one place"
+        )
+
     def test_stopping_in_the_middle_closes_what_is_open_and_the_next_start_goes_on(
         self, workspace: Path
     ) -> None:
@@ -329,7 +400,6 @@ class TestProblems:
         [problem] = texts(events, Problem)
         assert problem.startswith("no trial of weary completed (failed); look at the ranges in ")
         assert problem.endswith(" or, if other optimizers do no better, at model, loss and data")
-        assert problem.endswith("weary.toml")
         assert runs(workspace, "tiny/tuning")["weary"].info.status == "FAILED"
         assert [row.optimizer for row in tiny.known_study().compare().rows] == ["sgd"]
         assert not (workspace / "tuning" / "best" / "tiny" / "weary.json").exists()
@@ -370,6 +440,11 @@ class TestProblems:
             ({"dataset": "images.py:part"}, r"images\.py:part"),
             ({"validation": 400}, "^the training set has 300 images, too few for 400"),
             ({"tune_size": 250}, "^the training set has 300 images, too few for 60 .* and 250 to train on"),
+            ({"batch_size": 241}, "^batch_size is 241, but a trial trains on 240 images; give 240 or less"),
+            (
+                {"batch_size": 301, "validation": 1, "tune_size": 0},
+                "^batch_size is 301, but a trial trains on 299 images; give 299 or less",
+            ),
             ({"device": "cuda:63"}, "^device 'cuda:63' is not here; torch finds cpu"),
             ({"optimizers": ("sdg",)}, "did you mean 'sgd'"),
         ],
@@ -386,6 +461,56 @@ class TestProblems:
         assert "\n" not in str(raised.value)
         assert read_recorded(tiny.study().files) is None
         assert rung_files(workspace) == {}
+
+    def test_an_optimizer_that_raises_is_named_with_its_space_file_and_the_users_line(
+        self, workspace: Path
+    ) -> None:
+        foul = tiny.TOUCHY_SPACE.replace('temper = "calm"', 'temper = "foul"')
+        (workspace / "tuning" / "spaces" / "touchy.toml").write_text(foul)
+
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.study(optimizers=("sgd", "touchy")).run())
+
+        line = 1 + tiny.TOUCHY.splitlines().index('            raise RuntimeError("no step today")')
+        assert str(raised.value) == (
+            "the first steps of touchy (touchy.py:Touchy, tuning/spaces/touchy.toml) fail at"
+            f" touchy.py:{line}: RuntimeError: no step today"
+        )
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("lr", "rate", "touchy.py:Touchy refuses rate=0.1, temper='calm': "),
+            ('"touchy.py:Touchy"', '"touchy.py:Tuchy"', "touchy.py has no 'Tuchy'; did you mean 'Touchy'?"),
+            ('"touchy.py:Touchy"', '"tuchy.py:Touchy"', "tuchy.py: no such file in "),
+        ],
+    )
+    def test_an_optimizer_that_cannot_be_made_is_named_with_its_space_file(
+        self, old: str, new: str, said: str, workspace: Path
+    ) -> None:
+        (workspace / "tuning" / "spaces" / "touchy.toml").write_text(tiny.TOUCHY_SPACE.replace(old, new))
+
+        with pytest.raises(UsageError) as raised:
+            list(tiny.study(optimizers=("touchy",)).run())
+
+        assert str(raised.value).startswith(f"tuning/spaces/touchy.toml: {said}")
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"model": "net.py:maek"}, r"^net\.py has no 'maek'; did you mean 'make'"),
+            ({"model": "lenet"}, "^model 'lenet' is not known"),
+            ({"loss": "cross_entropi"}, "^loss 'cross_entropi' is not known"),
+            ({"dataset": "minst"}, "^'minst' is no data set; did you mean 'mnist'"),
+            ({"dataset": "images.py:laod"}, r"^images\.py has no 'laod'"),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not here"),
+        ],
+    )
+    def test_what_is_not_there_is_said_before_what_differs(
+        self, changes: dict[str, Any], said: str, finished_copy: Path
+    ) -> None:
+        with pytest.raises(UsageError, match=said):
+            Study("tiny", **changes)
 
     def test_training_needs_no_room_for_validation(self, workspace: Path) -> None:
         settings: dict[str, Any] = {
@@ -441,6 +566,55 @@ class TestProblems:
         with pytest.raises(UsageError, match="^study 'tiny' is being run by process "):
             next(iter(tiny.study().run()))
         first.close()  # type: ignore[attr-defined]
+
+
+class TestData:
+    """The data set is the same in every process, and whenever the study goes on."""
+
+    def test_other_data_than_before_are_refused(self, workspace: Path) -> None:
+        with (workspace / "images.py").open("a") as file:
+            file.write(
+                "\n\nfrom pathlib import Path\n\ndef drawn():\n    seed = int(Path('seed.txt').read_text())\n"
+                "    return Dataset(*part(300, seed), *part(100, 1), ('top', 'middle', 'low'))\n"
+            )
+        (workspace / "seed.txt").write_text("0")
+        settings: dict[str, Any] = {"dataset": "images.py:drawn", "configs": ("default",), "seeds": 1}
+        list(tiny.study(**settings).run("training"))
+        (workspace / "seed.txt").write_text("1")
+        catalogue._from_user.cache_clear()  # as in another process
+
+        with pytest.raises(UsageError) as raised:
+            list(tiny.study(**settings).run("training", seeds=2))
+
+        assert str(raised.value) == (
+            "images.py:drawn returned other data than before; it must return the same each time, in every"
+            " process, for example with fixed seeds (data that were changed on purpose need another --study)"
+        )
+
+    @pytest.mark.slow
+    def test_data_that_differ_between_processes_are_refused_and_nothing_is_kept(
+        self, workspace: Path
+    ) -> None:
+        with (workspace / "images.py").open("a") as file:
+            file.write(
+                "\n\ndef drawn():\n    import os\n"
+                "    return Dataset(*part(300, os.getpid()), *part(100, 1), ('top', 'middle', 'low'))\n"
+            )
+
+        with pytest.raises(UsageError, match="^images.py:drawn returned other data than before; "):
+            list(tiny.study(jobs=2, dataset="images.py:drawn", seeds=8, configs=("default",)).run())
+
+        kept = (workspace / "tuning" / "studies" / "tiny" / "rungs").rglob("*.json")
+        assert not any(json.loads(path.read_text())["outcome"] == "failed" for path in kept)
+
+    def test_a_rung_on_other_data_is_not_trained(self, user_files: Path) -> None:
+        sgd = load_space("sgd", user_files)
+        specification = Specification(**tiny.SETTINGS)
+        plan = final_plan(specification, sgd, sgd.default, 0)
+        checksum = load_description(plan.dataset).checksum
+
+        assert run_rung_on("of other data", plan, None, 0, 1) is None
+        assert run_rung_on(checksum, plan, None, 0, 1) is not None
 
 
 class TestPython:

@@ -17,7 +17,7 @@ def status(where: options.Where, as_json: bool) -> None:
     Example: optstudy status
     """
     from optstudy.cli.showing import next_step, say_mended, show_standings
-    from optstudy.reading import read_standings
+    from optstudy.reading import logged_elsewhere, read_standings
 
     say_mended(where)
     standings = read_standings(where.workspace, where.tracking_uri)
@@ -25,6 +25,8 @@ def status(where: options.Where, as_json: bool) -> None:
         click.echo(json.dumps([dataclasses.asdict(standing) for standing in standings], indent=2))
     else:
         show_standings(standings)
+    for line in logged_elsewhere(where.workspace, where.tracking_uri):
+        click.echo(f"note: {line}", err=True)
     last = standings[-1].study
     done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in standings if s.study == last)
     next_step("optstudy compare" if done else "optstudy study", where, study=last)

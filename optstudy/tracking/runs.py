@@ -61,6 +61,11 @@ class Tracking:
         """The store's URI without user and password."""
         return shown(self._connection.uri)
 
+    @property
+    def server(self) -> str:
+        """Where a server or a database of the user's own keeps the runs; "" for the workspace's own store."""
+        return "" if self._artifacts else self.shown_uri
+
     def known_runs(self, experiment: str) -> dict[str, Known]:
         """Return an experiment's runs by name, those that were superseded apart."""
         found = self._call(self._client.get_experiment_by_name, experiment)

@@ -86,6 +86,27 @@ def test_the_state_of_a_study_is_told(run: Run, finished_copy: Path) -> None:
     assert table.err == "next: optstudy compare --study tiny\n"
 
 
+def test_a_study_that_is_logged_elsewhere_says_where(run: Run, finished_copy: Path) -> None:
+    path = finished_copy / "tuning" / "studies" / "tiny" / "specification.json"
+    content = json.loads(path.read_text())
+    content["facts"]["tracking"] = "http://host:5000"
+    path.write_text(json.dumps(content))
+
+    both = run("status")
+    (finished_copy / "mlruns" / "mlflow.db").unlink()
+    alone = [run("status"), run("compare")]
+
+    assert both.status == 0
+    assert both.err.splitlines()[0] == (
+        "note: study 'tiny' is logged to http://host:5000; give --tracking-uri http://host:5000 to see its runs"
+    )
+    for ended in alone:
+        assert ended.status == 2
+        assert ended.line == (
+            "optstudy: study 'tiny' is logged to http://host:5000; give --tracking-uri http://host:5000"
+        )
+
+
 def test_a_plan_is_printed_and_nothing_is_written(run: Run, user_files: Path) -> None:
     ended = run("study", "--study", "mine", "--dry-run", "--json", "--jobs", "1", *tiny.options())
 
@@ -146,7 +167,9 @@ def test_space_files_that_cannot_be_read_hide_no_other(run: Run, user_files: Pat
     everything = run("tune", "--opt", "all")
 
     assert ended.status == 1
-    assert [item["name"] for item in json.loads(ended.out)] == sorted({*find_spaces(user_files)} - {"one", "two"})
+    assert [item["name"] for item in json.loads(ended.out)] == sorted(
+        {*find_spaces(user_files)} - {"one", "two"}
+    )
     assert [line.split(": ")[1] for line in ended.err.splitlines()] == [
         "tuning/spaces/one.toml",
         "tuning/spaces/two.toml",

@@ -1,6 +1,7 @@
 """What a running study shows on standard error."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,29 @@ def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
         "about 61 min with 2 workers, 3 MB of disk, if nothing is done yet",
         "note: moved",
         "50 % done",
+        "100 % done",
+    ]
+
+
+def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    searched = SearchEnded(Searched("sgd", "accuracy", (TRIAL,), TRIAL, {}))
+    old, new = Progress("sgd/003", 5400.0, before=True), Progress("sgd/004", 1900.0)
+
+    watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, searched, new])
+
+    assert capsys.readouterr().err.splitlines()[2:] == [
+        "sgd: best is trial 3 with lr 0.01235, nesterov True",
+        "100 % done",
+    ]
+
+
+def test_the_estimate_holds_what_workers_need_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    watch([replace(ESTIMATE, startup_seconds=600.0), Progress("sgd/003", 7300.0)])
+
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "about 71 min with 2 workers, 3 MB of disk, if nothing is done yet",
         "100 % done",
     ]
 
