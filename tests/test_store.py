@@ -180,6 +180,20 @@ def test_processes_that_open_a_new_workspace_at_once_share_one_database(tmp_path
     assert {path.name for path in store.database(tmp_path).parent.iterdir()} == {"mlflow.db", "lock"}
 
 
+def test_a_database_that_mlflow_left_half_made_is_one_line_with_what_to_do(store_folder: Path) -> None:
+    path = store.database(store_folder)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE experiment_tags")
+        connection.execute("UPDATE alembic_version SET version_num = 'cfd24bdc0731'")
+
+    with pytest.raises(OptstudyError) as raised:
+        open_tracking(store_folder, None)
+
+    assert str(raised.value).startswith(f"{path}: MLflow cannot open it (")
+    assert str(raised.value).endswith("runs are written again from what is in tuning/studies")
+    assert "\n" not in str(raised.value)
+
+
 def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file where a folder should be")
 

@@ -31,12 +31,19 @@ def open_tracking(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_database(path)
+        notice = store.mend_moved(workspace)
+        return Tracking(address, store.artifacts(workspace)), notice
+    except OptstudyError:
+        raise
     except OSError as error:
         raise OptstudyError(
             f"cannot write {path.parent}: {error.strerror}; choose another --workspace"
         ) from error
-    notice = store.mend_moved(workspace)
-    return Tracking(address, store.artifacts(workspace)), notice
+    except Exception as error:  # of SQLAlchemy, alembic or MLflow
+        raise OptstudyError(
+            f"{path}: MLflow cannot open it ({type(error).__name__}: {_first_line(error)}); restore it, or move"
+            " it away and give the same command again: runs are written again from what is in tuning/studies"
+        ) from error
 
 
 def open_written(workspace: Path, tracking_uri: str | None) -> Tracking:
