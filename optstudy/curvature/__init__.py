@@ -1,0 +1,52 @@
+"""Curvature of the loss of any torch model: certified eigenpairs, their ratio, spectra, landscapes.
+
+This package imports nothing else of optstudy.
+"""
+
+from optstudy.curvature.check import Check
+from optstudy.curvature.density import Density, spectral_density
+from optstudy.curvature.eigenpairs import Eigenpairs, top_eigenpairs
+from optstudy.curvature.landscape import Landscape, filter_normalised, loss_landscape
+from optstudy.curvature.objective import Objective, objective
+from optstudy.curvature.operators import (
+    Expansion,
+    Operator,
+    expand,
+    fisher,
+    gauss_newton,
+    hessian,
+    preconditioned,
+)
+from optstudy.curvature.preconditioner import Stability, preconditioner, stability
+from optstudy.curvature.ratio import Ratio, Verdict, ratio_interval
+from optstudy.curvature.trace import Estimate, trace
+from optstudy.curvature.tracker import EigenTracker
+
+__all__ = [
+    "Check",
+    "Density",
+    "EigenTracker",
+    "Eigenpairs",
+    "Estimate",
+    "Expansion",
+    "Landscape",
+    "Objective",
+    "Operator",
+    "Ratio",
+    "Stability",
+    "Verdict",
+    "expand",
+    "filter_normalised",
+    "fisher",
+    "gauss_newton",
+    "hessian",
+    "loss_landscape",
+    "objective",
+    "preconditioned",
+    "preconditioner",
+    "ratio_interval",
+    "spectral_density",
+    "stability",
+    "top_eigenpairs",
+    "trace",
+]

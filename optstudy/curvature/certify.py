@@ -1,0 +1,100 @@
+"""Eigenpairs found, computed afresh in float64, and searched for missed ones, until all three agree."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optstudy.curvature.basis import Basis, Ritz, as_basis, empty_basis, reach
+from optstudy.curvature.check import Check, check_complement
+from optstudy.curvature.lanczos import converge
+from optstudy.curvature.operators import Operator
+from optstudy.curvature.precision import refine
+
+LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is looked for."""
+
+    k: int
+    order: str
+    tolerance: float  # largest residual, relative to the largest magnitude
+    probability: float | None  # of a missed value, aimed at; None for no check
+    max_products: int
+
+    @property
+    def wanted(self) -> Tensor:
+        """Relative residuals of the pairs and of the one after them."""
+        return torch.tensor([self.tolerance] * self.k + [max(LOOSE, self.tolerance)], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Eigenpairs and what is known of them."""
+
+    pairs: Ritz  # k, and one more where there is one
+    basis: Basis  # that they were found in
+    operator: Operator  # at the precision that was needed
+    products: int
+    converged: bool
+    noise: float
+    check: Check | None
+    missed: bool  # a check found a value that was taken in
+
+
+def certify(
+    operator: Operator, start: Tensor, goal: Goal, following: float | None, generator: torch.Generator
+) -> Found:
+    """Find the first pairs of an operator.
+
+    Args:
+        operator: What the pairs are of.
+        start: Rows to begin with, ``(b, n)``.
+        goal: What is looked for.
+        following: How far out the value after the last is expected; None for what the iteration finds.
+        generator: The only randomness.
+    """
+    basis, block = empty_basis(operator), start
+    spent, check, missed = 0, None, False
+    while True:
+        basis, products = converge(
+            operator,
+            basis,
+            block,
+            order=goal.order,
+            wanted=goal.wanted,
+            limit=goal.max_products - spent,
+            generator=generator,
+        )
+        fresh = refine(operator, basis.ritz(goal.order, goal.k + 1), goal.order)
+        spent += products + fresh.products
+        known, over = fresh.pairs.first(goal.k), spent >= goal.max_products
+        converged = bool((known.residuals <= goal.tolerance * basis.magnitude).all())
+        if not (converged or over) and fresh.operator is not operator:
+            operator = fresh.operator  # float32 does not carry the tolerance
+            basis, block = as_basis(fresh.pairs), known.residual_vectors
+            continue
+        if goal.probability is None:
+            break
+        expected = fresh.pairs.reach_after(goal.k, goal.order) if following is None else following
+        check, outermost = check_complement(
+            operator,
+            known,
+            goal.order,
+            following=expected,
+            probability=goal.probability,
+            generator=generator,
+        )
+        spent += check.products
+        if over or not _beyond(check, known, goal, basis.magnitude):
+            break
+        block, missed = outermost.vectors, True
+    return Found(fresh.pairs, basis, operator, spent, converged, fresh.noise, check, missed)
+
+
+def _beyond(check: Check, known: Ritz, goal: Goal, magnitude: float) -> bool:
+    """Whether a check found a value further out than the last one known, by more than rounding."""
+    last = reach(float(known.values[-1]), goal.order)
+    return check.products > 0 and reach(check.found, goal.order) - last > goal.tolerance * magnitude

@@ -1,0 +1,152 @@
+"""Top eigenpairs by block Lanczos, with residuals in float64 and a search for missed values."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from optstudy.curvature.basis import Ritz, random_rows
+from optstudy.curvature.certify import Goal, certify
+from optstudy.curvature.check import Check
+from optstudy.curvature.objective import Data, Loss
+from optstudy.curvature.operators import Operator, hessian
+from optstudy.curvature.precision import in_double
+from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
+
+Order = Literal["magnitude", "largest", "smallest"]
+
+TOLERANCE = 1e-4
+CERTAIN = 0.01
+DOUBLE_FROM = 1e-5  # tighter tolerances are out of float32's reach, so float64 is used at once
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    r"""Eigenpairs of an operator, in order, and what is known of their errors.
+
+    An eigenvalue of :math:`A` lies within ``residuals[i]`` of ``values[i]``. The angle between ``vectors[i]`` and
+    an eigenvector is at most ``angles[i]``: :math:`\sin\angle \le \|r\| / \text{gap}` (Davis and Kahan, 1970), with the
+    gap to the other values found. That none further out was missed is known up to ``check.probability``.
+    """
+
+    values: Tensor  # (k,) float64, signed
+    vectors: Tensor  # (k, n) unit rows
+    residuals: Tensor  # (k,) float64, ||A v - value v||, computed afresh in float64 where the device has it
+    angles: Tensor  # (k,) float64, radians
+    delta: float  # 2-norm of the residual block
+    next_value: float  # the value after the last, roughly; nan where there is none
+    products: int  # spent in all
+    converged: bool
+    check: Check | None
+    dtype: torch.dtype  # precision that the values come from
+    noise: float  # 2-norm error of one product with a unit vector in that precision
+    operator: str  # what the matrix is
+    order: Order
+
+    @property
+    def ratio(self) -> Ratio:
+        """Of the first two, by magnitude.
+
+        Raises:
+            ValueError: If there is one pair, or the order is not by magnitude.
+        """
+        if len(self.values) < 2 or self.order != "magnitude":  # noqa: PLR2004  # a ratio is of two
+            raise ValueError(
+                "a ratio takes two eigenvalues by magnitude; ask for k=2 or more, order='magnitude'"
+            )
+        return ratio_interval(float(self.values[0]), float(self.values[1]), self.delta, self.noise)
+
+
+def top_eigenpairs(
+    source: Operator | nn.Module,
+    loss: Loss | None = None,
+    data: Data | None = None,
+    *,
+    k: int = 2,
+    order: Order = "magnitude",
+    tolerance: float = TOLERANCE,
+    probability: float | None = CERTAIN,
+    max_products: int = 2000,
+    seed: int = 0,
+    **options: Any,
+) -> Eigenpairs:
+    r"""Return the ``k`` eigenpairs furthest out.
+
+    Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000), in
+    blocks as wide as the number of pairs, since a single vector sees one direction of a multiple eigenvalue. One pair
+    more is computed for the gap. Then a Lanczos iteration from a random start in the complement looks for values that
+    were missed; what it finds is taken in, and the iteration goes on. Residuals are computed afresh in float64. Where
+    they show that float32 products cannot carry the tolerance, the iteration is continued in float64, and `dtype`
+    says so.
+
+    Args:
+        source: An `Operator`, or a model, whose Hessian on ``loss`` and ``data`` is meant.
+        loss: Of a model; see `hessian`.
+        data: Of a model; see `hessian`.
+        k: Number of pairs.
+        order: ``magnitude``, signs kept; or ``largest`` or ``smallest`` algebraic.
+        tolerance: Largest residual of a pair, relative to the largest magnitude found.
+        probability: That a value was missed, aimed at by the check, which stops at 40 products and says what it
+            reached; None for no check.
+        max_products: Products after which the iteration stops, converged or not.
+        seed: Of the random starts; the only randomness.
+        options: Of `hessian`, for a model.
+
+    Raises:
+        ValueError: If ``k`` is not between 1 and the dimension, or as `hessian` does.
+
+    Example:
+        >>> a = torch.diag(torch.tensor([3.0, -2.0, 1.0, 0.5, 0.1], dtype=torch.float64))
+        >>> pairs = top_eigenpairs(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal"))
+        >>> [round(value, 6) for value in pairs.values.tolist()], pairs.converged
+        ([3.0, -2.0], True)
+        >>> pairs.ratio.verdict
+        'indefinite'
+    """
+    operator = _operator(source, loss, data, options)
+    if not 1 <= k <= operator.dim:
+        raise ValueError(f"k is {k}; the operator has {operator.dim} eigenvalues")
+    if tolerance < DOUBLE_FROM:
+        operator = in_double(operator) or operator
+    generator = torch.Generator().manual_seed(seed)
+    start = random_rows(operator, min(k + 1, operator.dim), generator)
+    goal = Goal(k, order, tolerance, probability, max_products)
+    found = certify(operator, start, goal, None, generator)
+    pairs = found.pairs.first(k)
+    return Eigenpairs(
+        values=pairs.values,
+        vectors=pairs.vectors.to(found.operator.dtype),
+        residuals=pairs.residuals,
+        angles=_angles(found.pairs)[:k],
+        delta=block_norm(pairs.residual_vectors),
+        next_value=float(found.pairs.values[k]) if len(found.pairs.values) > k else math.nan,
+        products=found.products,
+        converged=found.converged,
+        check=found.check,
+        dtype=found.operator.dtype,
+        noise=found.noise,
+        operator=found.operator.name,
+        order=order,
+    )
+
+
+def _operator(
+    source: Operator | nn.Module, loss: Loss | None, data: Data | None, options: dict[str, Any]
+) -> Operator:
+    if isinstance(source, Operator):
+        if loss is not None or data is not None or options:
+            raise ValueError("an operator has its loss, data and options; they go with a model only")
+        return source
+    if loss is None or data is None:
+        raise ValueError("a model needs its loss and data: top_eigenpairs(model, loss, (inputs, targets))")
+    return hessian(source, loss, data, **options)
+
+
+def _angles(pairs: Ritz) -> Tensor:
+    """Bound the angle between each Ritz vector and an eigenvector, by its residual over its gap."""
+    apart = (pairs.values.unsqueeze(1) - pairs.values).abs() - pairs.residuals
+    apart.fill_diagonal_(math.inf)
+    gaps = apart.min(dim=1).values.clamp(min=0)
+    return torch.where(gaps > pairs.residuals, pairs.residuals / gaps, 1.0).asin()

@@ -1,0 +1,56 @@
+"""Block Lanczos: growing a basis until its first Ritz pairs have converged."""
+
+import torch
+from torch import Tensor
+
+from optstudy.curvature.basis import Basis, new_directions, random_rows
+from optstudy.curvature.operators import Operator
+
+LARGEST_BASIS = 64  # rows held before a restart
+
+
+def converge(
+    operator: Operator,
+    basis: Basis,
+    block: Tensor,
+    *,
+    order: str,
+    wanted: Tensor,
+    limit: int,
+    generator: torch.Generator,
+) -> tuple[Basis, int]:
+    """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
+
+    Each round adds the residuals of the pairs that have not converged. In a Krylov space begun with a block, the
+    residuals of as many pairs span the next block, so this is block Lanczos with full reorthogonalisation whose block
+    shrinks as pairs converge; from last step's Ritz vectors it is Davidson's method without a preconditioner.
+
+    Args:
+        operator: What the pairs are of.
+        basis: Where to begin; may be empty.
+        block: The first rows to add, ``(b, n)``.
+        order: Which pairs come first.
+        wanted: Largest residual of each pair, relative to the largest magnitude, ``(p,)``.
+        limit: Products after which to stop.
+        generator: Of random rows, where a Krylov space is exhausted.
+
+    Returns:
+        The basis, and the products spent.
+    """
+    spent, pairs = 0, min(len(wanted), operator.dim)
+    most = max(LARGEST_BASIS, 4 * pairs)
+    while spent < limit and basis.size < operator.dim:
+        fresh = new_directions(basis.rows, block)
+        if not len(fresh):  # an invariant space; what is left of the spectrum lies outside
+            fresh = new_directions(basis.rows, random_rows(operator, pairs, generator))
+        if basis.size + len(fresh) > most:
+            basis = basis.compressed(order, 2 * pairs)
+        before = basis.size
+        basis = basis.extended(operator, fresh)
+        spent += basis.size - before
+        found = basis.ritz(order, pairs)
+        open_ = found.residuals > wanted[: len(found.values)] * basis.magnitude
+        if basis.size >= pairs and not open_.any():
+            break
+        block = found.residual_vectors[open_.to(operator.device)] if open_.any() else block[:0]
+    return basis, spent

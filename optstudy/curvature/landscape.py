@@ -1,0 +1,129 @@
+"""The loss along a line and over a plane through the weights, and its quadratic model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from optstudy.curvature.objective import Data, Denominator, Loss, Objective, chosen, objective
+from optstudy.curvature.operators import expand
+
+
+@dataclass(frozen=True)
+class Landscape:
+    r"""The loss at :math:`\theta + \sum_i a_i d_i` over a grid of distances, along one or two directions.
+
+    The quadratic model is :math:`L + \sum_i a_i\, g^\top d_i + \frac12 \sum_{ij} a_i a_j\, d_i^\top H d_j`.
+    """
+
+    distances: tuple[Tensor, ...]  # along each direction, (p,) float64
+    losses: Tensor  # (p,) or (p, q) float64
+    quadratic: Tensor  # the same shape
+    loss: float  # at the centre
+    slopes: Tensor  # (d,) float64, g^T d_i
+    curvatures: Tensor  # (d, d) float64, d_i^T H d_j
+
+
+def loss_landscape(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    directions: Tensor,
+    distances: Sequence[Sequence[float]],
+    *,
+    parameters: str | Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+    denominator: Denominator | None = None,
+) -> Landscape:
+    r"""Evaluate a loss along one direction, or over the plane of two.
+
+    The model's own parameters are never changed: each point is computed with others in their place.
+
+    Args:
+        model: Any module, in the mode that is meant.
+        loss: Mean loss of a batch.
+        data: A batch, or batches; see `hessian`.
+        directions: One or two, ``(d, n)``, used as they are; see `filter_normalised` for another scale.
+        distances: For each direction, in units of its length.
+        parameters: Which the directions are made of; see `hessian`.
+        dtype: Precision; by default the parameters' own.
+        denominator: What the loss of a batch is divided by; see `hessian`.
+
+    Raises:
+        ValueError: If there are not one or two directions of the model's size, or as `hessian` does.
+    """
+    at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    if directions.ndim != 2 or len(directions) not in (1, 2) or directions.shape[1] != at.dim:  # noqa: PLR2004
+        wanted = f"(1, {at.dim}) or (2, {at.dim})"
+        raise ValueError(f"directions has shape {tuple(directions.shape)}; it must be {wanted}")
+    if len(distances) != len(directions):
+        raise ValueError(f"there are {len(directions)} directions, but distances for {len(distances)}")
+    rows = directions.to(at.device, at.dtype)
+    axes = tuple(torch.tensor(axis, dtype=torch.float64) for axis in distances)
+    points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
+    around = expand(at)
+    slopes = (rows @ around.gradient).cpu().double()
+    curvatures = (rows @ around.hessian.apply(rows).T).cpu().double()
+    bent = torch.einsum("pi,ij,pj->p", points, curvatures, points) / 2
+    shape = tuple(len(axis) for axis in axes)
+    return Landscape(
+        distances=axes,
+        losses=losses_at(at, points, rows).reshape(shape),
+        quadratic=(around.loss + points @ slopes + bent).reshape(shape),
+        loss=around.loss,
+        slopes=slopes,
+        curvatures=(curvatures + curvatures.T) / 2,
+    )
+
+
+@torch.no_grad()
+def losses_at(at: Objective, points: Tensor, directions: Tensor) -> Tensor:
+    """Return the loss at each point.
+
+    Args:
+        at: The loss.
+        points: Distances along the directions, ``(p, d)``.
+        directions: ``(d, n)``, at the objective's precision.
+
+    Returns:
+        ``(p,)`` float64 on the CPU.
+    """
+    weights = at.weights
+
+    def parameters() -> Iterator[list[Tensor]]:
+        for point in points.to(at.device, at.dtype):
+            yield at.unflatten(weights + point @ directions)
+
+    return at.mean(
+        lambda inputs, targets: torch.stack(
+            [at.value(moved, inputs, targets).reshape(()).double() for moved in parameters()]
+        )
+    ).cpu()
+
+
+def filter_normalised(
+    model: nn.Module, direction: Tensor, parameters: str | Sequence[str] | None = None
+) -> Tensor:
+    r"""Scale each filter of a direction to the norm of the model's filter (Li et al., 2018, section 4).
+
+    A filter is what belongs to one output: :math:`d_{ij} \leftarrow d_{ij} \|\theta_{ij}\| / \|d_{ij}\|`. Biases and
+    the scales of normalisation layers do not move.
+
+    Args:
+        model: Whose parameters the direction is made of.
+        direction: ``(n,)``.
+        parameters: Which these are; see `hessian`.
+    """
+    scaled, start = [], 0
+    for name in chosen(model, parameters):
+        weight = model.get_parameter(name).detach()
+        part = direction[start : start + weight.numel()].view_as(weight).clone()
+        start += weight.numel()
+        if weight.ndim < 2:  # noqa: PLR2004  # a bias, or a scale
+            scaled.append(part.zero_().flatten())
+            continue
+        norms = part.flatten(1).norm(dim=1).clamp(min=torch.finfo(part.dtype).tiny)
+        factor = weight.flatten(1).norm(dim=1).to(part.dtype) / norms
+        scaled.append((part.flatten(1) * factor.unsqueeze(1)).flatten())
+    return torch.cat(scaled)

@@ -1,0 +1,289 @@
+"""Symmetric matrices that are known by their products: Hessian, Gauss-Newton, Fisher, preconditioned."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optstudy.curvature.objective import Data, Denominator, Loss, Objective, objective
+
+Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), a row each
+
+
+@dataclass(frozen=True)
+class Operator:
+    r"""A symmetric matrix :math:`A`, known by its products with vectors.
+
+    Every estimate of this package takes one. For a matrix at hand:
+    ``Operator(lambda v: v @ a, len(a), a.dtype, a.device, "a")``.
+
+    Example:
+        >>> a = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+        >>> operator = Operator(lambda v: v @ a, 3, a.dtype, a.device, "diagonal")
+        >>> operator @ torch.ones(3)
+        tensor([3., 2., 1.])
+    """
+
+    apply: Product  # rows (m, n) to rows A v
+    dim: int  # n
+    dtype: torch.dtype
+    device: torch.device
+    name: str  # what it is, in words
+    in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # the same at another precision
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """Return the product with one vector ``(n,)``."""
+        return self.apply(vector.unsqueeze(0)).squeeze(0)
+
+
+def hessian(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    parameters: str | Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+    weight_decay: float = 0.0,
+    denominator: Denominator | None = None,
+) -> Operator:
+    r"""Return :math:`\nabla^2 L + \lambda I` at the model's weights, by double backward passes (Pearlmutter, 1994).
+
+    On one batch the graph of the gradient is kept for as long as the operator, so that a product costs about
+    one backward pass. Over several, each is gone through once for all vectors that are given together, and
+    memory does not grow with their number.
+
+    Args:
+        model: Any module, in the mode that is meant.
+        loss: Mean loss of a batch.
+        data: A batch ``(inputs, targets)``, or batches; see `objective`.
+        parameters: Names or patterns; by default all that require a gradient.
+        dtype: Precision; by default the parameters' own.
+        weight_decay: :math:`\lambda` of a penalty :math:`\lambda \|\theta\|^2 / 2` that training added to the loss;
+            0 for the Hessian of the data's loss alone.
+        denominator: What the loss of a batch is divided by; see `objective`.
+
+    Raises:
+        ValueError: As `objective` does.
+    """
+    at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    return _hessian_of(at, weight_decay)
+
+
+def gauss_newton(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    parameters: str | Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+    denominator: Denominator | None = None,
+) -> Operator:
+    r"""Return the generalised Gauss-Newton matrix :math:`J^\top (\nabla^2_z L) J` (Schraudolph, 2002).
+
+    :math:`J` is the Jacobian of the outputs :math:`z`, which must be one tensor. For cross-entropy on logits
+    this is the Fisher matrix of the model's own distribution. Arguments and errors are those of `hessian`.
+    """
+    at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    return _operator(at, _gauss_newton_rows, "Gauss-Newton matrix")
+
+
+def fisher(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    parameters: str | Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Operator:
+    r"""Return the empirical Fisher matrix :math:`\frac{1}{N} \sum_i g_i g_i^\top` of the examples' gradients.
+
+    :math:`g_i` is the gradient of the loss of example :math:`i` as a batch of its own. It is no substitute for the
+    Hessian (Kunstner et al., 2019). The model must treat examples apart, so batch norm must be in eval mode.
+    Arguments and errors are those of `hessian`.
+    """
+    at = objective(
+        model, loss, data, parameters=parameters, dtype=dtype, denominator=lambda targets: float(len(targets))
+    )
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # noqa: SLF001  # their base class
+            raise ValueError(
+                f"{name} is batch norm in train mode: no example has a loss of its own; call model.eval()"
+            )
+    return _operator(at, _fisher_rows, "empirical Fisher matrix")
+
+
+def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
+    r"""Return :math:`P^{-1/2} A P^{-1/2}`, whose eigenvalues are those of :math:`P^{-1} A`.
+
+    With the Hessian and an adaptive optimizer's :math:`P` (see `preconditioner`), its first eigenvalue is the
+    sharpness that the optimizer meets (Cohen et al., 2022, https://arxiv.org/abs/2207.14484).
+
+    Args:
+        operator: :math:`A`.
+        diagonal: Of :math:`P`, ``(n,)``, positive.
+
+    Raises:
+        ValueError: If the diagonal has another size, or is not positive everywhere.
+    """
+    if diagonal.shape != (operator.dim,):
+        raise ValueError(
+            f"the diagonal has shape {tuple(diagonal.shape)}; the operator takes ({operator.dim},)"
+        )
+    if not bool((diagonal > 0).all()):
+        raise ValueError("the diagonal is not positive everywhere, so it has no inverse root")
+    scale = diagonal.to(operator.device, operator.dtype).rsqrt()
+    other = operator.in_dtype
+    return Operator(
+        apply=lambda rows: operator.apply(rows * scale) * scale,
+        dim=operator.dim,
+        dtype=operator.dtype,
+        device=operator.device,
+        name=f"preconditioned {operator.name}",
+        in_dtype=None if other is None else lambda dtype: preconditioned(other(dtype), diagonal),
+    )
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A loss to second order around one point."""
+
+    loss: float
+    gradient: Tensor  # (n,)
+    hessian: Operator
+
+
+def expand(at: Objective, weight_decay: float = 0.0) -> Expansion:
+    """Return loss, gradient and Hessian of an objective, on one batch from one graph; a penalty adds to the last."""
+    if at.one_batch:
+        graph = _Gradient.of(at, *next(at.batches())[:2])
+        return Expansion(graph.loss, graph.vector, _hessian_of(at, weight_decay, graph.products(at)))
+    both = at.mean(lambda inputs, targets: _Gradient.of(at, inputs, targets).with_loss)
+    return Expansion(float(both[-1]), both[:-1], _hessian_of(at, weight_decay))
+
+
+def _hessian_of(at: Objective, weight_decay: float, product: Product | None = None) -> Operator:
+    name = "Hessian" if not weight_decay else f"Hessian + {weight_decay:g} I (weight decay)"
+    return _operator(at, _hessian_rows, name, weight_decay, product)
+
+
+Prepare = Callable[[Objective, Any, Tensor], Product]
+
+
+def _operator(
+    at: Objective, prepare: Prepare, name: str, shift: float = 0.0, product: Product | None = None
+) -> Operator:
+    if product is None and at.one_batch:
+        product = prepare(at, *next(at.batches())[:2])
+
+    def over_batches(rows: Tensor) -> Tensor:
+        return at.mean(lambda inputs, targets: prepare(at, inputs, targets)(rows))
+
+    unshifted = product or over_batches
+    return Operator(
+        apply=(lambda rows: unshifted(rows).add_(rows, alpha=shift)) if shift else unshifted,
+        dim=at.dim,
+        dtype=at.dtype,
+        device=at.device,
+        name=name,
+        in_dtype=lambda dtype: _operator(at.in_dtype(dtype), prepare, name, shift),
+    )
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    """The gradient of a batch's loss, in a graph that can be differentiated again."""
+
+    value: Tensor
+    leaves: list[Tensor]
+    parts: list[Tensor]
+
+    @classmethod
+    def of(cls, at: Objective, inputs: Any, targets: Tensor) -> "_Gradient":
+        with torch.enable_grad():
+            leaves = at.leaves()
+            value = at.value(leaves, inputs, targets)
+            return cls(value, leaves, _derivative(value, leaves))
+
+    @property
+    def loss(self) -> float:
+        return float(self.value.detach())
+
+    @property
+    def vector(self) -> Tensor:
+        return _vector(self.parts).detach()
+
+    @property
+    def with_loss(self) -> Tensor:
+        """The gradient, and after it the loss."""
+        return torch.cat([self.vector, self.value.detach().reshape(1)])
+
+    def products(self, at: Objective) -> Product:
+        return functools.partial(
+            _each, lambda row: _vector(_pull(self.parts, self.leaves, at.unflatten(row)))
+        )
+
+
+def _hessian_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
+    return _Gradient.of(at, inputs, targets).products(at)
+
+
+def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
+    with torch.enable_grad():
+        leaves = at.leaves()
+        outputs = at.outputs(leaves, inputs)
+        if not isinstance(outputs, Tensor):
+            raise TypeError(
+                f"the model returns {type(outputs).__name__}; Gauss-Newton takes one tensor of outputs"
+            )
+        free = outputs.detach().requires_grad_()
+        slope = _derivative(at.loss(free, targets), [free])
+        dummy = torch.zeros_like(outputs, requires_grad=True)
+        transposed = _derivative(outputs, leaves, dummy)  # J^T u, linear in u, so its derivative in u is J
+
+    def row(vector: Tensor) -> Tensor:
+        (forward,) = _pull(transposed, [dummy], at.unflatten(vector))
+        (bent,) = _pull(slope, [free], [forward])
+        return _vector(_pull([outputs], leaves, [bent]))
+
+    return functools.partial(_each, row)
+
+
+def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
+    with torch.enable_grad():
+        leaves = at.leaves()
+        outputs = at.outputs(leaves, inputs)
+        alone = lambda z, y: at.loss(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
+        losses = torch.func.vmap(alone)(outputs, targets)
+        dummy = torch.zeros_like(losses, requires_grad=True)
+        transposed = _derivative(losses, leaves, dummy)
+
+    def row(vector: Tensor) -> Tensor:
+        (slopes,) = _pull(transposed, [dummy], at.unflatten(vector))
+        return _vector(_pull([losses], leaves, [slopes / len(slopes)]))
+
+    return functools.partial(_each, row)
+
+
+def _each(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    return torch.stack([product(row) for row in rows])
+
+
+def _derivative(value: Tensor, leaves: Sequence[Tensor], weights: Tensor | None = None) -> list[Tensor]:
+    """Return the gradient, in a graph that can be differentiated again."""
+    return list(torch.autograd.grad(value, leaves, weights, create_graph=True, materialize_grads=True))
+
+
+def _pull(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the derivative of the weighted sum of ``values``; zero where it is a constant."""
+    kept = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
+    if not kept:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    outputs, given = zip(*kept, strict=True)
+    return torch.autograd.grad(outputs, leaves, given, retain_graph=True, materialize_grads=True)
+
+
+def _vector(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in parts])

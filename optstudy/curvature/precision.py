@@ -1,0 +1,51 @@
+"""What float32 carries: Ritz pairs computed afresh in float64, and the error of a product."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optstudy.curvature.basis import Ritz, empty_basis, new_directions
+from optstudy.curvature.objective import has
+from optstudy.curvature.operators import Operator
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Ritz pairs whose products were computed afresh."""
+
+    pairs: Ritz  # at the operator's precision
+    operator: Operator  # in float64 where the device has it
+    products: int
+    noise: float  # 2-norm error of a product with a unit vector, at the precision that the pairs came from
+
+
+def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
+    """Compute the products of Ritz vectors again in float64, and the pairs inside their span from these."""
+    best = in_double(operator) or operator
+    start = empty_basis(best)
+    vectors = pairs.vectors.to(best.dtype)
+    basis = start.extended(best, new_directions(start.rows, vectors))
+    fresh = (vectors @ basis.rows.T) @ basis.images
+    noise, extra = _noise(operator, fresh, pairs), 0
+    if best is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
+        single = operator.in_dtype(torch.float32)
+        error = single.apply(vectors.to(single.dtype)).to(best.dtype) - fresh
+        shrinks = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+        noise, extra = shrinks * float(error.norm(dim=1).max()), len(vectors)
+    return Refined(basis.ritz(order, basis.size), best, basis.size + extra, noise)
+
+
+def _noise(operator: Operator, fresh: Tensor, pairs: Ritz) -> float:
+    """Return how far the products at hand are from fresh ones, at least the last digit."""
+    difference = float((pairs.images.to(fresh.dtype) - fresh).norm(dim=1).max())
+    return max(difference, torch.finfo(operator.dtype).eps * float(pairs.values.abs().max()))
+
+
+def in_double(operator: Operator) -> Operator | None:
+    """Return the operator in float64; None where it cannot be had."""
+    if operator.dtype == torch.float64:
+        return operator
+    if operator.in_dtype is None or not has(operator.device, torch.float64):
+        return None
+    return operator.in_dtype(torch.float64)

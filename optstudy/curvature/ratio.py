@@ -1,0 +1,64 @@
+"""The ratio of the two largest eigenvalues, with an interval and a verdict."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Verdict = Literal["separated", "degenerate", "indefinite", "unresolved"]
+
+DEGENERATE = 1.01  # closer eigenvalues than this span a plane that means something; their vectors do not
+CARRIED = 10.0  # times the error of a product: what is smaller is noise
+
+
+@dataclass(frozen=True)
+class Ratio:
+    r"""The ratio :math:`|\lambda_1| / |\lambda_2|` of the eigenvalues of largest magnitude.
+
+    With Ritz values :math:`\theta` and the 2-norm :math:`\delta` of their residual block, the true ratio lies between
+    :math:`\max(1, |\theta_1| / (|\theta_2| + \delta))` and :math:`(|\theta_1| + \delta) / |\theta_2|`, if no
+    eigenvalue was missed: Ritz values are at most as large as eigenvalues, and off by at most :math:`\delta` (Parlett,
+    The Symmetric Eigenvalue Problem, 1998, theorem 11.5.1).
+
+    The verdict is the first that applies: ``unresolved`` (the second is below what the precision carries),
+    ``indefinite`` (opposite signs), ``degenerate`` (high below 1.01: the plane means something, its vectors do not),
+    ``separated`` (low above 1), ``unresolved`` (the interval is too wide to tell).
+    """
+
+    value: float
+    low: float
+    high: float  # infinite where the second value is zero
+    verdict: Verdict
+
+
+def ratio_interval(first: float, second: float, delta: float, noise: float = 0.0) -> Ratio:
+    """Return the ratio of two Ritz values.
+
+    Args:
+        first: Of largest magnitude, signed.
+        second: The next.
+        delta: 2-norm of their residual block.
+        noise: Error of one product in the precision that was used.
+    """
+    one, two = abs(first), abs(second)
+    low = max(1.0, one / (two + delta)) if two + delta else 1.0
+    high = (one + delta) / two if two else math.inf
+    value = one / two if two else math.inf
+    return Ratio(value, low, high, _verdict(first * second < 0, two <= CARRIED * noise, low, high))
+
+
+def _verdict(opposite: bool, below: bool, low: float, high: float) -> Verdict:
+    if below:
+        return "unresolved"
+    if opposite:
+        return "indefinite"
+    if high < DEGENERATE:
+        return "degenerate"
+    return "separated" if low > 1 else "unresolved"
+
+
+def block_norm(rows: Tensor) -> float:
+    """Return the 2-norm of a few rows ``(k, n)``."""
+    return float(torch.linalg.matrix_norm(rows, 2)) if len(rows) else 0.0

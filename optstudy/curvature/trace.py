@@ -1,0 +1,71 @@
+"""The trace of an operator, estimated from a few products."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from optstudy.curvature.basis import new_directions
+from optstudy.curvature.operators import Operator
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    products: int
+
+
+def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
+    r"""Estimate :math:`\operatorname{tr} A` by Hutch++ (Meyer, Musco, Musco and Woodruff, 2021, algorithm 1).
+
+    A third of the products finds a subspace :math:`Q` that holds the large eigenvalues, a third gives the trace inside
+    it exactly, and the rest estimate what is outside with random signs :math:`z_i` (Hutchinson, 1990):
+
+    .. math:: \operatorname{tr} Q^\top A Q
+        + \frac{1}{p} \sum_{i=1}^p z_i^\top (I - QQ^\top) A (I - QQ^\top) z_i
+
+    The interval is Student's t over the :math:`p` terms, given the subspace.
+
+    Args:
+        operator: :math:`A`.
+        products: To spend; at least 6, so that there are two terms. An operator of no more dimensions is done exactly.
+        seed: Of the random signs.
+
+    Raises:
+        ValueError: If there are too few products.
+
+    Example:
+        >>> a = torch.diag(torch.arange(5.0))
+        >>> trace(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal")).value
+        10.0
+    """
+    fewest = 6
+    if products < fewest:
+        raise ValueError(
+            f"products is {products}; give at least {fewest}, since one random vector has no spread"
+        )
+    if operator.dim <= products:
+        unit = torch.eye(operator.dim, dtype=operator.dtype, device=operator.device)
+        exact = float(operator.apply(unit).diagonal().double().sum())
+        return Estimate(exact, exact, exact, operator.dim)
+    generator, third = torch.Generator().manual_seed(seed), products // 3
+    sketch = operator.apply(_signs(operator, third, generator))
+    inside = new_directions(sketch[:0], sketch)
+    within = float((inside * operator.apply(inside)).double().sum()) if len(inside) else 0.0
+    signs = _signs(operator, products - third - len(inside), generator)
+    outside = signs - (signs @ inside.T) @ inside
+    terms = (outside * operator.apply(outside)).double().sum(dim=1).cpu()
+    half = float(stats.t.ppf(0.975, len(terms) - 1) * terms.std() / math.sqrt(len(terms)))
+    value = within + float(terms.mean())
+    return Estimate(value, value - half, value + half, third + len(inside) + len(terms))
+
+
+def _signs(operator: Operator, count: int, generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(0, 2, (count, operator.dim), generator=generator)
+    return (2 * drawn - 1).to(operator.device, operator.dtype)

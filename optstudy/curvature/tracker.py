@@ -1,0 +1,193 @@
+"""The top eigenspace followed from step to step while a model trains."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from optstudy.curvature.basis import empty_basis, random_rows
+from optstudy.curvature.certify import Found, Goal, certify
+from optstudy.curvature.lanczos import converge
+from optstudy.curvature.objective import Data, Loss, objective, unchecked
+from optstudy.curvature.operators import Expansion, Operator, expand
+from optstudy.curvature.ratio import block_norm, ratio_interval
+
+MOST_PRODUCTS = 300  # of a step, after which its pairs are reported as they are
+
+
+class Step(Protocol):
+    """A moment of training, just before a step."""
+
+    @property
+    def step(self) -> int:
+        """Counted over the whole run."""
+
+    @property
+    def model(self) -> nn.Module:
+        """With the weights before the step."""
+
+
+@dataclass(frozen=True)
+class EigenTracker:
+    r"""Follows the eigenvalues of largest magnitude of the Hessian on a fixed sample, step by step.
+
+    The search starts from the last step's Ritz vectors and adds the residuals of the pairs that have not converged.
+    What has converged may still not be what is largest: the first and the last of the steps and every
+    ``verify_every``-th also look for missed values, as `top_eigenpairs` does, and count as verified; the others are
+    tracked.
+
+    A probe: `observe` takes the state that it returned last, and leaves the model exactly as found. The model is looked
+    at in eval mode.
+
+    Args:
+        loss: Mean loss of a batch.
+        data: The sample, or batches; see `hessian`.
+        steps: Which steps to look at.
+        k: Number of pairs, at least 2.
+        extra: Ritz vectors kept beside them from step to step.
+        tolerance: Largest residual of a pair, relative to the largest value.
+        verify_every: Steps between two searches for missed values.
+        probability: Of a missed value, aimed at by each search.
+        parameters: Names or patterns; see `hessian`.
+        seed: Of the random starts.
+        name: Under which its state is kept.
+    """
+
+    loss: Loss
+    data: Data
+    steps: range
+    k: int = 2
+    extra: int = 0
+    tolerance: float = 1e-3
+    verify_every: int = 25
+    probability: float = 0.01
+    parameters: str | None = None
+    seed: int = 0
+    name: str = "eigen"
+
+    def __post_init__(self) -> None:
+        if self.k < 2:  # noqa: PLR2004  # a ratio is of two
+            raise ValueError(f"k is {self.k}; the ratio takes at least 2 eigenvalues")
+
+    def wants(self, moment: Step) -> bool:
+        """Whether a step is one of `steps`."""
+        return moment.step in self.steps
+
+    def observe(
+        self, moment: Step, state: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
+        r"""Find the eigenpairs before a step.
+
+        Args:
+            moment: The run before the step.
+            state: What the last call returned; None at the first.
+
+        Returns:
+            The next state, as tensors and numbers, and what was seen by name: ``lambda_1`` to ``lambda_k``,
+            ``residual_1`` to ``residual_k``, ``ratio``, ``ratio_low``, ``ratio_high``, ``verdict`` (a word),
+            ``verified`` (1 or 0), ``probability`` (of a missed value; nan where tracked), ``missed`` (1 where the
+            check found a value that tracking had lost), ``angle`` (radians: the largest principal angle to the last
+            eigenspace; nan at the first step), ``gradient_share`` (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``,
+            ``products``, and ``double`` (1 where float64 was needed).
+        """
+        place = self.steps.index(moment.step)
+        verified = place % self.verify_every == 0 or place == len(self.steps) - 1
+        last = _Memory(**state) if state else None
+        describe = objective if verified else unchecked
+        dtype = torch.float64 if last is not None and last.double else None
+        with _eval_mode(moment.model):
+            at = describe(moment.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
+            here = expand(at)
+            generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
+            search = self._verified if verified else self._tracked
+            found = search(here.hessian, last, generator)
+        kept = found.basis.ritz("magnitude", self.k + self.extra).vectors.cpu()
+        double = found.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
+        following = found.check.found if found.check else last.following if last else math.nan
+        memory = _Memory(kept, double=double, noise=found.noise, following=abs(following))
+        return asdict(memory), self._values(found, here, last, memory)
+
+    def _start(self, operator: Operator, last: "_Memory | None", generator: torch.Generator) -> Tensor:
+        if last is None:
+            return random_rows(operator, min(self.k + 1, operator.dim), generator)
+        return last.vectors.to(operator.device, operator.dtype)
+
+    def _verified(self, operator: Operator, last: "_Memory | None", generator: torch.Generator) -> Found:
+        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MOST_PRODUCTS)
+        following = None if last is None else last.following
+        return certify(operator, self._start(operator, last, generator), goal, following, generator)
+
+    def _tracked(self, operator: Operator, last: "_Memory | None", generator: torch.Generator) -> Found:
+        wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
+        basis, products = converge(
+            operator,
+            empty_basis(operator),
+            self._start(operator, last, generator),
+            order="magnitude",
+            wanted=wanted,
+            limit=MOST_PRODUCTS,
+            generator=generator,
+        )
+        pairs = basis.ritz("magnitude", self.k)
+        converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
+        noise = last.noise if last else 0.0
+        return Found(pairs, basis, operator, products, converged, noise, check=None, missed=False)
+
+    def _values(
+        self, found: Found, here: Expansion, last: "_Memory | None", memory: "_Memory"
+    ) -> dict[str, float | str]:
+        pairs = found.pairs.first(self.k)
+        values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
+        ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), found.noise)
+        gradient = here.gradient.to(pairs.vectors.dtype)
+        return {
+            **{f"lambda_{i}": value for i, value in enumerate(values, 1)},
+            **{f"residual_{i}": residual for i, residual in enumerate(residuals, 1)},
+            "ratio": ratio.value,
+            "ratio_low": ratio.low,
+            "ratio_high": ratio.high,
+            "verdict": ratio.verdict,
+            "verified": float(found.check is not None),
+            "probability": found.check.probability if found.check else math.nan,
+            "missed": float(found.missed),
+            "angle": math.nan if last is None else largest_angle(last.vectors[: self.k], pairs.vectors),
+            "gradient_share": float((pairs.vectors @ gradient).square().sum() / gradient.square().sum()),
+            "loss": here.loss,
+            "products": float(found.products),
+            "double": float(memory.double),
+        }
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What a tracker keeps from one step to the next."""
+
+    vectors: Tensor  # (k + extra, n) on the CPU
+    double: bool  # float32 did not carry the tolerance at an earlier step
+    noise: float  # of a product, when last measured
+    following: float  # magnitude of the value after the last, when last checked
+
+
+def largest_angle(first: Tensor, second: Tensor) -> float:
+    """Return the largest principal angle between the spans of orthonormal rows, in radians.
+
+    By its sine, which is exact for small angles where the cosine is not (Bjorck and Golub, 1973).
+    """
+    one, two = first.cpu().double(), second.cpu().double()
+    outside = two - (two @ one.T) @ one
+    return math.asin(min(1.0, float(torch.linalg.matrix_norm(outside, 2))))
+
+
+@contextlib.contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    found = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was in found.items():
+            module.training = was
