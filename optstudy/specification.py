@@ -74,7 +74,7 @@ _MINIMUM = dict.fromkeys(
      "seeds", "threads"), 1,
 )  # fmt: skip
 # Far above what anybody runs: what exceeds them is a slip of the hand.
-_MAXIMUM = {
+LARGEST = {
     "trials": 100_000, "batch": 100_000, "tune_epochs": 1_000_000, "rung_epochs": 1_000_000,
     "train_epochs": 1_000_000, "seeds": 10_000, "seed": 2**31 - 1, "threads": 1024,
 }  # fmt: skip
@@ -106,7 +106,7 @@ def _problem(key: str, value: Any, kind: type) -> str | None:
 
 
 def _problem_of_count(key: str, value: int) -> str | None:
-    least, most = _MINIMUM.get(key, 0), _MAXIMUM.get(key, value)
+    least, most = _MINIMUM.get(key, 0), LARGEST.get(key, value)
     if value < least:
         return f"{key} is {value}; it must be {least} or more"
     return f"{key} is {value}; it must be {most} or less" if value > most else None

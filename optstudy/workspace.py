@@ -25,7 +25,8 @@ class StudyFiles:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise UsageError(
-                f"study name {self.name!r}: use letters, digits, '.', '_' and '-' of ASCII, and begin with a letter or digit"
+                f"study name {self.name!r}: use letters, digits, '.', '_' and '-', in ASCII,"
+                " and begin with a letter or digit"
             )
 
     @property

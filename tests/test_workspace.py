@@ -17,6 +17,7 @@ from optstudy.specification import (
     CONFIGS,
     GROWING,
     KEYS,
+    LARGEST,
     OBJECTIVES,
     PRUNERS,
     SAMPLERS,
@@ -49,7 +50,7 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(CHOICES[key])
     if key == "configs":
         return st.lists(st.sampled_from(CONFIGS), min_size=1, unique=True).map(tuple)
-    kinds = {int: st.integers(1, 10**12), str: st.text(min_size=1), tuple: NAMES}
+    kinds = {int: st.integers(1, LARGEST.get(key, 10**12)), str: st.text(min_size=1), tuple: NAMES}
     return kinds[type(getattr(Specification, key))]
 
 
