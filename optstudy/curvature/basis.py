@@ -58,13 +58,21 @@ class Basis:
         return float(torch.linalg.eigvalsh(self.projected).abs().max()) if self.size else 0.0
 
     def extended(self, operator: Operator, block: Tensor) -> "Basis":
-        """Add the part of ``block`` ``(b, n)`` that is new, and its images; b products at most."""
+        """Add the part of ``block`` ``(b, n)`` that is new, and its images; b products at most.
+
+        Raises:
+            FloatingPointError: If a product is not finite.
+        """
         fresh = new_directions(self.rows, block)
         if not len(fresh):
             return self
         images = operator.apply(fresh)
         rows = torch.cat([self.rows, fresh])
         columns = (rows @ images.T).cpu().double()
+        if not bool(columns.isfinite().all()):
+            raise FloatingPointError(
+                f"a product with the {operator.name} is not finite; has the model diverged?"
+            )
         old = self.size
         projected = torch.empty(len(rows), len(rows), dtype=torch.float64)
         projected[:old, :old] = self.projected
@@ -107,12 +115,17 @@ def ranked(values: Tensor, order: str) -> Tensor:
     return keys[order].argsort(descending=True, stable=True)
 
 
+def negligible(dtype: torch.dtype) -> float:
+    """Return how much of a unit row may lie outside a space and still be rounding."""
+    return 100 * float(torch.finfo(dtype).eps)
+
+
 def new_directions(rows: Tensor, block: Tensor) -> Tensor:
     """Orthonormalise ``block`` against orthonormal ``rows`` and itself; what is no new direction is left out.
 
     Classical Gram-Schmidt, done twice, which leaves rounding only (Giraud et al., 2005).
     """
-    tiny = 100 * torch.finfo(block.dtype).eps
+    tiny = negligible(block.dtype)
     found: Tensor = block
     for _ in range(2):
         norms = found.norm(dim=1, keepdim=True)

@@ -78,17 +78,20 @@ def certify(
             continue
         if goal.probability is None:
             break
-        expected = fresh.pairs.reach_after(goal.k, goal.order) if following is None else following
+        expected = following if following is not None else fresh.pairs.reach_after(goal.k, goal.order)
         check, outermost = check_complement(
             operator,
             known,
             goal.order,
             following=expected,
+            slack=goal.tolerance * basis.magnitude,
             probability=goal.probability,
             generator=generator,
         )
         spent += check.products
-        if over or not _beyond(check, known, goal, basis.magnitude):
+        beyond = _beyond(check, known, goal, basis.magnitude)
+        if over or not beyond:
+            converged = converged and not beyond
             break
         block, missed = outermost.vectors, True
     return Found(fresh.pairs, basis, operator, spent, converged, fresh.noise, check, missed)

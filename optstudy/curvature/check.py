@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, Ritz, empty_basis, random_rows, reach
+from optstudy.curvature.basis import Basis, Ritz, empty_basis, negligible, random_rows, reach
 from optstudy.curvature.operators import Operator
 
 FEWEST, MOST = 10, 40  # products of a check
@@ -23,11 +23,18 @@ class Check:
     :math:`1.648 \sqrt{n} e^{-\sqrt\varepsilon (2j-1)}`.
     Both ends count: an eigenvalue beyond a threshold :math:`t` was missed with probability at most twice that,
     where :math:`m = t - \max|\xi|` and :math:`\varepsilon = m / (\xi_{\max} - \xi_{\min} + 2m)`.
+
+    An iteration may end before its :math:`j` products, as the start's Krylov space is exhausted: of the next vector
+    a part :math:`\tau` at most, the rounding, lies outside. It then holds every eigenvector in the start. One beyond
+    :math:`t` is not in it only if its part of the start is below :math:`\sqrt j\, \tau \max|\xi| / m`, which has the
+    probability :math:`\sqrt{2 n j / \pi}\, \tau \max|\xi| / m` at most.
     """
 
     products: int
     found: float  # the value furthest out among those seen, signed
-    probability: float  # at most this, that one beyond the last eigenvalue returned was missed
+    probability: (
+        float  # at most this, that one further out than the last returned and the tolerance was missed
+    )
 
 
 def failure_bound(dim: int, products: int, margin: float, width: float) -> float:
@@ -51,8 +58,10 @@ def failure_bound(dim: int, products: int, margin: float, width: float) -> float
 
 def products_for(dim: int, probability: float, margin: float, width: float) -> float:
     """Return the products that make `failure_bound` fall to ``probability``; infinite without a margin."""
-    if margin <= 0:
+    if not margin > 0:
         return math.inf
+    if math.isinf(margin):  # nothing is expected out there, and whatever was missed is far from it
+        return 0.0
     share = margin / (width + 2 * margin)
     return (math.log(2 * 1.648 * math.sqrt(dim) / probability) / math.sqrt(share) + 1) / 2
 
@@ -63,6 +72,7 @@ def check_complement(
     order: str,
     *,
     following: float,
+    slack: float,
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Check, Ritz]:
@@ -73,6 +83,7 @@ def check_complement(
         pairs: What is known.
         order: In which they come first.
         following: How far out the next value is expected, which decides how many products are needed.
+        slack: How much further out than the last of ``pairs`` another must be to count as missed.
         probability: Of a missed value, aimed at.
         generator: Of the random start.
 
@@ -83,8 +94,11 @@ def check_complement(
     width = abs(following) if math.isfinite(following) else 1.0
     needed = products_for(operator.dim, probability, last - following, width)
     products = math.ceil(min(max(needed, FEWEST), MOST))
-    basis = search_complement(operator, pairs.vectors.to(operator.dtype), products, generator)
-    return judge(basis, order, last)
+    known = pairs.vectors.to(operator.dtype)
+    basis = search_complement(operator, known, products, generator)
+    outside = operator.dim - len(known)
+    ended = negligible(operator.dtype) if basis.size < min(products, outside) else math.inf
+    return judge(basis, order, last + slack, unspanned=0.0 if basis.size == outside else ended)
 
 
 def search_complement(operator: Operator, known: Tensor, products: int, generator: torch.Generator) -> Basis:
@@ -110,13 +124,14 @@ def search_complement(operator: Operator, known: Tensor, products: int, generato
     return basis
 
 
-def judge(basis: Basis, order: str, threshold: float) -> tuple[Check, Ritz]:
-    """Say what a search of the complement means for a threshold.
+def judge(basis: Basis, order: str, threshold: float, *, unspanned: float = math.inf) -> tuple[Check, Ritz]:
+    r"""Say what a search of the complement means for a threshold.
 
     Args:
         basis: From `search_complement`.
         order: Of the eigenvalues wanted.
         threshold: What nothing missed may pass, as `reach` measures.
+        unspanned: Part of the next vector outside of the basis, :math:`\tau`, where the iteration ended early.
 
     Returns:
         The check, and the Ritz pair furthest out.
@@ -127,4 +142,15 @@ def judge(basis: Basis, order: str, threshold: float) -> tuple[Check, Ritz]:
     value = float(outermost.values[0])
     ends = torch.linalg.eigvalsh(basis.projected)
     margin, width = threshold - reach(value, order), float(ends[-1] - ends[0])
-    return Check(basis.size, value, failure_bound(basis.rows.shape[1], basis.size, margin, width)), outermost
+    dim, products = basis.rows.shape[1], basis.size
+    unseen = _unseen_bound(dim, products, margin, unspanned * float(ends.abs().max()))
+    return Check(products, value, min(unseen, failure_bound(dim, products, margin, width))), outermost
+
+
+def _unseen_bound(dim: int, products: int, margin: float, leak: float) -> float:
+    """Return the probability that an exhausted Krylov space lacks an eigenvector, at most; see `Check`."""
+    if margin < 0 or math.isnan(leak):
+        return 1.0
+    if not leak:
+        return 0.0
+    return min(1.0, math.sqrt(2 * dim * products / math.pi) * leak / margin) if margin else 1.0

@@ -48,7 +48,7 @@ def spectral_density(
         seed: Of the random vectors.
 
     Raises:
-        ValueError: If there are too few probes or steps.
+        ValueError: If there are too few probes or steps, or ``width`` is too small for the grid.
 
     Example:
         >>> a = torch.diag(torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
@@ -64,7 +64,10 @@ def spectral_density(
     halves = [_quadrature(basis.projected[: steps // 2, : steps // 2]) for basis in bases]
     ends = torch.cat([nodes for nodes, _ in rules])
     low, high = float(ends.min()), float(ends.max())
-    sigma = width or max((high - low) / 100, 1e-12 + 1e-9 * max(abs(low), abs(high)))
+    sigma = width if width is not None else max((high - low) / 100, 1e-12 + 1e-9 * max(abs(low), abs(high)))
+    finest = (high - low) / (POINTS / 2)
+    if not sigma > 0 or sigma < finest:
+        raise ValueError(f"width is {sigma}; the grid of {POINTS} points shows no less than {finest:.3g}")
     grid = torch.linspace(low - 4 * sigma, high + 4 * sigma, POINTS, dtype=torch.float64)
     curves = torch.stack([_smooth(rule, grid, sigma) for rule in rules])
     density = curves.mean(0)

@@ -2,15 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.basis import Ritz, random_rows
-from optstudy.curvature.certify import Goal, certify
+from optstudy.curvature.basis import random_rows, reach
+from optstudy.curvature.certify import Found, Goal, certify
 from optstudy.curvature.check import Check
-from optstudy.curvature.objective import Data, Loss
+from optstudy.curvature.losses import Loss
+from optstudy.curvature.objective import Data
 from optstudy.curvature.operators import Operator, hessian
 from optstudy.curvature.precision import in_double
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
@@ -28,7 +29,8 @@ class Eigenpairs:
 
     An eigenvalue of :math:`A` lies within ``residuals[i]`` of ``values[i]``. The angle between ``vectors[i]`` and
     an eigenvector is at most ``angles[i]``: :math:`\sin\angle \le \|r\| / \text{gap}` (Davis and Kahan, 1970), with the
-    gap to the other values found. That none further out was missed is known up to ``check.probability``.
+    gap to the other values found, and to all that reach no further than the next one. That none further out was missed
+    is known up to ``check.probability``.
     """
 
     values: Tensor  # (k,) float64, signed
@@ -95,7 +97,9 @@ def top_eigenpairs(
         options: Of `hessian`, for a model.
 
     Raises:
-        ValueError: If ``k`` is not between 1 and the dimension, or as `hessian` does.
+        ValueError: If ``k`` is not between 1 and the dimension, ``order`` is none of these, ``max_products`` is
+            below 1, or as `hessian` does.
+        FloatingPointError: If a product is not finite.
 
     Example:
         >>> a = torch.diag(torch.tensor([3.0, -2.0, 1.0, 0.5, 0.1], dtype=torch.float64))
@@ -105,9 +109,13 @@ def top_eigenpairs(
         >>> pairs.ratio.verdict
         'indefinite'
     """
+    if order not in get_args(Order):
+        raise ValueError(f"order is {order!r}; give one of {', '.join(get_args(Order))}")
     operator = _operator(source, loss, data, options)
     if not 1 <= k <= operator.dim:
         raise ValueError(f"k is {k}; the operator has {operator.dim} eigenvalues")
+    if max_products < 1:
+        raise ValueError(f"max_products is {max_products}; give at least 1")
     if tolerance < DOUBLE_FROM:
         operator = in_double(operator) or operator
     generator = torch.Generator().manual_seed(seed)
@@ -119,7 +127,7 @@ def top_eigenpairs(
         values=pairs.values,
         vectors=pairs.vectors.to(found.operator.dtype),
         residuals=pairs.residuals,
-        angles=_angles(found.pairs)[:k],
+        angles=_angles(found, k, order),
         delta=block_norm(pairs.residual_vectors),
         next_value=float(found.pairs.values[k]) if len(found.pairs.values) > k else math.nan,
         products=found.products,
@@ -144,9 +152,21 @@ def _operator(
     return hessian(source, loss, data, **options)
 
 
-def _angles(pairs: Ritz) -> Tensor:
+def _angles(found: Found, k: int, order: str) -> Tensor:
     """Bound the angle between each Ritz vector and an eigenvector, by its residual over its gap."""
-    apart = (pairs.values.unsqueeze(1) - pairs.values).abs() - pairs.residuals
-    apart.fill_diagonal_(math.inf)
-    gaps = apart.min(dim=1).values.clamp(min=0)
-    return torch.where(gaps > pairs.residuals, pairs.residuals / gaps, 1.0).asin()
+    values, residuals = found.pairs.values, found.pairs.residuals
+    apart = (values.unsqueeze(1) - values).abs() - residuals
+    gaps = apart.fill_diagonal_(math.inf).min(dim=1).values[:k]
+    # Values that were not computed may lie anywhere below the next one, on its side of zero or on the other.
+    outer = torch.tensor([reach(value, order) for value in values[:k].tolist()], dtype=torch.float64)
+    gaps = gaps.minimum(outer - _reach_of_others(found, k, order)).clamp(min=0)
+    return torch.where(gaps > residuals[:k], residuals[:k] / gaps, 1.0).asin()
+
+
+def _reach_of_others(found: Found, k: int, order: str) -> float:
+    """How far out the values after the first ``k`` reach, as far as is known."""
+    after = found.pairs.reach_after(k, order)
+    if not math.isfinite(after):
+        return after
+    seen = reach(found.check.found, order) if found.check and found.check.products else -math.inf
+    return max(after + float(found.pairs.residuals[k]), seen)

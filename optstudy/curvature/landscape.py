@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.objective import Data, Denominator, Loss, Objective, chosen, objective
+from optstudy.curvature.losses import Denominator, Loss
+from optstudy.curvature.objective import Data, Objective, chosen, objective
 from optstudy.curvature.operators import expand
 
 
@@ -114,16 +115,24 @@ def filter_normalised(
         model: Whose parameters the direction is made of.
         direction: ``(n,)``.
         parameters: Which these are; see `hessian`.
+
+    Raises:
+        ValueError: If the direction has another size than the parameters.
     """
+    names = chosen(model, parameters)
+    size = sum(model.get_parameter(name).numel() for name in names)
+    if direction.shape != (size,):
+        raise ValueError(f"the direction has shape {tuple(direction.shape)}; the parameters take ({size},)")
     scaled, start = [], 0
-    for name in chosen(model, parameters):
+    for name in names:
         weight = model.get_parameter(name).detach()
         part = direction[start : start + weight.numel()].view_as(weight).clone()
         start += weight.numel()
         if weight.ndim < 2:  # noqa: PLR2004  # a bias, or a scale
             scaled.append(part.zero_().flatten())
             continue
-        norms = part.flatten(1).norm(dim=1).clamp(min=torch.finfo(part.dtype).tiny)
+        norms = part.flatten(1).norm(dim=1)
+        norms = torch.where(norms > 0, norms, torch.inf)  # a filter that does not move
         factor = weight.flatten(1).norm(dim=1).to(part.dtype) / norms
         scaled.append((part.flatten(1) * factor.unsqueeze(1)).flatten())
     return torch.cat(scaled)

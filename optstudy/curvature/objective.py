@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) to one number
+from optstudy.curvature.losses import Denominator, Loss, cast, denominator_of, loss_in
+
 Batch = Sequence[
     Any
 ]  # (inputs, targets); inputs are a tensor, a tuple for model(*inputs), a dict for model(**inputs)
 Data = Batch | Iterable[Batch]
-Denominator = Callable[[Tensor], float]  # targets to what the loss of a batch was divided by
+
+NO_DATA = "data has no batch (inputs, targets) with a target that counts; give at least one"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Objective:
     Over batches :math:`c` whose losses :math:`L_c` are means with denominators :math:`d_c`, the loss is
     :math:`L = \sum_c d_c L_c / \sum_c d_c`: that of all the data in one batch. A loss that sums is summed.
 
-    The weights are those at the time of `objective`; training the model later changes nothing here.
+    The weights and modes are those at the time of `objective`; training the model later changes nothing here. Each
+    pass over the data begins from the same state of torch's generators, so that a DataLoader gives the same batches.
     """
 
     model: nn.Module
@@ -40,6 +42,8 @@ class Objective:
     device: torch.device
     denominator: Denominator | None  # None where losses of batches add up
     one_batch: bool
+    modes: tuple[bool, ...]  # of the model's modules, in their order: whether in train mode
+    draws: tuple["_Draw", ...]  # where the generators that the data may read stood
 
     @property
     def dim(self) -> int:
@@ -64,7 +68,7 @@ class Objective:
     def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
         """Yield inputs, targets and the weight of each batch; a DataLoader's draws are taken back."""
         found: Iterable[Batch] = [self.data] if _is_batch(self.data) else self.data  # type: ignore[list-item]
-        with _generators_kept(self.device):
+        with _generators_kept(self.device), _drawn_again(self.draws):
             for inputs, targets in found:
                 weight = 1.0 if self.denominator is None else self.denominator(targets)
                 yield self._moved(inputs), self._moved(targets), weight
@@ -76,36 +80,38 @@ class Objective:
         given = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
         arguments, keywords = ((), inputs) if isinstance(inputs, dict) else (_as_tuple(inputs), {})
         # Only the plain kernel of attention can be differentiated twice.
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _in_modes(self.model, self.modes):
             return torch.func.functional_call(self.model, given, arguments, keywords)
 
     def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of one batch."""
-        return self.loss(self.outputs(parameters, inputs), targets)
+        return self.judged(self.outputs(parameters, inputs), targets)
+
+    def judged(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the loss of outputs."""
+        return loss_in(self.loss, self.dtype)(outputs, targets)
 
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
         """Return the same at another precision."""
-        tensors = {name: _cast(tensor, dtype) for name, tensor in self.tensors.items()}
+        tensors = {name: cast(tensor, dtype) for name, tensor in self.tensors.items()}
         return dataclasses.replace(self, tensors=tensors, dtype=dtype)
 
     def mean(self, of_batch: Callable[[Any, Tensor], Tensor]) -> Tensor:
         """Average what each batch gives, each by its weight."""
         total, weights = None, 0.0
         for inputs, targets, weight in self.batches():
+            if not weight:  # every target is ignored, and the mean over none is not a number
+                continue
             part = of_batch(inputs, targets) * weight
             total = part if total is None else total.add_(part)
             weights += weight
         if total is None:
-            raise ValueError("data has no batch; give at least one (inputs, targets)")
-        if self.denominator is None:
-            return total
-        if not weights > 0:
-            raise ValueError("the loss averages over no target at all; every one is ignored")
-        return total.div_(weights)
+            raise ValueError(NO_DATA)
+        return total if self.denominator is None else total.div_(weights)
 
     def _moved(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return _cast(value.to(self.device), self.dtype)
+            return cast(value.to(self.device), self.dtype)
         if isinstance(value, dict):
             return {name: self._moved(item) for name, item in value.items()}
         if isinstance(value, tuple | list):
@@ -132,15 +138,17 @@ def objective(
         parameters: Which count, by name; patterns such as ``"layer3.*"``. All that require a gradient by default.
         dtype: Precision of all computations; the parameters' own by default, at least float32.
         denominator: From the targets of a batch, what its mean loss was divided by. torch's own losses are
-            known; for others it is the number of targets in the batch.
+            known; for others it is the first size of the targets.
 
     Raises:
-        ValueError: If no parameter matches, the data can be read only once, the device lacks the precision, or
-            the model does not give one loss for one set of weights (dropout in train mode, batch norm in train
-            mode over several batches).
+        ValueError: If no parameter matches, the data is empty or can be read only once, the device lacks the
+            precision, or the model does not give one loss for one set of weights (dropout in train mode, batch norm
+            in train mode over several batches).
     """
-    if not _is_batch(data) and iter(data) is data:
-        raise ValueError("data can be iterated only once; give a list of batches, or a DataLoader itself")
+    if isinstance(data, Iterator):
+        raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
+            "data can be iterated only once; give a list of batches, or a DataLoader itself"
+        )
     made = unchecked(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
     _check_modes(model, several=not made.one_batch)
     _check_repeats(made)
@@ -158,14 +166,17 @@ def unchecked(
 ) -> Objective:
     """Describe an objective like one that was checked before."""
     names = chosen(model, parameters)
-    first = model.get_parameter(names[0])
-    dtype = dtype or torch.promote_types(first.dtype, torch.float32)
-    _check_precision(first.device, dtype)
+    device = model.get_parameter(names[0]).device
+    dtypes = (model.get_parameter(name).dtype for name in names)
+    dtype = dtype or functools.reduce(torch.promote_types, dtypes, torch.float32)
+    _check_precision(device, dtype)
     every = dict(model.named_parameters()) | dict(model.named_buffers())
-    tensors = {name: _cast(tensor.detach(), dtype).clone() for name, tensor in every.items()}
-    divided = denominator or _denominator(loss)
+    tensors = {name: cast(tensor.detach(), dtype).clone() for name, tensor in every.items()}
+    divided = denominator or denominator_of(loss)
     single = _is_batch(data) or (isinstance(data, Sequence) and len(data) == 1)
-    return Objective(model, loss, data, names, tensors, dtype, first.device, divided, single)
+    modes = tuple(module.training for module in model.modules())
+    draws = tuple(_Draw(generator, generator.get_state()) for generator in _generators_of(data))
+    return Objective(model, loss, data, names, tensors, dtype, device, divided, single, modes, draws)
 
 
 def chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -176,6 +187,10 @@ def chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str,
             raise ValueError("the model has no parameter that requires a gradient")
         return tuple(trained)
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not wanted:
+        raise ValueError(
+            "parameters is empty; give names or patterns, or None for all that require a gradient"
+        )
     for pattern in wanted:
         if not fnmatch.filter(trained, pattern):
             raise ValueError(
@@ -196,23 +211,31 @@ def has(device: torch.device, dtype: torch.dtype) -> bool:
 
 def _check_modes(model: nn.Module, *, several: bool) -> None:
     for name, module in model.named_modules():
-        if not module.training:
-            continue
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:  # noqa: SLF001  # their one base class
+        dropout = isinstance(module, nn.modules.dropout._DropoutNd)  # noqa: SLF001  # their one base class
+        if dropout and module.training and module.p > 0:
             raise ValueError(
                 f"{name} is dropout in train mode: the loss is another one at each call; call model.eval()"
             )
-        if several and isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  # their one base class
+        if several and mixes_examples(module):
             raise ValueError(
-                f"{name} is batch norm in train mode: over several batches the loss is no mean over examples;"
-                " call model.eval(), or give one batch"
+                f"{name} is batch norm that takes its statistics from the batch: over several the loss is no mean over"
+                " examples; call model.eval(), or give one batch"
             )
+
+
+def mixes_examples(module: nn.Module) -> bool:
+    """Whether a module's output for an example depends on the others of the batch: batch norm in train mode."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  # their one base class
+        return False
+    return module.training or module.running_mean is None
 
 
 def _check_repeats(objective: Objective) -> None:
     """Refuse a model that draws random numbers, or whose loss is not one number."""
     parameters = [objective.tensors[name] for name in objective.names]
-    for inputs, targets, _ in objective.batches():
+    for inputs, targets, weight in objective.batches():
+        if not weight:
+            continue
         before = _generator_state(objective.device)
         with torch.no_grad():
             value = objective.value(parameters, inputs, targets)
@@ -224,6 +247,7 @@ def _check_repeats(objective: Objective) -> None:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss is {shape}; it must be one number, the mean over the batch")
         return
+    raise ValueError(NO_DATA)
 
 
 def _generator_state(device: torch.device) -> Tensor:
@@ -238,40 +262,48 @@ def _generators_kept(device: torch.device) -> contextlib.AbstractContextManager[
     return torch.random.fork_rng(devices, device_type=device.type if devices else "cuda")
 
 
-def _denominator(loss: Loss) -> Denominator | None:
-    """What a loss divides by; None where it does not."""
-    options = _options(loss)
-    if options.get("reduction", "mean") == "none":
-        raise ValueError("the loss has reduction='none'; it must return one number, so take 'mean' or 'sum'")
-    if options.get("reduction", "mean") == "sum":
-        return None
-    if options.get("classes"):
-        return functools.partial(
-            _class_weight, weight=options.get("weight"), ignored=options.get("ignore_index", -100)
-        )
-    return lambda targets: float(targets.shape[0])
+@dataclass(frozen=True)
+class _Draw:
+    """Where a generator stood."""
+
+    generator: torch.Generator
+    state: Tensor
 
 
-def _options(loss: Loss) -> dict[str, Any]:
-    if isinstance(loss, functools.partial):
-        return _options(loss.func) | loss.keywords
-    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
-        return {
-            "classes": True,
-            "weight": loss.weight,
-            "ignore_index": loss.ignore_index,
-            "reduction": loss.reduction,
-        }
-    if loss in (functional.cross_entropy, functional.nll_loss):
-        return {"classes": True}
-    return {"reduction": getattr(loss, "reduction", "mean")}
+def _generators_of(data: Data) -> list[torch.Generator]:
+    """Return the generators that going through data may read: torch's, and a DataLoader's own."""
+    sampler = getattr(data, "sampler", None)
+    owners = (data, sampler, getattr(data, "batch_sampler", None))
+    own = [getattr(owner, "generator", None) for owner in owners]
+    found = [torch.default_generator, *(g for g in own if isinstance(g, torch.Generator))]
+    return list({id(generator): generator for generator in found}.values())
 
 
-def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> float:
-    if targets.is_floating_point():  # probabilities of classes: torch divides by the number of examples
-        return float(targets.numel() / targets.shape[1])
-    counted = targets[targets != ignored]
-    return float(counted.numel() if weight is None else weight[counted.to(weight.device)].double().sum())
+@contextlib.contextmanager
+def _drawn_again(draws: Sequence[_Draw]) -> Iterator[None]:
+    """Have generators stand where they stood, and put them back afterwards."""
+    found = [_Draw(draw.generator, draw.generator.get_state()) for draw in draws]
+    try:
+        for draw in draws:
+            draw.generator.set_state(draw.state)
+        yield
+    finally:
+        for draw in found:
+            draw.generator.set_state(draw.state)
+
+
+@contextlib.contextmanager
+def _in_modes(model: nn.Module, modes: Sequence[bool]) -> Iterator[None]:
+    """Have the modules of a model in given modes, and put them back afterwards."""
+    modules = list(model.modules())
+    found = [module.training for module in modules]
+    try:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        yield
+    finally:
+        for module, mode in zip(modules, found, strict=True):
+            module.training = mode
 
 
 def _is_batch(data: Data) -> bool:
@@ -281,7 +313,3 @@ def _is_batch(data: Data) -> bool:
 
 def _as_tuple(inputs: Any) -> tuple[Any, ...]:
     return inputs if isinstance(inputs, tuple) else (inputs,)
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.objective import Data, Denominator, Loss, Objective, objective
+from optstudy.curvature.losses import Denominator, Loss
+from optstudy.curvature.objective import Data, Objective, mixes_examples, objective
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), a row each
 
@@ -108,9 +109,10 @@ def fisher(
         model, loss, data, parameters=parameters, dtype=dtype, denominator=lambda targets: float(len(targets))
     )
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # noqa: SLF001  # their base class
+        if mixes_examples(module):
             raise ValueError(
-                f"{name} is batch norm in train mode: no example has a loss of its own; call model.eval()"
+                f"{name} is batch norm that takes its statistics from the batch: no example has a loss of its own;"
+                " call model.eval()"
             )
     return _operator(at, _fisher_rows, "empirical Fisher matrix")
 
@@ -233,13 +235,9 @@ def _hessian_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
 def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
     with torch.enable_grad():
         leaves = at.leaves()
-        outputs = at.outputs(leaves, inputs)
-        if not isinstance(outputs, Tensor):
-            raise TypeError(
-                f"the model returns {type(outputs).__name__}; Gauss-Newton takes one tensor of outputs"
-            )
+        outputs = _one_tensor(at.outputs(leaves, inputs))
         free = outputs.detach().requires_grad_()
-        slope = _derivative(at.loss(free, targets), [free])
+        slope = _derivative(at.judged(free, targets), [free])
         dummy = torch.zeros_like(outputs, requires_grad=True)
         transposed = _derivative(outputs, leaves, dummy)  # J^T u, linear in u, so its derivative in u is J
 
@@ -254,9 +252,13 @@ def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
 def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
     with torch.enable_grad():
         leaves = at.leaves()
-        outputs = at.outputs(leaves, inputs)
-        alone = lambda z, y: at.loss(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
+        outputs = _one_tensor(at.outputs(leaves, inputs))
+        alone = lambda z, y: at.judged(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
         losses = torch.func.vmap(alone)(outputs, targets)
+        if not bool(losses.isfinite().all()):
+            raise FloatingPointError(
+                "an example's loss is not finite: the mean over it alone may count none of its targets"
+            )
         dummy = torch.zeros_like(losses, requires_grad=True)
         transposed = _derivative(losses, leaves, dummy)
 
@@ -267,12 +269,22 @@ def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
     return functools.partial(_each, row)
 
 
+def _one_tensor(outputs: Any) -> Tensor:
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the model returns {type(outputs).__name__}; this matrix takes one tensor of outputs"
+        )
+    return outputs
+
+
 def _each(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     return torch.stack([product(row) for row in rows])
 
 
 def _derivative(value: Tensor, leaves: Sequence[Tensor], weights: Tensor | None = None) -> list[Tensor]:
-    """Return the gradient, in a graph that can be differentiated again."""
+    """Return the gradient, in a graph that can be differentiated again; zero of a constant."""
+    if not value.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
     return list(torch.autograd.grad(value, leaves, weights, create_graph=True, materialize_grads=True))
 
 
