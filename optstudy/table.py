@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # seconds of imports, which figures, the terminal's table and
 
 Format = Literal["markdown", "latex", "csv"]
 
-
 PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order, which ours keeps
     "sgd": (0.9989, 0.9893),
     "adagrad": (0.9999, 0.9837),
@@ -93,8 +92,8 @@ def compare(final: FinalRuns, studies: Sequence[str] = ()) -> Comparison:
         studies: The order of the studies; those that it does not name follow by name.
 
     Returns:
-        A row for each study, optimizer and configuration, never averaged together: studies in their order,
-        optimizers in the paper's order and then by name, configurations best, paper, default, then by name.
+        A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
+        name, configurations best, paper, default, then by name.
     """
     groups: dict[tuple[str, str, str], list[FinalRun]] = {}
     for run in final.runs:
