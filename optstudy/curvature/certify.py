@@ -9,8 +9,9 @@ from optstudy.curvature.basis import Basis, Ritz, as_basis, empty_basis, reach
 from optstudy.curvature.check import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.precision import refine
+from optstudy.curvature.precision import in_double, refine
 
+TRIAL = 100  # products in float32, after which it is asked whether float32 can converge at all
 LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
 
 
@@ -59,13 +60,15 @@ def certify(
     basis, block = empty_basis(operator), start
     spent, check, missed = 0, None, False
     while True:
+        left = goal.max_products - spent
+        limit = left if in_double(operator) in (None, operator) else min(left, TRIAL)
         basis, products = converge(
             operator,
             basis,
             block,
             order=goal.order,
             wanted=goal.wanted,
-            limit=goal.max_products - spent,
+            limit=limit,
             generator=generator,
         )
         fresh = refine(operator, basis.ritz(goal.order, goal.k + 1), goal.order)
@@ -73,8 +76,11 @@ def certify(
         known, over = fresh.pairs.first(goal.k), spent >= goal.max_products
         converged = bool((known.residuals <= goal.tolerance * basis.magnitude).all())
         if not (converged or over) and fresh.operator is not operator:
-            operator = fresh.operator  # float32 does not carry the tolerance
-            basis, block = as_basis(fresh.pairs), known.residual_vectors
+            if products >= limit and fresh.noise < goal.tolerance * basis.magnitude:
+                block = basis.ritz(goal.order, goal.k + 1).residual_vectors
+            else:  # float32 does not carry the tolerance
+                operator = fresh.operator
+                basis, block = as_basis(fresh.pairs), known.residual_vectors
             continue
         if goal.probability is None:
             break

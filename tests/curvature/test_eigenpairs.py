@@ -1,0 +1,422 @@
+"""Top eigenpairs against spectra that are known: values, vectors, bounds, missed values, precision."""
+
+import functools
+import math
+
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+
+from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
+from optstudy.curvature.basis import random_rows
+from optstudy.curvature.certify import Goal, certify
+
+ROUNDING = 1e-12  # of values near 1, in float64, after some hundred operations
+
+
+def angle_between(pairs: Eigenpairs, a: oracles.Symmetric, i: int) -> float:
+    """The angle between a vector and the eigenspace of the true value next to its own."""
+    nearest = a.values[(a.values - pairs.values[i]).abs().argmin()]
+    same = (a.values - nearest).abs() < 1e-9 * a.values[0].abs()
+    inside = a.vectors[same] @ pairs.vectors[i].double()
+    outside = pairs.vectors[i].double() - inside @ a.vectors[same]
+    return math.asin(min(1.0, float(outside.norm())))
+
+
+def check_bounds(pairs: Eigenpairs, a: oracles.Symmetric, k: int = 2) -> None:
+    """Values within their residuals, below the truth, vectors within their angles."""
+    scale = float(a.values[0].abs()) * ROUNDING
+    vectors = pairs.vectors.double()
+    fresh = (vectors @ a.matrix - pairs.values.unsqueeze(1) * vectors).norm(dim=1)
+    rounded = 10 * torch.finfo(pairs.vectors.dtype).eps * float(a.values[0].abs())  # of the vectors
+    assert torch.allclose(fresh, pairs.residuals, rtol=1e-6, atol=rounded)
+    for i in range(k):
+        near = (a.values - pairs.values[i]).abs().min()
+        assert float(near) <= float(pairs.residuals[i]) + scale
+        assert abs(float(pairs.values[i])) <= abs(float(a.values[i])) + scale
+        slack = 2 * math.sqrt(ROUNDING)  # asin of a rounded sine near 1, and of nothing near 0
+        assert angle_between(pairs, a, i) <= float(pairs.angles[i]) + slack
+
+
+SPECTRA = {
+    "gap of 3": [3.0, 1.0],
+    "gap of 1.2": [1.2, 1.0],
+    "gap of 1.05": [1.05, 1.0],
+    "gap of 1.01": [1.01, 1.0],
+    "negative": [-2.0, -1.0],
+    "opposite signs": [1.5, -1.0],
+    "opposite and near": [1.001, -1.0],
+    "equal": [1.0, 1.0],
+    "equal and opposite": [1.0, -1.0],
+    "second is double": [1.2, 1.0, 1.0],
+    "first is triple": [1.0, 1.0, 1.0],
+    "five times": [1.0] * 5,
+    "cluster": [1.0, 0.999, 0.998, 0.997],
+    "cluster below": [1.3, 1.0, 0.999, 0.998, 0.997, 0.996],
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-7, 1e7], ids=["one", "tiny", "huge"])
+@pytest.mark.parametrize("top", SPECTRA.values(), ids=SPECTRA.keys())
+def test_finds_the_first_values_of_a_spectrum(top: list[float], scale: float) -> None:
+    a = oracles.symmetric([scale * value for value in oracles.bulk(*top, dim=120, width=0.9)], seed=1)
+
+    pairs = top_eigenpairs(a.operator(), tolerance=1e-6)
+
+    assert pairs.converged
+    assert torch.allclose(pairs.values.abs(), a.values[:2].abs(), rtol=1e-6, atol=0)
+    check_bounds(pairs, a)
+    truth = abs(float(a.values[0] / a.values[1]))
+    assert pairs.ratio.low <= truth * (1 + ROUNDING)
+    assert truth <= pairs.ratio.high * (1 + ROUNDING)
+
+
+@pytest.mark.parametrize("order", ["largest", "smallest"])
+def test_order_is_algebraic_where_asked(order: str) -> None:
+    a = oracles.symmetric(oracles.bulk(-5.0, 3.0, 2.0, -4.0, 1.0))
+    ends = a.values.sort(descending=order == "largest").values[:3]
+
+    pairs = top_eigenpairs(
+        a.operator(), k=3, order="largest" if order == "largest" else "smallest", tolerance=1e-8
+    )
+
+    assert torch.allclose(pairs.values, ends, atol=1e-8)
+    assert pairs.order == order
+    with pytest.raises(ValueError, match="by magnitude"):
+        _ = pairs.ratio
+
+
+def test_order_by_magnitude_keeps_signs() -> None:
+    a = oracles.symmetric(oracles.bulk(-5.0, 3.0, -2.0))
+
+    assert torch.allclose(top_eigenpairs(a.operator(), k=3).values, a.values[:3], atol=1e-3)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 7, 70])
+def test_all_pairs_can_be_had(dim: int) -> None:
+    a = oracles.symmetric(torch.linspace(-1, 2, dim, dtype=torch.float64))
+
+    pairs = top_eigenpairs(a.operator(), k=dim)
+
+    assert pairs.converged
+    assert torch.allclose(pairs.values.abs(), a.values.abs(), atol=1e-4 * 2)
+    assert math.isnan(pairs.next_value)
+    assert pairs.check is not None
+    assert pairs.check.probability == 0.0
+
+
+def test_one_pair_has_no_ratio() -> None:
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0))
+    pairs = top_eigenpairs(a.operator(), k=1)
+
+    assert float(pairs.values[0]) == pytest.approx(3.0)
+    assert pairs.next_value == pytest.approx(2.0, abs=0.05)  # loosely, for the gap
+    with pytest.raises(ValueError, match="k=2"):
+        _ = pairs.ratio
+
+
+def test_zero_operator_has_zero_values_and_an_unresolved_ratio() -> None:
+    pairs = top_eigenpairs(oracles.dense(torch.zeros(30, 30)))
+
+    assert pairs.converged
+    assert pairs.values.tolist() == [0.0, 0.0]
+    assert pairs.ratio.verdict == "unresolved"
+    assert pairs.products < 60
+
+
+def test_a_rank_of_one_leaves_zero_as_the_second() -> None:
+    a = oracles.symmetric([2.0, *([0.0] * 40)])
+
+    pairs = top_eigenpairs(a.operator())
+
+    assert pairs.values.tolist() == pytest.approx([2.0, 0.0], abs=1e-12)
+    assert pairs.converged
+    assert pairs.ratio.verdict == "unresolved"
+
+
+def test_stops_unconverged_when_the_products_are_spent() -> None:
+    a = oracles.symmetric(torch.linspace(0.99, 1, 200, dtype=torch.float64))
+
+    pairs = top_eigenpairs(a.operator(), max_products=10, tolerance=1e-8)
+
+    assert not pairs.converged
+    assert float(pairs.residuals.max()) > 1e-8
+    assert pairs.products <= 12 + 2 * 3 + 40  # whole rounds of 3, fresh residuals and noise, the check
+    check_bounds(pairs, a)
+
+
+def test_is_unconverged_where_the_check_found_more_than_the_products_allow() -> None:
+    """Pairs that are good, but not the first: the start sees a space that lacks the largest value."""
+    a = oracles.symmetric(oracles.bulk(5.0, 2.0, 1.0))
+    goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=3)
+
+    found = certify(a.operator(), a.vectors[1:4], goal, None, torch.Generator().manual_seed(0))
+
+    assert found.check is not None
+    assert found.check.found == pytest.approx(5.0)
+    assert not found.converged
+    assert found.check.probability == 1.0
+
+
+def test_finds_a_value_whose_vector_the_start_lacks() -> None:
+    """In exact arithmetic the Krylov space of such a start never meets it, whatever converges inside."""
+    values = torch.as_tensor(oracles.bulk(4.0, 2.0, 1.0), dtype=torch.float64)
+    operator = oracles.dense(torch.diag(values))
+    start = random_rows(operator, 3, torch.Generator().manual_seed(0))
+    start[:, 0] = 0.0  # the first eigenvector is the first unit vector, so products stay zero there
+    goal = Goal(2, "magnitude", 1e-6, 0.01, 2000)
+
+    alone = certify(operator, start, Goal(2, "magnitude", 1e-6, None, 2000), None, torch.Generator())
+    found = certify(operator, start, goal, None, torch.Generator().manual_seed(0))
+
+    assert alone.pairs.values[:2].tolist() == pytest.approx([2.0, 1.0])  # what goes unseen without the check
+    assert not alone.missed
+    assert found.pairs.values[:2].tolist() == pytest.approx([4.0, 2.0])
+    assert found.missed
+    assert found.converged
+
+
+def test_a_start_nearly_orthogonal_to_the_first_vector_finds_it() -> None:
+    values = torch.as_tensor(oracles.bulk(2.0, 1.9, 1.0, dim=200), dtype=torch.float64)
+    operator = oracles.dense(torch.diag(values))
+    start = random_rows(operator, 3, torch.Generator().manual_seed(0))
+    start[:, 0] *= 1e-8
+
+    found = certify(
+        operator, start, Goal(2, "magnitude", 1e-4, 0.01, 2000), None, torch.Generator().manual_seed(0)
+    )
+
+    assert found.pairs.values[:2].tolist() == pytest.approx([2.0, 1.9], rel=1e-6)
+
+
+def test_angle_knows_a_value_on_the_other_side_of_zero_that_was_not_computed() -> None:
+    """After 1 comes -0.999; what comes next, 0.998, is not computed, and its gap to 1 is the smaller one."""
+    a = oracles.symmetric(oracles.bulk(1.0, -0.999, 0.998, dim=200))
+    for seed in range(10):
+        pairs = top_eigenpairs(a.operator(), k=1, tolerance=1e-2, seed=seed)
+        assert angle_between(pairs, a, 0) <= float(pairs.angles[0]) + ROUNDING
+
+
+def test_angles_of_equal_values_promise_nothing() -> None:
+    a = oracles.symmetric(oracles.bulk(1.0, 1.0, dim=80))
+
+    assert top_eigenpairs(a.operator()).angles.tolist() == pytest.approx([math.pi / 2] * 2)
+
+
+def test_no_check_is_made_where_none_is_asked() -> None:
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0))
+
+    with_check, without = top_eigenpairs(a.operator()), top_eigenpairs(a.operator(), probability=None)
+
+    assert without.check is None
+    assert with_check.check is not None
+    assert with_check.products == without.products + with_check.check.products
+
+
+@pytest.mark.parametrize("top", [[3.0, 1.0], [1.0, 1.0, 1.0], [1.0, -0.999]])
+def test_counts_every_product(top: list[float]) -> None:
+    a, counted = oracles.symmetric(oracles.bulk(*top, dim=150)), 0
+
+    def apply(rows: torch.Tensor) -> torch.Tensor:
+        nonlocal counted
+        counted += len(rows)
+        return rows @ a.matrix
+
+    pairs = top_eigenpairs(Operator(apply, 150, torch.float64, torch.device("cpu"), "counted"))
+
+    assert pairs.products == counted
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    a = oracles.symmetric(oracles.bulk(1.5, 1.4, dim=150))
+
+    one, two, other = (top_eigenpairs(a.operator(), seed=seed) for seed in (3, 3, 4))
+
+    assert torch.equal(one.vectors, two.vectors)
+    assert not torch.equal(one.vectors, other.vectors)
+
+
+def test_generators_of_torch_are_left_alone() -> None:
+    before = torch.get_rng_state()
+
+    top_eigenpairs(oracles.symmetric(oracles.bulk(1.5, 1.4)).operator())
+
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": 61}, "60 eigenvalues"),
+        ({"order": "biggest"}, "magnitude, largest, smallest"),
+        ({"max_products": 0}, "at least 1"),
+        ({"dtype": torch.float64}, "go with a model only"),
+    ],
+)
+def test_a_mistake_is_named(options: dict[str, object], message: str) -> None:
+    a = oracles.symmetric(oracles.bulk(2.0, 1.0))
+
+    with pytest.raises(ValueError, match=message):
+        top_eigenpairs(a.operator(), **options)  # type: ignore[arg-type]  # mistakes are the point
+
+
+def test_a_model_without_its_loss_is_named() -> None:
+    with pytest.raises(ValueError, match="needs its loss and data"):
+        top_eigenpairs(nn.Linear(1, 1))
+
+
+def test_a_product_that_is_not_finite_is_named() -> None:
+    matrix = torch.eye(5, dtype=torch.float64)
+    matrix[2, 2] = math.nan
+
+    with pytest.raises(FloatingPointError, match="product with the matrix"):
+        top_eigenpairs(oracles.dense(matrix))
+
+
+def test_float32_that_carries_the_tolerance_is_kept_and_residuals_are_those_of_float64() -> None:
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0, dim=100))
+
+    pairs = top_eigenpairs(a.operator(torch.float32))
+
+    assert pairs.dtype == torch.float32
+    assert pairs.vectors.dtype == torch.float32
+    assert pairs.converged
+    assert pairs.values.tolist() == pytest.approx([3.0, 2.0], rel=1e-6)
+    assert pairs.noise == pytest.approx(1e-6, rel=3)  # some float32 roundings of a value of 3
+    check_bounds(pairs, a)
+
+
+def test_tight_tolerances_begin_in_float64() -> None:
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0, dim=100))
+
+    pairs = top_eigenpairs(a.operator(torch.float32), tolerance=1e-10)
+
+    assert pairs.dtype == torch.float64
+    assert pairs.values.tolist() == pytest.approx([3.0, 2.0], rel=1e-13)
+
+
+def interpolating() -> tuple[nn.Sequential, tuple[torch.Tensor, torch.Tensor]]:
+    """A net whose logits are so large that the loss is 1e-7 or less, and cancels in float32."""
+    model, (x, _) = oracles.net(3, 8, 4), oracles.examples(40)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        top = model(x).topk(2).values
+        keep = (top[:, 0] - top[:, 1]) > 0.15
+        last = model[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(110)
+        last.bias.mul_(110)
+    return model, (x[keep], y[keep])
+
+
+def test_a_loss_that_cancels_in_float32_is_taken_to_float64() -> None:
+    model, batch = interpolating()
+    with torch.no_grad():
+        assert float(functional.cross_entropy(model(batch[0]), batch[1])) < 1e-7
+    truth = oracles.by_magnitude(oracles.dense_hessian(model, functional.cross_entropy, batch))
+
+    pairs = top_eigenpairs(model, functional.cross_entropy, batch, k=3)
+
+    assert pairs.dtype == torch.float64
+    assert pairs.converged
+    assert torch.allclose(pairs.values, truth[:3], rtol=1e-4, atol=1e-4 * abs(float(truth[0])))
+    assert pairs.noise < 1e-8 * abs(float(truth[0]))  # float32's, as large as the value, times 2**-29
+
+
+def test_a_model_in_float32_agrees_with_its_dense_hessian_in_float64() -> None:
+    model, batch = oracles.net(3, 6, 4), oracles.examples(20)
+    truth = oracles.by_magnitude(oracles.dense_hessian(model, functional.cross_entropy, batch))
+
+    pairs = top_eigenpairs(model, functional.cross_entropy, batch, k=4)
+
+    assert pairs.dtype == torch.float32
+    # A value is off by the square of its residual over the gap, or at most by the residual.
+    assert (pairs.values - truth[:4]).abs().max() <= pairs.residuals.max()
+    assert pairs.operator == "Hessian"
+
+
+def test_weights_of_classes_in_float32_follow_into_float64() -> None:
+    model, batch = oracles.net(3, 6, 4), oracles.examples(20)
+    weight = torch.tensor([1.0, 2.0, 0.5, 0.1])
+    weighted = functools.partial(functional.cross_entropy, weight=weight.double())
+    truth = oracles.by_magnitude(oracles.dense_hessian(model, weighted, batch))
+
+    for loss in (nn.CrossEntropyLoss(weight), functools.partial(functional.cross_entropy, weight=weight)):
+        pairs = top_eigenpairs(model, loss, batch, tolerance=1e-6)
+
+        assert pairs.dtype == torch.float64
+        assert torch.allclose(pairs.values, truth[:2], rtol=1e-6)
+    assert weight.dtype == torch.float32
+
+
+def test_many_products_alone_are_no_reason_to_leave_float32() -> None:
+    a = oracles.symmetric(torch.linspace(0.98, 1, 300, dtype=torch.float64))
+
+    pairs = top_eigenpairs(a.operator(torch.float32))
+
+    assert pairs.converged
+    assert pairs.products > 150
+    assert pairs.dtype == torch.float32
+
+
+@settings(max_examples=60)
+@given(
+    spectrum=st.lists(st.floats(-1, 1), min_size=2, max_size=40),
+    seed=st.integers(0, 2**31),
+    k=st.integers(1, 4),
+)
+def test_any_spectrum_is_found(spectrum: list[float], seed: int, k: int) -> None:
+    a, k = oracles.symmetric(spectrum, seed), min(k, len(spectrum))
+
+    pairs = top_eigenpairs(a.operator(), k=k, tolerance=1e-7, seed=seed)
+
+    size = float(a.values[0].abs())
+    assert pairs.converged
+    # What a check cannot tell from the last is within the tolerance of it.
+    assert torch.allclose(pairs.values.abs(), a.values[:k].abs(), rtol=0, atol=2e-7 * size + 1e-300)
+    gram = pairs.vectors @ pairs.vectors.T
+    assert torch.allclose(gram, torch.eye(k, dtype=torch.float64), atol=1e-12)
+
+
+def random_spectrum(seed: int) -> list[float]:
+    """Of the kinds that Hessians have: a bulk, and some values outside of it, near one another or not."""
+    generator = torch.Generator().manual_seed(seed)
+    dim = int(torch.randint(20, 90, (1,), generator=generator))
+    gap = (3.0, 1.2, 1.05, 1.01, 1.0)[seed % 5]
+    third = 1 - 0.3 * float(torch.rand(1, generator=generator)) ** 2
+    signs = torch.randint(0, 2, (3,), generator=generator) * 2 - 1
+    top = (torch.tensor([gap, 1.0, third]) * signs).tolist()
+    rest = (torch.rand(dim - 3, generator=generator) * 2 - 1) * third
+    return [*top, *rest.tolist()]
+
+
+@pytest.mark.slow
+def test_a_thousand_matrices() -> None:
+    """No value above the truth; an interval fails no more often than the checks' probabilities say."""
+    outside, stated, runs = 0, 0.0, 1000
+    for seed in range(runs):
+        a = oracles.symmetric(random_spectrum(seed), seed)
+        pairs = top_eigenpairs(a.operator(), seed=seed)
+        assert pairs.converged
+        assert pairs.check is not None
+        assert (pairs.values.abs() <= a.values[:2].abs() * (1 + ROUNDING)).all()
+        ratio, truth = pairs.ratio, abs(float(a.values[0] / a.values[1]))
+        inside = ratio.low <= truth * (1 + ROUNDING) and truth <= ratio.high * (1 + ROUNDING)
+        outside += not inside
+        stated += min(pairs.check.probability, 0.01)
+        if truth >= 1.2 - 1e-9:
+            assert ratio.high - ratio.low < 0.01 * truth
+        if float(a.values[1].abs() - a.values[2].abs()) > 1e-3:  # elsewise the third may stand for it
+            opposite = float(a.values[0] * a.values[1]) < 0
+            assert (ratio.verdict == "indefinite") == opposite or not inside
+        if inside:
+            check_bounds(pairs, a)
+
+    assert stats.binomtest(outside, runs, 0.01, alternative="greater").pvalue > 1e-3
+    assert stated <= 0.01 * runs
