@@ -17,7 +17,7 @@ from optstudy.curvature.operators import (
     hessian,
     preconditioned,
 )
-from optstudy.curvature.preconditioner import Stability, preconditioner, stability
+from optstudy.curvature.preconditioner import Stability, preconditioner, scales, stability
 from optstudy.curvature.ratio import Ratio, Verdict, ratio_interval
 from optstudy.curvature.trace import Estimate, trace
 from optstudy.curvature.tracker import EigenTracker
@@ -45,6 +45,7 @@ __all__ = [
     "preconditioned",
     "preconditioner",
     "ratio_interval",
+    "scales",
     "spectral_density",
     "stability",
     "top_eigenpairs",

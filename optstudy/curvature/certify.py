@@ -9,7 +9,7 @@ from optstudy.curvature.basis import Basis, Ritz, as_basis, empty_basis, reach
 from optstudy.curvature.check import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.precision import in_double, refine
+from optstudy.curvature.precision import can_be_finer, refine
 
 TRIAL = 100  # products in float32, after which it is asked whether float32 can converge at all
 LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
@@ -61,7 +61,7 @@ def certify(
     spent, check, missed = 0, None, False
     while True:
         left = goal.max_products - spent
-        limit = left if in_double(operator) in (None, operator) else min(left, TRIAL)
+        limit = min(left, TRIAL) if can_be_finer(operator) else left
         basis, products = converge(
             operator,
             basis,

@@ -46,6 +46,10 @@ def in_double(operator: Operator) -> Operator | None:
     """Return the operator in float64; None where it cannot be had."""
     if operator.dtype == torch.float64:
         return operator
-    if operator.in_dtype is None or not has(operator.device, torch.float64):
-        return None
-    return operator.in_dtype(torch.float64)
+    return operator.in_dtype(torch.float64) if operator.in_dtype and can_be_finer(operator) else None
+
+
+def can_be_finer(operator: Operator) -> bool:
+    """Whether an operator is not in float64, but can be had in it."""
+    finer = operator.dtype != torch.float64 and operator.in_dtype is not None
+    return finer and has(operator.device, torch.float64)

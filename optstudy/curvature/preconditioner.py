@@ -1,5 +1,6 @@
 """How an optimizer scales its steps, and the curvature beyond which they would overshoot."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +30,9 @@ def preconditioner(
     r"""Return the diagonal of the matrix :math:`P` in an adaptive optimizer's step :math:`\eta P^{-1} m`.
 
     ============================  ==================================================================
-    Adam, AdamW, NAdam            :math:`(1 - \beta_1^t)(\sqrt{v / (1 - \beta_2^t)} + \epsilon)`
-    AdaGrad                       :math:`\sqrt{\sum g^2} + \epsilon`
-    RMSprop                       :math:`\sqrt{v} + \epsilon`
+    Adam, AdamW                   :math:`(1 - \beta_1^t)(\sqrt{v / (1 - \beta_2^t)} + \epsilon)`
+    AdaGrad                       :math:`(1 + (t - 1) \lambda)(\sqrt{\sum g^2} + \epsilon)`, decay :math:`\lambda`
+    RMSprop                       :math:`\sqrt{v} + \epsilon`, of the centred :math:`v` where it is centred
     AdaHessian                    :math:`(1 - \beta_1^t)((v / (1 - \beta_2^t))^{k / 2} + \epsilon)`
     ============================  ==================================================================
 
@@ -53,20 +54,27 @@ def preconditioner(
         if id(parameter) not in groups:
             raise ValueError(f"{name} is not among the optimizer's parameters")
         state = optimizer.state.get(parameter, {})
-        scale = _scale(groups[id(parameter)], state)
+        scale = _scale(optimizer, groups[id(parameter)], state)
         if scale is None:
             what = type(optimizer).__name__
             raise ValueError(
-                f"{what} keeps no scale of the steps of {name}; Adam, AdaGrad, RMSprop and AdaHessian do"
+                f"{what} keeps no scale of the steps of {name} that is known; Adam, AdamW, AdaGrad, RMSprop and"
+                " AdaHessian do, of a parameter that has stepped"
             )
         parts.append(scale.detach().expand_as(parameter).flatten())
     return torch.cat(parts)
 
 
+def scales(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer keeps a scale of its steps that `preconditioner` knows, and has stepped."""
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    return all(_known(optimizer, optimizer.state.get(p, {})) is not None for p in own)
+
+
 def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
     r"""Return where an optimizer's first group of parameters loses stability; None where it is not known.
 
-    Heavy-ball momentum :math:`\beta`: :math:`(2 + 2\beta) / \eta`. Nesterov's:
+    Heavy-ball momentum :math:`\beta`, RMSprop's too: :math:`(2 + 2\beta) / \eta`. Nesterov's:
     :math:`(2 + 2\beta) / ((1 + 2\beta) \eta)` (Cohen et al., 2021, https://arxiv.org/abs/2103.00065).
     With an average of gradients of rate :math:`\beta_1`, on the preconditioned Hessian:
     :math:`(2 + 2\beta_1) / ((1 - \beta_1) \eta)` (Cohen et al., 2022, https://arxiv.org/abs/2207.14484).
@@ -76,22 +84,23 @@ def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
         20.0
     """
     group = optimizer.param_groups[0]
-    rate, name = float(group["lr"]), type(optimizer).__name__
-    if name == "SGD":
-        beta = float(group["momentum"])
-        if group["dampening"]:
+    name = type(optimizer).__name__
+    if name in ("SGD", "RMSprop"):
+        beta, scaled = float(group["momentum"]), name == "RMSprop"
+        if group.get("dampening"):
             return None
-        if group["nesterov"]:
-            return Stability(
-                (2 + 2 * beta) / ((1 + 2 * beta) * rate), False, "(2 + 2 beta) / ((1 + 2 beta) lr)"
-            )
-        return Stability((2 + 2 * beta) / rate, False, "(2 + 2 beta) / lr" if beta else "2 / lr")
+        if group.get("nesterov"):
+            return _beyond(2 + 2 * beta, 1 + 2 * beta, group, scaled, "(2 + 2 beta) / ((1 + 2 beta) lr)")
+        return _beyond(2 + 2 * beta, 1, group, scaled, "(2 + 2 beta) / lr" if beta else "2 / lr")
     if name in ("Adam", "AdamW", "AdaHessian"):
         beta = float(group["betas"][0])
-        return Stability((2 + 2 * beta) / ((1 - beta) * rate), True, "(2 + 2 beta_1) / ((1 - beta_1) lr)")
-    if name == "Adagrad" or (name == "RMSprop" and not group["momentum"] and not group["centered"]):
-        return Stability(2 / rate, True, "2 / lr")
-    return None
+        return _beyond(2 + 2 * beta, 1 - beta, group, True, "(2 + 2 beta_1) / ((1 - beta_1) lr)")
+    return _beyond(2, 1, group, True, "2 / lr") if name == "Adagrad" else None
+
+
+def _beyond(above: float, below: float, group: Mapping[str, Any], scaled: bool, formula: str) -> Stability:
+    rate = below * float(group["lr"])
+    return Stability(above / rate if rate else math.inf, scaled, formula)
 
 
 def _adam(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> Any:
@@ -101,23 +110,46 @@ def _adam(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> Any:
     return (1 - beta_1**t) * ((v / (1 - beta_2**t)) ** power + group["eps"])
 
 
-def _root(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> Any:  # noqa: ARG001  # as _adam
-    return v.sqrt() + group["eps"]
+def _adagrad(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> Any:
+    return (1 + (float(state["step"]) - 1) * group["lr_decay"]) * (v.sqrt() + group["eps"])
 
 
-# What optimizers call the average of squares in their state, the first that is there.
-_SCALES: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], Tensor], Any]] = {
-    "max_exp_avg_sq": _adam,
-    "exp_avg_sq": _adam,
-    "exp_curvature_sq": _adam,
-    "sum": _root,
-    "square_avg": _root,
-}
+def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> Any:
+    centred = v - state["grad_avg"] ** 2 if group["centered"] else v
+    return centred.clamp(min=0).sqrt() + group["eps"]
 
 
-def _scale(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
-    for key, scale in _SCALES.items():
-        if key in state and "acc_delta" not in state:  # Adadelta's step has no fixed rate
-            found: Tensor = scale(group, state, state[key])
-            return found
-    return None
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of optimizer, and what it calls the average of squares in its state."""
+
+    optimizer: type[torch.optim.Optimizer]  # NAdam and RAdam keep the same as Adam, but step otherwise
+    key: str
+    scale: Callable[[Mapping[str, Any], Mapping[str, Any], Tensor], Any]
+
+
+_KINDS = (  # the first that applies
+    _Kind(torch.optim.Adam, "max_exp_avg_sq", _adam),
+    _Kind(torch.optim.Adam, "exp_avg_sq", _adam),
+    _Kind(torch.optim.Adagrad, "sum", _adagrad),
+    _Kind(torch.optim.RMSprop, "square_avg", _rmsprop),
+    _Kind(torch.optim.Optimizer, "exp_curvature_sq", _adam),
+)
+
+
+def _known(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> _Kind | None:
+    if not float(state.get("step", 0)):
+        return None
+    return next(
+        (kind for kind in _KINDS if isinstance(optimizer, kind.optimizer) and kind.key in state), None
+    )
+
+
+def _scale(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]
+) -> Tensor | None:
+    kind = _known(optimizer, state)
+    if kind is None:
+        return None
+    found: Tensor = kind.scale(group, state, state[kind.key])
+    return found

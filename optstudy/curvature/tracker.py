@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.certify import Found, Goal, certify
 from optstudy.curvature.lanczos import converge
-from optstudy.curvature.objective import Data, Loss, objective, unchecked
-from optstudy.curvature.operators import Expansion, Operator, expand
+from optstudy.curvature.losses import Loss
+from optstudy.curvature.objective import Data, objective, unchecked
+from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
+from optstudy.curvature.precision import can_be_finer
+from optstudy.curvature.preconditioner import preconditioner, scales
 from optstudy.curvature.ratio import block_norm, ratio_interval
 
 MOST_PRODUCTS = 300  # of a step, after which its pairs are reported as they are
@@ -30,6 +33,10 @@ class Step(Protocol):
     def model(self) -> nn.Module:
         """With the weights before the step."""
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """As it stands before the step; read for its preconditioner alone."""
+
 
 @dataclass(frozen=True)
 class EigenTracker:
@@ -37,8 +44,8 @@ class EigenTracker:
 
     The search starts from the last step's Ritz vectors and adds the residuals of the pairs that have not converged.
     What has converged may still not be what is largest: the first and the last of the steps and every
-    ``verify_every``-th also look for missed values, as `top_eigenpairs` does, and count as verified; the others are
-    tracked.
+    ``verify_every``-th also look for missed values, as `top_eigenpairs` does, and count as verified; so does a step
+    that did not converge in float32. The others are tracked.
 
     A probe: `observe` takes the state that it returned last, and leaves the model exactly as found. The model is looked
     at in eval mode.
@@ -53,6 +60,8 @@ class EigenTracker:
         verify_every: Steps between two searches for missed values.
         probability: Of a missed value, aimed at by each search.
         parameters: Names or patterns; see `hessian`.
+        preconditioned: Follow :math:`P^{-1/2} H P^{-1/2}` with the optimizer's own scale :math:`P` instead, where it
+            has one; see `preconditioner`.
         seed: Of the random starts.
         name: Under which its state is kept.
     """
@@ -66,6 +75,7 @@ class EigenTracker:
     verify_every: int = 25
     probability: float = 0.01
     parameters: str | None = None
+    preconditioned: bool = False
     seed: int = 0
     name: str = "eigen"
 
@@ -74,8 +84,8 @@ class EigenTracker:
             raise ValueError(f"k is {self.k}; the ratio takes at least 2 eigenvalues")
 
     def wants(self, moment: Step) -> bool:
-        """Whether a step is one of `steps`."""
-        return moment.step in self.steps
+        """Whether a step is one of `steps`, and there is something to follow."""
+        return moment.step in self.steps and (not self.preconditioned or scales(moment.optimizer))
 
     def observe(
         self, moment: Step, state: dict[str, Any] | None
@@ -89,44 +99,57 @@ class EigenTracker:
         Returns:
             The next state, as tensors and numbers, and what was seen by name: ``lambda_1`` to ``lambda_k``,
             ``residual_1`` to ``residual_k``, ``ratio``, ``ratio_low``, ``ratio_high``, ``verdict`` (a word),
-            ``verified`` (1 or 0), ``probability`` (of a missed value; nan where tracked), ``missed`` (1 where the
-            check found a value that tracking had lost), ``angle`` (radians: the largest principal angle to the last
-            eigenspace; nan at the first step), ``gradient_share`` (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``,
-            ``products``, and ``double`` (1 where float64 was needed).
+            ``verified`` (1 or 0), ``probability`` (of a missed value; nan where tracked), ``missed`` (1 where a
+            verified step found a value that tracking had lost), ``angle`` (radians: the largest principal angle to
+            the last eigenspace; nan at the first step), ``gradient_share`` (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``,
+            ``products``, and ``double`` (1 where float64 was needed). Of a loss that is not finite, the loss alone.
         """
         place = self.steps.index(moment.step)
-        verified = place % self.verify_every == 0 or place == len(self.steps) - 1
         last = _Memory(**state) if state else None
+        verified = last is None or place % self.verify_every == 0 or place == len(self.steps) - 1
         describe = objective if verified else unchecked
         dtype = torch.float64 if last is not None and last.double else None
         with _eval_mode(moment.model):
             at = describe(moment.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
+            if at.dim < self.k:
+                raise ValueError(f"k is {self.k}; the model has {at.dim} parameters that count")
             here = expand(at)
+            if not (math.isfinite(here.loss) and bool(here.gradient.isfinite().all())):
+                return state or {}, {"loss": here.loss}
+            operator = here.hessian
+            if self.preconditioned:
+                operator = preconditioned(
+                    operator, preconditioner(moment.optimizer, moment.model, self.parameters)
+                )
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
-            search = self._verified if verified else self._tracked
-            found = search(here.hessian, last, generator)
+            found = self._search(operator, last, generator, verify=verified)
         kept = found.basis.ritz("magnitude", self.k + self.extra).vectors.cpu()
         double = found.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
         following = found.check.found if found.check else last.following if last else math.nan
         memory = _Memory(kept, double=double, noise=found.noise, following=abs(following))
         return asdict(memory), self._values(found, here, last, memory)
 
-    def _start(self, operator: Operator, last: "_Memory | None", generator: torch.Generator) -> Tensor:
-        if last is None:
-            return random_rows(operator, min(self.k + 1, operator.dim), generator)
-        return last.vectors.to(operator.device, operator.dtype)
-
-    def _verified(self, operator: Operator, last: "_Memory | None", generator: torch.Generator) -> Found:
+    def _search(
+        self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
+    ) -> Found:
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MOST_PRODUCTS)
-        following = None if last is None else last.following
-        return certify(operator, self._start(operator, last, generator), goal, following, generator)
+        if last is None:
+            start = random_rows(operator, min(self.k + 1, operator.dim), generator)
+            return certify(operator, start, goal, None, generator)
+        tracked = self._tracked(operator, last, generator)
+        if not verify and (tracked.converged or not can_be_finer(operator)):
+            return tracked
+        start = tracked.basis.ritz("magnitude", self.k + self.extra).vectors
+        found = certify(operator, start, goal, last.following, generator)
+        missed = found.missed or (tracked.converged and self._lost(tracked, found))
+        return replace(found, products=tracked.products + found.products, missed=missed)
 
-    def _tracked(self, operator: Operator, last: "_Memory | None", generator: torch.Generator) -> Found:
+    def _tracked(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> Found:
         wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
         basis, products = converge(
             operator,
             empty_basis(operator),
-            self._start(operator, last, generator),
+            last.vectors.to(operator.device, operator.dtype),
             order="magnitude",
             wanted=wanted,
             limit=MOST_PRODUCTS,
@@ -134,8 +157,12 @@ class EigenTracker:
         )
         pairs = basis.ritz("magnitude", self.k)
         converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
-        noise = last.noise if last else 0.0
-        return Found(pairs, basis, operator, products, converged, noise, check=None, missed=False)
+        return Found(pairs, basis, operator, products, converged, last.noise, check=None, missed=False)
+
+    def _lost(self, tracked: Found, found: Found) -> bool:
+        """Whether a value is further out than the tracked ones, by more than their residuals allow."""
+        further = found.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
+        return bool((further > self.tolerance * found.basis.magnitude).any())
 
     def _values(
         self, found: Found, here: Expansion, last: "_Memory | None", memory: "_Memory"
@@ -143,7 +170,7 @@ class EigenTracker:
         pairs = found.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
         ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), found.noise)
-        gradient = here.gradient.to(pairs.vectors.dtype)
+        gradient = here.gradient.cpu().double()  # whose square may be below what float32 holds
         return {
             **{f"lambda_{i}": value for i, value in enumerate(values, 1)},
             **{f"residual_{i}": residual for i, residual in enumerate(residuals, 1)},
@@ -155,7 +182,9 @@ class EigenTracker:
             "probability": found.check.probability if found.check else math.nan,
             "missed": float(found.missed),
             "angle": math.nan if last is None else largest_angle(last.vectors[: self.k], pairs.vectors),
-            "gradient_share": float((pairs.vectors @ gradient).square().sum() / gradient.square().sum()),
+            "gradient_share": float(
+                (pairs.vectors.cpu().double() @ gradient).square().sum() / gradient.square().sum()
+            ),
             "loss": here.loss,
             "products": float(found.products),
             "double": float(memory.double),
