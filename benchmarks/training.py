@@ -267,7 +267,9 @@ def largest_difference(steps: int = 50) -> float:
         loss = functional.cross_entropy(model(prepare(x)), y)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
-        differences.append(abs(seen.values["loss"] - loss.item()) / loss.item())
+        watched = seen.values["loss"]
+        assert isinstance(watched, float)
+        differences.append(abs(watched - loss.item()) / loss.item())
     return max(differences)
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
+from optstudy.analysis import Analysis, analyse_run
 from optstudy.data import Dataset, Description, OtherDataError, load, load_description
-from optstudy.estimates import run_seconds
-from optstudy.flows import Flow, Task
+from optstudy.estimates import analysis_seconds, run_seconds
+from optstudy.flows import Failure, Flow, Task
 from optstudy.optimizers import Space
 from optstudy.rungs import Rungs, run_key
 from optstudy.specification import Specification
@@ -75,6 +76,23 @@ class Context:
         self.rungs.write(key, until, rung, after)
         return rung
 
+    def analysis(self, optimizer: str, plan: Plan) -> Flow:
+        """Return what was measured where a run ended, or have it measured: a flow.
+
+        Returns:
+            An Analysis, or a Failure.
+        """
+        key = self.key(plan)
+        stored = self.rungs.analysis(key)
+        if stored is not None:
+            return stored
+        state = self.rungs.state(key, plan.epochs)
+        result = yield Task(analyse_run, (plan, state), self.analysis_seconds(optimizer, plan))
+        if isinstance(result, Failure):
+            return result
+        self.rungs.write_analysis(key, result)
+        return Analysis.from_bytes(result)
+
     def dataset(self) -> Dataset:
         """Load the data set in this process.
 
@@ -89,6 +107,10 @@ class Context:
     def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
         """Expected time of some epochs on one worker."""
         return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
+
+    def analysis_seconds(self, optimizer: str, plan: Plan) -> float:
+        """Expected time of measuring the curvature where a run ended."""
+        return analysis_seconds(self.rehearsals[optimizer], self.data, plan)
 
 
 def run_rung_on(

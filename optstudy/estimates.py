@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from optstudy.analysis import ANALYSIS_PRODUCTS, LANDSCAPE_POINTS
 from optstudy.data import Description, Split, load_description, load_parts
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.events import Estimate, OptimizerEstimate
@@ -17,6 +18,7 @@ from optstudy.training import Plan, Rehearsal, rehearse, steps_per_epoch
 REHEARSED_STEPS = 10
 RUN_BYTES = 400_000  # figures, histories and database rows of a final run, beside its weights
 TRIAL_BYTES = 20_000
+STEP_PRODUCTS = 11  # that following the eigenvalues costs at a step, its graph included
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ def estimate(
                 trials=asked,
                 trial_seconds=asked * run_seconds(rehearsal, data, trial, 0, trial.epochs),
                 runs=runs,
-                run_seconds=runs * run_seconds(rehearsal, data, run, 0, run.epochs),
+                run_seconds=runs
+                * (run_seconds(rehearsal, data, run, 0, run.epochs) + analysis_seconds(rehearsal, data, run)),
             )
         )
     states = sum(rehearsal.state_bytes for rehearsal in rehearsals.values())
@@ -158,7 +161,27 @@ def run_seconds(rehearsal: Rehearsal, data: Description, plan: Plan, since: int,
     sweeps = sum(since < epoch <= until for epoch in plan.sweep_epochs)
     steps = steps_per_epoch(images, plan.batch_size) * rehearsal.step_seconds
     evaluation = heldout * rehearsal.evaluation_seconds
-    return (until - since) * (steps + evaluation) + sweeps * images * rehearsal.sweep_seconds
+    epochs = (until - since) * (steps + evaluation) + sweeps * images * rehearsal.sweep_seconds
+    return epochs + _trace_seconds(rehearsal, plan, images, since, until)
+
+
+def _trace_seconds(rehearsal: Rehearsal, plan: Plan, images: int, since: int, until: int) -> float:
+    if plan.trace is None:
+        return 0.0
+    steps = steps_per_epoch(images, plan.batch_size)
+    total = plan.epochs * steps
+    first = 0 if plan.trace.last is None else max(0, total - plan.trace.last)
+    traced = max(0, until * steps - max(first, since * steps)) / plan.trace.every
+    return traced * STEP_PRODUCTS * rehearsal.product_seconds
+
+
+def analysis_seconds(rehearsal: Rehearsal, data: Description, plan: Plan) -> float:
+    """Expected time of measuring the curvature where a run ended, on one worker."""
+    if plan.trace is None:
+        return 0.0
+    images, _ = split_sizes(plan, data)
+    points = LANDSCAPE_POINTS * min(plan.trace.samples or images, images)
+    return ANALYSIS_PRODUCTS * rehearsal.product_seconds + points * rehearsal.evaluation_seconds
 
 
 def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:

@@ -1,27 +1,26 @@
 """Final runs as flows: train a configuration on all training images, and log it as it goes."""
 
 import io
-import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from optstudy import figures
+from optstudy.artifacts import Ended, draw, final_metrics
 from optstudy.context import Context
 from optstudy.data import prepare
+from optstudy.eigentrace import step_metrics
 from optstudy.estimates import split_sizes
 from optstudy.events import Notice, Problem, Progress, RunEnded
-from optstudy.flows import Failure, Flow
+from optstudy.flows import Failure, Flow, Task
 from optstudy.models import build_model
 from optstudy.plans import final_name, final_plan, is_paper_setting
 from optstudy.table import label_of
 from optstudy.tracking import save_model
-from optstudy.training import EpochRecord, Plan, Rung, RunState
+from optstudy.training import EpochRecord, Observation, Plan, Rung, RunState
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,11 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
     plan = final_plan(context.specification, context.spaces[task.optimizer], task.params, task.seed)
     known = context.known_run("final", task.name, plan)
     if known is not None and known.finished:
-        yield Progress(task.name, context.seconds(task.optimizer, plan, 0, plan.epochs), before=True)
+        whole = context.seconds(task.optimizer, plan, 0, plan.epochs)
+        whole += context.analysis_seconds(task.optimizer, plan)
+        yield Progress(task.name, whole, before=True)
         return
-    run_id, records, rung = None, [], None
+    run_id, records, seen, rung = None, [], [], None
     try:
         for epoch in range(1, plan.epochs + 1):
             rung = yield from context.rung(task.optimizer, plan, epoch - 1, epoch, last=epoch == plan.epochs)
@@ -55,15 +56,19 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
                 yield Problem(f"{context.files.name}/{task.name} failed: {rung.message}")
                 break
             records += rung.epochs
+            seen += rung.observations
             run_id = run_id or _open(context, task, plan, records[0])
             context.tracking.log_epochs(run_id, rung.epochs, "test")
+            at = rung.epochs[-1].finished_at
+            steps = [(name, value, step, at) for name, value, step in step_metrics(rung.observations)]
+            context.tracking.log_metrics(run_id, steps)
             yield Progress(task.name, context.seconds(task.optimizer, plan, epoch - 1, epoch), records[-1])
             if rung.outcome != "running":
                 yield Progress(task.name, context.seconds(task.optimizer, plan, epoch, plan.epochs))
                 break
         if isinstance(rung, Rung):
             assert run_id is not None
-            yield from _finish(context, task, plan, run_id, records, rung)
+            yield from _finish(context, task, plan, run_id, records, seen, rung)
             last = records[-1]
             yield RunEnded(task.name, rung.outcome, last.exact_accuracy or 0.0, last.heldout_accuracy)
         elif run_id is not None:
@@ -113,9 +118,15 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
 
 
 def _finish(
-    context: Context, task: FinalTask, plan: Plan, run_id: str, records: list[EpochRecord], rung: Rung
+    context: Context,
+    task: FinalTask,
+    plan: Plan,
+    run_id: str,
+    records: list[EpochRecord],
+    seen: list[Observation],
+    rung: Rung,
 ) -> Flow:
-    last = records[-1]
+    last, title = records[-1], f"{context.files.name}/{task.name}"
     values = {
         "final/train_accuracy_pct": 100 * (last.exact_accuracy or 0.0),
         "final/test_accuracy_pct": 100 * last.heldout_accuracy,
@@ -125,19 +136,22 @@ def _finish(
     state = context.rungs.state(context.key(plan), last.epoch)
     assert state is not None  # asked for with last=True
     weights = RunState.from_bytes(state).model
-    title = f"{context.files.name}/{task.name}"
-    labels = context.dataset().test_y.numpy()
-    predicted = np.array(rung.predicted)
-    context.tracking.log_files(
-        run_id,
-        {
-            "gradient_norm.png": figures.png(figures.gradient_norm(records, title, task.optimizer)),
-            "confusion.png": figures.png(figures.confusion(labels, predicted, context.data.classes, title)),
-            "epochs.json": json.dumps([asdict(record) for record in records], indent=1).encode(),
-            "predictions.npz": _npz(labels=labels, predicted=predicted),
-            "weights.pt": _torch_bytes(weights),
-        },
-    )
+    analysis = None
+    if plan.trace is not None and rung.outcome == "completed":
+        analysis = yield from context.analysis(task.optimizer, plan)
+        if isinstance(analysis, Failure):
+            yield Notice(f"the curvature where {title} ended could not be measured: {analysis.message}")
+            analysis = None
+        else:
+            values |= final_metrics(analysis)
+            context.tracking.set_tags(run_id, {"optstudy.ratio_verdict": analysis.verdict})
+    assert rung.predicted is not None
+    ended = Ended(title, task.optimizer, plan, tuple(records), tuple(seen), rung.predicted, analysis)
+    files = yield Task(draw, (ended,))
+    if isinstance(files, Failure):
+        raise files.error()
+    context.tracking.log_files(run_id, {**files, "weights.pt": _torch_bytes(weights)})
+    yield Progress(task.name, context.analysis_seconds(task.optimizer, plan))
     if task.with_model:
         yield from _log_model(context, plan, run_id, weights, title)
     context.tracking.log_metrics(
@@ -178,12 +192,6 @@ def _description(context: Context, task: FinalTask, plan: Plan) -> str:
         f" {plan.epochs} epochs at batch {plan.batch_size}; {context.data.test:,} test images, only reported.\n\n"
         f"| hyperparameter | value |\n|---|---|\n{values}\n"
     )
-
-
-def _npz(**arrays: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def _torch_bytes(weights: dict[str, torch.Tensor]) -> bytes:

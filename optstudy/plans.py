@@ -7,7 +7,7 @@ from optstudy.data import Split
 from optstudy.optimizers import Space
 from optstudy.search import Settings
 from optstudy.specification import Specification
-from optstudy.training import Method, Plan
+from optstudy.training import Method, Plan, Trace
 
 # Trials start from weights that no final run starts from, so the search cannot choose what suits one of those.
 TUNING_SEED = 1000
@@ -60,7 +60,18 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
         epochs=specification.train_epochs,
         sweep_epochs=specification.sweep_epochs,
         seed=seed,
+        trace=_trace(specification),
     )
+
+
+def _trace(specification: Specification) -> Trace | None:
+    """What of a final run's curvature is measured; the images are the same for all runs of the study."""
+    if specification.samples == 0:
+        return None
+    samples, last = (
+        None if value == "all" else int(value) for value in (specification.samples, specification.eigen_last)
+    )
+    return Trace(samples, last, specification.eigen_every, specification.seed)
 
 
 def final_name(optimizer: str, config: str, seed: int) -> str:
@@ -88,6 +99,7 @@ def _plan(
     epochs: int,
     sweep_epochs: tuple[int, ...],
     seed: int,
+    trace: Trace | None = None,
 ) -> Plan:
     return Plan(
         dataset=specification.dataset,
@@ -107,4 +119,5 @@ def _plan(
         seed=seed,
         device=specification.device,
         threads=specification.threads,
+        trace=trace,
     )

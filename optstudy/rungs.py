@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optstudy.analysis import Analysis
 from optstudy.training import EpochRecord, Observation, Plan, Rung
 from optstudy.workspace import write_bytes, write_json
 
@@ -60,6 +62,17 @@ class Rungs:
             if older != self._state(key, until):
                 older.unlink()
 
+    def analysis(self, key: str) -> Analysis | None:
+        """Return what was measured where a run ended, if it is there."""
+        try:
+            return Analysis.from_bytes(self._analysis(key).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None  # absent, or damaged from outside: it is measured again
+
+    def write_analysis(self, key: str, data: bytes) -> None:
+        """Keep what was measured where a run ended."""
+        write_bytes(self._analysis(key), data)
+
     def drop_state(self, key: str) -> None:
         """Forget the state of a run that will not go on."""
         for path in self._run(key).glob("*.pt"):
@@ -74,6 +87,9 @@ class Rungs:
 
     def _history(self, key: str, until: int) -> Path:
         return self._run(key) / f"{until:04d}.json"
+
+    def _analysis(self, key: str) -> Path:
+        return self._run(key) / "analysis.npz"
 
     def _state(self, key: str, epoch: int) -> Path:
         return self._run(key) / f"{epoch:04d}.pt"

@@ -22,7 +22,10 @@ TUNING_KEYS = (
     "trials", "batch", "sampler", "startup_trials", "pruner", "objective",
     "tune_epochs", "rung_epochs", "tune_size", "validation",
 )  # fmt: skip
-TRAINING_KEYS = ("train_epochs", "train_size", "sweep_every", "seeds")
+TRAINING_KEYS = (
+    "train_epochs", "train_size", "sweep_every", "seeds", "samples", "eigen_last", "eigen_every",
+)  # fmt: skip
+OR_ALL = ("samples", "eigen_last")  # a whole number, or "all"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Specification:
     train_epochs: int = 3
     train_size: int = 0  # training images of a final run, a fixed stratified subset; 0 is all
     sweep_every: int = 0  # epochs between exact sweeps over the training set; 0 is at the end only
+    samples: int | str = 100  # training images on which curvature is measured, or "all"; 0 measures none
+    eigen_last: int | str = 100  # steps at the end of a final run whose eigenvalues are followed, or "all"
+    eigen_every: int = 1  # steps from one to the next
     batch_size: int = 100
     seeds: int = 3
     seed: int = 0  # of the split, the sampler and the trials
@@ -71,7 +77,7 @@ class Specification:
 KEYS = tuple(field.name for field in dataclasses.fields(Specification))
 _MINIMUM = dict.fromkeys(
     ("trials", "batch", "tune_epochs", "rung_epochs", "validation", "train_epochs", "batch_size",
-     "seeds", "threads"), 1,
+     "seeds", "threads", "eigen_every"), 1,
 )  # fmt: skip
 # Far above what anybody runs: what exceeds them is a slip of the hand.
 LARGEST = {
@@ -88,8 +94,12 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 
 def _problem(key: str, value: Any, kind: type) -> str | None:
     """Say what is wrong with a key's value, if anything."""
-    if type(value) is not kind:
-        wanted = {int: "a whole number", str: "a string", tuple: "a list of names"}[kind]
+    if type(value) is not kind and not (key in OR_ALL and value == "all"):
+        wanted = {
+            int: "a whole number" + ' or "all"' * (key in OR_ALL),
+            str: "a string",
+            tuple: "a list of names",
+        }[kind]
         return f"{key} is {value!r}; it must be {wanted}"
     if isinstance(value, int):
         return _problem_of_count(key, value)
@@ -157,6 +167,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     kind = type(getattr(Specification, key))
     if kind is tuple:
         return key, tuple(value.split(","))
+    if key in OR_ALL and value == "all":
+        return key, value
     if kind is int:
         try:
             return key, int(value)

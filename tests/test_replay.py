@@ -57,7 +57,7 @@ def logged(client: MlflowClient, run: Run) -> dict[str, Any]:
             data[name] = timeless(json.loads(stored))
         elif name.endswith(".npz"):
             with np.load(io.BytesIO(stored)) as arrays:
-                data[name] = {key: arrays[key].tolist() for key in arrays}
+                data[name] = {key: (str(arrays[key].dtype), arrays[key].tobytes()) for key in arrays}
         else:
             data[name] = cases.bits(torch.load(io.BytesIO(stored), weights_only=True))
     return {"status": run.info.status, "params": run.data.params, "metrics": histories, "data": data}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optstudy import rungs
 from optstudy.data import Split
 from optstudy.rungs import Rungs, run_key
-from optstudy.training import EpochRecord, Method, Observation, Plan, Rung, RunState, run_rung
+from optstudy.training import EpochRecord, Method, Observation, Plan, Rung, RunState, Trace, run_rung
 
 METHOD = Method("torch.optim.Adam", {"lr": 0.1, "betas": (0.9, 0.99)})
 PLAN = cases.plan(method=METHOD)
@@ -35,6 +35,11 @@ CHANGES: list[dict[str, Any]] = [
     {"method": replace(METHOD, needs="closure")},
     {"method": replace(METHOD, seeded=True)},
     {"method": replace(METHOD, hessian_products=1)},
+    {"trace": Trace(samples=100, last=10)},
+    {"trace": Trace(samples=100, last=None)},
+    {"trace": Trace(samples=None, last=10)},
+    {"trace": Trace(samples=100, last=10, every=2)},
+    {"trace": Trace(samples=100, last=10, seed=1)},
 ]
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -47,7 +52,7 @@ written = st.builds(
     Rung,
     epochs=st.lists(records, max_size=4).map(tuple),
     observations=st.lists(
-        st.builds(Observation, st.text(), whole, st.dictionaries(st.text(), finite)), max_size=3
+        st.builds(Observation, st.text(), whole, st.dictionaries(st.text(), maybe | st.text())), max_size=3
     ).map(tuple),
     outcome=st.sampled_from(["running", "completed", "diverged", "failed"]),
     predicted=st.none() | st.lists(whole, max_size=5).map(tuple),

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
 import tiny
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from torch.nn import functional
 
 from optstudy import store
 from optstudy.context import run_rung_on
-from optstudy.data import catalogue, load, load_description, prepare
+from optstudy.data import catalogue, load, load_description, load_parts, prepare
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.events import Event, Notice, Problem, Progress, RunEnded, SearchEnded, TrialEnded
 from optstudy.optimizers import load_space
@@ -26,10 +28,19 @@ from optstudy.plans import final_plan
 from optstudy.references import load_object
 from optstudy.specification import Specification
 from optstudy.study import Study
+from optstudy.training import Plan, sample_images
 from optstudy.workspace import read_recorded
 
 STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-ROOT = {"gradient_norm.png", "confusion.png", "predictions.npz", "weights.pt", "epochs.json"}
+ROOT = {"gradient_norm.png", "confusion.png", "predictions.npz", "weights.pt", "epochs.json", "plan.json"}
+CURVATURE = {
+    "eigen_ratio.png",
+    "spectrum.png",
+    "landscape_1d.png",
+    "landscape_2d.png",
+    "eigen.npz",
+    "analysis.npz",
+}
 
 
 def runs(workspace: Path, experiment: str) -> dict[str, Run]:
@@ -163,11 +174,39 @@ class TestFinished:
             assert run.data.metrics["final/gradient_work"] == 24  # 2 epochs of 300 images at batch 25
             assert run.data.metrics["final/test_accuracy_pct"] == 100 * run.data.metrics["test/accuracy"]
 
+    def test_final_runs_log_the_eigenvalues_of_their_last_steps_and_the_ratio_where_they_ended(
+        self, finished: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(finished)
+        client = MlflowClient(store.uri(finished))
+        plan = Plan.from_dict(
+            json.loads(artifact(finished, runs(finished, "tiny/final")["sgd/seed-0"], "plan.json"))
+        )
+        batch = sample_images(load_parts(plan.dataset, plan.split), 20, seed=0, device="cpu")
+
+        for run in runs(finished, "tiny/final").values():
+            traced = client.get_metric_history(run.info.run_id, "eigen/ratio")
+            assert [point.step for point in traced] == [20, 21, 22, 23]  # of 2 epochs of 12 steps
+            model = load_object(plan.model)()
+            model.load_state_dict(
+                torch.load(io.BytesIO(artifact(finished, run, "weights.pt")), weights_only=True)
+            )
+            assert isinstance(batch, tuple)
+            dense = oracles.dense_hessian(model, functional.cross_entropy, batch).numpy()
+            eigenvalues = np.linalg.eigvalsh(dense)
+            first, second = sorted(eigenvalues, key=abs, reverse=True)[:2]
+            metrics = run.data.metrics
+            assert metrics["final/lambda_1"] == pytest.approx(first, rel=1e-4)
+            assert metrics["final/lambda_2"] == pytest.approx(second, rel=1e-4)
+            assert metrics["final/ratio_low"] <= abs(first / second) <= metrics["final/ratio_high"]
+            assert metrics["final/trace"] == pytest.approx(np.trace(dense), rel=0.2)
+            assert metrics["final/loss_rise"] > 0
+
     def test_final_runs_have_the_same_artifacts_at_their_root(self, finished: Path) -> None:
         client = MlflowClient(store.uri(finished))
 
         for run in runs(finished, "tiny/final").values():
-            assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT
+            assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT | CURVATURE
             assert artifact(finished, run, "confusion.png").startswith(b"\x89PNG")
             epochs = json.loads(artifact(finished, run, "epochs.json"))
             assert [epoch["heldout_accuracy"] for epoch in epochs][-1] == run.data.metrics["test/accuracy"]
@@ -343,7 +382,7 @@ class TestAgain:
                 name: run.info.status for name, run in before[kind].items()
             }
         for run in after["final"].values():
-            assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT
+            assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT | CURVATURE
         assert json.loads(artifact(finished_copy, after["final"]["sgd/seed-1"], "epochs.json")) == kept
         assert artifact(finished_copy, after["tuning"]["sgd"], "trials.json")
         experiment = after["final"]["sgd/seed-0"].info.experiment_id

@@ -93,12 +93,13 @@ SETTINGS: Mapping[str, Any] = {
     "validation": 60,
     "train_epochs": 2,
     "train_size": 0,
+    "samples": 0,
     "batch_size": 25,
     "seeds": 2,
 }
 
 # What the finished study of conftest is made of: its trials complete, are pruned and fail.
-WHOLE: Mapping[str, Any] = {"optimizers": ("sgd", "touchy"), "trials": 6}
+WHOLE: Mapping[str, Any] = {"optimizers": ("sgd", "touchy"), "trials": 6, "samples": 20, "eigen_last": 4}
 
 
 def write(folder: Path) -> None:

@@ -41,6 +41,37 @@ class Where:
         )
 
 
+class CountOrAll(click.ParamType[int | str]):
+    """A whole number, or `all`."""
+
+    name = "N|all"
+
+    def __init__(self, least: int = 0) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number or ``all``."""
+        return "all" if value == "all" else click.IntRange(self.least).convert(value, param, ctx)
+
+
+class Listed(click.ParamType[tuple[Any, ...]]):
+    """Values separated by commas."""
+
+    name = "A,B"
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self.kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Return the values, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = (self.kind.convert(part.strip(), param, ctx) for part in value.split(","))
+        return tuple(dict.fromkeys(parts))
+
+
 study = click.option("--study", metavar="NAME", help="The study; `main` where none is named.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _workspace = click.option(
@@ -89,8 +120,21 @@ _tuned = (
     click.option("--pruner", type=click.Choice(PRUNERS), help="How trials are given up early."),
     click.option("--objective", type=click.Choice(OBJECTIVES), help="Of the validation images."),
 )
-_seeds = click.option(
-    "--seeds", type=click.IntRange(1), help="Runs of each configuration; 3 means seeds 0, 1, 2."
+_seeds_and_curvature = (
+    click.option(
+        "--seeds", type=click.IntRange(1), help="Runs of each configuration; 3 means seeds 0, 1, 2."
+    ),
+    click.option(
+        "--samples",
+        type=CountOrAll(),
+        help="Training images on which curvature is measured, or `all`; 0 measures none.",
+    ),
+    click.option(
+        "--eigen-last",
+        type=CountOrAll(),
+        help="Steps at the end of a run whose top eigenvalues are followed, or `all`.",
+    ),
+    click.option("--eigen-every", type=click.IntRange(1), help="Steps from one of them to the next."),
 )
 
 
@@ -102,6 +146,17 @@ def reading(command: Command) -> Command:
         return command(where=Where(workspace, tracking_uri), **others)
 
     return _with_options(bundled, (_workspace, _tracking))
+
+
+def placed(command: Command) -> Command:
+    """Options of a command that computes without changing a study; it receives ``where``."""
+
+    @functools.wraps(command)
+    def bundled(**given: Any) -> Any:
+        where = Where(**{name: given.pop(name) for name in Where.__dataclass_fields__})
+        return command(where=where, **given)
+
+    return _with_options(bundled, _running)
 
 
 def running(*, tuning: bool = False, training: bool = False) -> Callable[[Command], Command]:
@@ -117,7 +172,7 @@ def running(*, tuning: bool = False, training: bool = False) -> Callable[[Comman
         )
         if wanted
     ]
-    options = (_opt, *_tuned * tuning, *(_seeds,) * training, *epochs, *_described, *_running)
+    options = (_opt, *_tuned * tuning, *_seeds_and_curvature * training, *epochs, *_described, *_running)
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)

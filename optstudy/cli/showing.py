@@ -29,7 +29,7 @@ def show_comparison(comparison: Comparison, *, as_json: bool = False, form: str 
         click.echo(json.dumps(comparison.to_dict(), indent=2))
     elif form == "table":
         headers, cells = columns(comparison)
-        _print_table(headers, cells)
+        print_table(headers, cells)
         click.echo(caption(comparison))
     else:
         click.echo(render(comparison, form), nl=False)  # type: ignore[arg-type]  # click checked it
@@ -53,7 +53,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
         ]
         for name, best in found.items()
     ]
-    _print_table(headers, cells)
+    print_table(headers, cells)
     counts = {best["trials"] for best in found.values()}
     if len(counts) > 1:
         click.echo(
@@ -76,14 +76,14 @@ def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
         }
         click.echo(json.dumps(content, indent=2))
         return
-    _print_table(["Key", "Value"], [[key, _listed(value)] for key, value in keys.items()])
+    print_table(["Key", "Value"], [[key, _listed(value)] for key, value in keys.items()])
     show_estimate(estimate, Console(highlight=False))
 
 
 def show_spaces(spaces: Sequence[Space]) -> None:
     """Print the optimizers that can be tuned."""
     cells = [[s.name, s.optimizer, ", ".join(d.name for d in s.search), str(s.source)] for s in spaces]
-    _print_table(["Optimizer", "Class", "Searched", "File"], cells)
+    print_table(["Optimizer", "Class", "Searched", "File"], cells)
 
 
 def show_space(space: Space, *, as_json: bool) -> None:
@@ -108,7 +108,7 @@ def show_space(space: Space, *, as_json: bool) -> None:
         [d.name, _searched(d), shown(default[d.name]), shown(paper[d.name]) if paper else "--", d.why]
         for d in space.search
     ]
-    _print_table(headers, cells)
+    print_table(headers, cells)
     click.echo(f"From {space.source}")
 
 
@@ -118,7 +118,7 @@ def show_standings(standings: Sequence["Standing"]) -> None:
         [s.study, s.optimizer, f"{s.trials} of {s.trials_asked}", f"{s.runs} of {s.runs_asked}"]
         for s in standings
     ]
-    _print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
+    print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
 
 
 def say_mended(where: Where) -> None:
@@ -156,7 +156,7 @@ def next_step(
     click.echo(f"next: {' '.join(words)}", err=True)
 
 
-def _print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         numeric = header.endswith("(%)") or header in ("Seeds", "Gradient work")

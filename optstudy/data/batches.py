@@ -17,6 +17,15 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=generator("epoch", seed, epoch))
 
 
+def sample(n: int, count: int, seed: int) -> Tensor:
+    """Return the first ``count`` of a random order of ``n`` examples, so that a sample begins a larger one.
+
+    Returns:
+        Places, int64 of shape ``(count,)``.
+    """
+    return torch.randperm(n, generator=generator("sample", seed))[:count]
+
+
 def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch's batches, each example once; the last batch may be short.
 

@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-_STREAMS = {"split": 1, "epoch": 2}
+_STREAMS = {"split": 1, "epoch": 2, "sample": 3}
 
 
-def generator(stream: Literal["split", "epoch"], *numbers: int) -> torch.Generator:
+def generator(stream: Literal["split", "epoch", "sample"], *numbers: int) -> torch.Generator:
     """Return a generator of its own for a purpose and some numbers, all of which change the stream.
 
     numpy's ``SeedSequence`` mixes them, so that seed 0 in epoch 1 and seed 1 in epoch 0 have nothing in

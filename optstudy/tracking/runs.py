@@ -130,6 +130,11 @@ class Tracking:
                 Path(folder, name).write_bytes(data)
             self._call(self._client.log_artifacts, run_id, folder)
 
+    def read_file(self, run_id: str, name: str) -> bytes:
+        """Return a run's artifact."""
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
+
     def log_dataset(self, run_id: str, description: Description, context: str) -> None:
         """Name the run's data: where it comes from, its checksum, and which part of it."""
         counts = {"train": description.train, "test": description.test}

@@ -13,15 +13,18 @@ from optstudy.training.records import (
     Probe,
     Rung,
     RunState,
+    Trace,
     outcome,
     steps_per_epoch,
 )
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
+from optstudy.training.trace import Images, images_of, probes_of, sample_images
 
 __all__ = [
     "EpochRecord",
     "Evaluation",
     "History",
+    "Images",
     "Method",
     "Moment",
     "Observation",
@@ -31,12 +34,16 @@ __all__ = [
     "Rehearsal",
     "RunState",
     "Rung",
+    "Trace",
     "advance",
     "check_device",
     "evaluate",
+    "images_of",
     "outcome",
+    "probes_of",
     "rehearse",
     "run_rung",
+    "sample_images",
     "start",
     "steps_per_epoch",
     "sweep",

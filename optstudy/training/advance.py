@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from optstudy.training.records import (
     outcome,
     steps_per_epoch,
 )
+from optstudy.training.trace import probes_of
 
 
 def start(plan: Plan) -> RunState:
@@ -85,10 +86,11 @@ def advance(
 def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[Rung, bytes]:
     """Do the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
     before = start(plan) if state is None else RunState.from_bytes(state)
-    after, history = advance(before, plan, until)
+    after, history = advance(before, plan, until, probes_of(plan))
+    first_step = since * steps_per_epoch(len(load_parts(plan.dataset, plan.split).train_y), plan.batch_size)
     rung = Rung(
         epochs=tuple(record for record in history.epochs if record.epoch > since),
-        observations=history.observations,
+        observations=tuple(seen for seen in history.observations if seen.step >= first_step),
         outcome=outcome(after, plan),
         predicted=None if history.predicted is None else tuple(history.predicted.tolist()),
     )
@@ -128,7 +130,7 @@ def _train_epoch(
         for probe in probes:
             if probe.wants(moment):
                 memory[probe.name], values = probe.observe(moment, memory.get(probe.name))
-                seen.append(Observation(probe.name, moment.step, values))
+                seen.append(Observation(probe.name, moment.step, _kept(values)))
         if last:
             norm = batch_gradient_norm(moment)
         value, outputs = step(live, inputs, targets)
@@ -162,6 +164,10 @@ def _record(
         exact_accuracy=exact_accuracy,
         full_gradient_norm=_finite(full_norm),
     )
+
+
+def _kept(values: Mapping[str, float | str]) -> dict[str, float | str | None]:
+    return {name: value if isinstance(value, str) else _finite(value) for name, value in values.items()}
 
 
 def _finite(value: float | None) -> float | None:

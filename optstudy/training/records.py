@@ -28,6 +28,16 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """Which of a run's steps have their curvature measured, and on how many images."""
+
+    samples: int | None  # training images; None for all
+    last: int | None  # steps at the end of the run; None for all steps, 0 for none
+    every: int = 1  # steps from one to the next
+    seed: int = 0  # of the choice of images
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that determines the numbers of one run."""
 
@@ -42,6 +52,21 @@ class Plan:
     seed: int  # of the initial weights and the order of the batches: the same for every optimizer
     device: str = "cpu"
     threads: int = 1
+    trace: Trace | None = None  # None where no curvature is measured
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
+        """Build a plan from `dataclasses.asdict` of one, as it comes back from JSON."""
+        trace = content["trace"]
+        return cls(
+            **{
+                **content,
+                "split": Split(**content["split"]),
+                "method": Method(**content["method"]),
+                "sweep_epochs": tuple(content["sweep_epochs"]),
+                "trace": Trace(**trace) if trace else None,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +140,7 @@ class Probe(Protocol):
     def wants(self, moment: Moment) -> bool:
         """Whether to observe this step."""
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float]]:
+    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Return the probe's next state (plain tensors and numbers; the first is None) and what it saw."""
 
 
@@ -125,7 +150,7 @@ class Observation:
 
     probe: str
     step: int
-    values: Mapping[str, float]
+    values: Mapping[str, float | str | None]  # a number that is not finite is None
 
 
 @dataclass(frozen=True)

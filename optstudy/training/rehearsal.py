@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.data import Dataset, load, load_parts, prepare
+from optstudy.curvature import hessian
+from optstudy.data import Dataset, Parts, load, load_parts, prepare
 from optstudy.errors import UsageError
 from optstudy.training.advance import start
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sweep
 from optstudy.training.live import STEPS, Live, capture, isolated, restore
-from optstudy.training.records import Plan
+from optstudy.training.records import Plan, Trace
+from optstudy.training.trace import sample_images
 
 
 def check_device(device: str) -> None:
@@ -36,6 +38,9 @@ class Rehearsal:
     step_seconds: float
     evaluation_seconds: float  # for one image, weights fixed
     sweep_seconds: float  # for one image, loss and gradient
+    product_seconds: float = (
+        0.0  # of the Hessian with one vector, on the sample; 0 where no curvature is measured
+    )
 
 
 def rehearse(plan: Plan, steps: int) -> Rehearsal:
@@ -59,6 +64,7 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
         labels = parts.train_y[:EVALUATION_BATCH].to(plan.device)
         evaluation = _fastest(lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _fastest(lambda: sweep(live.model, live.loss, images, labels), 2)
+        product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, parts, live)
     return Rehearsal(
         train_images=len(parts.train_y),
         heldout_images=len(parts.heldout_y),
@@ -67,7 +73,25 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
         step_seconds=step_seconds,
         evaluation_seconds=evaluation / len(labels),
         sweep_seconds=swept / len(labels),
+        product_seconds=product,
     )
+
+
+def _product_seconds(plan: Plan, trace: Trace, parts: Parts, live: Live) -> float:
+    """Time a Hessian product on part of the sample, and find out whether the model has one."""
+    wanted = len(parts.train_y) if trace.samples is None else min(trace.samples, len(parts.train_y))
+    count = min(wanted, EVALUATION_BATCH)
+    images = sample_images(parts, count, trace.seed, plan.device)
+    try:
+        with in_mode(live.model, training=False):
+            operator = hessian(live.model, live.loss, images)
+        vector = torch.ones(operator.dim, dtype=operator.dtype, device=operator.device)
+        return _fastest(lambda: operator @ vector, 2) * wanted / count
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {_first_line(error)};"
+            " --samples 0 does without"
+        ) from error
 
 
 def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -> None:

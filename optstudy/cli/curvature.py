@@ -1,0 +1,97 @@
+"""`optstudy curvature`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optstudy.cli import options
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Weights to measure in place of a run's, as torch.save(model.state_dict()) writes them.",
+)
+@click.option("--model", metavar="REFERENCE", help="Of a checkpoint: lenet5, or your own as net.py:make.")
+@click.option("--dataset", metavar="REFERENCE", help="Of a checkpoint: mnist, or data.py:load.")
+@click.option("--loss", metavar="REFERENCE", help="Of a checkpoint: cross_entropy, or loss.py:name.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; by default the run's.")
+@click.option(
+    "--samples",
+    type=options.CountOrAll(1),
+    help="Training images, or `all`; by default the run's own sample, and 100 for a checkpoint.",
+)
+@click.option(
+    "--indices",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A text file with the number of one training image a line, in place of --samples.",
+)
+@click.option("--dtype", type=click.Choice(("float32", "float64")), help="By default what the answer needs.")
+@click.option(
+    "-k", "k", type=click.IntRange(1, 100), default=2, show_default=True, help="Number of eigenvalues."
+)
+@click.option("--density", is_flag=True, help="Also the spectrum and the trace.")
+@click.option("--landscape", is_flag=True, help="Also the loss along the first two eigenvectors.")
+@click.option(
+    "--sweep",
+    type=options.Listed(options.CountOrAll(1)),
+    default=(),
+    help="Sizes of samples, such as 100,1000,all: how far the answer depends on the sample.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Samples of each size of a sweep.",
+)
+@click.option(
+    "--at",
+    type=options.Listed(click.Choice(("start", "middle", "end"))),
+    default="end",
+    show_default=True,
+    help="Points of the runs: any of start,middle,end.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for figures and data; nothing in it is overwritten.",
+)
+@options.placed
+@options.as_json
+def curvature(
+    where: options.Where,
+    as_json: bool,
+    output: Path | None,
+    k: int,
+    dtype: str | None,
+    density: bool,
+    landscape: bool,
+    **asked: Any,
+) -> None:
+    """Measure the Hessian of a run (STUDY/RUN or its ID), of a study's runs, or of a checkpoint.
+
+    Example: optstudy curvature quick/sgd/seed-0 --samples 1000
+    """
+    from optstudy.cli.measuring import json_bytes, keep, measured, show_measured
+    from optstudy.cli.showing import next_step
+    from optstudy.inquiry import Inquiry, draw_measured
+    from optstudy.measure import Settings
+
+    settings = Settings(k, dtype, analysis=density or landscape)
+    inquiry = Inquiry(settings=settings, **asked)
+    found = measured(inquiry, where)
+    if as_json:
+        click.echo(json_bytes(found), nl=False)
+    else:
+        show_measured(found)
+    if output is not None:
+        files = draw_measured(found, density=density, landscape=landscape, sweep=bool(inquiry.sweep))
+        keep(output, {**files, "curvature.json": json_bytes(found)})
+    next_step("optstudy compare", where)

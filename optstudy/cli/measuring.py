@@ -1,0 +1,98 @@
+"""Runs an inquiry on the terminal, and prints and keeps what it found."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optstudy.cli.options import Where
+from optstudy.cli.showing import print_table
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.events import Notice
+from optstudy.inquiry import Inquiry, inquire
+from optstudy.measure import Measured
+
+
+def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
+    """Measure what was asked, saying on standard error what is done; in the order of the question."""
+    found: list[Measured] = []
+    for event in inquire(
+        inquiry, where.workspace, where.tracking_uri, jobs=where.jobs, data_dir=where.data_dir
+    ):
+        if isinstance(event, Notice):
+            click.echo(f"note: {event.text}", err=True)
+            continue
+        found.append(event)
+        if not where.quiet:
+            sample = f"{event.samples:,} images" + (f", draw {event.seed}" if inquiry.sweep else "")
+            click.echo(f"measured {event.name} at its {event.at} on {sample}", err=True)
+    return sorted(found, key=lambda one: (one.name, inquiry.at.index(one.at), one.samples, one.seed))
+
+
+def as_json(found: Sequence[Measured]) -> Any:
+    """Return one measurement as an object, several as a list."""
+    return found[0].to_dict() if len(found) == 1 else [one.to_dict() for one in found]
+
+
+def show_measured(found: Sequence[Measured]) -> None:
+    """Print a table of measurements."""
+    headers = ["Run", "At", "Images", "Eigenvalues", "Ratio", "Verdict", "Loss", "Gradient", "Products", "In"]
+    cells = [
+        [
+            one.name,
+            one.at,
+            f"{one.samples:,}",
+            ", ".join(
+                f"{value:.4g} ± {residual:.0e}"
+                for value, residual in zip(one.eigenvalues, one.residuals, strict=True)
+            ),
+            f"{one.ratio:.4g} [{one.low:.4g}, {one.high:.4g}]" if len(one.eigenvalues) > 1 else "",
+            one.verdict if len(one.eigenvalues) > 1 else "",
+            f"{one.loss:.3g}",
+            f"{one.gradient_norm:.3g}",
+            str(one.products),
+            one.dtype,
+        ]
+        for one in found
+    ]
+    print_table(headers, cells)
+    for one in found:
+        if one.analysis is not None:
+            value, low, high = one.analysis.trace.tolist()
+            click.echo(
+                f"{one.name}: trace {value:.4g} [{low:.4g}, {high:.4g}];"
+                f" the loss rises by {one.analysis.loss_rise:.4g} at distance 1 along the first eigenvector"
+            )
+    worst = max(one.probability for one in found)
+    click.echo(
+        f"± is the residual. The ratio's interval holds if no eigenvalue was missed, which is wrong with"
+        f" probability {worst:.2g} at most."
+    )
+    if not all(one.converged for one in found):
+        click.echo("Not all eigenvalues have converged; their intervals are wide.")
+
+
+def keep(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, none of them over another.
+
+    Raises:
+        UsageError: If one of them is there already.
+        OptstudyError: If the folder cannot be written.
+    """
+    there = [name for name in files if (folder / name).exists()]
+    if there:
+        raise UsageError(f"{folder / there[0]} is there already; give another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise OptstudyError(f"cannot write {folder}: {error.strerror}") from error
+    click.echo(f"kept in {folder}: {', '.join(files)}", err=True)
+
+
+def json_bytes(found: Sequence[Measured]) -> bytes:
+    """Return the JSON of measurements."""
+    return (json.dumps(as_json(found), indent=2) + "\n").encode()

@@ -1,0 +1,177 @@
+"""Curvature of a run: the ratio while it trained, and the loss and the spectrum where it ended."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from optstudy.analysis import Analysis
+from optstudy.curvature import Stability
+from optstudy.eigentrace import EigenTrace
+from optstudy.figures.axes import log_axis
+from optstudy.figures.style import GREY, INK, Mark, figure, mark_of, styled
+
+_VERDICTS = {
+    "separated": ("o", "separated"),
+    "degenerate": ("s", "degenerate"),
+    "indefinite": ("v", "opposite signs"),
+    "unresolved": ("x", "unresolved"),
+}
+_SECOND = "#56B4E9"
+
+
+@styled
+def eigen_ratio(
+    trace: EigenTrace, title: str, optimizer: str = "", stability: Stability | None = None
+) -> Figure:
+    """Draw the ratio of the two largest eigenvalues during the last steps, figure 3 of the paper.
+
+    Args:
+        trace: What the tracker saw.
+        title: What run it is.
+        optimizer: Its name, for the colour.
+        stability: Where its steps would overshoot, as a dashed line; for an optimizer with a preconditioner on the
+            eigenvalue that this scales, in a panel of its own.
+
+    Returns:
+        The ratio with its interval and verdicts; filled marks were checked for missed values. Below it the two values.
+    """
+    mark = mark_of(optimizer)
+    scaled = bool(len(trace.preconditioned))
+    drawn = figure(5.6, 5.8 if scaled else 4.4)
+    panels = drawn.subplots(
+        3 if scaled else 2, 1, sharex=True, height_ratios=[3, 2, 1.6] if scaled else [3, 2]
+    )
+    _ratio_panel(panels[0], trace, mark)
+    panels[0].set_title(title)
+    for index, (colour, line) in enumerate(((mark.colour, "-"), (_SECOND, "--"))):
+        name = rf"$\lambda_{index + 1}$"
+        panels[1].plot(trace.step, trace.values[:, index], color=colour, linestyle=line, label=name)
+    if stability is not None and not stability.preconditioned:
+        _line(panels[1], stability)
+    panels[1].set_ylabel("Eigenvalue")
+    panels[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    if scaled:
+        panels[2].plot(
+            trace.preconditioned_step,
+            trace.preconditioned,
+            color=mark.colour,
+            marker=mark.marker,
+            ms=4,
+            label=r"$\lambda_1$",
+        )
+        if stability is not None:
+            _line(panels[2], stability)
+        panels[2].set_ylabel("Eigenvalue,\npreconditioned")
+        thresholds = [stability.threshold] if stability is not None else []
+        log_axis(panels[2], "y", [*trace.preconditioned.tolist(), *thresholds])
+        panels[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    panels[-1].set_xlabel("Step")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return drawn
+
+
+def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
+    high = np.where(np.isfinite(trace.high), trace.high, np.nan)
+    ratio = np.where(np.isfinite(trace.ratio), trace.ratio, np.nan)
+    axes.fill_between(trace.step, trace.low, high, color=mark.colour, alpha=0.25, linewidth=0)
+    axes.plot(trace.step, ratio, color=mark.colour, linewidth=1)
+    for verdict, (marker, text) in _VERDICTS.items():
+        chosen = trace.verdict == verdict
+        for checked in (False, True):
+            some = chosen & (trace.verified == checked)
+            if not some.any():
+                continue
+            axes.plot(
+                trace.step[some],
+                ratio[some],
+                marker,
+                color=mark.colour if marker != "x" else INK,
+                markerfacecolor=mark.colour if checked else "white",
+                markersize=5 if checked else 3,
+                label=text if checked else None,
+            )
+    axes.axhline(1, color=GREY, linewidth=0.8)
+    axes.set_ylabel(r"$|\lambda_1|\,/\,|\lambda_2|$")
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1, 1), title="filled: checked\nfor missed values", alignment="left"
+    )
+
+
+def _line(axes: Axes, stability: Stability) -> None:
+    axes.axhline(stability.threshold, color=INK, linestyle=":", linewidth=1, label=_formula(stability))
+
+
+def _formula(stability: Stability) -> str:
+    return f"{stability.formula}\n(full-batch\nheuristic)".replace(" / ((", " /\n((")
+
+
+@styled
+def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
+    """Draw the loss along the first eigenvector with its quadratic model, figure 2 of the paper."""
+    mark = mark_of(optimizer)
+    drawn = figure(4.8, 3.2)
+    axes = drawn.add_subplot(title=title, xlabel="Distance along the first eigenvector", ylabel="Loss")
+    axes.plot(
+        analysis.distances, analysis.line, color=mark.colour, label=f"loss on {analysis.samples:,} images"
+    )
+    axes.plot(analysis.distances, analysis.line_model, color=INK, linestyle="--", label="quadratic model")
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    drawn.legend(loc="outside lower center", ncols=2)
+    return drawn
+
+
+@styled
+def landscape_plane(analysis: Analysis, title: str) -> Figure:
+    """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
+    drawn = figure(7.4, 3.4)
+    first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
+    surface = drawn.add_subplot(1, 2, 1, projection="3d")
+    surface.plot_surface(first, second, analysis.plane, cmap="viridis", linewidth=0, antialiased=True)
+    surface.set(xlabel="1st eigenvector", ylabel="2nd eigenvector")
+    surface.view_init(elev=28, azim=-55)
+    surface.set_box_aspect(None, zoom=0.8)
+    flat = drawn.add_subplot(1, 2, 2, xlabel="1st eigenvector", ylabel="2nd eigenvector", aspect="equal")
+    levels = _levels(analysis.plane)
+    filled = flat.contourf(first, second, analysis.plane, levels=levels, cmap="viridis")
+    flat.contour(first, second, analysis.plane, levels=levels, colors=INK, linewidths=0.4)
+    flat.plot(0, 0, "P", color="white", markeredgecolor=INK)
+    drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
+    drawn.suptitle(title, x=0.02, ha="left")
+    return drawn
+
+
+def _levels(plane: np.ndarray) -> Sequence[float]:
+    low, high = float(plane.min()), float(plane.max())
+    if not high > low:
+        return [low - 1, low + 1]
+    return list(low + (high - low) * np.linspace(0, 1, 13) ** 2)  # closer together near the minimum
+
+
+@styled
+def spectrum(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
+    """Draw the density of the Hessian's eigenvalues, and its two largest."""
+    mark = mark_of(optimizer)
+    drawn = figure(5.2, 3.2)
+    axes = drawn.add_subplot(title=title, xlabel="Eigenvalue", ylabel="Density")
+    floor = max(float(analysis.density.max()), 1e-300) * 1e-7
+    density = np.maximum(analysis.density, floor)
+    low, high = (np.maximum(analysis.density + sign * analysis.spread, floor) for sign in (-1, 1))
+    axes.fill_between(
+        analysis.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="standard error"
+    )
+    axes.plot(analysis.grid, density, color=mark.colour)
+    for index, value in enumerate(analysis.values):
+        axes.axvline(
+            value,
+            color=INK,
+            linestyle=(":", "--")[index],
+            linewidth=1,
+            label=rf"$\lambda_{index + 1} = {value:.3g}$",
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=floor)
+    drawn.legend(loc="outside lower center", ncols=3)
+    return drawn
