@@ -79,7 +79,7 @@ def curvature(
 
     Example: optstudy curvature quick/sgd/seed-0 --samples 1000
     """
-    from optstudy.cli.measuring import json_bytes, keep, measured, show_measured
+    from optstudy.cli.measuring import json_bytes, keep, measured, show_measured, show_sweep
     from optstudy.cli.showing import next_step
     from optstudy.inquiry import Inquiry, draw_measured
     from optstudy.measure import Settings
@@ -89,6 +89,8 @@ def curvature(
     found = measured(inquiry, where)
     if as_json:
         click.echo(json_bytes(found), nl=False)
+    elif inquiry.sweep:
+        show_sweep(found)
     else:
         show_measured(found)
     if output is not None:

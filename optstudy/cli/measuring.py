@@ -1,6 +1,7 @@
 """Runs an inquiry on the terminal, and prints and keeps what it found."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,37 @@ def show_measured(found: Sequence[Measured]) -> None:
         f"± is the residual. The ratio's interval holds if no eigenvalue was missed, which is wrong with"
         f" probability {worst:.2g} at most."
     )
+    _say_unconverged(found)
+
+
+def show_sweep(found: Sequence[Measured]) -> None:
+    """Print a table of measurements on samples of many sizes: mean and range over the draws of each."""
+    groups: dict[tuple[str, str, int], list[Measured]] = {}
+    for one in found:
+        groups.setdefault((one.name, one.at, one.samples), []).append(one)
+    cells = [
+        [
+            name,
+            at,
+            f"{samples:,}",
+            str(len(draws)),
+            _spread([abs(one.eigenvalues[0]) for one in draws]),
+            _spread([one.ratio for one in draws]),
+            ", ".join(f"{times} {verdict}" for verdict, times in Counter(d.verdict for d in draws).items()),
+        ]
+        for (name, at, samples), draws in groups.items()
+    ]
+    print_table(["Run", "At", "Images", "Draws", "|First eigenvalue|", "Ratio", "Verdicts"], cells)
+    click.echo("Mean over the draws, and their range. --json has each of them with its interval.")
+    _say_unconverged(found)
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{sum(values) / len(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} [{min(values):.4g}, {max(values):.4g}]"
+
+
+def _say_unconverged(found: Sequence[Measured]) -> None:
     if not all(one.converged for one in found):
         click.echo("Not all eigenvalues have converged; their intervals are wide.")
 
