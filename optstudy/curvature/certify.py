@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, Ritz, as_basis, empty_basis, reach
+from optstudy.curvature.basis import Basis, Ritz, as_basis, reach
 from optstudy.curvature.check import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
@@ -24,11 +24,13 @@ class Goal:
     tolerance: float  # largest residual, relative to the largest magnitude
     probability: float | None  # of a missed value, aimed at; None for no check
     max_products: int
+    spare: int = 1  # pairs after the last, roughly, for the gap
 
     @property
     def wanted(self) -> Tensor:
-        """Relative residuals of the pairs and of the one after them."""
-        return torch.tensor([self.tolerance] * self.k + [max(LOOSE, self.tolerance)], dtype=torch.float64)
+        """Relative residuals of the pairs and of those after them."""
+        loose = max(LOOSE, self.tolerance)
+        return torch.tensor([self.tolerance] * self.k + [loose] * self.spare, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,23 @@ class Found:
 
 
 def certify(
-    operator: Operator, start: Tensor, goal: Goal, following: float | None, generator: torch.Generator
+    operator: Operator,
+    basis: Basis,
+    block: Tensor,
+    goal: Goal,
+    following: float | None,
+    generator: torch.Generator,
 ) -> Found:
     """Find the first pairs of an operator.
 
     Args:
         operator: What the pairs are of.
-        start: Rows to begin with, ``(b, n)``.
+        basis: Where to begin; may be empty.
+        block: Rows to begin with, ``(b, n)``.
         goal: What is looked for.
         following: How far out the value after the last is expected; None for what the iteration finds.
         generator: The only randomness.
     """
-    basis, block = empty_basis(operator), start
     spent, check, missed = 0, None, False
     while True:
         left = goal.max_products - spent
@@ -71,13 +78,13 @@ def certify(
             limit=limit,
             generator=generator,
         )
-        fresh = refine(operator, basis.ritz(goal.order, goal.k + 1), goal.order)
+        fresh = refine(operator, basis.ritz(goal.order, goal.k + goal.spare), goal.order)
         spent += products + fresh.products
         known, over = fresh.pairs.first(goal.k), spent >= goal.max_products
         converged = bool((known.residuals <= goal.tolerance * basis.magnitude).all())
         if not (converged or over) and fresh.operator is not operator:
             if products >= limit and fresh.noise < goal.tolerance * basis.magnitude:
-                block = basis.ritz(goal.order, goal.k + 1).residual_vectors
+                block = block[:0]
             else:  # float32 does not carry the tolerance
                 operator = fresh.operator
                 basis, block = as_basis(fresh.pairs), known.residual_vectors

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.basis import random_rows, reach
+from optstudy.curvature.basis import empty_basis, random_rows, reach
 from optstudy.curvature.certify import Found, Goal, certify
 from optstudy.curvature.check import Check
 from optstudy.curvature.losses import Loss
@@ -76,8 +76,8 @@ def top_eigenpairs(
 ) -> Eigenpairs:
     r"""Return the ``k`` eigenpairs furthest out.
 
-    Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000), in
-    blocks as wide as the number of pairs, since a single vector sees one direction of a multiple eigenvalue. One pair
+    Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000),
+    begun with one row more than there are pairs, since a single row sees one direction of a multiple eigenvalue. One pair
     more is computed for the gap. Then a Lanczos iteration from a random start in the complement looks for values that
     were missed; what it finds is taken in, and the iteration goes on. Residuals are computed afresh in float64. Where
     they show that float32 products cannot carry the tolerance, the iteration is continued in float64, and `dtype`
@@ -121,7 +121,7 @@ def top_eigenpairs(
     generator = torch.Generator().manual_seed(seed)
     start = random_rows(operator, min(k + 1, operator.dim), generator)
     goal = Goal(k, order, tolerance, probability, max_products)
-    found = certify(operator, start, goal, None, generator)
+    found = certify(operator, empty_basis(operator), start, goal, None, generator)
     pairs = found.pairs.first(k)
     return Eigenpairs(
         values=pairs.values,

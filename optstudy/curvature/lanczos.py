@@ -29,7 +29,7 @@ def converge(
     Args:
         operator: What the pairs are of.
         basis: Where to begin; may be empty.
-        block: The first rows to add, ``(b, n)``.
+        block: The first rows to add, ``(b, n)``; may be none where the basis is large enough.
         order: Which pairs come first.
         wanted: Largest residual of each pair, relative to the largest magnitude, ``(p,)``.
         limit: Products after which to stop.
@@ -40,7 +40,15 @@ def converge(
     """
     spent, pairs = 0, min(len(wanted), operator.dim)
     most = max(LARGEST_BASIS, 4 * pairs)
-    while spent < limit and basis.size < operator.dim:
+    while True:
+        if not len(block) and basis.size >= pairs:
+            found = basis.ritz(order, pairs)
+            late = found.residuals > wanted[:pairs] * basis.magnitude
+            if not late.any():
+                break
+            block = found.residual_vectors[late.to(operator.device)][:1]
+        if spent >= limit or basis.size >= operator.dim:
+            break
         fresh = new_directions(basis.rows, block)
         if not len(fresh):  # an invariant space; what is left of the spectrum lies outside
             fresh = new_directions(basis.rows, random_rows(operator, pairs, generator))
@@ -49,9 +57,5 @@ def converge(
         before = basis.size
         basis = basis.extended(operator, fresh)
         spent += basis.size - before
-        found = basis.ritz(order, pairs)
-        open_ = found.residuals > wanted[: len(found.values)] * basis.magnitude
-        if basis.size >= pairs and not open_.any():
-            break
-        block = found.residual_vectors[open_.to(operator.device)][:1]
+        block = block[:0]
     return basis, spent

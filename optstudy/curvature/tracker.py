@@ -135,12 +135,12 @@ class EigenTracker:
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MOST_PRODUCTS)
         if last is None:
             start = random_rows(operator, min(self.k + 1, operator.dim), generator)
-            return certify(operator, start, goal, None, generator)
+            return certify(operator, empty_basis(operator), start, goal, None, generator)
         tracked = self._tracked(operator, last, generator)
         if not verify and (tracked.converged or not can_be_finer(operator)):
             return tracked
-        start = tracked.basis.ritz("magnitude", self.k + self.extra).vectors
-        found = certify(operator, start, goal, last.following, generator)
+        basis, goal = tracked.basis, replace(goal, spare=0)
+        found = certify(operator, basis, basis.rows[:0], goal, last.following, generator)
         missed = found.missed or (tracked.converged and self._lost(tracked, found))
         return replace(found, products=tracked.products + found.products, missed=missed)
 

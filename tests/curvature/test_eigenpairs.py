@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
-from optstudy.curvature.basis import random_rows
+from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.certify import Goal, certify
 
 ROUNDING = 1e-12  # of values near 1, in float64, after some hundred operations
@@ -155,7 +155,9 @@ def test_is_unconverged_where_the_check_found_more_than_the_products_allow() -> 
     a = oracles.symmetric(oracles.bulk(5.0, 2.0, 1.0))
     goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=3)
 
-    found = certify(a.operator(), a.vectors[1:4], goal, None, torch.Generator().manual_seed(0))
+    found = certify(
+        a.operator(), empty_basis(a.operator()), a.vectors[1:4], goal, None, torch.Generator().manual_seed(0)
+    )
 
     assert found.check is not None
     assert found.check.found == pytest.approx(5.0)
@@ -171,8 +173,9 @@ def test_finds_a_value_whose_vector_the_start_lacks() -> None:
     start[:, 0] = 0.0  # the first eigenvector is the first unit vector, so products stay zero there
     goal = Goal(2, "magnitude", 1e-6, 0.01, 2000)
 
-    alone = certify(operator, start, Goal(2, "magnitude", 1e-6, None, 2000), None, torch.Generator())
-    found = certify(operator, start, goal, None, torch.Generator().manual_seed(0))
+    unchecked = Goal(2, "magnitude", 1e-6, None, 2000)
+    alone = certify(operator, empty_basis(operator), start, unchecked, None, torch.Generator())
+    found = certify(operator, empty_basis(operator), start, goal, None, torch.Generator().manual_seed(0))
 
     assert alone.pairs.values[:2].tolist() == pytest.approx([2.0, 1.0])  # what goes unseen without the check
     assert not alone.missed
@@ -187,9 +190,8 @@ def test_a_start_nearly_orthogonal_to_the_first_vector_finds_it() -> None:
     start = random_rows(operator, 3, torch.Generator().manual_seed(0))
     start[:, 0] *= 1e-8
 
-    found = certify(
-        operator, start, Goal(2, "magnitude", 1e-4, 0.01, 2000), None, torch.Generator().manual_seed(0)
-    )
+    goal = Goal(2, "magnitude", 1e-4, 0.01, 2000)
+    found = certify(operator, empty_basis(operator), start, goal, None, torch.Generator().manual_seed(0))
 
     assert found.pairs.values[:2].tolist() == pytest.approx([2.0, 1.9], rel=1e-6)
 
