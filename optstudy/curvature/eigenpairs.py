@@ -77,8 +77,8 @@ def top_eigenpairs(
     r"""Return the ``k`` eigenpairs furthest out.
 
     Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000),
-    begun with one row more than there are pairs, since a single row sees one direction of a multiple eigenvalue. One pair
-    more is computed for the gap. Then a Lanczos iteration from a random start in the complement looks for values that
+    begun with one row more than there are pairs, since a single row sees one direction of a multiple eigenvalue. One
+    pair more is computed for the gap. Then Lanczos from a random start in the complement looks for values that
     were missed; what it finds is taken in, and the iteration goes on. Residuals are computed afresh in float64. Where
     they show that float32 products cannot carry the tolerance, the iteration is continued in float64, and `dtype`
     says so.
