@@ -23,7 +23,9 @@ batches = [(inputs[:150], targets[:150]), (inputs[150:], targets[150:])]
 last = hessian(model, cross_entropy, batches, parameters="2.*")
 estimate, density = trace(last), spectral_density(last)
 print(f"trace of the last layer's block {estimate.value:.4f} in [{estimate.low:.4f}, {estimate.high:.4f}]")
-print(f"its spectrum is drawn over {density.grid[0]:.3f} to {density.grid[-1]:.3f}, from {density.products} products")
+print(
+    f"its spectrum is drawn over {density.grid[0]:.3f} to {density.grid[-1]:.3f}, from {density.products} products"
+)
 
 distances = torch.linspace(-1, 1, 5).tolist()
 line = loss_landscape(model, cross_entropy, (inputs, targets), pairs.vectors[:1], [distances])
