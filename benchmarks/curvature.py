@@ -1,0 +1,105 @@
+"""What curvature costs, and how exact it is: the project beside PyHessian, curvlinops and hessian-eigenthings.
+
+    python benchmarks/curvature.py                  all parts, about ten minutes
+    python benchmarks/curvature.py --quick          the same with little training and few steps, about a minute
+    python benchmarks/curvature.py --part trace     one part; may be given several times
+
+oneshot   the top two eigenvalues on 100 images of MNIST, by every library
+trace     the same at each of a run's last steps
+training  what tracing every step costs while training
+whole     the top two over all 60,000 images
+plane     the loss at 41 by 41 points
+
+LeNet-5, trained here by the project: by SGD, by Adam, and by full-batch Adam until it fits the 100 images. All on
+two threads, rows in turns; the fastest of a row's turns counts, since other programs can only slow one down. The
+truth is computed in float64 by two programs. Exit status 1 only if a promise of correctness does not hold.
+
+The other libraries: pip install --group peers
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from curves.oneshot import oneshot
+from curves.plane import plane
+from curves.report import Bar, show
+from curves.tracing import trace, training
+from curves.trained import THREADS, converge, images_for_curvature, train
+from curves.whole import whole
+from training import processor
+
+PARTS = ("oneshot", "trace", "training", "whole", "plane")
+PACKAGES = ("torch", "pyhessian", "curvlinops-for-pytorch", "hessian-eigenthings", "scipy")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done."""
+
+    images: int  # trained on in an epoch; 0 for all
+    loss: float  # at which the converged model has converged
+    last: int  # steps traced
+    turns: int
+    counts: tuple[int, ...]  # images of `whole`
+    points: int
+
+
+FULL = Size(0, 1e-6, 100, 3, (6_000, 30_000, 60_000), 41)
+QUICK = Size(10_000, 1e-4, 30, 1, (600, 3_000, 6_000), 11)
+
+
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--part", action="append", choices=PARTS, help="what to do (default: all)")
+    parser.add_argument("--epochs", type=int, help="of training (default: 20; 1 with --quick)")
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="keep trained states here, and use those found"
+    )
+    parser.add_argument("--quick", action="store_true", help="little of everything")
+    parser.add_argument(
+        "--arpack-seconds", type=float, metavar="S", help="let ARPACK try the whole training set for so long"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    chosen = parsed()
+    size, epochs = (QUICK, chosen.epochs or 1) if chosen.quick else (FULL, chosen.epochs or 20)
+    torch.set_num_threads(THREADS)
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}")
+    if chosen.models:
+        chosen.models.mkdir(parents=True, exist_ok=True)
+    with nullcontext(chosen.models) if chosen.models else tempfile.TemporaryDirectory() as folder:
+        images = images_for_curvature()
+        sgd, adam = (train(name, epochs, size.images, Path(folder)) for name in ("SGD", "Adam"))
+        runs = [sgd, adam, converge(images, size.loss, Path(folder))]
+    parts: dict[str, Callable[[], list[Bar]]] = {
+        "oneshot": functools.partial(oneshot, runs, images, size.turns),
+        "trace": functools.partial(trace, runs, images, size.last, size.turns),
+        "training": functools.partial(training, sgd, images, size.last, size.turns),
+        "whole": functools.partial(whole, sgd, size.counts, size.last, chosen.arpack_seconds),
+        "plane": functools.partial(plane, sgd, images, size.points, size.turns),
+    }
+    bars: list[Bar] = []
+    for name in chosen.part or PARTS:
+        began = time.perf_counter()
+        bars += parts[name]()
+        print(f"({name}: {time.perf_counter() - began:.0f} s)")
+    return show(bars)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""Parts of `benchmarks/curvature.py`."""
+
+import warnings
+
+warnings.filterwarnings(
+    "ignore", message=".*torch.jit.script", category=FutureWarning
+)  # importing curvlinops

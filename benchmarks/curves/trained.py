@@ -1,0 +1,134 @@
+"""The models: trained by the project's own `advance`, and one that fits its sample exactly."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from training import Layers
+
+from curves.report import Images
+from optstudy.data import Split, load_parts
+from optstudy.models import LeNet5
+from optstudy.training import Method, Moment, Plan, RunState, advance, sample_images, start, steps_per_epoch
+from optstudy.training.live import STEPS, capture, restore
+
+THREADS = 2
+METHODS = {
+    "SGD": Method("torch.optim.SGD", {"lr": 0.1}),
+    "Adam": Method("torch.optim.Adam", {"lr": 1e-3}),
+}
+SAMPLES = 100
+MOST_STEPS = 30_000
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run where it ended."""
+
+    name: str
+    plan: Plan
+    state: RunState
+    steps: int  # of full-batch descent on the sample; 0 for mini-batches of the data set
+
+    @property
+    def model(self) -> LeNet5:
+        """The model, in eval mode."""
+        model = LeNet5()
+        model.load_state_dict(self.state.model)
+        return model.eval()
+
+    @property
+    def layers(self) -> Layers:
+        """The same function as everyone writes it."""
+        model = Layers()
+        model.load_state_dict(self.state.model)
+        return model.eval()
+
+
+def images_for_curvature() -> Images:
+    """Return the sample that the project measures on."""
+    images = sample_images(load_parts("mnist", Split("final")), SAMPLES, seed=0, device="cpu")
+    assert isinstance(images, tuple)
+    return images
+
+
+def plan_of(method: Method, epochs: int, size: int = 0) -> Plan:
+    """Describe a run on ``size`` images of MNIST, or on all."""
+    split = Split("final", size=size)
+    return Plan("mnist", split, "lenet5", "cross_entropy", method, epochs, (), 100, seed=0, threads=THREADS)
+
+
+def train(name: str, epochs: int, size: int, folder: Path) -> Trained:
+    """Train with a method for some epochs; a state kept in the folder is taken instead."""
+    plan = plan_of(METHODS[name], epochs + 1, size)  # one is left to be traced
+    path = folder / f"{name}-{epochs}-{size}.pt"
+    if not path.exists():
+        state, _ = advance(start(plan), plan, until=epochs)
+        path.write_bytes(state.to_bytes())
+    return Trained(name, plan, RunState.from_bytes(path.read_bytes()), steps=0)
+
+
+def converge(images: Images, loss: float, folder: Path) -> Trained:
+    """Minimise the sample's loss by full-batch Adam until it is below ``loss``."""
+    plan = plan_of(METHODS["Adam"], epochs=1, size=SAMPLES)
+    path = folder / f"converged-{loss:g}.pt"
+    if not path.exists():
+        live, value, steps = restore(start(plan), plan), torch.inf, 0
+        while value >= loss and steps < MOST_STEPS:
+            value, steps = float(STEPS[""](live, *images)[0]), steps + 1
+        path.write_bytes(capture(live, 0, steps, {}, diverged=False).to_bytes())
+    state = RunState.from_bytes(path.read_bytes())
+    return Trained("converged", plan, state, steps=state.step)
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Keeps the weights before each of some steps."""
+
+    steps: range
+    kept: list[Weights]
+    name: str = "recorder"
+
+    def wants(self, moment: Moment) -> bool:
+        """Whether a step is among them."""
+        return moment.step in self.steps
+
+    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
+        """Copy the weights."""
+        self.kept.append(copied(moment.model.state_dict()))
+        return state, {}
+
+
+def trail(run: Trained, images: Images, last: int) -> list[Weights]:
+    """Train for one more epoch, or ``last`` more steps on the sample; return the weights before the last steps."""
+    if run.steps:
+        return list(descend(run, images, last))
+    size = len(load_parts("mnist", run.plan.split).train_y)
+    after = run.state.step + steps_per_epoch(size, run.plan.batch_size)
+    recorder = Recorder(range(after - last, after), [])
+    advance(run.state, run.plan, until=run.state.epoch + 1, probes=[recorder])
+    return recorder.kept
+
+
+def descend(run: Trained, images: Images, steps: int) -> Iterator[Weights]:
+    """Yield the weights before each of some more steps on the sample."""
+    live = restore(run.state, run.plan)
+    for _ in range(steps):
+        yield copied(live.model.state_dict())
+        STEPS[""](live, *images)
+
+
+def short_epochs(run: Trained, steps: int, epochs: int) -> tuple[Plan, RunState]:
+    """Return a run that goes on from here in epochs of few steps."""
+    plan = replace(run.plan, split=Split("final", size=100 * steps), epochs=run.state.epoch + epochs)
+    return plan, run.state
+
+
+def copied(weights: Mapping[str, Tensor]) -> Weights:
+    """Copy a state."""
+    return {name: tensor.clone() for name, tensor in weights.items()}
