@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from optstudy.curvature import (
-    Density,
     Eigenpairs,
-    Landscape,
     loss_landscape,
     spectral_density,
     top_eigenpairs,
@@ -36,7 +35,7 @@ LANDSCAPE_POINTS = POINTS * (POINTS + 1)
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was measured at fixed weights on a fixed sample. A number that was not measured is nan."""
+    """What was measured at fixed weights on a fixed sample; what was not is nan, or an empty array."""
 
     samples: int
     values: Floats  # (2,) eigenvalues of largest magnitude, signed
@@ -59,7 +58,9 @@ class Analysis:
 
     @property
     def loss_rise(self) -> float:
-        """Mean rise of the loss at distance 1 on both sides along the first eigenvector."""
+        """Mean rise of the loss at distance 1 on both sides along the first eigenvector; nan without a line."""
+        if not len(self.line):
+            return math.nan
         ends = (self.line[0] + self.line[-1]) / 2
         return float(ends - self.line[len(self.line) // 2])
 
@@ -97,44 +98,74 @@ def analyse_run(plan: Plan, state: bytes) -> bytes:
         torch.set_num_threads(threads)
 
 
-def analyse(model: nn.Module, loss: Loss, images: Images | tuple[torch.Tensor, torch.Tensor]) -> Analysis:
-    """Measure eigenvalues, spectrum, trace and landscapes of a model on a sample."""
-    operator = hessian_of(model, loss, images)
-    pairs = top_eigenpairs(operator)
-    axis = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64).tolist()
-    line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis])
-    plane = loss_landscape(model, loss, images, pairs.vectors, [axis, axis])
-    density, total = spectral_density(operator, PROBES, STEPS), trace(operator, TRACE_PRODUCTS)
-    count = len(images.y) if isinstance(images, Images) else len(images[1])
-    return _analysis(count, pairs, line, plane, density, (total.value, total.low, total.high))
-
-
-def _analysis(
-    count: int,
-    pairs: Eigenpairs,
-    line: Landscape,
-    plane: Landscape,
-    density: Density,
-    total: tuple[float, float, float],
+def analyse(
+    model: nn.Module,
+    loss: Loss,
+    images: Images | tuple[torch.Tensor, torch.Tensor],
+    *,
+    spectrum: bool = True,
+    landscape: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> Analysis:
-    ratio = pairs.ratio
+    """Measure a model on a sample.
+
+    Args:
+        model: In the mode that is meant.
+        loss: Mean loss of a batch.
+        images: The sample.
+        spectrum: Also the density of the eigenvalues and the trace.
+        landscape: Also the loss along the first eigenvector, and over the plane of the first two.
+        dtype: Precision; by default the parameters' own, and float64 for the eigenvalues where they need it.
+    """
+    operator = hessian_of(model, loss, images, dtype=dtype)
+    pairs = top_eigenpairs(operator)
+    count = len(images.y) if isinstance(images, Images) else len(images[1])
+    found = _nothing(count, pairs)
+    if spectrum:
+        density, total = spectral_density(operator, PROBES, STEPS), trace(operator, TRACE_PRODUCTS)
+        found = dataclasses.replace(
+            found,
+            trace=np.array([total.value, total.low, total.high]),
+            grid=density.grid.numpy(),
+            density=density.density.numpy(),
+            spread=density.spread.numpy(),
+            change=density.change,
+        )
+    if landscape:
+        axis = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64).tolist()
+        line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis], dtype=dtype)
+        plane = loss_landscape(model, loss, images, pairs.vectors, [axis, axis], dtype=dtype)
+        found = dataclasses.replace(
+            found,
+            distances=line.distances[0].numpy(),
+            line=line.losses.numpy(),
+            line_model=line.quadratic.numpy(),
+            plane=plane.losses.numpy(),
+            plane_model=plane.quadratic.numpy(),
+        )
+    return found
+
+
+def _nothing(count: int, pairs: Eigenpairs) -> Analysis:
+    """Return the eigenvalues, and the rest as not measured."""
+    ratio, none = pairs.ratio, np.zeros(0)
     return Analysis(
         samples=count,
         values=pairs.values.numpy(),
         residuals=pairs.residuals.numpy(),
         ratio=np.array([ratio.value, ratio.low, ratio.high]),
         verdict=ratio.verdict,
-        probability=pairs.check.probability if pairs.check else float("nan"),
+        probability=pairs.check.probability if pairs.check else math.nan,
         dtype=str(pairs.dtype).removeprefix("torch."),
         products=pairs.products,
-        trace=np.array(total),
-        distances=line.distances[0].numpy(),
-        line=line.losses.numpy(),
-        line_model=line.quadratic.numpy(),
-        plane=plane.losses.numpy(),
-        plane_model=plane.quadratic.numpy(),
-        grid=density.grid.numpy(),
-        density=density.density.numpy(),
-        spread=density.spread.numpy(),
-        change=density.change,
+        trace=np.full(3, math.nan),
+        distances=none,
+        line=none,
+        line_model=none,
+        plane=np.zeros((0, 0)),
+        plane_model=np.zeros((0, 0)),
+        grid=none,
+        density=none,
+        spread=none,
+        change=math.nan,
     )

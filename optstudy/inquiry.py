@@ -1,28 +1,25 @@
 """What `optstudy curvature` was asked, turned into measurements."""
 
 import dataclasses
-import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from optstudy import figures
-from optstudy.checkpoints import load_weights, read_weights
-from optstudy.data import Split, load
+from optstudy.checkpoints import fitted
+from optstudy.choosing import Wish, choose, count_images
+from optstudy.data import Split
 from optstudy.errors import UsageError
 from optstudy.events import Notice
 from optstudy.execution import LocalWorkers, environments
-from optstudy.finding import choice_of, find_runs, subject_of
-from optstudy.flows import Failure
-from optstudy.measure import Choice, Measured, Settings, Subject, measure_all
-from optstudy.models import build_model
+from optstudy.finding import choice_of, find_runs, run_name, subject_of
+from optstudy.flows import Failure, Task, run_all
+from optstudy.measure import Measured, Settings, Subject, measure_all
 from optstudy.tracking import open_written
 from optstudy.training import Method, Plan, check_device
 
 POINTS = ("start", "middle", "end")
+DRAWS = 3  # samples of each size of a sweep
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Inquiry:
     samples: int | str | None = None  # or "all"
     indices: Path | None = None
     sweep: tuple[int | str, ...] = ()
-    draws: int = 1  # samples of each size of a sweep
+    draws: int | None = None  # samples of each size of a sweep
     at: tuple[str, ...] = ("end",)
     settings: Settings = dataclasses.field(default_factory=Settings)
 
@@ -52,9 +49,20 @@ class Inquiry:
             raise UsageError("--at goes with runs; a checkpoint has no start or middle")
         if (self.samples is not None) + (self.indices is not None) + bool(self.sweep) > 1:
             raise UsageError("--samples, --indices and --sweep exclude each other")
+        if self.draws is not None and not self.sweep:
+            raise UsageError("--draws goes with --sweep")
+        if self.sweep and self.settings.analysis:
+            raise UsageError("--density and --landscape go with one sample, not with --sweep")
+        if self.sweep and self.settings.k == 1:
+            raise UsageError("-k is 1; a sweep compares two eigenvalues, so give 2 or more")
         for point in self.at:
             if point not in POINTS:
                 raise UsageError(f"--at has {point!r}; it takes {', '.join(POINTS)}")
+
+    @property
+    def wish(self) -> Wish:
+        """The samples."""
+        return Wish(self.samples, self.indices, self.sweep, self.draws or DRAWS)
 
 
 def inquire(
@@ -78,18 +86,21 @@ def inquire(
         UsageError: If the run, the file or the sample is not there.
         OptstudyError: If a measurement failed.
     """
-    subjects, notice = _subjects(inquiry, workspace, tracking_uri)
-    if notice:
-        yield Notice(notice)
+    subjects, notices = _subjects(inquiry, workspace, tracking_uri)
     if inquiry.device is not None:
-        check_device(inquiry.device)
-        subjects = [
-            dataclasses.replace(subject, plan=dataclasses.replace(subject.plan, device=inquiry.device))
-            for subject in subjects
-        ]
+        subjects = [_on(inquiry.device, subject) for subject in subjects]
+    for device in {subject.plan.device for subject in subjects}:
+        check_device(device)
     plan = subjects[0].plan
-    choices = _choices(inquiry, plan)
     with LocalWorkers(environments(plan.device, plan.threads, jobs, data_dir)) as workers:
+        [total] = run_all([Task(count_images, (plan,))], workers)
+        choices, said = choose(inquiry.wish, choice_of(plan), total)
+        notices += [said] if said else []
+        if inquiry.checkpoint is not None:
+            [(weights, said)] = run_all([Task(fitted, (plan, inquiry.checkpoint))], workers)
+            subjects = [dataclasses.replace(subjects[0], weights=weights)]
+            notices += [said] if said else []
+        yield from map(Notice, notices)
         for result in measure_all(subjects, choices, inquiry.settings, workers):
             if isinstance(result, Failure):
                 raise result.error()
@@ -99,39 +110,50 @@ def inquire(
 def draw_measured(
     found: Sequence[Measured], *, density: bool, landscape: bool, sweep: bool
 ) -> dict[str, bytes]:
-    """Return figures and data by name; where several runs were measured, each name says which."""
+    """Return figures and data by name; where several things were measured, each name says which."""
     files: dict[str, bytes] = {}
+    points = {one.at for one in found}
     for one in found:
         analysis, optimizer = one.analysis, one.optimizer
         if analysis is None:
             continue
         prefix = "" if len(found) == 1 else one.name.replace("/", "-") + "-"
+        prefix += f"{one.at}-" if len(points) > 1 else ""
+        title = one.name if one.at == "end" else f"{one.name}, {one.at}"
         files[f"{prefix}analysis.npz"] = analysis.to_bytes()
         if density:
-            files[f"{prefix}spectrum.png"] = figures.png(figures.spectrum(analysis, one.name, optimizer))
+            files[f"{prefix}spectrum.png"] = figures.png(figures.spectrum(analysis, title, optimizer))
         if landscape:
-            files[f"{prefix}landscape_1d.png"] = figures.png(
-                figures.landscape_line(analysis, one.name, optimizer)
-            )
-            files[f"{prefix}landscape_2d.png"] = figures.png(figures.landscape_plane(analysis, one.name))
+            line = figures.landscape_line(analysis, title, optimizer)
+            files[f"{prefix}landscape_1d.png"] = figures.png(line)
+            files[f"{prefix}landscape_2d.png"] = figures.png(figures.landscape_plane(analysis, title))
     if sweep:
         files["sweep.png"] = figures.png(figures.sample_sweep(found))
     return files
 
 
-def _subjects(
-    inquiry: Inquiry, workspace: Path, tracking_uri: str | None
-) -> tuple[list[Subject], str | None]:
+def _subjects(inquiry: Inquiry, workspace: Path, tracking_uri: str | None) -> tuple[list[Subject], list[str]]:
+    """Return what is to be measured, a checkpoint without its weights, and notices about what is not."""
     if inquiry.checkpoint is not None:
-        return _from_checkpoint(inquiry, inquiry.checkpoint)
+        return [Subject(str(inquiry.checkpoint), _plan(inquiry), None)], []
     assert inquiry.target is not None
     tracking = open_written(workspace, tracking_uri)
     runs = find_runs(tracking, inquiry.target)
-    return [subject_of(tracking, run, at) for run in runs for at in inquiry.at], None
+    pairs = [(run, at) for run in runs for at in inquiry.at]
+    lost = [pair for pair in pairs if pair[0].outcome == "diverged" and pair[1] != "start"]
+    texts = [f"{run.study}/{run_name(run)} diverged, and has no curvature at its {at}" for run, at in lost]
+    if len(lost) == len(pairs):
+        raise UsageError(f"{texts[0]}; --at start measures where it began")
+    return [subject_of(tracking, *pair) for pair in pairs if pair not in lost], texts
 
 
-def _from_checkpoint(inquiry: Inquiry, path: Path) -> tuple[list[Subject], str | None]:
-    plan = Plan(
+def _on(device: str, subject: Subject) -> Subject:
+    return dataclasses.replace(subject, plan=dataclasses.replace(subject.plan, device=device))
+
+
+def _plan(inquiry: Inquiry) -> Plan:
+    """Describe a checkpoint's model and data as if a run had led to it."""
+    return Plan(
         dataset=inquiry.dataset or "mnist",
         split=Split("final"),
         model=inquiry.model or "lenet5",
@@ -141,50 +163,4 @@ def _from_checkpoint(inquiry: Inquiry, path: Path) -> tuple[list[Subject], str |
         sweep_epochs=(),
         batch_size=100,
         seed=0,
-        device=inquiry.device or "cpu",
     )
-    model = build_model(plan.model, load(plan.dataset))
-    notice = load_weights(model, read_weights(path), path)
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    return [Subject(str(path), plan, buffer.getvalue())], notice
-
-
-def _choices(inquiry: Inquiry, plan: Plan) -> list[Choice]:
-    own = choice_of(plan)
-    if inquiry.indices is not None:
-        return [Choice(None, indices=_read_indices(inquiry.indices))]
-    if inquiry.samples is not None:
-        return [Choice(_count(inquiry.samples), own.seed)]
-    choices = []
-    for size in inquiry.sweep:
-        count = _count(size)
-        draws = 1 if count is None else inquiry.draws
-        choices += [Choice(count, own.seed + draw) for draw in range(draws)]
-    return choices or [own]
-
-
-def _count(size: int | str) -> int | None:
-    return None if size == "all" else int(size)
-
-
-def _read_indices(path: Path) -> tuple[int, ...]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    indices = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if not line.strip().isdecimal():
-            raise UsageError(
-                f"{path}, line {number}: {line.strip()!r} is no image; write one whole number a line"
-            )
-        indices.append(int(line))
-    if not indices:
-        raise UsageError(f"{path} names no image; write the number of one training image a line")
-    if len(set(indices)) < len(indices):
-        twice = next(index for index, times in Counter(indices).items() if times > 1)
-        raise UsageError(f"{path} names image {twice} twice; each counts once")
-    return tuple(indices)

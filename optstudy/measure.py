@@ -7,15 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optstudy.analysis import Analysis, analyse
+from optstudy.checkpoints import load_weights
 from optstudy.curvature import expand, objective, top_eigenpairs
-from optstudy.data import load, load_parts, sample
-from optstudy.errors import UsageError
+from optstudy.data import load, load_parts
+from optstudy.errors import OptstudyError, UsageError
 from optstudy.flows import Failure, Flow, Fork, Task, Workers, drive
 from optstudy.models import build_model, load_loss
-from optstudy.training import Images, Plan, advance, images_of, start
+from optstudy.references import told
+from optstudy.training import (
+    Images,
+    Plan,
+    advance,
+    check_symmetry,
+    images_of,
+    sample_images,
+    start,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,13 @@ class Settings:
 
     k: int = 2
     dtype: str | None = None  # float32 or float64; None for the model's own, and float64 where it needs it
-    analysis: bool = False  # also spectrum, trace and landscapes
+    density: bool = False  # also the spectrum and the trace
+    landscape: bool = False  # also the loss along the first two eigenvectors
+
+    @property
+    def analysis(self) -> bool:
+        """Whether more than eigenvalues is measured."""
+        return self.density or self.landscape
 
 
 @dataclass(frozen=True)
@@ -70,25 +86,19 @@ class Measured:
     operator: str
     loss: float
     gradient_norm: float
-    vectors: Tensor | None = None  # (k, n); kept where asked for with the analysis
     analysis: Analysis | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints; a number that is not finite is None."""
-        shown = {
+        shown: dict[str, Any] = {
             "run": self.name,
             "at": self.at,
             "eigenvalues": list(self.eigenvalues),
             "residuals": list(self.residuals),
-            "ratio": {
-                "value": _finite(self.ratio),
-                "low": _finite(self.low),
-                "high": _finite(self.high),
-                "verdict": self.verdict,
-            },
+            "ratio": {"value": self.ratio, "low": self.low, "high": self.high, "verdict": self.verdict},
             "products": self.products,
             "converged": self.converged,
-            "missed_probability": _finite(self.probability),
+            "missed_probability": self.probability,
             "dtype": self.dtype,
             "operator": self.operator,
             "samples": self.samples,
@@ -96,11 +106,11 @@ class Measured:
             "loss": self.loss,
             "gradient_norm": self.gradient_norm,
         }
-        if self.analysis is not None:
-            value, low, high = self.analysis.trace.tolist()
-            shown["trace"] = {"value": value, "low": low, "high": high}
+        if self.analysis is not None and len(self.analysis.grid):
+            shown["trace"] = dict(zip(("value", "low", "high"), self.analysis.trace.tolist(), strict=True))
+        if self.analysis is not None and len(self.analysis.line):
             shown["loss_rise"] = self.analysis.loss_rise
-        return shown
+        return {name: _finite(value) for name, value in shown.items()}
 
 
 def measure_all(
@@ -135,18 +145,31 @@ def weights_at(plan: Plan, epoch: int) -> bytes:
 
 
 def measure(subject: Subject, choice: Choice, settings: Settings) -> Measured:
-    """Measure one subject on one sample; a worker's task."""
+    """Measure one subject on one sample; a worker's task.
+
+    Raises:
+        OptstudyError: If that cannot be done; the message names the subject.
+    """
+    try:
+        return _measured(subject, choice, settings)
+    except OptstudyError:
+        raise
+    except Exception as error:  # of a user's model or loss, or of the library about them
+        reason = told(error, subject.plan.model)
+        raise OptstudyError(f"{subject.name}: its curvature cannot be measured: {reason}") from error
+
+
+def _measured(subject: Subject, choice: Choice, settings: Settings) -> Measured:
     plan = subject.plan
     torch.set_num_threads(plan.threads)
-    assert subject.weights is not None
-    model = build_model(plan.model, load(plan.dataset)).to(plan.device)
-    model.load_state_dict(
-        torch.load(io.BytesIO(subject.weights), weights_only=True, map_location=plan.device)
-    )
-    model.eval()
-    loss, images = load_loss(plan.loss), chosen_images(plan, choice)
+    model, loss, images = _model(subject), load_loss(plan.loss), chosen_images(plan, choice)
     dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
-    around = expand(objective(model, loss, images, dtype=dtype))
+    at = objective(model, loss, images, dtype=dtype)
+    wanted = max(settings.k, 2 * settings.analysis)  # landscapes and ratio are of two
+    if at.dim < wanted:
+        raise UsageError(f"{subject.name} has {at.dim} parameters, so there are no {wanted} eigenvalues")
+    around = expand(at)
+    check_symmetry(around.hessian)
     pairs = top_eigenpairs(around.hessian, k=settings.k)
     ratio = pairs.ratio if settings.k > 1 else None
     return Measured(
@@ -168,30 +191,35 @@ def measure(subject: Subject, choice: Choice, settings: Settings) -> Measured:
         operator=pairs.operator,
         loss=around.loss,
         gradient_norm=float(around.gradient.double().norm()),
-        vectors=pairs.vectors.cpu() if settings.analysis else None,
-        analysis=analyse(model, loss, images) if settings.analysis else None,
+        analysis=analyse(
+            model, loss, images, spectrum=settings.density, landscape=settings.landscape, dtype=dtype
+        )
+        if settings.analysis
+        else None,
     )
 
 
-def chosen_images(plan: Plan, choice: Choice) -> Images | tuple[Tensor, Tensor]:
-    """Return the training images of a choice.
+def _model(subject: Subject) -> nn.Module:
+    plan = subject.plan
+    assert subject.weights is not None
+    weights = torch.load(io.BytesIO(subject.weights), weights_only=True, map_location="cpu")
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise OptstudyError(f"{subject.name}: its weights are not all finite numbers; it has diverged")
+    model = build_model(plan.model, load(plan.dataset))
+    load_weights(model, weights, subject.name)
+    return model.to(plan.device).eval()
 
-    Raises:
-        UsageError: If an index is out of range.
-    """
+
+def chosen_images(plan: Plan, choice: Choice) -> Images | tuple[Tensor, Tensor]:
+    """Return the training images of a choice."""
     parts = load_parts(plan.dataset, plan.split)
-    total = len(parts.train_y)
-    if choice.indices is not None:
-        wrong = [index for index in choice.indices if not 0 <= index < total]
-        if wrong:
-            raise UsageError(f"there is no training image {wrong[0]}; they go from 0 to {total - 1}")
-        places = torch.tensor(choice.indices)
-    elif choice.count is None or choice.count >= total:
-        return images_of(parts.train_x, parts.train_y, plan.device)
-    else:
-        places = sample(total, choice.count, choice.seed)
+    if choice.indices is None:
+        return sample_images(parts, choice.count, choice.seed, plan.device)
+    places = torch.tensor(choice.indices)
     return images_of(parts.train_x[places], parts.train_y[places], plan.device)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

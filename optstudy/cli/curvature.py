@@ -35,8 +35,10 @@ from optstudy.cli import options
 @click.option(
     "-k", "k", type=click.IntRange(1, 100), default=2, show_default=True, help="Number of eigenvalues."
 )
-@click.option("--density", is_flag=True, help="Also the spectrum and the trace.")
-@click.option("--landscape", is_flag=True, help="Also the loss along the first two eigenvectors.")
+@click.option("--density", is_flag=True, help="Also the trace, and with --output the spectrum.")
+@click.option(
+    "--landscape", is_flag=True, help="Also the loss along the first two eigenvectors, drawn with --output."
+)
 @click.option(
     "--sweep",
     type=options.Listed(options.CountOrAll(1)),
@@ -46,9 +48,7 @@ from optstudy.cli import options
 @click.option(
     "--draws",
     type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    help="Samples of each size of a sweep.",
+    help="Samples of each size of a sweep; by default 3.",
 )
 @click.option(
     "--at",
@@ -79,21 +79,30 @@ def curvature(
 
     Example: optstudy curvature quick/sgd/seed-0 --samples 1000
     """
-    from optstudy.cli.measuring import json_bytes, keep, measured, show_measured, show_sweep
+    from optstudy.cli.measuring import (
+        RESULT,
+        check_output,
+        json_bytes,
+        keep,
+        measured,
+        show_measured,
+        show_sweep,
+    )
     from optstudy.cli.showing import next_step
     from optstudy.inquiry import Inquiry, draw_measured
     from optstudy.measure import Settings
 
-    settings = Settings(k, dtype, analysis=density or landscape)
-    inquiry = Inquiry(settings=settings, **asked)
+    inquiry = Inquiry(settings=Settings(k, dtype, density, landscape), **asked)
+    if output is not None:
+        check_output(output)
     found = measured(inquiry, where)
     if as_json:
-        click.echo(json_bytes(found), nl=False)
+        click.echo(json_bytes(found, inquiry), nl=False)
     elif inquiry.sweep:
         show_sweep(found)
     else:
         show_measured(found)
     if output is not None:
         files = draw_measured(found, density=density, landscape=landscape, sweep=bool(inquiry.sweep))
-        keep(output, {**files, "curvature.json": json_bytes(found)})
+        keep(output, {**files, RESULT: json_bytes(found, inquiry)})
     next_step("optstudy compare", where)

@@ -1,19 +1,22 @@
 """Runs an inquiry on the terminal, and prints and keeps what it found."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from optstudy.analysis import Analysis
 from optstudy.cli.options import Where
 from optstudy.cli.showing import print_table
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.events import Notice
 from optstudy.inquiry import Inquiry, inquire
 from optstudy.measure import Measured
+
+RESULT = "curvature.json"  # among the files that are kept
 
 
 def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
@@ -27,14 +30,11 @@ def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
             continue
         found.append(event)
         if not where.quiet:
-            sample = f"{event.samples:,} images" + (f", draw {event.seed}" if inquiry.sweep else "")
+            sample = f"{event.samples:,} image{'s' * (event.samples != 1)}" + (
+                f", draw {event.seed}" if inquiry.sweep else ""
+            )
             click.echo(f"measured {event.name} at its {event.at} on {sample}", err=True)
     return sorted(found, key=lambda one: (one.name, inquiry.at.index(one.at), one.samples, one.seed))
-
-
-def as_json(found: Sequence[Measured]) -> Any:
-    """Return one measurement as an object, several as a list."""
-    return found[0].to_dict() if len(found) == 1 else [one.to_dict() for one in found]
 
 
 def show_measured(found: Sequence[Measured]) -> None:
@@ -61,17 +61,24 @@ def show_measured(found: Sequence[Measured]) -> None:
     print_table(headers, cells)
     for one in found:
         if one.analysis is not None:
-            value, low, high = one.analysis.trace.tolist()
-            click.echo(
-                f"{one.name}: trace {value:.4g} [{low:.4g}, {high:.4g}];"
-                f" the loss rises by {one.analysis.loss_rise:.4g} at distance 1 along the first eigenvector"
-            )
+            click.echo(f"{one.name} at its {one.at}: {_analysed(one.analysis)}")
     worst = max(one.probability for one in found)
     click.echo(
         f"± is the residual. The ratio's interval holds if no eigenvalue was missed, which is wrong with"
         f" probability {worst:.2g} at most."
     )
     _say_unconverged(found)
+
+
+def _analysed(analysis: Analysis) -> str:
+    parts = []
+    if len(analysis.grid):
+        value, low, high = analysis.trace.tolist()
+        parts.append(f"trace {value:.4g} [{low:.4g}, {high:.4g}]")
+    if len(analysis.line):
+        rise = f"{analysis.loss_rise:.4g}"
+        parts.append(f"the loss rises by {rise} at distance 1 along the first eigenvector")
+    return "; ".join(parts)
 
 
 def show_sweep(found: Sequence[Measured]) -> None:
@@ -106,6 +113,20 @@ def _say_unconverged(found: Sequence[Measured]) -> None:
         click.echo("Not all eigenvalues have converged; their intervals are wide.")
 
 
+def check_output(folder: Path) -> None:
+    """Find out before anything is measured whether results can be kept in a folder.
+
+    Raises:
+        UsageError: If it holds some already.
+        OptstudyError: If it cannot be written.
+    """
+    if (folder / RESULT).exists():
+        raise UsageError(f"{folder / RESULT} is there already; give another --output")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OptstudyError(f"cannot write {folder}: {there} is no folder that may be written")
+
+
 def keep(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a folder, none of them over another.
 
@@ -125,6 +146,9 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> None:
     click.echo(f"kept in {folder}: {', '.join(files)}", err=True)
 
 
-def json_bytes(found: Sequence[Measured]) -> bytes:
-    """Return the JSON of measurements."""
-    return (json.dumps(as_json(found), indent=2) + "\n").encode()
+def json_bytes(found: Sequence[Measured], inquiry: Inquiry) -> bytes:
+    """Return the JSON of measurements: an object where one was asked for, else a list, however long."""
+    study = inquiry.target is not None and found[0].name.startswith(f"{inquiry.target}/")
+    several = study or inquiry.sweep or len(inquiry.at) > 1
+    shown = [one.to_dict() for one in found]
+    return (json.dumps(shown if several else shown[0], indent=2, allow_nan=False) + "\n").encode()

@@ -51,7 +51,13 @@ class CountOrAll(click.ParamType[int | str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number or ``all``."""
-        return "all" if value == "all" else click.IntRange(self.least).convert(value, param, ctx)
+        if value == "all":
+            return "all"
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor all.", param, ctx)
+        return click.IntRange(self.least).convert(number, param, ctx)
 
 
 class Listed(click.ParamType[tuple[Any, ...]]):

@@ -1,11 +1,14 @@
 """What of a run's curvature is watched while it trains, and on which images."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from optstudy.curvature import EigenTracker
+from optstudy.curvature.tracker import Step
 from optstudy.data import Parts, load_parts, prepare, sample
 from optstudy.models import load_loss
 from optstudy.training.evaluation import EVALUATION_BATCH
@@ -25,6 +28,20 @@ class Images:
         for first in range(0, len(self.y), EVALUATION_BATCH):
             some = slice(first, first + EVALUATION_BATCH)
             yield prepare(self.x[some]), self.y[some]
+
+
+@dataclass(frozen=True)
+class _Patient(EigenTracker):
+    """A tracker that sees nothing where the Hessian is not finite, though the loss still is: the run goes on."""
+
+    def observe(
+        self, moment: Step, state: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
+        """Find the eigenpairs before a step."""
+        try:
+            return super().observe(moment, state)
+        except FloatingPointError:
+            return state or {}, {"loss": math.nan}
 
 
 def sample_images(parts: Parts, count: int | None, seed: int, device: str) -> Images | tuple[Tensor, Tensor]:
@@ -64,6 +81,6 @@ def probes_of(plan: Plan) -> list[Probe]:
     loss = load_loss(plan.loss)
     few = range(first, total, max(trace.every, PRECONDITIONED_EVERY))
     return [
-        EigenTracker(loss, images, steps),
-        EigenTracker(loss, images, few, preconditioned=True, name="preconditioned"),
+        _Patient(loss, images, steps),
+        _Patient(loss, images, few, preconditioned=True, name="preconditioned"),
     ]
