@@ -132,7 +132,8 @@ def analyse(
             change=density.change,
         )
     if landscape:
-        axis = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64).tolist()
+        half = POINTS // 2
+        axis = [REACH * place / half for place in range(-half, half + 1)]  # 0 exactly in the middle
         line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis], dtype=dtype)
         plane = loss_landscape(model, loss, images, pairs.vectors, [axis, axis], dtype=dtype)
         found = dataclasses.replace(

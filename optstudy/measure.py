@@ -167,7 +167,9 @@ def _measured(subject: Subject, choice: Choice, settings: Settings) -> Measured:
     at = objective(model, loss, images, dtype=dtype)
     wanted = max(settings.k, 2 * settings.analysis)  # landscapes and ratio are of two
     if at.dim < wanted:
-        raise UsageError(f"{subject.name} has {at.dim} parameters, so there are no {wanted} eigenvalues")
+        raise UsageError(
+            f"{subject.name} has {at.dim} parameter{'s' * (at.dim != 1)}, so there are no {wanted} eigenvalues"
+        )
     around = expand(at)
     check_symmetry(around.hessian)
     pairs = top_eigenpairs(around.hessian, k=settings.k)

@@ -173,7 +173,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
         try:
             return key, int(value)
         except ValueError:
-            raise UsageError(f"--set {text!r}: {key} must be a whole number") from None
+            allowed = "a whole number" + " or all" * (key in OR_ALL)
+            raise UsageError(f"--set {text!r}: {key} must be {allowed}") from None
     return key, value
 
 

@@ -1,5 +1,6 @@
 """Curvature of a run: the ratio while it trained, and the loss and the spectrum where it ended."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ _VERDICTS = {
     "unresolved": ("x", "unresolved"),
 }
 _SECOND = "#56B4E9"
+_FAR = 10.0  # times the largest value; where a threshold is further up, its line would hide the rest
 
 
 @styled
@@ -50,7 +52,7 @@ def eigen_ratio(
         name = rf"$\lambda_{index + 1}$"
         panels[1].plot(trace.step, trace.values[:, index], color=colour, linestyle=line, label=name)
     if stability is not None and not stability.preconditioned:
-        _line(panels[1], stability)
+        _line(panels[1], stability, float(np.nanmax(np.append(np.abs(trace.values), 0))))
     panels[1].set_ylabel("Eigenvalue")
     panels[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     if scaled:
@@ -63,10 +65,10 @@ def eigen_ratio(
             label=r"$\lambda_1$",
         )
         if stability is not None:
-            _line(panels[2], stability)
+            _line(panels[2], stability, math.inf)
         panels[2].set_ylabel("Eigenvalue,\npreconditioned")
         thresholds = [stability.threshold] if stability is not None else []
-        log_axis(panels[2], "y", [*trace.preconditioned.tolist(), *thresholds])
+        log_axis(panels[2], "y", list(filter(math.isfinite, [*trace.preconditioned.tolist(), *thresholds])))
         panels[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
     panels[-1].set_xlabel("Step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -80,10 +82,11 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
     axes.plot(trace.step, ratio, color=mark.colour, linewidth=1)
     for verdict, (marker, text) in _VERDICTS.items():
         chosen = trace.verdict == verdict
-        for checked in (False, True):
+        for checked in (True, False):
             some = chosen & (trace.verified == checked)
             if not some.any():
                 continue
+            named = checked or not (chosen & trace.verified).any()  # once each
             axes.plot(
                 trace.step[some],
                 ratio[some],
@@ -91,7 +94,7 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
                 color=mark.colour if marker != "x" else INK,
                 markerfacecolor=mark.colour if checked else "white",
                 markersize=5 if checked else 3,
-                label=text if checked else None,
+                label=text if named else None,
             )
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.set_ylabel(r"$|\lambda_1|\,/\,|\lambda_2|$")
@@ -100,8 +103,13 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
     )
 
 
-def _line(axes: Axes, stability: Stability) -> None:
-    axes.axhline(stability.threshold, color=INK, linestyle=":", linewidth=1, label=_formula(stability))
+def _line(axes: Axes, stability: Stability, largest: float) -> None:
+    """Draw the threshold, or name it where it lies so far above the largest value that this would be flat."""
+    name = _formula(stability)
+    if stability.threshold <= _FAR * largest and math.isfinite(stability.threshold):
+        axes.axhline(stability.threshold, color=INK, linestyle=":", linewidth=1, label=name)
+    else:
+        axes.plot([], [], linestyle="", label=f"{name}\nis {stability.threshold:.3g}")
 
 
 def _formula(stability: Stability) -> str:
@@ -114,10 +122,11 @@ def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figur
     mark = mark_of(optimizer)
     drawn = figure(4.8, 3.2)
     axes = drawn.add_subplot(title=title, xlabel="Distance along the first eigenvector", ylabel="Loss")
-    axes.plot(
-        analysis.distances, analysis.line, color=mark.colour, label=f"loss on {analysis.samples:,} images"
-    )
-    axes.plot(analysis.distances, analysis.line_model, color=INK, linestyle="--", label="quadratic model")
+    for values, colour, line, text in (
+        (analysis.line, mark.colour, "-", f"loss on {analysis.samples:,} images"),
+        (analysis.line_model, INK, "--", "quadratic model"),
+    ):
+        axes.plot(analysis.distances, _gaps(values), color=colour, linestyle=line, label=text)
     axes.axvline(0, color=GREY, linewidth=0.8)
     drawn.legend(loc="outside lower center", ncols=2)
     return drawn
@@ -128,23 +137,31 @@ def landscape_plane(analysis: Analysis, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
     drawn = figure(7.4, 3.4)
     first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
+    plane = _gaps(analysis.plane)
+    levels = _levels(plane)
     surface = drawn.add_subplot(1, 2, 1, projection="3d")
-    surface.plot_surface(first, second, analysis.plane, cmap="viridis", linewidth=0, antialiased=True)
+    colours = {"cmap": "viridis", "vmin": levels[0], "vmax": levels[-1]}
+    surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
     surface.set(xlabel="1st eigenvector", ylabel="2nd eigenvector")
     surface.view_init(elev=28, azim=-55)
     surface.set_box_aspect(None, zoom=0.8)
     flat = drawn.add_subplot(1, 2, 2, xlabel="1st eigenvector", ylabel="2nd eigenvector", aspect="equal")
-    levels = _levels(analysis.plane)
-    filled = flat.contourf(first, second, analysis.plane, levels=levels, cmap="viridis")
-    flat.contour(first, second, analysis.plane, levels=levels, colors=INK, linewidths=0.4)
+    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, cmap="viridis")
+    flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.4)
     flat.plot(0, 0, "P", color="white", markeredgecolor=INK)
     drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
     drawn.suptitle(title, x=0.02, ha="left")
     return drawn
 
 
+def _gaps(values: np.ndarray) -> np.ndarray:
+    """Return values with a gap where a loss is too large for its number format."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def _levels(plane: np.ndarray) -> Sequence[float]:
-    low, high = float(plane.min()), float(plane.max())
+    finite = plane[np.isfinite(plane)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     if not high > low:
         return [low - 1, low + 1]
     return list(low + (high - low) * np.linspace(0, 1, 13) ** 2)  # closer together near the minimum

@@ -1,26 +1,28 @@
 """How the curvature depends on the sample that it is measured on."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from optstudy.figures.axes import log_axis
 from optstudy.figures.style import GREY, figure, label_of, mark_of, styled
 from optstudy.measure import Measured
 
+_WIDTH = 95  # letters of a legend's line
 _MOST_NAMED = 6  # runs; of more, the optimizers alone are named
 _FILLS: dict[str, Any] = {"start": "none", "middle": "left", "end": "full"}
 
 
 def _first(one: Measured) -> float:
-    return abs(one.eigenvalues[0])
+    return abs(one.eigenvalues[0]) or math.nan  # zero has no logarithm
 
 
 def _ratio(one: Measured) -> float:
-    return one.ratio
+    return one.ratio if math.isfinite(one.ratio) else math.nan
 
 
 @styled
@@ -60,11 +62,14 @@ def sample_sweep(found: Sequence[Measured]) -> Figure:
                 label=label_of(own[0].optimizer) if several else name,
             )
     log_axis(top, "y", [_first(one) for one in found])
+    log_axis(bottom, "y", [1.0, *map(_ratio, found)])
     log_axis(bottom, "x", [one.samples for one in found])
+    bottom.xaxis.set_major_locator(FixedLocator(_apart(sorted({one.samples for one in found}))))
+    bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    bottom.xaxis.set_minor_locator(NullLocator())
     top.set_ylabel(r"$|\lambda_1|$")
     bottom.axhline(1, color=GREY, linewidth=0.8)
     bottom.set(xlabel="Training images in the sample", ylabel=r"$|\lambda_1|\,/\,|\lambda_2|$")
-    bottom.xaxis.set_minor_formatter(NullFormatter())
     handles, labels = bottom.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))  # once each
     points = dict.fromkeys(at for _, at in lines)
@@ -73,5 +78,20 @@ def sample_sweep(found: Sequence[Measured]) -> Figure:
             f"at the {at}": Line2D([], [], color=GREY, marker="o", fillstyle=_FILLS[at], linestyle="", ms=5)
             for at in points
         }
-    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=4)
+    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=_columns(list(named)))
     return drawn
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    """Leave out sizes whose labels would overlap on a logarithmic axis."""
+    least = (sizes[-1] / sizes[0]) ** (1 / 8)
+    kept: list[int] = []
+    for size in reversed(sizes):
+        if not kept or kept[-1] >= least * size:
+            kept.append(size)
+    return kept
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Return how many columns of names the sheet is wide enough for."""
+    return max(1, min(4, _WIDTH // (max(map(len, names)) + 8)))

@@ -131,7 +131,15 @@ class Tracking:
             self._call(self._client.log_artifacts, run_id, folder)
 
     def read_file(self, run_id: str, name: str) -> bytes:
-        """Return a run's artifact."""
+        """Return a run's artifact.
+
+        Raises:
+            OptstudyError: If the run has none of that name.
+        """
+        if name not in {found.path for found in self._call(self._client.list_artifacts, run_id)}:
+            raise OptstudyError(
+                f"run {run_id} has no {name} in {self.shown_uri}; the command that made the run writes it again"
+            )
         with tempfile.TemporaryDirectory() as folder:
             return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
 

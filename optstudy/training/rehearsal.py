@@ -116,7 +116,7 @@ def check_symmetry(operator: Operator) -> None:
     scale = float(products.double().norm(dim=1).max() * rows.double().norm(dim=1).max())
     if abs(one - other) > ASYMMETRY * scale:
         raise ValueError(
-            "its second derivatives are not symmetric; does it use a function that torch cannot differentiate twice?"
+            "its second derivatives are not symmetric, so torch cannot differentiate a function in it twice"
         )
 
 

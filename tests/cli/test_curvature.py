@@ -1,0 +1,222 @@
+"""`optstudy curvature` prints what was measured, keeps it, and refuses in one line what cannot be."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from commands import Ended, Run
+
+from optstudy import inquiry
+from optstudy.references import call
+
+STUDY = ("sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1")
+CHECKPOINT = "curvature --checkpoint weights.pt --model net.py:make --dataset images.py:load"
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure in this process, since a worker takes seconds to start."""
+    monkeypatch.setattr(inquiry, "LocalWorkers", lambda _: tiny.Here())
+
+
+@pytest.fixture
+def checkpoint(user_files: Path) -> Path:
+    torch.manual_seed(0)
+    torch.save(call("net.py:make").state_dict(), "weights.pt")
+    (user_files / "indices.txt").write_text("0\n7\n299\n")
+    return user_files
+
+
+def answer(ended: Ended) -> Any:
+    assert ended.status == 0, ended.err
+    return json.loads(ended.out, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+
+
+def test_json_of_a_run_is_one_object_with_the_names_that_others_rely_on(
+    run: Run, finished_copy: Path
+) -> None:
+    found = answer(run("curvature", "tiny/sgd/seed-0", "--json"))
+
+    wanted = {"eigenvalues", "residuals", "ratio", "products", "dtype", "samples", "loss", "gradient_norm"}
+    assert wanted <= found.keys()
+    assert found["ratio"].keys() == {"value", "low", "high", "verdict"}
+    assert found["samples"] == 20  # of the run's own trace
+    assert len(found["eigenvalues"]) == 2
+
+
+def test_json_is_a_list_for_whatever_may_be_several(run: Run, finished_copy: Path) -> None:
+    study = answer(run("curvature", "tiny", "--json"))
+    points = answer(run("curvature", "tiny/sgd/seed-0", "--at", "end,start", "--json"))
+    sizes = answer(run("curvature", "tiny/sgd/seed-0", "--sweep", "all", "--json"))
+
+    assert sorted(one["run"] for one in study) == [f"tiny/{name}" for name in STUDY]
+    assert [one["at"] for one in points] == ["end", "start"]
+    assert [one["samples"] for one in sizes] == [300]
+
+
+def test_a_run_measured_again_gives_what_it_logged(run: Run, finished_copy: Path) -> None:
+    from mlflow import MlflowClient
+
+    from optstudy import store
+    from optstudy.finding import find_runs
+    from optstudy.tracking import open_tracking
+
+    [known] = find_runs(open_tracking(finished_copy, None)[0], "tiny/sgd/seed-0")
+    metrics = MlflowClient(store.uri(finished_copy)).get_run(known.run_id).data.metrics
+
+    found = answer(run("curvature", known.run_id[:16], "--json"))
+
+    assert found["eigenvalues"] == pytest.approx([metrics["final/lambda_1"], metrics["final/lambda_2"]])
+    assert found["ratio"]["low"] == pytest.approx(metrics["final/ratio_low"])
+
+
+def test_the_table_names_the_run_and_all_that_was_measured(run: Run, finished_copy: Path) -> None:
+    ended = run("curvature", "tiny/sgd/seed-0", "-k", "3", "--density", "--landscape")
+
+    assert ended.status == 0
+    assert "tiny/sgd/seed-0" in ended.out
+    assert len(re.findall("±", ended.out.split("\n± is")[0])) == 3
+    assert re.search(r"tiny/sgd/seed-0 at its end: trace .*\]; the loss rises by", ended.out)
+    assert "measured tiny/sgd/seed-0 at its end on 20 images" in ended.err
+    assert ended.err.splitlines()[-1] == "next: optstudy compare"
+
+
+def test_a_sweep_is_a_table_by_size(run: Run, finished_copy: Path) -> None:
+    ended = run("curvature", "tiny/sgd/seed-0", "--sweep", "5,50,all", "--draws", "2", "--quiet")
+
+    rows = [line.split() for line in ended.out.splitlines() if line.strip().startswith("tiny/")]
+    assert [(row[2], row[3]) for row in rows] == [("5", "2"), ("50", "2"), ("300", "1")]
+    assert ended.err == ""
+
+
+def test_figures_and_data_are_kept_and_never_overwritten(run: Run, finished_copy: Path) -> None:
+    arguments = (
+        "curvature",
+        "tiny/sgd/seed-0",
+        "--density",
+        "--landscape",
+        "--json",
+        "--output",
+        "new/folder",
+    )
+    first = run(*arguments)
+    kept = {path.name: path.read_bytes() for path in Path("new/folder").iterdir()}
+
+    again = run(*arguments)
+
+    assert json.loads(kept["curvature.json"]) == answer(first)
+    assert set(kept) == {
+        "curvature.json", "analysis.npz", "spectrum.png", "landscape_1d.png", "landscape_2d.png"
+    }  # fmt: skip
+    assert again.status == 2
+    assert again.line == "optstudy: new/folder/curvature.json is there already; give another --output"
+    assert {path.name: path.read_bytes() for path in Path("new/folder").iterdir()} == kept
+
+
+def test_a_file_of_the_users_own_is_not_overwritten_either(run: Run, finished_copy: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/spectrum.png").write_text("mine")
+
+    ended = run("curvature", "tiny/sgd/seed-0", "--density", "--output", "mine")
+
+    assert ended.status == 2
+    assert ended.err.splitlines()[-1] == "optstudy: mine/spectrum.png is there already; give another --output"
+    assert [path.read_text() for path in Path("mine").iterdir()] == ["mine"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_first(run: Run, finished_copy: Path) -> None:
+    ended = run("curvature", "tiny/sgd/seed-0", "--output", "net.py/folder")
+
+    assert ended.status == 1
+    assert ended.line.startswith("optstudy: cannot write net.py/folder: ")
+
+
+def test_a_checkpoint_is_measured_on_100_images_or_those_asked_for(run: Run, checkpoint: Path) -> None:
+    own, all_of_them, listed = (
+        answer(run(*f"{CHECKPOINT} --json {more}".split()))
+        for more in ("", "--samples all --dtype float64", "--indices indices.txt -k 1")
+    )
+
+    assert [one["samples"] for one in (own, all_of_them, listed)] == [100, 300, 3]
+    assert [one["dtype"] for one in (own, all_of_them)] == ["float32", "float64"]
+    assert listed["ratio"] == {"value": None, "low": None, "high": None, "verdict": "unresolved"}
+    assert all(math.isfinite(value) for value in own["eigenvalues"])
+    assert own["run"] == "weights.pt"
+
+
+def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
+    run: Run, checkpoint: Path
+) -> None:
+    weights = torch.load("weights.pt", weights_only=True)
+    torch.save({f"module.{name}": value for name, value in weights.items()}, "weights.pt")
+
+    ended = run(*CHECKPOINT.split(), "--json", "--quiet")
+
+    assert answer(ended)["samples"] == 100
+    assert ended.err.startswith("note: weights.pt: other names (module.1.weight for 1.weight)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("curvature", "name a run or a study, or give --checkpoint FILE; one of them"),
+        (
+            "curvature tiny --checkpoint weights.pt",
+            "name a run or a study, or give --checkpoint FILE; one of them",
+        ),
+        ("curvature tiny", "no study has run in "),
+        ("curvature tiny --samples 0", "Invalid value for '--samples': 0 is not in the range x>=1."),
+        ("curvature tiny --samples -4", "Invalid value for '--samples': -4 is not in the range x>=1."),
+        (
+            "curvature tiny --samples few",
+            "Invalid value for '--samples': 'few' is neither a whole number nor all.",
+        ),
+        ("curvature tiny --sweep 5,x", "Invalid value for '--sweep': 'x' is neither a whole number nor all."),
+        ("curvature tiny --sweep 5 --draws 0", "Invalid value for '--draws': 0 is not in the range x>=1."),
+        (
+            "curvature tiny --at dawn",
+            "Invalid value for '--at': 'dawn' is not one of 'start', 'middle', 'end'.",
+        ),
+        ("curvature tiny --dtype float16", "Invalid value for '--dtype': 'float16' is not one of"),
+        ("curvature tiny -k 0", "Invalid value for '-k': 0 is not in the range 1<=x<=100."),
+        ("curvature tiny --output net.py", "Invalid value for '--output': Directory 'net.py' is a file."),
+        ("curvature --checkpoint tuning", "Invalid value for '--checkpoint': File 'tuning' is a directory."),
+        ("curvature --checkpoint absent.pt", "absent.pt: no such file; give one that torch.save wrote"),
+        (
+            "curvature --checkpoint weights.pt",
+            "weights.pt: 1.weight has shape (16, 64), where the model has conv1.",
+        ),
+        ("curvature --checkpoint weights.pt --model lenet", "model 'lenet' is not known"),
+        (f"{CHECKPOINT} --at start", "--at goes with runs; a checkpoint has no start or middle"),
+        (f"{CHECKPOINT} --device cuda:63", "device 'cuda:63' is not here; torch finds cpu"),
+        (
+            f"{CHECKPOINT} --samples 5 --indices indices.txt",
+            "--samples, --indices and --sweep exclude each other",
+        ),
+        (f"{CHECKPOINT} --indices absent.txt", "absent.txt cannot be read: No such file or directory"),
+        (
+            f"{CHECKPOINT} --indices net.py",
+            "net.py, line 2: 'from torch import nn' is no image; write one whole",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments: str, said: str, run: Run, checkpoint: Path) -> None:
+    ended = run(*arguments.split())
+
+    assert ended.status == 2
+    assert ended.line.startswith(f"optstudy: {said}")
+    assert not (checkpoint / "mlruns").exists()
+
+
+def test_a_file_without_weights_is_status_1(run: Run, checkpoint: Path) -> None:
+    Path("weights.pt").write_bytes(b"no weights" * 100)
+
+    ended = run(*CHECKPOINT.split())
+
+    assert ended.status == 1
+    assert ended.line.startswith("optstudy: weights.pt: not a file of weights alone; write one by ")
