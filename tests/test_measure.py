@@ -33,33 +33,6 @@ from optstudy.models import build_model
 from optstudy.training import Trace, advance, sample_images, start
 
 MORE = """
-
-class Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.tanh()
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return (slope * (1 - x.tanh() ** 2)).detach()
-
-class Rough(nn.Module):
-    def forward(self, x):
-        return Once.apply(x)
-
-def rough():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Rough(), nn.Linear(8, 4))
-
-class One(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, x):
-        return self.scale * x.flatten(1)[:, :4]
-
 def raising(outputs, targets):
     raise KeyError("no loss today")
 """
@@ -193,14 +166,14 @@ def of_another_model() -> Subject:
 @pytest.mark.parametrize(
     ("one", "settings", "kind", "said"),
     [
-        (lambda: subject(model="net.py:One"), Settings(), UsageError, " has 1 parameter, so there are no 2"),
-        (lambda: subject(model="net.py:One"), Settings(k=1, density=True), UsageError, " has 1 parameter, so there"),
+        (lambda: subject(model="net.py:Scaled"), Settings(), UsageError, " has 1 parameter, so there are no 2"),
+        (lambda: subject(model="net.py:Scaled"), Settings(k=1, density=True), UsageError, " has 1 parameter, so there"),
         (subject, Settings(k=197), UsageError, " has 196 parameters, so there are no 197 eigenvalues"),
         (diverged, Settings(), OptstudyError, ": its weights are not all finite numbers; it has diverged"),
         (of_another_model, Settings(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
         (
-            lambda: subject(model="net.py:rough"), Settings(), OptstudyError,
-            ": its curvature cannot be measured: net.py:rough: ValueError: its second derivatives are not symmetric",
+            lambda: subject(model="net.py:once"), Settings(), OptstudyError,
+            ": its curvature cannot be measured: net.py:once: ValueError: its second derivatives are not symmetric",
         ),
         (
             lambda: subject(loss="net.py:raising"), Settings(), OptstudyError,

@@ -123,6 +123,7 @@ def test_a_setting_has_the_kind_of_its_key(text: str, setting: tuple[str, Any]) 
         ("=3", "the keys are dataset, model"),
         ("trials=many", "trials must be a whole number"),
         ("trials=", "trials must be a whole number"),
+        ("eigen_last=every", "eigen_last must be a whole number or all"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_was_written(text: str, said: str) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from optstudy.errors import UsageError
 from optstudy.optimizers import Space
-from optstudy.training import Method, Plan, check_device, rehearse, start
+from optstudy.training import Method, Plan, Trace, check_device, rehearsal, rehearse, start
 
 WRONG = {
     "images of another shape": (
@@ -31,6 +31,18 @@ WRONG = {
     "a device that is not there": (
         cases.plan(device="cuda:77"),
         "device 'cuda:77' is not here; torch finds cpu",
+    ),
+    "a function that cannot be differentiated twice": (
+        cases.plan(model="net.py:once", trace=Trace(samples=20, last=4)),
+        "the curvature of model 'net.py:once' with loss 'cross_entropy' cannot be measured: its second derivatives",
+    ),
+    "random numbers at every call": (
+        cases.plan(model="net.py:noisy", trace=Trace(samples=20, last=4)),
+        "the curvature of model 'net.py:noisy' with loss 'cross_entropy' cannot be measured: the model or the loss",
+    ),
+    "one parameter": (
+        cases.plan(model="net.py:Scaled", trace=Trace(samples=20, last=4)),
+        "the curvature of model 'net.py:Scaled' with loss 'cross_entropy' cannot be measured: it has 1 parameter",
     ),
     "no parameters": (cases.plan(model="net.py:empty"), "model 'net.py:empty' has no parameter to train"),
     "arguments that the optimizer refuses": (
@@ -71,3 +83,23 @@ def test_a_rehearsal_leaves_generators_and_threads_as_found() -> None:
 
 def test_the_cpu_is_always_there() -> None:
     check_device("cpu")
+
+
+@pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
+def test_a_model_without_curvature_is_told_how_to_do_without(model: str) -> None:
+    with pytest.raises(UsageError, match="; --samples 0 does without$"):
+        rehearse(cases.plan(model=f"net.py:{model}", trace=Trace(samples=20, last=4)), 1)
+
+
+@pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
+def test_a_model_without_curvature_is_rehearsed_where_none_is_measured(model: str) -> None:
+    assert rehearse(cases.plan(model=f"net.py:{model}"), 1).product_seconds == 0
+
+
+def test_products_are_timed_for_the_whole_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, every = (cases.plan(trace=Trace(samples=count, last=4)) for count in (20, None))
+    monkeypatch.setattr(rehearsal, "EVALUATION_BATCH", cases.TRAIN // 4)
+    monkeypatch.setattr(rehearsal, "_fastest", lambda *_: 1.0)
+
+    assert rehearse(few, 1).product_seconds == 1
+    assert rehearse(every, 1).product_seconds == 4

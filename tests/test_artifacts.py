@@ -1,0 +1,94 @@
+"""What a final run leaves behind: always the same names, and curvature only where it was measured."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+
+from optstudy.analysis import Analysis, analyse_run
+from optstudy.artifacts import Ended, draw, final_metrics, stability_of
+from optstudy.training import Method, Plan, Trace, run_rung
+
+WATCHED = cases.plan(trace=Trace(samples=20, last=3))
+ALWAYS = {"gradient_norm.png", "confusion.png", "epochs.json", "predictions.npz", "plan.json"}
+TRACED = {"eigen_ratio.png", "eigen.npz"}
+ENDED = {"landscape_1d.png", "landscape_2d.png", "spectrum.png", "analysis.npz"}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path) -> Iterator[None]:
+    with cases.project(tmp_path):
+        yield
+
+
+def ended(plan: Plan, *, analysed: bool = False) -> Ended:
+    rung, state = run_rung(plan, None, 0, 2)
+    assert rung.predicted is not None
+    analysis = Analysis.from_bytes(analyse_run(plan, state)) if analysed else None
+    return Ended("tiny/sgd/seed-0", "sgd", plan, rung.epochs, rung.observations, rung.predicted, analysis)
+
+
+def test_a_run_without_curvature_leaves_none() -> None:
+    assert set(draw(ended(cases.plan()))) == ALWAYS
+
+
+def test_a_run_with_curvature_leaves_all_of_it() -> None:
+    assert set(draw(ended(WATCHED, analysed=True))) == ALWAYS | TRACED | ENDED
+
+
+def test_a_run_whose_last_steps_were_not_watched_has_its_end_alone() -> None:
+    plan = replace(WATCHED, trace=Trace(samples=20, last=0))
+
+    assert set(draw(ended(plan, analysed=True))) == ALWAYS | ENDED
+
+
+def test_a_diverged_run_is_drawn_as_far_as_it_was_seen() -> None:
+    plan = cases.plan(method=cases.sgd(1e38), trace=Trace(samples=20, last=None))
+    found = ended(plan)
+
+    files = draw(found)
+
+    assert found.epochs[-1].train_loss is None
+    assert set(files) == ALWAYS | TRACED
+    assert all(files.values())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "threshold", "preconditioned"),
+    [
+        ("torch.optim.SGD", {"lr": 0.1}, 20, False),
+        ("torch.optim.SGD", {"lr": 0.1, "momentum": 0.9}, 38, False),
+        ("torch.optim.SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}, 3.8 / 0.28, False),
+        ("torch.optim.Adam", {"lr": 0.001}, 38_000, True),
+        ("torch.optim.Adagrad", {"lr": 0.01}, 200, True),
+    ],
+)
+def test_the_stability_line_is_the_one_in_the_literature(
+    optimizer: str, arguments: dict[str, Any], threshold: float, preconditioned: bool
+) -> None:
+    found = stability_of(cases.plan(method=Method(optimizer, arguments)))
+
+    assert found is not None
+    assert found.threshold == pytest.approx(threshold)
+    assert found.preconditioned is preconditioned
+
+
+def test_an_optimizer_whose_stability_is_not_known_has_no_line() -> None:
+    assert stability_of(cases.plan(method=Method("torch.optim.RAdam", {"lr": 0.1}))) is None
+
+
+def test_metrics_are_those_that_are_finite() -> None:
+    analysis = ended(WATCHED, analysed=True).analysis
+    assert analysis is not None
+
+    whole = final_metrics(analysis)
+    partly = final_metrics(replace(analysis, ratio=np.array([math.inf, 1.0, math.inf])))
+
+    names = {"lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise"}
+    assert set(whole) == {f"final/{name}" for name in names}
+    assert set(whole) - set(partly) == {"final/ratio", "final/ratio_high"}
