@@ -1,7 +1,7 @@
 """What curvature costs, and how exact it is: the project beside PyHessian, curvlinops and hessian-eigenthings.
 
     python benchmarks/curvature.py                  all parts, about ten minutes
-    python benchmarks/curvature.py --quick          the same with little training and few steps, about a minute
+    python benchmarks/curvature.py --quick          the same with little training and few steps, a minute or two
     python benchmarks/curvature.py --part trace     one part; may be given several times
 
 oneshot   the top two eigenvalues on 100 images of MNIST, by every library
@@ -54,8 +54,8 @@ class Size:
     points: int
 
 
-FULL = Size(0, 1e-6, 100, 3, (6_000, 30_000, 60_000), 41)
-QUICK = Size(10_000, 1e-4, 30, 1, (600, 3_000, 6_000), 11)
+FULL = Size(0, 1e-6, 100, 2, (6_000, 30_000, 60_000), 41)
+QUICK = Size(10_000, 1e-4, 20, 1, (600, 1_500, 3_000), 11)
 
 
 def parsed() -> argparse.Namespace:

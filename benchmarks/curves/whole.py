@@ -138,11 +138,11 @@ def whole(run: Trained, counts: Sequence[int], steps: int, peer_limit: float | N
     """Print time and memory on samples of several sizes, the last of them solved in full."""
     weights = run.state.model
     training = epoch(run, steps, []) * counts[-1] / (100 * steps)  # of an epoch over as many images
-    few = [must(alone(Work(weights, count, most=FEW))) for count in counts]
+    few = [must(alone(Work(weights, count, most=FEW))) for count in counts[:-1]]
     full = must(alone(Work(weights, counts[-1])))
     rows = [
         [f"{count:,} images, memory alone", "", "", *cells(one, training)[2:]]
-        for count, one in zip(counts, few, strict=True)
+        for count, one in zip(counts[:-1], few, strict=True)
     ]
     rows.append([f"{counts[-1]:,} images, top two", *cells(full, training)])
     if peer_limit is not None:
@@ -154,8 +154,8 @@ def whole(run: Trained, counts: Sequence[int], steps: int, peer_limit: float | N
     table(f"whole: {run.name}", COLUMNS, rows)
     print(f"an epoch of training over {counts[-1]:,} images: {training:.2f} s")
     worst = max(full.residuals) / abs(full.values[0])
-    own = [one.resident - count * IMAGE for count, one in zip(counts, few, strict=True)]
-    grown = max(own[-1], full.resident - counts[-1] * IMAGE) / own[0]
+    own = [one.resident - count * IMAGE for count, one in zip(counts[:-1], few, strict=True)]
+    grown = (full.resident - counts[-1] * IMAGE) / own[0]
     return [
         Bar(
             f"whole: converged, residual at tolerance {TOLERANCE:g}",
