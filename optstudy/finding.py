@@ -29,7 +29,8 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
         named = {run_name(run): run for run in runs}
         if rest not in named:
             raise UsageError(
-                f"study {study!r} has no finished run {rest!r}{nearest(rest, named)}; there are {', '.join(sorted(named))}"
+                f"study {study!r} has no finished run {rest!r}{nearest(rest, named)};"
+                f" there are {', '.join(sorted(named))}"
             )
         return [named[rest]]
     matching = [run for run in tracking.final_runs(studies).runs if run.run_id.startswith(target)]
