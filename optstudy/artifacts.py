@@ -3,8 +3,9 @@
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,9 +14,12 @@ from optstudy import figures
 from optstudy.analysis import Analysis
 from optstudy.curvature import Stability, stability
 from optstudy.data import load
-from optstudy.eigentrace import EigenTrace, eigen_trace
+from optstudy.eigentrace import eigen_trace
 from optstudy.optimizers import build_optimizer
 from optstudy.training import EpochRecord, Observation, Plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -31,27 +35,23 @@ class Ended:
     analysis: Analysis | None  # of where it ended
 
 
-def draw(ended: Ended) -> dict[str, bytes]:
-    """Draw a run's figures and write the data behind them; a worker's task.
+@dataclass(frozen=True)
+class Drawn:
+    """What is kept of a run, for its root."""
 
-    Returns:
-        Files by name, for the root of the run.
-    """
-    dataset, title, optimizer = load(ended.plan.dataset), ended.title, ended.optimizer
-    labels, predicted = dataset.test_y.numpy(), np.array(ended.predicted)
-    files = {
-        "gradient_norm.png": figures.png(figures.gradient_norm(ended.epochs, title, optimizer)),
-        "confusion.png": figures.png(figures.confusion(labels, predicted, dataset.classes, title)),
-        "epochs.json": json.dumps([asdict(record) for record in ended.epochs], indent=1).encode(),
-        "predictions.npz": _npz(labels=labels, predicted=predicted),
-        "plan.json": json.dumps(asdict(ended.plan), indent=1).encode(),
-    }
-    trace = eigen_trace(ended.observations)
-    if trace is not None:
-        files |= _trace_files(trace, ended)
-    if ended.analysis is not None:
-        files |= _analysis_files(ended.analysis, title, optimizer)
-    return files
+    files: dict[str, bytes]  # by name
+    failed: dict[str, str]  # figures that could not be drawn, and why
+
+
+def draw(ended: Ended) -> Drawn:
+    """Draw a run's figures and write the data behind them; a worker's task."""
+    files, failed = _data(ended), {}
+    for name, make in _figures(ended).items():
+        try:
+            files[name] = figures.png(make())
+        except Exception as error:  # noqa: BLE001  # no figure is worth the run, whose numbers are sound
+            failed[name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return Drawn(files, failed)
 
 
 def final_metrics(analysis: Analysis) -> dict[str, float]:
@@ -76,18 +76,33 @@ def stability_of(plan: Plan) -> Stability | None:
     return stability(build_optimizer(method.optimizer, method.arguments, nothing, seed))
 
 
-def _trace_files(trace: EigenTrace, ended: Ended) -> dict[str, bytes]:
-    drawn = figures.eigen_ratio(trace, ended.title, ended.optimizer, stability_of(ended.plan))
-    return {"eigen_ratio.png": figures.png(drawn), "eigen.npz": trace.to_bytes()}
-
-
-def _analysis_files(analysis: Analysis, title: str, optimizer: str) -> dict[str, bytes]:
+def _data(ended: Ended) -> dict[str, bytes]:
+    trace, analysis = eigen_trace(ended.observations), ended.analysis
+    labels = load(ended.plan.dataset).test_y.numpy()
     return {
-        "landscape_1d.png": figures.png(figures.landscape_line(analysis, title, optimizer)),
-        "landscape_2d.png": figures.png(figures.landscape_plane(analysis, title)),
-        "spectrum.png": figures.png(figures.spectrum(analysis, title, optimizer)),
-        "analysis.npz": analysis.to_bytes(),
+        "epochs.json": json.dumps([asdict(record) for record in ended.epochs], indent=1).encode(),
+        "predictions.npz": _npz(labels=labels, predicted=np.array(ended.predicted)),
+        "plan.json": json.dumps(asdict(ended.plan), indent=1).encode(),
+        **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
+        **({} if analysis is None else {"analysis.npz": analysis.to_bytes()}),
     }
+
+
+def _figures(ended: Ended) -> "dict[str, Callable[[], Figure]]":
+    title, optimizer, plan = ended.title, ended.optimizer, ended.plan
+    trace, analysis = eigen_trace(ended.observations), ended.analysis
+    dataset, predicted = load(plan.dataset), np.array(ended.predicted)
+    found: dict[str, Callable[[], Figure]] = {
+        "gradient_norm.png": lambda: figures.gradient_norm(ended.epochs, title, optimizer),
+        "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),
+    }
+    if trace is not None:
+        found["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, optimizer, stability_of(plan))
+    if analysis is not None:
+        found["landscape_1d.png"] = lambda: figures.landscape_line(analysis, title, optimizer)
+        found["landscape_2d.png"] = lambda: figures.landscape_plane(analysis, title)
+        found["spectrum.png"] = lambda: figures.spectrum(analysis, title, optimizer)
+    return found
 
 
 def _npz(**arrays: Any) -> bytes:

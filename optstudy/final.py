@@ -147,10 +147,12 @@ def _finish(
             context.tracking.set_tags(run_id, {"optstudy.ratio_verdict": analysis.verdict})
     assert rung.predicted is not None
     ended = Ended(title, task.optimizer, plan, tuple(records), tuple(seen), rung.predicted, analysis)
-    files = yield Task(draw, (ended,))
-    if isinstance(files, Failure):
-        raise files.error()
-    context.tracking.log_files(run_id, {**files, "weights.pt": _torch_bytes(weights)})
+    drawn = yield Task(draw, (ended,))
+    if isinstance(drawn, Failure):
+        raise drawn.error()
+    for name, reason in drawn.failed.items():
+        yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
+    context.tracking.log_files(run_id, {**drawn.files, "weights.pt": _torch_bytes(weights)})
     yield Progress(task.name, context.analysis_seconds(task.optimizer, plan))
     if task.with_model:
         yield from _log_model(context, plan, run_id, weights, title)

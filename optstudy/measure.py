@@ -21,7 +21,6 @@ from optstudy.training import (
     Images,
     Plan,
     advance,
-    check_symmetry,
     images_of,
     sample_images,
     start,
@@ -171,7 +170,6 @@ def _measured(subject: Subject, choice: Choice, settings: Settings) -> Measured:
             f"{subject.name} has {at.dim} parameter{'s' * (at.dim != 1)}, so there are no {wanted} eigenvalues"
         )
     around = expand(at)
-    check_symmetry(around.hessian)
     pairs = top_eigenpairs(around.hessian, k=settings.k)
     ratio = pairs.ratio if settings.k > 1 else None
     return Measured(
@@ -192,7 +190,7 @@ def _measured(subject: Subject, choice: Choice, settings: Settings) -> Measured:
         dtype=str(pairs.dtype).removeprefix("torch."),
         operator=pairs.operator,
         loss=around.loss,
-        gradient_norm=float(around.gradient.double().norm()),
+        gradient_norm=float(around.gradient.cpu().double().norm()),
         analysis=analyse(
             model, loss, images, spectrum=settings.density, landscape=settings.landscape, dtype=dtype
         )

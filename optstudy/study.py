@@ -132,7 +132,6 @@ class Study:
                 self.name, self.specification, given, tuning=tuned, training="training" in phases
             )
             with self._workers() as workers:
-                # The workers import meanwhile.
                 tracking, mended = open_tracking(self.workspace, self._tracking_uri)
                 if mended:
                     yield Notice(mended)

@@ -34,28 +34,39 @@ def ended(plan: Plan, *, analysed: bool = False) -> Ended:
 
 
 def test_a_run_without_curvature_leaves_none() -> None:
-    assert set(draw(ended(cases.plan()))) == ALWAYS
+    assert set(draw(ended(cases.plan())).files) == ALWAYS
 
 
 def test_a_run_with_curvature_leaves_all_of_it() -> None:
-    assert set(draw(ended(WATCHED, analysed=True))) == ALWAYS | TRACED | ENDED
+    assert set(draw(ended(WATCHED, analysed=True)).files) == ALWAYS | TRACED | ENDED
 
 
 def test_a_run_whose_last_steps_were_not_watched_has_its_end_alone() -> None:
     plan = replace(WATCHED, trace=Trace(samples=20, last=0))
 
-    assert set(draw(ended(plan, analysed=True))) == ALWAYS | ENDED
+    assert set(draw(ended(plan, analysed=True)).files) == ALWAYS | ENDED
 
 
 def test_a_diverged_run_is_drawn_as_far_as_it_was_seen() -> None:
     plan = cases.plan(method=cases.sgd(1e38), trace=Trace(samples=20, last=None))
     found = ended(plan)
 
-    files = draw(found)
+    files = draw(found).files
 
     assert found.epochs[-1].train_loss is None
     assert set(files) == ALWAYS | TRACED
     assert all(files.values())
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_other_file() -> None:
+    without = replace(ended(WATCHED, analysed=True), predicted=())
+
+    found = draw(without)
+
+    assert set(found.files) == (ALWAYS | TRACED | ENDED) - {"confusion.png"}
+    assert set(found.failed) == {"confusion.png"}
+    assert found.failed["confusion.png"].startswith("ValueError: ")
+    assert "\n" not in found.failed["confusion.png"]
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def of_another_model() -> Subject:
         (of_another_model, Settings(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
         (
             lambda: subject(model="net.py:once"), Settings(), OptstudyError,
-            ": its curvature cannot be measured: net.py:once: ValueError: its second derivatives are not symmetric",
+            ": its curvature cannot be measured: net.py:once: ValueError: the Hessian is not symmetric",
         ),
         (
             lambda: subject(loss="net.py:raising"), Settings(), OptstudyError,

@@ -19,6 +19,7 @@ from optstudy.curvature.operators import (
 )
 from optstudy.curvature.preconditioner import Stability, preconditioner, scales, stability
 from optstudy.curvature.ratio import Ratio, Verdict, ratio_interval
+from optstudy.curvature.symmetry import check_symmetry
 from optstudy.curvature.trace import Estimate, trace
 from optstudy.curvature.tracker import EigenTracker
 
@@ -35,6 +36,7 @@ __all__ = [
     "Ratio",
     "Stability",
     "Verdict",
+    "check_symmetry",
     "expand",
     "filter_normalised",
     "fisher",

@@ -134,8 +134,15 @@ def new_directions(rows: Tensor, block: Tensor) -> Tensor:
         found = found[found.norm(dim=1) > tiny]
         if not len(found):
             return found
-        orthonormal, triangle = torch.linalg.qr(found.T)
-        found = orthonormal.T[triangle.diagonal().abs() > tiny]
+        found = _orthonormal(found, tiny)
+    return found
+
+
+def _orthonormal(rows: Tensor, tiny: float) -> Tensor:
+    if len(rows) == 1:  # a QR decomposition would take as long as a tenth of a product
+        return rows.div(rows.norm())
+    orthonormal, triangle = torch.linalg.qr(rows.T)
+    found: Tensor = orthonormal.T[triangle.diagonal().abs() > tiny]
     return found
 
 

@@ -98,7 +98,7 @@ def top_eigenpairs(
 
     Raises:
         ValueError: If ``k`` is not between 1 and the dimension, ``order`` is none of these, ``max_products`` is
-            below 1, or as `hessian` does.
+            below 1, the operator is not symmetric, or as `hessian` does.
         FloatingPointError: If a product is not finite.
 
     Example:

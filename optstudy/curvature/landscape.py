@@ -98,7 +98,7 @@ def losses_at(at: Objective, points: Tensor, directions: Tensor) -> Tensor:
 
     return at.mean(
         lambda inputs, targets: torch.stack(
-            [at.value(moved, inputs, targets).reshape(()).double() for moved in parameters()]
+            [at.value(moved, inputs, targets).reshape(()).cpu().double() for moved in parameters()]
         )
     ).cpu()
 

@@ -93,5 +93,5 @@ def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> float
         return float(targets.numel() / targets.shape[1])
     counted = targets[targets != ignored]
     return float(
-        counted.numel() if weight is None else weight[counted.long().to(weight.device)].double().sum()
+        counted.numel() if weight is None else weight[counted.long().to(weight.device)].cpu().double().sum()
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 from optstudy.curvature.basis import Ritz, empty_basis, new_directions
 from optstudy.curvature.objective import has
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.symmetry import check_section
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,17 @@ class Refined:
 
 
 def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
-    """Compute the products of Ritz vectors again in float64, and the pairs inside their span from these."""
+    """Compute the products of Ritz vectors again in float64, and the pairs inside their span from these.
+
+    Raises:
+        ValueError: If the products are not those of a symmetric matrix.
+    """
     best = in_double(operator) or operator
     start = empty_basis(best)
     vectors = pairs.vectors.to(best.dtype)
     basis = start.extended(best, new_directions(start.rows, vectors))
     fresh = (vectors @ basis.rows.T) @ basis.images
+    check_section(vectors, fresh, operator.name)
     noise, extra = _noise(operator, fresh, pairs), 0
     if best is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
         single = operator.in_dtype(torch.float32)

@@ -60,5 +60,12 @@ def _verdict(opposite: bool, below: bool, low: float, high: float) -> Verdict:
 
 
 def block_norm(rows: Tensor) -> float:
-    """Return the 2-norm of a few rows ``(k, n)``."""
-    return float(torch.linalg.matrix_norm(rows, 2)) if len(rows) else 0.0
+    """Return the 2-norm of a few rows ``(k, n)``: the root of the first eigenvalue of their Gram matrix.
+
+    The first is as exact so as by a singular value decomposition, which takes as long as a fifth of a product.
+    """
+    largest = float(rows.abs().max()) if len(rows) else 0.0
+    if not largest or not math.isfinite(largest):
+        return largest
+    near_one = rows / largest  # whose squares do not underflow
+    return largest * math.sqrt(float(torch.linalg.eigvalsh((near_one @ near_one.T).cpu().double())[-1]))

@@ -52,12 +52,12 @@ def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
         )
     if operator.dim <= products:
         unit = torch.eye(operator.dim, dtype=operator.dtype, device=operator.device)
-        exact = float(operator.apply(unit).diagonal().double().sum())
+        exact = float(operator.apply(unit).diagonal().cpu().double().sum())
         return Estimate(exact, exact, exact, operator.dim)
     generator, third = torch.Generator().manual_seed(seed), products // 3
     sketch = operator.apply(_signs(operator, third, generator))
     inside = new_directions(sketch[:0], sketch)
-    within = float((inside * operator.apply(inside)).double().sum()) if len(inside) else 0.0
+    within = float((inside * operator.apply(inside)).cpu().double().sum()) if len(inside) else 0.0
     signs = _signs(operator, products - third - len(inside), generator)
     outside = signs - (signs @ inside.T) @ inside
     terms = (outside * operator.apply(outside)).double().sum(dim=1).cpu()

@@ -102,7 +102,8 @@ class EigenTracker:
             ``verified`` (1 or 0), ``probability`` (of a missed value; nan where tracked), ``missed`` (1 where a
             verified step found a value that tracking had lost), ``angle`` (radians: the largest principal angle to
             the last eigenspace; nan at the first step), ``gradient_share`` (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``,
-            ``products``, and ``double`` (1 where float64 was needed). Of a loss that is not finite, the loss alone.
+            ``products``, and ``double`` (1 where float64 was needed). Of a loss that is not finite, or with a scale
+            that is not positive everywhere, the loss alone.
         """
         place = self.steps.index(moment.step)
         last = _Memory(**state) if state else None
@@ -118,9 +119,10 @@ class EigenTracker:
                 return state or {}, {"loss": here.loss}
             operator = here.hessian
             if self.preconditioned:
-                operator = preconditioned(
-                    operator, preconditioner(moment.optimizer, moment.model, self.parameters)
-                )
+                scale = preconditioner(moment.optimizer, moment.model, self.parameters)
+                if not bool((scale > 0).all()):  # Adam without eps, of a parameter that never had a gradient
+                    return state or {}, {"loss": here.loss}
+                operator = preconditioned(operator, scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
             found = self._search(operator, last, generator, verify=verified)
         kept = found.basis.ritz("magnitude", self.k + self.extra).vectors.cpu()
@@ -208,7 +210,7 @@ def largest_angle(first: Tensor, second: Tensor) -> float:
     """
     one, two = first.cpu().double(), second.cpu().double()
     outside = two - (two @ one.T) @ one
-    return math.asin(min(1.0, float(torch.linalg.matrix_norm(outside, 2))))
+    return math.asin(min(1.0, block_norm(outside)))
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def _shares(labels: NDArray[np.int_], predicted: NDArray[np.int_], classes: int)
 
 def _name(axes: Axes, classes: Sequence[str]) -> None:
     shown = range(0, len(classes), 1 + len(classes) // _MOST_NAMED)
-    names = [classes[number] for number in shown]
+    names = [classes[number].replace("$", r"\$") for number in shown]  # no mathematics, as typed
     slanted = max(map(len, names)) > 2  # noqa: PLR2004 - two letters fit the width of a cell
     axes.set_yticks(shown, names)
     axes.set_xticks(shown, names, rotation=90 if slanted else 0)

@@ -17,7 +17,7 @@ from optstudy.training.records import (
     outcome,
     steps_per_epoch,
 )
-from optstudy.training.rehearsal import Rehearsal, check_device, check_symmetry, rehearse
+from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
 from optstudy.training.trace import Images, images_of, probes_of, sample_images
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Trace",
     "advance",
     "check_device",
-    "check_symmetry",
     "evaluate",
     "images_of",
     "outcome",

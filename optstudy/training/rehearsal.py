@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature import Operator, hessian
+from optstudy.curvature import check_symmetry, hessian
 from optstudy.data import Dataset, Parts, load, load_parts, prepare
 from optstudy.errors import UsageError
 from optstudy.training.advance import start
@@ -15,10 +15,6 @@ from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sw
 from optstudy.training.live import STEPS, Live, capture, isolated, restore
 from optstudy.training.records import Plan, Trace
 from optstudy.training.trace import sample_images
-
-ASYMMETRY = (
-    1e-4  # of products with random vectors, relative to what they could be; float32 leaves a hundredth of it
-)
 
 
 def check_device(device: str) -> None:
@@ -99,25 +95,6 @@ def _product_seconds(plan: Plan, trace: Trace, parts: Parts, live: Live) -> floa
             f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {_first_line(error)};"
             " --samples 0 does without"
         ) from error
-
-
-def check_symmetry(operator: Operator) -> None:
-    """Find out whether products are those of a symmetric matrix, as a Hessian is.
-
-    Of a function whose backward pass is not differentiable torch may return second derivatives that are none.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(2, operator.dim, generator=generator).to(operator.device, operator.dtype)
-    products = operator.apply(rows)
-    one, other = (products * rows.flip(0)).double().sum(1).tolist()
-    scale = float(products.double().norm(dim=1).max() * rows.double().norm(dim=1).max())
-    if abs(one - other) > ASYMMETRY * scale:
-        raise ValueError(
-            "its second derivatives are not symmetric, so torch cannot differentiate a function in it twice"
-        )
 
 
 def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import oracles
 import pytest
@@ -9,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
+from optstudy.curvature import Eigenpairs, Operator, check_symmetry, hessian, top_eigenpairs
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.certify import Goal, certify
 
@@ -171,15 +172,16 @@ def test_finds_a_value_whose_vector_the_start_lacks() -> None:
     operator = oracles.dense(torch.diag(values))
     start = random_rows(operator, 3, torch.Generator().manual_seed(0))
     start[:, 0] = 0.0  # the first eigenvector is the first unit vector, so products stay zero there
-    goal = Goal(2, "magnitude", 1e-6, 0.01, 2000)
+    goal = Goal(2, "magnitude", 1e-3, 0.01, 2000)
 
-    unchecked = Goal(2, "magnitude", 1e-6, None, 2000)
+    unchecked = Goal(2, "magnitude", 1e-3, None, 2000)
     alone = certify(operator, empty_basis(operator), start, unchecked, None, torch.Generator())
     found = certify(operator, empty_basis(operator), start, goal, None, torch.Generator().manual_seed(0))
 
-    assert alone.pairs.values[:2].tolist() == pytest.approx([2.0, 1.0])  # what goes unseen without the check
+    # What goes unseen without the check.
+    assert alone.pairs.values[:2].tolist() == pytest.approx([2.0, 1.0], rel=1e-3)
     assert not alone.missed
-    assert found.pairs.values[:2].tolist() == pytest.approx([4.0, 2.0])
+    assert found.pairs.values[:2].tolist() == pytest.approx([4.0, 2.0], rel=1e-3)
     assert found.missed
     assert found.converged
 
@@ -279,6 +281,57 @@ def test_a_product_that_is_not_finite_is_named() -> None:
 
     with pytest.raises(FloatingPointError, match="product with the matrix"):
         top_eigenpairs(oracles.dense(matrix))
+
+
+class Once(torch.autograd.Function):
+    """A square whose backward pass hides from torch what it depends on."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.z = z.detach()
+        return z**2
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        found: Tensor = (2 * ctx.z * slopes[0]).detach()
+        return found
+
+
+class OnlyOnce(nn.Module):
+    """A net with such a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = Once.apply(self.first(x))
+        found: Tensor = self.last(inner)
+        return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("order", ["magnitude", "smallest"])
+def test_second_derivatives_that_are_none_are_refused(dtype: torch.dtype, order: Any) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 4, dtype=dtype), torch.arange(30) % 3
+    model = OnlyOnce().to(dtype)
+
+    with pytest.raises(ValueError, match="the Hessian is not symmetric"):
+        top_eigenpairs(model, functional.cross_entropy, (x, y), order=order)
+    with pytest.raises(ValueError, match="the Hessian is not symmetric"):
+        check_symmetry(hessian(model, functional.cross_entropy, (x, y)))
+
+
+@given(
+    top=st.lists(st.floats(-1, 1), min_size=3, max_size=12),
+    scale=st.sampled_from([1e-7, 1.0, 1e7]),
+    single=st.booleans(),
+)
+def test_no_symmetric_matrix_is_refused(top: list[float], scale: float, single: bool) -> None:
+    a = oracles.symmetric([scale * value for value in top], seed=3)
+
+    check_symmetry(a.operator(torch.float32) if single else a.operator())
 
 
 def test_float32_that_carries_the_tolerance_is_kept_and_residuals_are_those_of_float64() -> None:

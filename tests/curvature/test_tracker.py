@@ -313,6 +313,20 @@ def test_preconditioned_tracks_what_the_optimizer_meets() -> None:
         assert (found["verified"] == 1.0) == (step in (3, 9))
 
 
+def test_a_scale_that_is_zero_somewhere_has_no_preconditioned_values() -> None:
+    model = oracles.net(3, 5, 4)
+    x, y = oracles.examples()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, eps=0.0)
+    torch.autograd.backward(functional.cross_entropy(model(0 * x), y))  # no gradient reaches the first layer
+    optimizer.step()
+    probe = EigenTracker(functional.cross_entropy, (x, y), range(5), preconditioned=True)
+
+    state, found = look(probe, At(1, model, optimizer), None)
+
+    assert set(found) == {"loss"}
+    assert state == {}
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Iterator[Any]:
     with cases.project(tmp_path):

@@ -1,0 +1,39 @@
+"""Whether products are those of a symmetric matrix, as all estimates here take for granted."""
+
+import torch
+from torch import Tensor
+
+from optstudy.curvature.operators import Operator
+
+ASYMMETRY = 1e-4  # of a section, relative to what it could be; float32 leaves a hundredth of it
+
+
+def check_symmetry(operator: Operator) -> None:
+    """Find out by products with two random vectors whether an operator is symmetric, as a Hessian is.
+
+    Of a function whose backward pass is not differentiable torch may return second derivatives that are none. Most of
+    these are not symmetric; those that are cannot be told from true ones so.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(2, operator.dim, generator=generator).to(operator.device, operator.dtype)
+    check_section(rows, operator.apply(rows), operator.name)
+
+
+def check_section(rows: Tensor, images: Tensor, name: str) -> None:
+    r"""Compare :math:`x^\top A y` with :math:`y^\top A x`, for rows ``(m, n)`` and their products.
+
+    Raises:
+        ValueError: If they differ by more than rounding.
+    """
+    largest = images.abs().max().clamp(min=torch.finfo(images.dtype).tiny)
+    near_one = images / largest  # whose squares do not underflow
+    section = (rows @ near_one.T).cpu().double()
+    scale = float(near_one.norm(dim=1).max()) * float(rows.norm(dim=1).max())
+    if float((section - section.T).abs().max()) > ASYMMETRY * scale:
+        raise ValueError(
+            f"the {name} is not symmetric: some function in the model or the loss cannot be differentiated twice,"
+            " though torch returns numbers for it"
+        )
