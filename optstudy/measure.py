@@ -206,7 +206,11 @@ def _model(subject: Subject) -> nn.Module:
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise OptstudyError(f"{subject.name}: its weights are not all finite numbers; it has diverged")
     model = build_model(plan.model, load(plan.dataset))
-    load_weights(model, weights, subject.name)
+    if load_weights(model, weights, subject.name):
+        raise UsageError(
+            f"{subject.name}: the model's parameters had other names when it was trained, so it is another model now;"
+            " --checkpoint reads the run's weights.pt all the same"
+        )
     return model.to(plan.device).eval()
 
 

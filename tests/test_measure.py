@@ -159,6 +159,14 @@ def diverged() -> Subject:
     return replace(subject(), weights=bytes_of(model))
 
 
+def of_other_names() -> Subject:
+    weights = torch.load(io.BytesIO(subject().weights or b""), weights_only=True)
+    renamed = {f"net.{name}": value for name, value in weights.items()}
+    buffer = io.BytesIO()
+    torch.save(renamed, buffer)
+    return replace(subject(), weights=buffer.getvalue())
+
+
 def of_another_model() -> Subject:
     return replace(subject(), weights=bytes_of(nn.Linear(2, 2)))
 
@@ -170,6 +178,7 @@ def of_another_model() -> Subject:
         (lambda: subject(model="net.py:Scaled"), Settings(k=1, density=True), UsageError, " has 1 parameter, so there"),
         (subject, Settings(k=197), UsageError, " has 196 parameters, so there are no 197 eigenvalues"),
         (diverged, Settings(), OptstudyError, ": its weights are not all finite numbers; it has diverged"),
+        (of_other_names, Settings(), UsageError, ": the model's parameters had other names when it was trained"),
         (of_another_model, Settings(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
         (
             lambda: subject(model="net.py:once"), Settings(), OptstudyError,

@@ -44,7 +44,7 @@ def log_axis(axes: Axes, side: Side, values: Sequence[float]) -> None:
 
 def _log_ticks(span: float, most: float) -> tuple[Locator, Formatter]:
     """Return ticks for an axis whose upper end is ``span`` times the lower; from ``most`` on, only powers."""
-    plain = FuncFormatter(lambda value, _: f"{value:.3g}")
+    plain = FuncFormatter(lambda value, _: f"{float(f'{value:.3g}'):,g}")  # 30,000 rather than 3e+04
     if span < 3:  # noqa: PLR2004 - below, the next kind of tick would be too rare, and so on
         return MaxNLocator(4), plain
     if span < 12:  # noqa: PLR2004 - as above

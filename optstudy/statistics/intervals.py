@@ -1,4 +1,4 @@
-"""What the data support: arrays in, numbers out."""
+"""Intervals for a mean over seeds, and for a share of test images."""
 
 import math
 import statistics
@@ -57,3 +57,30 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     standard_error = statistics.stdev(sample) / math.sqrt(n)
     half_width = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * standard_error
     return Interval(mean, mean - half_width, mean + half_width)
+
+
+def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> Interval:
+    r"""Return a share and Wilson's score interval for it (Wilson, 1927), say of test images that are classified right.
+
+    It speaks of the sampling of the images alone: another network of the same optimizer is not in it.
+
+    Args:
+        correct: How many of them; the mean over seeds may be a fraction.
+        total: How many there are, at least 1.
+        confidence: Probability that the interval covers the true share.
+
+    Raises:
+        ValueError: If ``correct`` is not between 0 and ``total``, or ``confidence`` not inside (0, 1).
+
+    >>> share = wilson_interval(9_893, 10_000)
+    >>> f"{share.low:.4f} to {share.high:.4f}"
+    '0.9871 to 0.9911'
+    """
+    if not 0 <= correct <= total or total < 1:
+        raise ValueError(f"{correct:g} of {total} is no share")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, say 0.95")
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(correct, total, alpha=1 - confidence, method="wilson")
+    return Interval(correct / total, float(low), float(high))

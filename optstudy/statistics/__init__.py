@@ -1,0 +1,21 @@
+"""What the data support: arrays in, numbers out; on scipy and statsmodels."""
+
+from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval
+from optstudy.statistics.pairs import Difference, Judged, Verdict, difference, judge, seeds_to_show
+from optstudy.statistics.single import Discordance, Rank, discordance, rank_correlation
+
+__all__ = [
+    "Difference",
+    "Discordance",
+    "Interval",
+    "Judged",
+    "Rank",
+    "Verdict",
+    "difference",
+    "discordance",
+    "judge",
+    "mean_interval",
+    "rank_correlation",
+    "seeds_to_show",
+    "wilson_interval",
+]

@@ -1,0 +1,176 @@
+"""Two optimizers over the same seeds and the same test images: their difference, and what may be said of it."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["better", "worse", "equivalent", "no difference shown", "one seed"]
+Key = TypeVar("Key")
+
+POWER = 0.8  # with which the smallest difference that a study could have shown would have been
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Difference:
+    r"""Mean accuracy of A minus that of B, and how well it is known.
+
+    With :math:`d_{si}` the correctness of A minus that of B on image :math:`i` under seed :math:`s`, both seeds and
+    images drawn at random, the variance of the mean over :math:`S` seeds and :math:`N` images is estimated by
+
+    .. math:: v = s^2_\text{seed} / S + \max(0, s^2_\text{image} - s^2_\text{res} / S) / N
+
+    from the variances of the seeds' means, of the images' means and of the two-way residuals. The first holds the
+    residuals' share already.
+    """
+
+    mean: float  # fraction
+    by_seed: float  # s2_seed; nan with one seed
+    by_image: float  # max(0, s2_image - s2_res / S) / N
+    seeds: int  # S
+    images: int  # N
+
+    def variance(self, seeds: int) -> float:
+        """Return the variance of the mean, had there been so many seeds."""
+        return self.by_seed / seeds + self.by_image
+
+    @property
+    def error(self) -> float:
+        """The standard error; nan with one seed."""
+        return math.sqrt(self.variance(self.seeds))
+
+
+def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
+    """Compare which test images two optimizers classify right.
+
+    Args:
+        a: Of the one, ``(S, N)``: a row for each seed that both have, a column for each image.
+        b: Of the other, rows and columns in the same order.
+
+    Raises:
+        ValueError: If the shapes differ, or there is no seed or fewer than two images.
+    """
+    if a.shape != b.shape or a.ndim != 2:  # noqa: PLR2004
+        raise ValueError(f"shapes {a.shape} and {b.shape} are not both (seeds, images)")
+    seeds, images = a.shape
+    if seeds < 1 or images < 2:  # noqa: PLR2004  # a variance takes two
+        raise ValueError(f"{seeds} seeds and {images} images; give at least 1 and 2")
+    d = a.astype(np.float64) - b
+    mean = float(d.mean())
+    if seeds == 1:
+        return Difference(mean, math.nan, math.nan, seeds, images)
+    of_seeds, of_images = d.mean(axis=1), d.mean(axis=0)
+    residuals = d - of_seeds[:, None] - of_images + mean
+    residual = float((residuals**2).sum()) / ((seeds - 1) * (images - 1))
+    excess = max(0.0, float(of_images.var(ddof=1)) - residual / seeds)
+    return Difference(mean, float(of_seeds.var(ddof=1)), excess / images, seeds, images)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A difference beside all others of the same comparison."""
+
+    difference: Difference
+    low: float  # of the Bonferroni interval; nan with one seed
+    high: float
+    p: float  # two-sided, of no difference; nan with one seed
+    p_holm: float  # the same after Holm, over all pairs
+    verdict: Verdict  # of A
+    smallest: float  # difference that would have been shown with power 0.8; nan with one seed
+
+
+def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, Judged]:
+    r"""Say of each pair whether A is better, worse or equivalent, so that any false claim has the given probability.
+
+    :math:`t = \text{mean} / \sqrt v` has :math:`S - 1` degrees of freedom. A difference is claimed where its p-value
+    after Holm (1979) is below ``level``, equivalence where both one-sided tests reject a difference as large as
+    ``margin`` (Schuirmann, 1987), with Holm over the pairs too. Intervals are Bonferroni's.
+
+    Args:
+        pairs: Differences, those with one seed too, which get no verdict and do not count.
+        margin: Difference in accuracy, a fraction, below which two optimizers count as equivalent; fixed beforehand.
+        level: Probability of a false claim of each kind.
+    """
+    from scipy import stats
+    from statsmodels.stats.multitest import multipletests
+
+    known = {key: pair for key, pair in pairs.items() if pair.seeds > 1}
+    unequal = [_p_value(pair) for pair in known.values()]
+    equal = [_p_of_margin(pair, margin) for pair in known.values()]
+    holm = dict(zip(known, multipletests(unequal, method="holm")[1], strict=True)) if known else {}
+    alike = dict(zip(known, multipletests(equal, method="holm")[1], strict=True)) if known else {}
+    found = {}
+    for key, pair in pairs.items():
+        if key not in known:
+            found[key] = Judged(pair, math.nan, math.nan, math.nan, math.nan, "one seed", math.nan)
+            continue
+        reach = float(stats.t.ppf(1 - level / (2 * len(known)), pair.seeds - 1)) * pair.error
+        verdict: Verdict = "no difference shown"
+        if holm[key] < level:
+            verdict = "better" if pair.mean > 0 else "worse"
+        elif alike[key] < level:
+            verdict = "equivalent"
+        found[key] = Judged(
+            difference=pair,
+            low=pair.mean - reach,
+            high=pair.mean + reach,
+            p=_p_value(pair),
+            p_holm=float(holm[key]),
+            verdict=verdict,
+            smallest=_detectable(pair, pair.seeds, level / len(known)),
+        )
+    return found
+
+
+def seeds_to_show(pair: Difference, wanted: float, pairs: int, level: float = 0.05) -> int | None:
+    """Return how many seeds would show a difference with power 0.8; None if the test images are too few for any.
+
+    Args:
+        pair: What was found with fewer; of at least two seeds.
+        wanted: Difference in accuracy, a fraction.
+        pairs: How many are compared.
+        level: See `judge`.
+    """
+    low, high = 2, MOST_SEEDS
+    if _detectable(pair, high, level / pairs) > wanted:
+        return None
+    while low < high:  # the smallest that is enough
+        middle = (low + high) // 2
+        low, high = (
+            (low, middle) if _detectable(pair, middle, level / pairs) <= wanted else (middle + 1, high)
+        )
+    return low
+
+
+def _p_value(pair: Difference) -> float:
+    return _tail(pair, abs(pair.mean), two_sided=True)
+
+
+def _p_of_margin(pair: Difference, margin: float) -> float:
+    return _tail(pair, margin - abs(pair.mean), two_sided=False)
+
+
+def _tail(pair: Difference, distance: float, *, two_sided: bool) -> float:
+    from scipy import stats
+
+    if not pair.error:  # both are the same on every image, or differ on all alike
+        return 0.0 if distance > 0 else 1.0
+    return float((1 + two_sided) * stats.t.sf(distance / pair.error, pair.seeds - 1))
+
+
+def _detectable(pair: Difference, seeds: int, level: float) -> float:
+    return _effect(seeds, level) * math.sqrt(seeds * pair.variance(seeds))
+
+
+@functools.cache
+def _effect(seeds: int, level: float) -> float:
+    """Return the difference that would be shown, in deviations of one seed."""
+    from statsmodels.stats.power import TTestPower
+
+    solver: Any = TTestPower()
+    return float(solver.solve_power(nobs=seeds, alpha=level, power=POWER, alternative="two-sided"))
