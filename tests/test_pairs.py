@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -107,7 +107,8 @@ def test_holm_is_that_of_the_textbook() -> None:
     assert [judged[i].verdict for i in range(4)] == ["better", *["no difference shown"] * 3]
 
 
-@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8), st.integers(2, 20))
+@settings(max_examples=30)  # statsmodels collects garbage at each call, which takes 50 ms
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=6), st.sampled_from([2, 3, 10]))
 def test_verdicts_follow_p_values_and_intervals_are_bonferronis(p_values: list[float], seeds: int) -> None:
     pairs = pairs_of(p_values, seeds)
 
@@ -117,7 +118,8 @@ def test_verdicts_follow_p_values_and_intervals_are_bonferronis(p_values: list[f
     for i, found in judged.items():
         assert found.p == pytest.approx(p_values[i], rel=1e-6)
         assert found.p_holm == pytest.approx(adjusted[i], rel=1e-6)
-        assert (found.low > 0) == (found.p < 0.05 / len(pairs))
+        if abs(found.p * len(pairs) - 0.05) > 1e-9:  # rounding may take that to either side
+            assert (found.low > 0) == (found.p < 0.05 / len(pairs))
 
 
 def test_equal_within_the_margin_is_said_only_where_it_is_known() -> None:
