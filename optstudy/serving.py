@@ -19,6 +19,8 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.nearest import nearest
 from optstudy.tracking import open_written
 
+_LEARNING = "workflowType=machine_learning"  # without it MLflow opens pages for language models
+
 STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
 
 
@@ -87,12 +89,13 @@ def links(
     found = []
     for kind, text in (("final", "final runs"), ("tuning", "trials")):
         if kind in ids:
-            # Without the parameter MLflow opens a page for language models.
-            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?workflowType=machine_learning"))
+            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}"))
     runs = [run.run_id for run in tracking.final_runs([name]).runs]
     if runs:
         chosen, experiments = quote(json.dumps(runs)), quote(json.dumps([ids["final"]]))
-        found.append(("compare", f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}"))
+        found.append(
+            ("compare", f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&{_LEARNING}")
+        )
     return found or [("all experiments", address)]
 
 

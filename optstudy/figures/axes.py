@@ -47,6 +47,8 @@ def _log_ticks(span: float, most: float) -> tuple[Locator, Formatter]:
     plain = FuncFormatter(lambda value, _: f"{float(f'{value:.3g}'):,g}")  # 30,000 rather than 3e+04
     if span < 3:  # noqa: PLR2004 - below, the next kind of tick would be too rare, and so on
         return MaxNLocator(4), plain
+    if span < 6:  # noqa: PLR2004 - as above
+        return LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), plain
     if span < 12:  # noqa: PLR2004 - as above
         return LogLocator(subs=(1, 2, 5)), plain
     if span < most:
@@ -70,6 +72,9 @@ def accuracy_axis(axes: Axes, side: Side, percents: Sequence[float]) -> None:
     axes.set(**{f"{side}lim": (bottom, top)})
     ticks = [100 - first * 10.0**power for power in range(2, -4, -1) for first in (5, 2, 1)]
     inside = [tick for tick in ticks if bottom <= tick <= top]
+    if side == "y" and inside:  # where the best are, ticks may stand closer
+        last = 100 - inside[-1]
+        inside += [tick for tick in (100 - 0.8 * last, 100 - 0.6 * last) if tick <= top]
     axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(inside) if len(inside) >= _FEWEST_TICKS else MaxNLocator(4))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

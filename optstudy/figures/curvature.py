@@ -2,17 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from optstudy.analysis import Analysis
 from optstudy.curvature import Stability
 from optstudy.eigentrace import EigenTrace
 from optstudy.figures.axes import log_axis
 from optstudy.figures.style import GREY, INK, Mark, figure, mark_of, styled
+
+Floats = NDArray[np.float64]
 
 _VERDICTS = {
     "separated": ("o", "separated"),
@@ -21,7 +26,7 @@ _VERDICTS = {
     "unresolved": ("x", "unresolved"),
 }
 _SECOND = "#56B4E9"
-_FAR = 10.0  # times the largest value; where a threshold is further up, its line would hide the rest
+_FAR = 2.0  # times the largest value; where a threshold is further up, its line would press the rest flat
 
 
 @styled
@@ -47,29 +52,10 @@ def eigen_ratio(
         3 if scaled else 2, 1, sharex=True, height_ratios=[3, 2, 1.6] if scaled else [3, 2]
     )
     _ratio_panel(panels[0], trace, mark)
-    panels[0].set_title(title)
-    for index, (colour, line) in enumerate(((mark.colour, "-"), (_SECOND, "--"))):
-        name = rf"$\lambda_{index + 1}$"
-        panels[1].plot(trace.step, trace.values[:, index], color=colour, linestyle=line, label=name)
-    if stability is not None and not stability.preconditioned:
-        _line(panels[1], stability, float(np.nanmax(np.append(np.abs(trace.values), 0))))
-    panels[1].set_ylabel("Eigenvalue")
-    panels[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    panels[0].set_title(f"{title}\nlargest eigenvalues of the Hessian, by magnitude")
+    _values_panel(panels[1], trace, mark, stability)
     if scaled:
-        panels[2].plot(
-            trace.preconditioned_step,
-            trace.preconditioned,
-            color=mark.colour,
-            marker=mark.marker,
-            ms=4,
-            label=r"$\lambda_1$",
-        )
-        if stability is not None:
-            _line(panels[2], stability, math.inf)
-        panels[2].set_ylabel("Eigenvalue,\npreconditioned")
-        thresholds = [stability.threshold] if stability is not None else []
-        log_axis(panels[2], "y", list(filter(math.isfinite, [*trace.preconditioned.tolist(), *thresholds])))
-        panels[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
+        _scaled_panel(panels[2], trace, mark, stability)
     panels[-1].set_xlabel("Step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return drawn
@@ -91,7 +77,7 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
                 trace.step[some],
                 ratio[some],
                 marker,
-                color=mark.colour if marker != "x" else INK,
+                color=mark.colour if marker not in "xv" else INK,
                 markerfacecolor=mark.colour if checked else "white",
                 markersize=5 if checked else 3,
                 label=text if named else None,
@@ -99,8 +85,48 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.set_ylabel(r"$|\lambda_1|\,/\,|\lambda_2|$")
     axes.legend(
-        loc="upper left", bbox_to_anchor=(1, 1), title="filled: checked\nfor missed values", alignment="left"
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        title="filled: checked\nfor missed values,\nopen: followed",
+        alignment="left",
     )
+
+
+def _values_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: Stability | None) -> None:
+    for index, (colour, line) in enumerate(((mark.colour, "-"), (_SECOND, "--"))):
+        step, values = _broken(trace.step, trace.values[:, index])
+        axes.plot(
+            step, values, color=colour, linestyle=line, marker=".", ms=3, label=rf"$\lambda_{index + 1}$"
+        )
+    if (trace.values < 0).any():
+        axes.axhline(0, color=GREY, linewidth=0.8)
+    if stability is not None and not stability.preconditioned:
+        _line(axes, stability, float(np.nanmax(np.append(np.abs(trace.values), 0))))
+    axes.set_ylabel("Eigenvalue")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _broken(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
+    """Break a line where its sign changes: by magnitude the first value jumps there, and passes no zero."""
+    turns = 1 + np.flatnonzero(np.diff(np.sign(values)) != 0)
+    return np.insert(step.astype(np.float64), turns, np.nan), np.insert(values, turns, np.nan)
+
+
+def _scaled_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: Stability | None) -> None:
+    sizes = np.abs(trace.preconditioned)
+    axes.plot(trace.preconditioned_step, sizes, color=mark.colour, marker=mark.marker, ms=4)
+    below = trace.preconditioned < 0
+    if below.any():  # which a logarithm would leave out
+        look = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
+        axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **look)
+    thresholds = []
+    if stability is not None:
+        _line(axes, stability, math.inf)
+        thresholds = [stability.threshold]
+    axes.set_ylabel(r"$|\lambda_1|$ of" "\n" r"$P^{-1/2} H P^{-1/2}$")
+    log_axis(axes, "y", list(filter(math.isfinite, [*sizes.tolist(), *thresholds])))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _line(axes: Axes, stability: Stability, largest: float) -> None:
@@ -121,7 +147,8 @@ def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figur
     """Draw the loss along the first eigenvector with its quadratic model, figure 2 of the paper."""
     mark = mark_of(optimizer)
     drawn = figure(4.8, 3.2)
-    axes = drawn.add_subplot(title=title, xlabel="Distance along the first eigenvector", ylabel="Loss")
+    axes = drawn.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
+    axes.set_title(f"{title}\nloss around its end")
     for values, colour, line, text in (
         (analysis.line, mark.colour, "-", f"loss on {analysis.samples:,} images"),
         (analysis.line_model, INK, "--", "quadratic model"),
@@ -135,22 +162,23 @@ def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figur
 @styled
 def landscape_plane(analysis: Analysis, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
-    drawn = figure(7.4, 3.4)
+    drawn = figure(7.4, 3.8)
     first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
     plane = _gaps(analysis.plane)
     levels = _levels(plane)
     surface = drawn.add_subplot(1, 2, 1, projection="3d")
-    colours = {"cmap": "viridis", "vmin": levels[0], "vmax": levels[-1]}
+    colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
     surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
-    surface.set(xlabel="1st eigenvector", ylabel="2nd eigenvector")
+    surface.set(xlabel="1st", ylabel="2nd")
     surface.view_init(elev=28, azim=-55)
     surface.set_box_aspect(None, zoom=0.8)
-    flat = drawn.add_subplot(1, 2, 2, xlabel="1st eigenvector", ylabel="2nd eigenvector", aspect="equal")
-    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, cmap="viridis")
+    flat = drawn.add_subplot(1, 2, 2, aspect="equal")
+    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
+    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
     flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.4)
     flat.plot(0, 0, "P", color="white", markeredgecolor=INK)
     drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
-    drawn.suptitle(title, x=0.02, ha="left")
+    drawn.suptitle(f"{title}\nloss on {analysis.samples:,} images around its end (+)", x=0.02, ha="left")
     return drawn
 
 
@@ -172,12 +200,13 @@ def spectrum(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
     """Draw the density of the Hessian's eigenvalues, and its two largest."""
     mark = mark_of(optimizer)
     drawn = figure(5.2, 3.2)
-    axes = drawn.add_subplot(title=title, xlabel="Eigenvalue", ylabel="Density")
+    axes = drawn.add_subplot(xlabel="Eigenvalue", ylabel="Density")
+    axes.set_title(f"{title}\nspectrum of the Hessian on {analysis.samples:,} images, smoothed")
     floor = max(float(analysis.density.max()), 1e-300) * 1e-7
-    density = np.maximum(analysis.density, floor)
+    density = np.where(analysis.density > floor, analysis.density, np.nan)
     low, high = (np.maximum(analysis.density + sign * analysis.spread, floor) for sign in (-1, 1))
     axes.fill_between(
-        analysis.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="standard error"
+        analysis.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="± standard error"
     )
     axes.plot(analysis.grid, density, color=mark.colour)
     for index, value in enumerate(analysis.values):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from optstudy.figures.axes import log_axis
-from optstudy.figures.style import figure, label_of, mark_of, note, styled
+from optstudy.figures.style import GREY, figure, label_of, mark_of, note, styled
 from optstudy.figures.trials import draw_trials, ring_given, score_axis, shown
 from optstudy.optimizers import Choice, Range, Space
 from optstudy.search import Searched
@@ -33,7 +33,7 @@ def history(searched: Searched) -> Figure:
     draw_trials(axes, searched, {number: number for number in numbers})
     axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    drawn.legend(loc="outside lower center", ncols=4)
+    drawn.legend(loc="outside lower center", ncols=3)
     return drawn
 
 
@@ -116,7 +116,7 @@ def score_against_learning_rate(searched: Searched, space: Space) -> Figure:
     places = _draw_slice(axes, searched, rates[0])
     ring_given(axes, searched, space, places)
     axes.set_xlabel("Learning rate")
-    drawn.legend(loc="outside lower center", ncols=4)
+    drawn.legend(loc="outside lower center", ncols=3)
     return drawn
 
 
@@ -155,8 +155,11 @@ def _range_axis(axes: Axes, dimension: Range, values: Mapping[int, float]) -> di
 
 def _choice_axis(axes: Axes, dimension: Choice, values: Mapping[int, Any]) -> dict[int, float]:
     names: Sequence[str] = [str(choice) for choice in dimension.choices]
-    axes.set_xticks(range(len(names)), names, rotation=30 if sum(map(len, names)) > 20 else 0)  # noqa: PLR2004
-    axes.set(xlabel=dimension.name, xlim=(-0.5, len(names) - 0.5))
+    written = [f"{c:g}" if isinstance(c, float) else str(c) for c in dimension.choices]
+    axes.set_xticks(range(len(names)), written, rotation=30 if sum(map(len, names)) > 20 else 0)  # noqa: PLR2004
+    axes.set(xlabel=f"{dimension.name}, spread sideways", xlim=(-0.5, len(names) - 0.5))
+    for edge in range(1, len(names)):
+        axes.axvline(edge - 0.5, color=GREY, linewidth=0.5)
     # Multiples of the golden ratio spread any number of points evenly, and alike each time.
     return {
         number: names.index(str(value)) + 0.5 * ((number * _GOLDEN) % 1 - 0.5)

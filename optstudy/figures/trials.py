@@ -28,7 +28,8 @@ def shown(searched: Searched, score: float) -> float:
 def score_axis(axes: Axes, searched: Searched) -> None:
     """Label and scale the y axis for a search's scores."""
     scores = [shown(searched, trial.score) for trial in searched.trials if trial.score is not None]
-    axes.set_ylabel("Validation accuracy (%)" if searched.objective == "accuracy" else "Validation loss")
+    of_accuracy = "Validation accuracy (%),\nlogarithmic in the error"
+    axes.set_ylabel(of_accuracy if searched.objective == "accuracy" else "Validation loss")
     if not scores:
         note(axes, "No trial has a finite score")
     elif searched.objective == "accuracy":
@@ -51,7 +52,8 @@ def draw_trials(axes: Axes, searched: Searched, places: Mapping[int, float]) -> 
     own = {"marker": mark.marker, "color": mark.colour}
     for state, look in _STATES.items():
         trials = [trial for trial in searched.trials if trial.state == state]
-        _draw(axes, searched, trials, places, own | look | {"label": state})
+        label = "pruned, its last score" if state == "pruned" else state
+        _draw(axes, searched, trials, places, own | look | {"label": label})
     star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "best"}
     _draw(axes, searched, [searched.best] if searched.best else [], places, star)
 

@@ -72,7 +72,7 @@ def test_the_links_choose_the_studys_final_runs(finished_copy: Path) -> None:
     found = dict(links("http://host", finished_copy, None, "tiny"))
 
     address, _, query = unquote(found["compare"]).partition("?")
-    chosen = re.fullmatch(r"runs=(\[.*\])&experiments=(\[.*\])", query)
+    chosen = re.fullmatch(r"runs=(\[.*\])&experiments=(\[.*\])&workflowType=machine_learning", query)
     assert address == "http://host/#/compare-runs"
     assert chosen is not None
     runs, experiments = map(json.loads, chosen.groups())

@@ -73,7 +73,7 @@ def test_history_has_a_point_for_each_trial_in_per_cent_by_state() -> None:
     drawn = points(history(MIXED))
 
     assert drawn["completed"] == [(0, 97.0), (2, 99.0), (4, 98.0)]
-    assert drawn["pruned"] == [(1, 50.0)]
+    assert drawn["pruned, its last score"] == [(1, 50.0)]
     assert drawn["best"] == [(2, 99.0)]
     assert [x for x, _ in drawn["diverged"]] == [3]
 
@@ -144,7 +144,7 @@ def test_slices_have_a_panel_for_each_hyperparameter_on_its_own_scale() -> None:
     drawn = slices(searched(trial(0, 0.98, params=params)), space)
 
     assert [axes.get_xlabel() for axes in drawn.axes] == [
-        *("lr", "1 - momentum", "dampening", "every", "nesterov")
+        *("lr", "1 - momentum", "dampening", "every", "nesterov, spread sideways")
     ]
     assert [axes.get_xscale() for axes in drawn.axes] == ["log", "log", "linear", "linear", "linear"]
     values = [points(drawn, panel)["completed"][0][0] for panel in range(5)]
@@ -185,7 +185,7 @@ def test_learning_rate_figure_shows_all_trials_and_marks_the_best() -> None:
     assert drawn.axes[0].get_xlabel() == "Learning rate"
     shown = points(drawn)
     assert shown["completed"] == [(1.0, 97.0), (0.01, 99.0), (1.0, 98.0)]
-    assert shown["pruned"] == [(0.1, 50.0)]
+    assert shown["pruned, its last score"] == [(0.1, 50.0)]
     assert shown["best"] == [(0.01, 99.0)]
     assert shown["diverged"][0][0] == pytest.approx(1e-3)
 
@@ -230,7 +230,7 @@ def test_learning_rate_that_was_not_searched_is_a_sentence() -> None:
 def test_search_without_a_best_has_no_star_and_no_steps() -> None:
     drawn = lines(history(searched(trial(0, 0.9, "pruned"), trial(1, 0.8, "pruned"))))
 
-    assert set(drawn) == {"pruned"}
+    assert set(drawn) == {"pruned, its last score"}
 
 
 def test_points_have_the_optimizers_colour_and_marker() -> None:
