@@ -117,7 +117,7 @@ def _scaled_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: Stabilit
     axes.plot(trace.preconditioned_step, sizes, color=mark.colour, marker=mark.marker, ms=4)
     below = trace.preconditioned < 0
     if below.any():  # which a logarithm would leave out
-        look = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
+        look: dict[str, Any] = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
         axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **look)
     thresholds = []
     if stability is not None:
