@@ -105,6 +105,7 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
         tags={
             "optstudy.study": context.files.name,
             "optstudy.kind": "final",
+            "optstudy.margin": str(context.specification.margin),
             "optstudy.paper_setting": str(is_paper_setting(context.specification)).lower(),
             "mlflow.note.content": _description(context, task, plan),
             **{f"optstudy.version.{name}": version for name, version in context.versions.items()},

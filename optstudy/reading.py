@@ -32,7 +32,8 @@ def read_comparison(
                 f"no study {name!r} has final runs{nearest(name, known)}; there are {', '.join(known)}"
             )
     chosen = tuple(dict.fromkeys(studies)) or (known[-1],)
-    return compare(tracking.final_runs(chosen), chosen), chosen
+    final = tracking.final_runs(chosen)
+    return compare(final, chosen, tracking.correct(final)), chosen
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Specification:
     eigen_every: int = 1  # steps from one to the next
     batch_size: int = 100
     seeds: int = 3
+    margin: float = 0.001  # of test accuracy, a fraction: closer optimizers count as equivalent
     seed: int = 0  # of the split, the sampler and the trials
     threads: int = 1  # of a worker
     device: str = "cpu"
@@ -94,15 +95,18 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 
 def _problem(key: str, value: Any, kind: type) -> str | None:
     """Say what is wrong with a key's value, if anything."""
+    if kind is float and type(value) is int:
+        value = float(value)
     if type(value) is not kind and not (key in OR_ALL and value == "all"):
         wanted = {
             int: "a whole number" + ' or "all"' * (key in OR_ALL),
+            float: "a number",
             str: "a string",
             tuple: "a list of names",
         }[kind]
         return f"{key} is {value!r}; it must be {wanted}"
-    if isinstance(value, int):
-        return _problem_of_count(key, value)
+    if isinstance(value, int | float):
+        return _problem_of_number(key, value)
     names = value if isinstance(value, tuple) else (value,)
     if not names:
         return f"{key} is empty; name at least one"
@@ -115,7 +119,9 @@ def _problem(key: str, value: Any, kind: type) -> str | None:
     return None
 
 
-def _problem_of_count(key: str, value: int) -> str | None:
+def _problem_of_number(key: str, value: float) -> str | None:
+    if isinstance(value, float):
+        return None if 0 < value < 1 else f"{key} is {value:g}; it must be a fraction between 0 and 1"
     least, most = _MINIMUM.get(key, 0), LARGEST.get(key, value)
     if value < least:
         return f"{key} is {value}; it must be {least} or more"
@@ -175,6 +181,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
         except ValueError:
             allowed = "a whole number" + " or all" * (key in OR_ALL)
             raise UsageError(f"--set {text!r}: {key} must be {allowed}") from None
+    if kind is float:
+        try:
+            return key, float(value)
+        except ValueError:
+            raise UsageError(f"--set {text!r}: {key} must be a number") from None
     return key, value
 
 

@@ -211,7 +211,8 @@ class Study:
     def compare(self) -> Comparison:
         """Compare the study's final runs, as MLflow has them."""
         tracking, _ = open_tracking(self.workspace, self._tracking_uri)
-        return compare(tracking.final_runs([self.name]))
+        final = tracking.final_runs([self.name])
+        return compare(final, correct=tracking.correct(final))
 
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""

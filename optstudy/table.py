@@ -1,21 +1,19 @@
-"""The comparison: Table I of the paper, with seeds, from final runs; and its text in each format."""
+"""The comparison: Table I of the paper with seeds, and the verdicts on its pairs, from final runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from optstudy.errors import UsageError
 from optstudy.statistics import mean_interval
+from optstudy.verdicts import Correct, Pair, pairs_of, rank_of
 
 if TYPE_CHECKING:  # seconds of imports, which figures, the terminal's table and tests do without
     from pandas import DataFrame
 
     from optstudy.tracking import FinalRun, FinalRuns
-
-Format = Literal["markdown", "latex", "csv"]
 
 PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order, which ours keeps
     "sgd": (0.9989, 0.9893),
@@ -51,18 +49,24 @@ class Row:
     diverged: int  # how many of the seeds; they count with the accuracy that they have
     seconds: float  # mean over seeds
     gradient_work: float  # mean over seeds; a forward and backward pass of one mini-batch is 1
+    rank: str  # among the rows of its study, "tie" where a pair with it is open
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table's rows in the order of printing, and how many runs were left out, by reason."""
+    """The table's rows and pairs in the order of printing, and how many runs were left out, by reason."""
 
     rows: tuple[Row, ...]
+    pairs: tuple[Pair, ...]
     excluded: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain containers for JSON: ``rows`` and ``excluded``, accuracies as fractions."""
-        return {"rows": [asdict(row) for row in self.rows], "excluded": self.excluded}
+        """Return plain containers for JSON: ``rows``, ``pairs`` and ``excluded``, accuracies as fractions."""
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "pairs": [pair.to_dict() for pair in self.pairs],
+            "excluded": self.excluded,
+        }
 
     def to_pandas(self) -> DataFrame:
         """Return a data frame, one row for each optimizer and configuration.
@@ -76,20 +80,21 @@ class Comparison:
         columns = [
             *(*keys, "seeds"),
             *(f"{part}_accuracy_{number}" for part in ("train", "test") for number in numbers),
-            *("diverged", "seconds", "gradient_work"),
+            *("diverged", "seconds", "gradient_work", "rank"),
         ]
-        types = dict.fromkeys(columns, "float64") | dict.fromkeys(keys, "str")
+        types = dict.fromkeys(columns, "float64") | dict.fromkeys([*keys, "rank"], "str")
         types |= {"seeds": "int64", "diverged": "int64"}
         frame = pd.DataFrame([_flat(row) for row in self.rows], columns=columns).astype(types)
         return frame.rename(columns=lambda name: name.removesuffix("_mean"))
 
 
-def compare(final: FinalRuns, studies: Sequence[str] = ()) -> Comparison:
+def compare(final: FinalRuns, studies: Sequence[str] = (), correct: Correct | None = None) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
     Args:
         final: Finished runs, accuracies as finite fractions, each seed of a configuration once.
         studies: The order of the studies; those that it does not name follow by name.
+        correct: Which test images each run classifies right, by its ID; without it there are no pairs.
 
     Returns:
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
@@ -99,68 +104,13 @@ def compare(final: FinalRuns, studies: Sequence[str] = ()) -> Comparison:
     for run in final.runs:
         groups.setdefault((run.study, run.optimizer, run.config), []).append(run)
     places = sorted(groups, key=lambda names: (_index(studies, names[0]), *_position(*names)))
-    rows = [_row(groups[place]) for place in places]
-    return Comparison(tuple(rows), dict(final.excluded))
+    pairs = pairs_of([run for place in places for run in groups[place]], correct or {})
+    return Comparison(tuple(_row(groups[place], pairs) for place in places), pairs, dict(final.excluded))
 
 
 def label_of(optimizer: str) -> str:
     """Return an optimizer's name as papers write it; a name that is not known stays as it is."""
     return LABELS.get(optimizer, optimizer)
-
-
-def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Write every cell of the table as text, the same for the terminal, Markdown and LaTeX.
-
-    Returns:
-        Headers, and as many cells a row: study (only of several), optimizer, configuration, seeds, accuracies
-        in per cent, "± half width" where it is known. The paper's values have columns of their own where any
-        row has some; "--" stands where there is none.
-    """
-    several = len({row.study for row in comparison.rows}) > 1
-    published = any(row.test_accuracy.paper is not None for row in comparison.rows)
-    headers = ["Study"] * several + ["Optimizer", "Config", "Seeds"]
-    for part in ("Train", "Test"):
-        headers += [f"{part} (%)"] + [f"{part}, paper (%)"] * published
-    return headers, [_cells(row, several=several, published=published) for row in comparison.rows]
-
-
-def caption(comparison: Comparison) -> str:
-    """Say what the numbers of the table are and what was left out, for printing under it."""
-    rows = comparison.rows
-    sentences = [] if rows else ["There are no finished final runs."]
-    if any(row.seeds > 1 for row in rows):
-        sentences += [
-            "Accuracy is the mean over seeds, ± half the width of its 95 % Student t interval over seeds.",
-            "The interval leaves out the sampling error of the test images.",
-        ]
-    if any(row.seeds == 1 for row in rows):
-        sentences += ["One seed shows no spread."]
-    if diverged := sum(row.diverged for row in rows):
-        sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
-    if left_out := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
-        sentences += [f"Runs left out: {left_out}."]
-    return " ".join(sentences)
-
-
-def render(comparison: Comparison, format: Format) -> str:  # noqa: A002 - named like the flag --format
-    """Write the comparison as text.
-
-    Args:
-        comparison: What ``compare`` returned.
-        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``columns`` and the
-            caption; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions.
-
-    Returns:
-        The text, ending with a newline.
-
-    Raises:
-        UsageError: If there is no such format.
-    """
-    if format == "csv":
-        return comparison.to_pandas().to_csv(index=False)
-    if format not in ("markdown", "latex"):
-        raise UsageError(f"format is {format!r}; give markdown, latex or csv")
-    return _markdown(comparison) if format == "markdown" else _latex(comparison)
 
 
 def _position(study: str, optimizer: str, config: str) -> tuple[str, int, str, int, str]:
@@ -171,7 +121,7 @@ def _index(known: Sequence[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _row(runs: Sequence[FinalRun]) -> Row:
+def _row(runs: Sequence[FinalRun], pairs: Sequence[Pair]) -> Row:
     first = runs[0]
     comparable = first.optimizer in PAPER and all(run.paper_setting for run in runs)
     paper_train, paper_test = PAPER[first.optimizer] if comparable else (None, None)
@@ -185,6 +135,7 @@ def _row(runs: Sequence[FinalRun]) -> Row:
         diverged=sum(run.outcome == "diverged" for run in runs),
         seconds=fmean(run.seconds for run in runs),
         gradient_work=fmean(run.gradient_work for run in runs),
+        rank=rank_of(f"{first.optimizer}/{first.config}", first.study, pairs),
     )
 
 
@@ -198,53 +149,3 @@ def _flat(row: Row) -> dict[str, Any]:
     for part in ("train_accuracy", "test_accuracy"):
         cells |= {f"{part}_{name}": value for name, value in cells.pop(part).items()}
     return cells
-
-
-def _cells(row: Row, *, several: bool, published: bool) -> list[str]:
-    seeds = f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds)
-    cells = [row.study] * several + [label_of(row.optimizer), row.config, seeds]
-    for accuracy in (row.train_accuracy, row.test_accuracy):
-        paper = "--" if accuracy.paper is None else f"{accuracy.paper:.2%}".removesuffix("%")
-        cells += [_percent(accuracy)] + [paper] * published
-    return cells
-
-
-def _percent(accuracy: Accuracy) -> str:
-    if accuracy.low is None or accuracy.high is None:
-        return f"{100 * accuracy.mean:.2f}"
-    return f"{100 * accuracy.mean:.2f} ± {50 * (accuracy.high - accuracy.low):.2f}"
-
-
-def _alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
-    return ["left" if name in {"Study", "Optimizer", "Config"} else "right" for name in headers]
-
-
-def _markdown(comparison: Comparison) -> str:
-    import pandas as pd
-
-    headers, rows = columns(comparison)
-    frame = pd.DataFrame(rows, columns=headers)
-    # tabulate would read the cells as numbers and print 98.90 as 98.9.
-    table = frame.to_markdown(index=False, disable_numparse=True, colalign=_alignment(headers))
-    return f"{table}\n\n{caption(comparison)}\n"
-
-
-def _latex(comparison: Comparison) -> str:
-    import pandas as pd
-
-    headers, rows = columns(comparison)
-    escaped = pd.DataFrame(
-        [[_escape(cell) for cell in row] for row in rows], columns=[_escape(name) for name in headers]
-    )
-    return escaped.to_latex(
-        index=False,
-        column_format="".join(side[0] for side in _alignment(headers)),
-        caption=_escape(caption(comparison)),
-        label="tab:comparison",
-    )
-
-
-def _escape(text: str) -> str:
-    special = {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
-    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    return text.translate(special | {ord(letter): word for letter, word in words.items()})

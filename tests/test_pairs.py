@@ -147,7 +147,7 @@ def test_one_seed_has_no_verdict_and_counts_for_no_other() -> None:
 
     judged = judge(alone | {"one": difference(a[:1], b[:1])}, MARGIN)
 
-    assert judged["one"].verdict == "one seed"
+    assert judged["one"].verdict == "too few seeds"
     assert math.isnan(judged["one"].p)
     assert judged["ab"] == judge(alone, MARGIN)["ab"]
 

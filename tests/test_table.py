@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from optstudy.errors import UsageError
-from optstudy.table import PAPER, Comparison, caption, columns, compare, label_of, render
+from optstudy.table import PAPER, Comparison, compare, label_of
+from optstudy.tabletext import caption, columns, render
 from optstudy.tracking import FinalRun, FinalRuns
 
 
@@ -29,7 +30,7 @@ def final_run(
 ) -> FinalRun:
     run_id = f"{study}-{optimizer}-{config}-{seed}"
     return FinalRun(
-        run_id, study, optimizer, config, seed, outcome, train, test, paper_setting, seconds, work, {}
+        run_id, study, optimizer, config, seed, outcome, train, test, paper_setting, seconds, work, 0.001, {}
     )
 
 
@@ -156,8 +157,10 @@ def test_json_has_fractions_and_null_where_nothing_is_known() -> None:
                 "diverged": 0,
                 "seconds": 10.0,
                 "gradient_work": 6000.0,
+                "rank": "tie",
             }
         ],
+        "pairs": [],
         "excluded": {"unfinished": 2},
     }
 

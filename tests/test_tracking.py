@@ -215,6 +215,7 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
     [run] = store_of.final_runs(["mine"]).runs
 
     assert run == tracking.FinalRun(
+        margin=0.001,
         run_id=run_id,
         study="mine",
         optimizer="sgd",

@@ -15,7 +15,8 @@ from rich.table import Table
 from optstudy.cli.options import Where
 from optstudy.cli.watching import show_estimate, shown
 from optstudy.optimizers import Choice, Range, Space
-from optstudy.table import Comparison, caption, columns, render
+from optstudy.table import Comparison
+from optstudy.tabletext import caption, columns, pair_caption, pair_columns, render
 
 if TYPE_CHECKING:
     from optstudy.events import Estimate
@@ -31,6 +32,10 @@ def show_comparison(comparison: Comparison, *, as_json: bool = False, form: str 
         headers, cells = columns(comparison)
         print_table(headers, cells)
         click.echo(caption(comparison))
+        if comparison.pairs:
+            click.echo()
+            print_table(*pair_columns(comparison))
+            click.echo(pair_caption(comparison))
     else:
         click.echo(render(comparison, form), nl=False)  # type: ignore[arg-type]  # click checked it
 

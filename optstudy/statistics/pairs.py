@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict = Literal["better", "worse", "equivalent", "no difference shown", "one seed"]
+Verdict = Literal["better", "worse", "equivalent", "no difference shown", "too few seeds"]
 Key = TypeVar("Key")
 
 POWER = 0.8  # with which the smallest difference that a study could have shown would have been
@@ -107,7 +107,7 @@ def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -
     found = {}
     for key, pair in pairs.items():
         if key not in known:
-            found[key] = Judged(pair, math.nan, math.nan, math.nan, math.nan, "one seed", math.nan)
+            found[key] = Judged(pair, math.nan, math.nan, math.nan, math.nan, "too few seeds", math.nan)
             continue
         reach = float(stats.t.ppf(1 - level / (2 * len(known)), pair.seeds - 1)) * pair.error
         verdict: Verdict = "no difference shown"

@@ -6,6 +6,8 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
 
+MARGIN = 0.001  # of runs that were logged before studies had one
+
 
 @dataclass(frozen=True)
 class FinalRun:
@@ -22,6 +24,7 @@ class FinalRun:
     paper_setting: bool  # model and data are the paper's, so its Table I may stand beside ours
     seconds: float
     gradient_work: float
+    margin: float  # of test accuracy, a fraction, inside which its study counts optimizers as equivalent
     params: dict[str, str]  # hyperparameters as MLflow returns them, strings
 
 
@@ -85,5 +88,6 @@ def final_run_of(run: Run) -> FinalRun:
         paper_setting=tags.get("optstudy.paper_setting") == "true",
         seconds=metrics["final/seconds"],
         gradient_work=metrics["final/gradient_work"],
+        margin=float(tags.get("optstudy.margin", MARGIN)),
         params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import tempfile
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import (
     DatasetInput,
@@ -21,6 +23,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.store.entities import PagedList
+from numpy.typing import NDArray
 
 from optstudy.errors import OptstudyError
 from optstudy.tracking.connection import PATIENCE, Connection, shown
@@ -38,6 +41,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.training import EpochRecord
 
 T = TypeVar("T")
+PREDICTIONS = "predictions.npz"
 PAGE = 1000  # runs a request, and metrics a batch: MLflow's limits
 
 
@@ -136,12 +140,25 @@ class Tracking:
         Raises:
             OptstudyError: If the run has none of that name.
         """
-        if name not in {found.path for found in self._call(self._client.list_artifacts, run_id)}:
+        if not self._has(run_id, name):
             raise OptstudyError(
                 f"run {run_id} has no {name} in {self.shown_uri}; the command that made the run writes it again"
             )
         with tempfile.TemporaryDirectory() as folder:
             return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
+
+    def correct(self, final: FinalRuns) -> dict[str, NDArray[np.bool_]]:
+        """Return which test images each run classifies right, ``(N,)`` by ID; none of a run without predictions."""
+        found = {}
+        for run in final.runs:
+            if self._has(run.run_id, PREDICTIONS):
+                data = io.BytesIO(self.read_file(run.run_id, PREDICTIONS))
+                with np.load(data, allow_pickle=False) as arrays:
+                    found[run.run_id] = arrays["labels"] == arrays["predicted"]
+        return found
+
+    def _has(self, run_id: str, name: str) -> bool:
+        return name in {found.path for found in self._call(self._client.list_artifacts, run_id)}
 
     def log_dataset(self, run_id: str, description: Description, context: str) -> None:
         """Name the run's data: where it comes from, its checksum, and which part of it."""

@@ -1,0 +1,184 @@
+"""The comparison as text: the cells of its tables, what is said under them, and each format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from optstudy.errors import UsageError
+from optstudy.table import Accuracy, Comparison, Row, label_of
+from optstudy.verdicts import Pair, reach_of
+
+Format = Literal["markdown", "latex", "csv"]
+_WORDS = ("Study", "Optimizer", "Config", "A", "B", "A is")  # headers of columns that hold words
+
+
+def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Write every cell of the table as text, the same for the terminal, Markdown and LaTeX.
+
+    Returns:
+        Headers, and as many cells a row: study (only of several), optimizer, configuration, seeds, accuracies
+        in per cent, "± half width" where it is known. The paper's values have columns of their own where any
+        row has some; "--" stands where there is none.
+    """
+    several = len({row.study for row in comparison.rows}) > 1
+    published = any(row.test_accuracy.paper is not None for row in comparison.rows)
+    headers = ["Study"] * several + ["Optimizer", "Config", "Seeds"]
+    for part in ("Train", "Test"):
+        headers += [f"{part} (%)"] + [f"{part}, paper (%)"] * published
+    cells = [_cells(row, several=several, published=published) for row in comparison.rows]
+    if not comparison.pairs:
+        return headers, cells
+    return [*headers, "Rank"], [[*some, row.rank] for some, row in zip(cells, comparison.rows, strict=True)]
+
+
+def pair_columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Write the pairs as text: who, the difference in points with its interval, the p-value, the verdict on A."""
+    several = len({pair.study for pair in comparison.pairs}) > 1
+    headers = ["Study"] * several + ["A", "B", "A - B (points)", "Interval", "p (Holm)", "A is"]
+    return headers, [[pair.study] * several + _pair_cells(pair) for pair in comparison.pairs]
+
+
+def pair_caption(comparison: Comparison) -> str:
+    """Say what the verdicts mean, what the study could have shown, and what would show more."""
+    sentences: list[str] = []
+    for study in dict.fromkeys(pair.study for pair in comparison.pairs):
+        sentences += _family([pair for pair in comparison.pairs if pair.study == study])
+    if sentences:
+        sentences.append(
+            "Verdicts speak of the configurations that were found, under the budget of the search."
+        )
+    return " ".join(sentences)
+
+
+def caption(comparison: Comparison) -> str:
+    """Say what the numbers of the table are and what was left out, for printing under it."""
+    rows = comparison.rows
+    sentences = [] if rows else ["There are no finished final runs."]
+    if any(row.seeds > 1 for row in rows):
+        sentences += [
+            "Accuracy is the mean over seeds, ± half the width of its 95 % Student t interval over seeds.",
+            "The interval leaves out the sampling error of the test images.",
+        ]
+    if any(row.seeds == 1 for row in rows):
+        sentences += ["One seed shows no spread."]
+    if diverged := sum(row.diverged for row in rows):
+        sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
+    if left_out := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
+        sentences += [f"Runs left out: {left_out}."]
+    return " ".join(sentences)
+
+
+def render(comparison: Comparison, format: Format) -> str:  # noqa: A002 - named like the flag --format
+    """Write the comparison as text.
+
+    Args:
+        comparison: What ``compare`` returned.
+        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``columns`` and the
+            caption; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions.
+
+    Returns:
+        The text, ending with a newline.
+
+    Raises:
+        UsageError: If there is no such format.
+    """
+    if format == "csv":
+        return comparison.to_pandas().to_csv(index=False)
+    if format not in ("markdown", "latex"):
+        raise UsageError(f"format is {format!r}; give markdown, latex or csv")
+    tables = [(*columns(comparison), caption(comparison), "tab:comparison")]
+    if comparison.pairs:
+        tables.append((*pair_columns(comparison), pair_caption(comparison), "tab:pairs"))
+    write = _markdown if format == "markdown" else _latex
+    return "\n".join(write(*table) for table in tables)
+
+
+def _cells(row: Row, *, several: bool, published: bool) -> list[str]:
+    seeds = f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds)
+    cells = [row.study] * several + [label_of(row.optimizer), row.config, seeds]
+    for accuracy in (row.train_accuracy, row.test_accuracy):
+        paper = "--" if accuracy.paper is None else f"{accuracy.paper:.2%}".removesuffix("%")
+        cells += [_percent(accuracy)] + [paper] * published
+    return cells
+
+
+def _pair_cells(pair: Pair) -> list[str]:
+    known = not math.isnan(pair.p)
+    return [
+        _row_label(pair.a),
+        _row_label(pair.b),
+        f"{100 * pair.difference:+.2f}",
+        f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}" if known else "--",
+        ("< 0.001" if pair.p_holm < 0.001 else f"{pair.p_holm:.3f}") if known else "--",  # noqa: PLR2004
+        pair.verdict,
+    ]
+
+
+def _row_label(row: str) -> str:
+    optimizer, _, config = row.rpartition("/")
+    return label_of(optimizer) if config == "best" else f"{label_of(optimizer)}, {config}"
+
+
+def _family(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Say what the pairs of one study are, and how small a difference they could have shown."""
+    first, counts = pairs[0], sorted({pair.seeds for pair in pairs})
+    seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    judged = sum(not math.isnan(pair.p) for pair in pairs)
+    yield (
+        f"Differences of {first.study} are over {seeds} common seed{'s' * (counts[-1] > 1)} and"
+        f" {first.images:,} test images."
+    )
+    reach = reach_of(pairs)
+    if reach is None:
+        yield "One seed supports no verdict."
+        return
+    yield f"Intervals are Bonferroni's and p-values Holm's, over {judged} pair{'s' * (judged > 1)}."
+    yield f"The smallest difference that it would have shown four times in five is {100 * reach.smallest:.2f} points;"
+    if reach.seeds is None:
+        yield "no number of seeds would show half of that on so few test images."
+    else:
+        yield (
+            f"half of that takes about {reach.seeds} seeds:"
+            f" optstudy train --study {first.study} --seeds {reach.seeds}."
+        )
+
+
+def _percent(accuracy: Accuracy) -> str:
+    if accuracy.low is None or accuracy.high is None:
+        return f"{100 * accuracy.mean:.2f}"
+    return f"{100 * accuracy.mean:.2f} ± {50 * (accuracy.high - accuracy.low):.2f}"
+
+
+def _alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
+    return ["left" if name in _WORDS else "right" for name in headers]
+
+
+def _markdown(headers: list[str], cells: list[list[str]], under: str, _: str) -> str:
+    import pandas as pd
+
+    frame = pd.DataFrame(cells, columns=headers)
+    # tabulate would read the cells as numbers and print 98.90 as 98.9.
+    table = frame.to_markdown(index=False, disable_numparse=True, colalign=_alignment(headers))
+    return f"{table}\n\n{under}\n"
+
+
+def _latex(headers: list[str], cells: list[list[str]], under: str, label: str) -> str:
+    import pandas as pd
+
+    escaped = pd.DataFrame(
+        [[_escape(cell) for cell in row] for row in cells], columns=[_escape(name) for name in headers]
+    )
+    return escaped.to_latex(
+        index=False,
+        column_format="".join(side[0] for side in _alignment(headers)),
+        caption=_escape(under),
+        label=label,
+    )
+
+
+def _escape(text: str) -> str:
+    special = {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
+    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    return text.translate(special | {ord(letter): word for letter, word in words.items()})
