@@ -45,10 +45,9 @@ def choose(wish: Wish, own: Choice, total: int) -> tuple[list[Choice], str | Non
     if not sizes:
         return [replace(own, count=_count(own.count, total))], None
     counts = dict.fromkeys(_count(size, total) for size in sizes)
+    draws = wish.draws if wish.sweep else 1
     choices = [
-        Choice(count, own.seed + draw)
-        for count in counts
-        for draw in range(1 if count is None else wish.draws)
+        Choice(count, own.seed + draw) for count in counts for draw in range(1 if count is None else draws)
     ]
     beyond = any(size != "all" and int(size) > total for size in sizes)
     return choices, f"there are {total:,} training images; a larger sample is all of them" if beyond else None

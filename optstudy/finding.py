@@ -9,11 +9,13 @@ from optstudy.plans import final_name
 from optstudy.tracking import FinalRun, Tracking
 from optstudy.training import Plan
 
-SHORTEST = 4  # letters of a run ID that are taken for one
-
 
 def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
-    """Return the finished final runs that a name means: a study, STUDY/RUN, a run ID or its unique beginning.
+    """Return the finished final runs that a name means.
+
+    Args:
+        tracking: Where they are.
+        target: A study, STUDY/OPTIMIZER, STUDY/RUN, a run ID or its unique beginning.
 
     Raises:
         UsageError: If it means none, or its beginning several.
@@ -27,6 +29,9 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
                 raise UsageError(f"study {study!r} has no finished final runs yet")
             return runs
         named = {run_name(run): run for run in runs}
+        group = [run for name, run in named.items() if name.startswith(f"{rest}/")]
+        if group:
+            return group
         if rest not in named:
             raise UsageError(
                 f"study {study!r} has no finished run {rest!r}{nearest(rest, named)};"
@@ -34,7 +39,7 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
             )
         return [named[rest]]
     matching = [run for run in tracking.final_runs(studies).runs if run.run_id.startswith(target)]
-    if len(matching) == 1 and len(target) >= SHORTEST:
+    if len(matching) == 1 and target:
         return matching
     if matching:
         raise UsageError(f"{len(matching)} runs begin with {target!r}; give more of the ID")

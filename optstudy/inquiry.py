@@ -14,12 +14,20 @@ from optstudy.events import Notice
 from optstudy.execution import LocalWorkers, environments
 from optstudy.finding import choice_of, find_runs, run_name, subject_of
 from optstudy.flows import Failure, Task, run_all
-from optstudy.measure import Measured, Settings, Subject, measure_all
+from optstudy.measure import Choice, Measured, Settings, Subject, measure_all
 from optstudy.tracking import open_written
 from optstudy.training import Method, Plan, check_device
 
 POINTS = ("start", "middle", "end")
 DRAWS = 3  # samples of each size of a sweep
+
+
+@dataclass(frozen=True)
+class Begun:
+    """How much is about to be measured."""
+
+    measurements: int
+    images: int  # of the largest sample
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,8 @@ def inquire(
     *,
     jobs: int | None = None,
     data_dir: Path | None = None,
-) -> Iterator[Measured | Notice]:
-    """Measure what was asked, yielding each result as it comes.
+) -> Iterator[Measured | Notice | Begun]:
+    """Measure what was asked, yielding how much it is, and each result as it comes.
 
     Args:
         inquiry: What to measure.
@@ -101,10 +109,15 @@ def inquire(
             subjects = [dataclasses.replace(subjects[0], weights=weights)]
             notices += [said] if said else []
         yield from map(Notice, notices)
+        yield Begun(len(subjects) * len(choices), max(_size(choice, total) for choice in choices))
         for result in measure_all(subjects, choices, inquiry.settings, workers):
             if isinstance(result, Failure):
                 raise result.error()
             yield result
+
+
+def _size(choice: Choice, total: int) -> int:
+    return len(choice.indices) if choice.indices is not None else choice.count or total
 
 
 def draw_measured(

@@ -28,6 +28,11 @@ def test_a_sample_beyond_the_data_is_all_of_them_and_said() -> None:
     assert notice == "there are 300 training images; a larger sample is all of them"
 
 
+def test_one_size_is_one_sample() -> None:
+    assert choose(Wish(samples=100), OWN, total=300) == ([Choice(100, 7)], None)
+    assert choose(Wish(samples=100, draws=3), OWN, total=300)[0] == [Choice(100, 7)]
+
+
 def test_a_sweep_has_several_draws_of_each_size_and_all_images_once() -> None:
     choices, notice = choose(Wish(sweep=(10, 100, 300, 1000, "all"), draws=2), OWN, total=300)
 

@@ -57,16 +57,17 @@ def test_what_names_no_run_is_refused_with_what_there_is(target: str, said: str,
     assert str(raised.value).startswith(said)
 
 
-def test_a_beginning_of_few_letters_or_of_several_ids_is_refused(
-    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = find_runs(tracking, "tiny")
-
-    with pytest.raises(UsageError, match="give more of the ID"):
-        find_runs(tracking, runs[0].run_id[:3])
+def test_a_beginning_of_several_ids_is_refused(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FinalRun, "run_id", "abcdef" * 5, raising=False)
+
     with pytest.raises(UsageError, match="is no study, run or run ID|give more of the ID"):
         find_runs(tracking, "abc")
+
+
+def test_the_runs_of_one_optimizer_have_a_name_too(tracking: Tracking) -> None:
+    assert find_runs(tracking, "tiny/sgd") == [
+        run for run in find_runs(tracking, "tiny") if run.optimizer == "sgd"
+    ]
 
 
 def test_a_study_without_final_runs_says_so(store_folder: Path) -> None:

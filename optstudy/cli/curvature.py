@@ -77,6 +77,8 @@ def curvature(
 ) -> None:
     """Measure the Hessian of a run (STUDY/RUN or its ID), of a study's runs, or of a checkpoint.
 
+    STUDY/OPTIMIZER means all of its runs; of an ID its unique beginning is enough.
+
     Example: optstudy curvature quick/sgd/seed-0 --samples 1000
     """
     from optstudy.cli.measuring import (
@@ -105,4 +107,5 @@ def curvature(
     if output is not None:
         files = draw_measured(found, density=density, landscape=landscape, sweep=bool(inquiry.sweep))
         keep(output, {**files, RESULT: json_bytes(found, inquiry)})
-    next_step("optstudy compare", where)
+    if inquiry.checkpoint is None:
+        next_step("optstudy compare", where, study=found[0].name.partition("/")[0])

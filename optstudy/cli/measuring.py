@@ -7,34 +7,63 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from optstudy.analysis import Analysis
 from optstudy.cli.options import Where
 from optstudy.cli.showing import print_table
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.events import Notice
-from optstudy.inquiry import Inquiry, inquire
+from optstudy.inquiry import Begun, Inquiry, inquire
 from optstudy.measure import Measured
 
 RESULT = "curvature.json"  # among the files that are kept
+MANY = 10_000  # images, on which a product takes about a second
 
 
 def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
-    """Measure what was asked, saying on standard error what is done; in the order of the question."""
+    """Measure what was asked, saying on standard error what is done; in the order of the question.
+
+    Raises:
+        OptstudyError: If a measurement failed, or all was interrupted.
+    """
     found: list[Measured] = []
-    for event in inquire(
-        inquiry, where.workspace, where.tracking_uri, jobs=where.jobs, data_dir=where.data_dir
-    ):
-        if isinstance(event, Notice):
-            click.echo(f"note: {event.text}", err=True)
-            continue
-        found.append(event)
-        if not where.quiet:
-            sample = f"{event.samples:,} image{'s' * (event.samples != 1)}" + (
-                f", draw {event.seed}" if inquiry.sweep else ""
-            )
-            click.echo(f"measured {event.name} at its {event.at} on {sample}", err=True)
+    events = inquire(inquiry, where.workspace, where.tracking_uri, jobs=where.jobs, data_dir=where.data_dir)
+    console, begun = Console(stderr=True, quiet=where.quiet, highlight=False), Begun(0, 0)
+    try:
+        with console.status("reading") as status:
+            for event in events:
+                if isinstance(event, Notice):
+                    click.echo(f"note: {event.text}", err=True)
+                elif isinstance(event, Begun):
+                    begun = event
+                    if not where.quiet:
+                        click.echo(_announced(begun), err=True)
+                else:
+                    found.append(event)
+                    if not where.quiet:
+                        click.echo(_reported(event, inquiry), err=True)
+                status.update(f"measured {len(found)} of {begun.measurements}")
+    except KeyboardInterrupt as error:
+        raise OptstudyError(
+            "interrupted; nothing is kept of a question that is not answered to the end"
+        ) from error
     return sorted(found, key=lambda one: (one.name, inquiry.at.index(one.at), one.samples, one.seed))
+
+
+def _announced(begun: Begun) -> str:
+    times = "once" if begun.measurements == 1 else f"{begun.measurements} times"
+    long = "; that many take minutes each" if begun.images >= MANY else ""
+    return f"measuring {times}, on {_counted(begun.images)}{' at most' * (begun.measurements > 1)}{long}"
+
+
+def _reported(one: Measured, inquiry: Inquiry) -> str:
+    draw = f", draw {one.seed}" if inquiry.sweep else ""
+    return f"measured {one.name} at its {one.at} on {_counted(one.samples)}{draw}"
+
+
+def _counted(images: int) -> str:
+    return f"{images:,} image{'s' * (images != 1)}"
 
 
 def show_measured(found: Sequence[Measured]) -> None:
@@ -62,12 +91,24 @@ def show_measured(found: Sequence[Measured]) -> None:
     for one in found:
         if one.analysis is not None:
             click.echo(f"{one.name} at its {one.at}: {_analysed(one.analysis)}")
-    worst = max(one.probability for one in found)
-    click.echo(
-        f"± is the residual. The ratio's interval holds if no eigenvalue was missed, which is wrong with"
-        f" probability {worst:.2g} at most."
-    )
+    click.echo(_explained(found))
     _say_unconverged(found)
+
+
+def _explained(found: Sequence[Measured]) -> str:
+    k, worst = len(found[0].eigenvalues), max(one.probability for one in found)
+    missed = "a larger eigenvalue" if k == 1 else f"one larger than the last of the {k}"
+    sentences = [
+        "± is the residual, Gradient the norm of the loss's gradient, In the precision that the answer took.",
+        f"By a search from a random start {missed} was missed with probability {worst:.2g} at most.",
+    ]
+    if k > 1:
+        sentences.append("The ratio's interval holds if none was.")
+    if worst > 1 / 2:
+        sentences.append(
+            "The probability is large where the next eigenvalue is as large as the last one shown."
+        )
+    return " ".join(sentences)
 
 
 def _analysed(analysis: Analysis) -> str:

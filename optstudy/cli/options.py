@@ -51,7 +51,7 @@ class CountOrAll(click.ParamType[int | str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number or ``all``."""
-        if value == "all":
+        if str(value).lower() == "all":
             return "all"
         try:
             number = int(value)

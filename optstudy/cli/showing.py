@@ -165,7 +165,7 @@ def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         numeric = header.endswith("(%)") or header in ("Seeds", "Gradient work")
-        table.add_column(header, justify="right" if numeric else "left")
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
     # In a file or pipe a line may be as long as it needs to be.

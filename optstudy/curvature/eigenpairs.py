@@ -1,7 +1,7 @@
 """Top eigenpairs by block Lanczos, with residuals in float64 and a search for missed values."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
@@ -34,10 +34,10 @@ class Eigenpairs:
     """
 
     values: Tensor  # (k,) float64, signed
-    vectors: Tensor  # (k, n) unit rows
+    vectors: Tensor = field(repr=False)  # (k, n) unit rows
     residuals: Tensor  # (k,) float64, ||A v - value v||, computed afresh in float64 where the device has it
     angles: Tensor  # (k,) float64, radians
-    delta: float  # 2-norm of the residual block
+    delta: float  # 2-norm of the residual block of the first two
     next_value: float  # the value after the last, roughly; nan where there is none
     products: int  # spent in all
     converged: bool
@@ -128,7 +128,7 @@ def top_eigenpairs(
         vectors=pairs.vectors.to(found.operator.dtype),
         residuals=pairs.residuals,
         angles=_angles(found, k, order),
-        delta=block_norm(pairs.residual_vectors),
+        delta=block_norm(pairs.first(2).residual_vectors),
         next_value=float(found.pairs.values[k]) if len(found.pairs.values) > k else math.nan,
         products=found.products,
         converged=found.converged,

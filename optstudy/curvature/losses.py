@@ -95,3 +95,10 @@ def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> float
     return float(
         counted.numel() if weight is None else weight[counted.long().to(weight.device)].cpu().double().sum()
     )
+
+
+def defined(loss: Loss) -> bool:
+    """Whether a loss is one of torch's, so that it is known what it divides by."""
+    if isinstance(loss, functools.partial):
+        return defined(loss.func)
+    return isinstance(loss, nn.modules.loss._Loss) or getattr(loss, "__module__", "") == functional.__name__  # noqa: SLF001  # their one base class

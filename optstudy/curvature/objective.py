@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fnmatch
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from optstudy.curvature.losses import Denominator, Loss, cast, denominator_of, loss_in
+from optstudy.curvature.losses import Denominator, Loss, cast, loss_in
 
 Batch = Sequence[
     Any
@@ -43,7 +42,7 @@ class Objective:
     denominator: Denominator | None  # None where losses of batches add up
     one_batch: bool
     modes: tuple[bool, ...]  # of the model's modules, in their order: whether in train mode
-    draws: tuple["_Draw", ...]  # where the generators that the data may read stood
+    draws: tuple["Draw", ...]  # where the generators that the data may read stood
 
     @property
     def dim(self) -> int:
@@ -67,7 +66,7 @@ class Objective:
 
     def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
         """Yield inputs, targets and the weight of each batch; a DataLoader's draws are taken back."""
-        found: Iterable[Batch] = [self.data] if _is_batch(self.data) else self.data  # type: ignore[list-item]
+        found: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
         with _generators_kept(self.device), _drawn_again(self.draws):
             for inputs, targets in found:
                 weight = 1.0 if self.denominator is None else self.denominator(targets)
@@ -84,8 +83,20 @@ class Objective:
             return torch.func.functional_call(self.model, given, arguments, keywords)
 
     def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Tensor) -> Tensor:
-        """Return the loss of one batch."""
-        return self.judged(self.outputs(parameters, inputs), targets)
+        """Return the loss of one batch.
+
+        Raises:
+            TypeError: If model or loss hold tensors of their own that stay at another precision.
+        """
+        try:
+            return self.judged(self.outputs(parameters, inputs), targets)
+        except RuntimeError as error:
+            if "dtype" not in str(error) and "scalar type" not in str(error):
+                raise
+            raise TypeError(
+                f"the model or the loss cannot be computed in {self.dtype} ({str(error).splitlines()[0]}); tensors of"
+                " its own must be buffers, or follow the precision of its input: residuals take float64"
+            ) from error
 
     def judged(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of outputs."""
@@ -119,66 +130,6 @@ class Objective:
         return value
 
 
-def objective(
-    model: nn.Module,
-    loss: Loss,
-    data: Data,
-    *,
-    parameters: str | Sequence[str] | None = None,
-    dtype: torch.dtype | None = None,
-    denominator: Denominator | None = None,
-) -> Objective:
-    """Describe the loss of a model on data, after checking that it is one function of the weights.
-
-    Args:
-        model: Any module, in the mode that is meant; it is left exactly as found.
-        loss: Maps outputs and targets to one number, the mean (or sum) over the batch.
-        data: One batch ``(inputs, targets)``, or anything that gives batches each time it is iterated: a list,
-            a DataLoader.
-        parameters: Which count, by name; patterns such as ``"layer3.*"``. All that require a gradient by default.
-        dtype: Precision of all computations; the parameters' own by default, at least float32.
-        denominator: From the targets of a batch, what its mean loss was divided by. torch's own losses are
-            known; for others it is the first size of the targets.
-
-    Raises:
-        ValueError: If no parameter matches, the data is empty or can be read only once, the device lacks the
-            precision, or the model does not give one loss for one set of weights (dropout in train mode, batch norm
-            in train mode over several batches).
-    """
-    if isinstance(data, Iterator):
-        raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
-            "data can be iterated only once; give a list of batches, or a DataLoader itself"
-        )
-    made = unchecked(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    _check_modes(model, several=not made.one_batch)
-    _check_repeats(made)
-    return made
-
-
-def unchecked(
-    model: nn.Module,
-    loss: Loss,
-    data: Data,
-    *,
-    parameters: str | Sequence[str] | None = None,
-    dtype: torch.dtype | None = None,
-    denominator: Denominator | None = None,
-) -> Objective:
-    """Describe an objective like one that was checked before."""
-    names = chosen(model, parameters)
-    device = model.get_parameter(names[0]).device
-    dtypes = (model.get_parameter(name).dtype for name in names)
-    dtype = dtype or functools.reduce(torch.promote_types, dtypes, torch.float32)
-    _check_precision(device, dtype)
-    every = dict(model.named_parameters()) | dict(model.named_buffers())
-    tensors = {name: cast(tensor.detach(), dtype).clone() for name, tensor in every.items()}
-    divided = denominator or denominator_of(loss)
-    single = _is_batch(data) or (isinstance(data, Sequence) and len(data) == 1)
-    modes = tuple(module.training for module in model.modules())
-    draws = tuple(_Draw(generator, generator.get_state()) for generator in _generators_of(data))
-    return Objective(model, loss, data, names, tensors, dtype, device, divided, single, modes, draws)
-
-
 def chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the parameters that are meant; see `objective`."""
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -199,7 +150,10 @@ def chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str,
     return tuple(name for name in trained if any(fnmatch.fnmatchcase(name, p) for p in wanted))
 
 
-def _check_precision(device: torch.device, dtype: torch.dtype) -> None:
+def check_precision(device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse a precision that is not computed in, or that a device lacks."""
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype is {dtype}; curvature takes float32 or float64")
     if not has(device, dtype):
         raise ValueError(f"device {device} has no {dtype}; move the model to the CPU, or use float32")
 
@@ -209,48 +163,8 @@ def has(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype != torch.float64 or device.type != "mps"
 
 
-def _check_modes(model: nn.Module, *, several: bool) -> None:
-    for name, module in model.named_modules():
-        dropout = isinstance(module, nn.modules.dropout._DropoutNd)  # noqa: SLF001  # their one base class
-        if dropout and module.training and module.p > 0:
-            raise ValueError(
-                f"{name} is dropout in train mode: the loss is another one at each call; call model.eval()"
-            )
-        if several and mixes_examples(module):
-            raise ValueError(
-                f"{name} is batch norm that takes its statistics from the batch: over several the loss is no mean over"
-                " examples; call model.eval(), or give one batch"
-            )
-
-
-def mixes_examples(module: nn.Module) -> bool:
-    """Whether a module's output for an example depends on the others of the batch: batch norm in train mode."""
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  # their one base class
-        return False
-    return module.training or module.running_mean is None
-
-
-def _check_repeats(objective: Objective) -> None:
-    """Refuse a model that draws random numbers, or whose loss is not one number."""
-    parameters = [objective.tensors[name] for name in objective.names]
-    for inputs, targets, weight in objective.batches():
-        if not weight:
-            continue
-        before = _generator_state(objective.device)
-        with torch.no_grad():
-            value = objective.value(parameters, inputs, targets)
-        if not torch.equal(before, _generator_state(objective.device)):
-            raise ValueError(
-                "the model or the loss draws random numbers: it is another function at each call"
-            )
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"the loss is {shape}; it must be one number, the mean over the batch")
-        return
-    raise ValueError(NO_DATA)
-
-
-def _generator_state(device: torch.device) -> Tensor:
+def generator_state(device: torch.device) -> Tensor:
+    """Return the state of torch's generators that a model on a device may read."""
     states = [torch.get_rng_state()]
     if device.type != "cpu":
         states.append(torch.get_device_module(device).get_rng_state(device))
@@ -263,14 +177,14 @@ def _generators_kept(device: torch.device) -> contextlib.AbstractContextManager[
 
 
 @dataclass(frozen=True)
-class _Draw:
+class Draw:
     """Where a generator stood."""
 
     generator: torch.Generator
     state: Tensor
 
 
-def _generators_of(data: Data) -> list[torch.Generator]:
+def generators_of(data: Data) -> list[torch.Generator]:
     """Return the generators that going through data may read: torch's, and a DataLoader's own."""
     sampler = getattr(data, "sampler", None)
     owners = (data, sampler, getattr(data, "batch_sampler", None))
@@ -280,9 +194,9 @@ def _generators_of(data: Data) -> list[torch.Generator]:
 
 
 @contextlib.contextmanager
-def _drawn_again(draws: Sequence[_Draw]) -> Iterator[None]:
+def _drawn_again(draws: Sequence[Draw]) -> Iterator[None]:
     """Have generators stand where they stood, and put them back afterwards."""
-    found = [_Draw(draw.generator, draw.generator.get_state()) for draw in draws]
+    found = [Draw(draw.generator, draw.generator.get_state()) for draw in draws]
     try:
         for draw in draws:
             draw.generator.set_state(draw.state)
@@ -306,7 +220,8 @@ def _in_modes(model: nn.Module, modes: Sequence[bool]) -> Iterator[None]:
             module.training = mode
 
 
-def _is_batch(data: Data) -> bool:
+def is_batch(data: Data) -> bool:
+    """Whether data is one batch; else it is batches."""
     pair = 2
     return isinstance(data, tuple | list) and len(data) == pair and isinstance(data[1], Tensor)
 

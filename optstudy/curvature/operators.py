@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.describing import mixes_examples, objective
 from optstudy.curvature.losses import Denominator, Loss
-from optstudy.curvature.objective import Data, Objective, mixes_examples, objective
+from optstudy.curvature.objective import Data, Objective
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), a row each
 
@@ -36,7 +37,15 @@ class Operator:
     in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # the same at another precision
 
     def __matmul__(self, vector: Tensor) -> Tensor:
-        """Return the product with one vector ``(n,)``."""
+        """Return the product with one vector ``(n,)``.
+
+        Raises:
+            ValueError: If it has another size.
+        """
+        if vector.shape != (self.dim,):
+            raise ValueError(
+                f"the vector has shape {tuple(vector.shape)}; the {self.name} takes ({self.dim},)"
+            )
         return self.apply(vector.unsqueeze(0)).squeeze(0)
 
 

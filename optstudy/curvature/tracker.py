@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.certify import Found, Goal, certify
+from optstudy.curvature.describing import objective, unchecked
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
-from optstudy.curvature.objective import Data, objective, unchecked
+from optstudy.curvature.objective import Data
 from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
 from optstudy.curvature.precision import can_be_finer
 from optstudy.curvature.preconditioner import preconditioner, scales

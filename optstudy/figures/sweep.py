@@ -14,6 +14,7 @@ from optstudy.measure import Measured
 
 _WIDTH = 95  # letters of a legend's line
 _MOST_NAMED = 6  # runs; of more, the optimizers alone are named
+_LINES: dict[str, Any] = {"start": ":", "middle": "--", "end": "-"}  # where there are several points
 _FILLS: dict[str, Any] = {"start": "none", "middle": "left", "end": "full"}
 
 
@@ -35,6 +36,7 @@ def sample_sweep(found: Sequence[Measured]) -> Figure:
     drawn = figure(6.4, 5.2)
     top, bottom = drawn.subplots(2, 1, sharex=True)
     lines = dict.fromkeys((one.name, one.at) for one in found)
+    points = dict.fromkeys(at for _, at in lines)
     several = len({one.name for one in found}) > _MOST_NAMED
     for name, at in lines:
         own = [one for one in found if (one.name, one.at) == (name, at)]
@@ -58,7 +60,7 @@ def sample_sweep(found: Sequence[Measured]) -> Figure:
                 sizes,
                 means,
                 color=mark.colour,
-                linestyle=mark.line,
+                linestyle=mark.line if len(points) == 1 else _LINES[at],
                 label=label_of(own[0].optimizer) if several else name,
             )
     log_axis(top, "y", [_first(one) for one in found])
@@ -67,15 +69,18 @@ def sample_sweep(found: Sequence[Measured]) -> Figure:
     bottom.xaxis.set_major_locator(FixedLocator(_apart(sorted({one.samples for one in found}))))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     bottom.xaxis.set_minor_locator(NullLocator())
+    where = " and ".join(points)
+    top.set_title(f"Largest eigenvalues at the {where} of training, lines are means over draws")
     top.set_ylabel(r"$|\lambda_1|$")
     bottom.axhline(1, color=GREY, linewidth=0.8)
     bottom.set(xlabel="Training images in the sample", ylabel=r"$|\lambda_1|\,/\,|\lambda_2|$")
     handles, labels = bottom.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))  # once each
-    points = dict.fromkeys(at for _, at in lines)
     if len(points) > 1:
         named |= {
-            f"at the {at}": Line2D([], [], color=GREY, marker="o", fillstyle=_FILLS[at], linestyle="", ms=5)
+            f"at the {at}": Line2D(
+                [], [], color=GREY, marker="o", fillstyle=_FILLS[at], linestyle=_LINES[at], ms=5
+            )
             for at in points
         }
     drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=_columns(list(named)))

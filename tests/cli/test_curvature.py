@@ -83,7 +83,7 @@ def test_the_table_names_the_run_and_all_that_was_measured(run: Run, finished_co
     assert len(re.findall("±", ended.out.split("\n± is")[0])) == 3
     assert re.search(r"tiny/sgd/seed-0 at its end: trace .*\]; the loss rises by", ended.out)
     assert "measured tiny/sgd/seed-0 at its end on 20 images" in ended.err
-    assert ended.err.splitlines()[-1] == "next: optstudy compare"
+    assert ended.err.splitlines()[-1] == "next: optstudy compare --study tiny"
 
 
 def test_a_sweep_is_a_table_by_size(run: Run, finished_copy: Path) -> None:

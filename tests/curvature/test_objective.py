@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from optstudy.curvature import (
+    Operator,
     fisher,
     gauss_newton,
     hessian,
@@ -75,6 +76,34 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: hessian(nn.Linear(3, 4), LOSS, (X, torch.full_like(Y, -100))),
         "a target that counts",
     ),
+    "two tensors of inputs and no targets": (
+        lambda: hessian(nn.Linear(3, 4), LOSS, X),
+        "data is one Tensor; give a batch (inputs, targets)",
+    ),
+    "targets by name": (
+        lambda: hessian(nn.Linear(3, 4), LOSS, (X, {"y": Y})),
+        "the targets are a dict; give one tensor",
+    ),
+    "half precision": (
+        lambda: hessian(nn.Linear(3, 4), LOSS, (X, Y), dtype=torch.float16),
+        "dtype is torch.float16; curvature takes float32 or float64",
+    ),
+    "detached": (
+        lambda: hessian(nn.Linear(3, 4), lambda z, y: LOSS(z.detach(), y), (X, Y)),
+        "the loss depends on no parameter",
+    ),
+    "detached, Gauss-Newton": (
+        lambda: gauss_newton(nn.Linear(3, 4), lambda z, y: LOSS(z.detach(), y), (X, Y)),
+        "the loss depends on no parameter",
+    ),
+    "inference mode": (
+        torch.inference_mode()(lambda: hessian(nn.Linear(3, 4), LOSS, (X, Y))),
+        "inference mode is on",
+    ),
+    "neither mean nor sum": (
+        lambda: hessian(nn.Linear(3, 4), lambda z, y: LOSS(z, y) * len(y) ** 0.5, TWO),
+        "the loss is neither the mean nor the sum",
+    ),
     "loss of a vector": (lambda: hessian(nn.Linear(3, 4), no_shape, (X, Y)), "the loss is (13,)"),
     "loss of a number": (lambda: hessian(nn.Linear(3, 4), lambda *_: 1.0, (X, Y)), "the loss is float"),  # type: ignore[arg-type]
     "no reduction": (
@@ -99,6 +128,41 @@ def test_what_has_no_hessian_is_refused_by_name(act: Callable[[], Any], message:
         act()
 
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [hessian, gauss_newton])
+def test_a_sum_of_ones_own_over_batches_is_the_sum_over_all(make: Callable[..., Operator]) -> None:
+    def summed(z: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(z, y, reduction="sum")
+
+    model = nn.Linear(3, 4)
+
+    one, two = (oracles.as_matrix(make(model, summed, data, dtype=torch.float64)) for data in ((X, Y), TWO))
+
+    assert torch.allclose(one, two)
+
+
+def test_a_mean_of_ones_own_over_batches_is_the_mean_over_all() -> None:
+    model = nn.Linear(3, 4)
+
+    one, two = (
+        oracles.as_matrix(hessian(model, lambda z, y: LOSS(z, y), data, dtype=torch.float64))  # noqa: PLW0108  # a loss that is not torch's
+        for data in ((X, Y), TWO)
+    )
+
+    assert torch.allclose(one, two)
+
+
+def test_tensors_of_a_loss_that_stay_in_another_precision_are_named() -> None:
+    weight = torch.ones(4)
+
+    with pytest.raises(TypeError, match=r"cannot be computed in torch.float64 .*must be buffers"):
+        top_eigenpairs(nn.Linear(3, 4), lambda z, y: LOSS(z, y, weight=weight), (X, Y))
+
+
+def test_a_vector_of_another_size_is_named() -> None:
+    with pytest.raises(ValueError, match=r"the vector has shape \(3,\); the Hessian takes \(16,\)"):
+        hessian(nn.Linear(3, 4), LOSS, (X, Y)) @ torch.ones(3)
 
 
 def test_a_pattern_that_matches_a_frozen_parameter_alone_is_named() -> None:
