@@ -105,7 +105,9 @@ def compare(final: FinalRuns, studies: Sequence[str] = (), correct: Correct | No
         groups.setdefault((run.study, run.optimizer, run.config), []).append(run)
     places = sorted(groups, key=lambda names: (_index(studies, names[0]), *_position(*names)))
     pairs = pairs_of([run for place in places for run in groups[place]], correct or {})
-    return Comparison(tuple(_row(groups[place], pairs) for place in places), pairs, dict(final.excluded))
+    others = {study: sum(place[0] == study for place in places) - 1 for study, _, _ in places}
+    rows = tuple(_row(groups[place], pairs, others[place[0]]) for place in places)
+    return Comparison(rows, pairs, dict(final.excluded))
 
 
 def label_of(optimizer: str) -> str:
@@ -121,7 +123,7 @@ def _index(known: Sequence[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _row(runs: Sequence[FinalRun], pairs: Sequence[Pair]) -> Row:
+def _row(runs: Sequence[FinalRun], pairs: Sequence[Pair], others: int) -> Row:
     first = runs[0]
     comparable = first.optimizer in PAPER and all(run.paper_setting for run in runs)
     paper_train, paper_test = PAPER[first.optimizer] if comparable else (None, None)
@@ -135,7 +137,7 @@ def _row(runs: Sequence[FinalRun], pairs: Sequence[Pair]) -> Row:
         diverged=sum(run.outcome == "diverged" for run in runs),
         seconds=fmean(run.seconds for run in runs),
         gradient_work=fmean(run.gradient_work for run in runs),
-        rank=rank_of(f"{first.optimizer}/{first.config}", first.study, pairs),
+        rank=rank_of(f"{first.optimizer}/{first.config}", first.study, pairs, others),
     )
 
 

@@ -61,10 +61,13 @@ def pairs_of(runs: Sequence["FinalRun"], correct: Correct) -> tuple[Pair, ...]:
     return tuple(found)
 
 
-def rank_of(row: str, study: str, pairs: Sequence[Pair]) -> str:
-    """Return the place of ``optimizer/config`` among those of its study, or "tie" where a pair with it is open."""
+def rank_of(row: str, study: str, pairs: Sequence[Pair], others: int) -> str:
+    """Return the place of ``optimizer/config`` among those of its study, or "tie" where a pair with it is open.
+
+    So is the pair with one of the ``others`` of the study that shares no seed with it, or has no predictions.
+    """
     own = [pair for pair in pairs if pair.study == study and row in (pair.a, pair.b)]
-    if not own or any(pair.verdict not in ("better", "worse") for pair in own):
+    if not own or len(own) < others or any(pair.verdict not in ("better", "worse") for pair in own):
         return "tie"
     return str(1 + sum((pair.verdict == "worse") == (pair.a == row) for pair in own))
 

@@ -1,0 +1,61 @@
+"""Final runs as MLflow would return them, the images that they classify right, and their comparison."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optstudy.table import Comparison, compare
+from optstudy.tracking import FinalRun, FinalRuns
+
+# Log odds of the fictitious optimizers of `answers`: every pair is decided by five seeds and 1000 images.
+SKILL = {"sgd": 0.0, "adam": 1.5, "lion": 3.0}
+
+
+def final_run(
+    optimizer: str = "sgd",
+    config: str = "best",
+    seed: int = 0,
+    test: float = 0.989,
+    *,
+    train: float = 0.995,
+    study: str = "quick",
+    outcome: str = "completed",
+    paper_setting: bool = True,
+    seconds: float = 10.0,
+    work: float = 6000.0,
+    margin: float = 0.001,
+) -> FinalRun:
+    """Return a final run whose ID names it."""
+    run_id = f"{study}-{optimizer}-{config}-{seed}"
+    return FinalRun(
+        run_id, study, optimizer, config, seed, outcome, train, test, paper_setting, seconds, work, margin, {}
+    )
+
+
+def seeds(accuracies: Sequence[float], optimizer: str = "sgd", config: str = "best") -> list[FinalRun]:
+    """Return runs that differ in seed and test accuracy."""
+    return [final_run(optimizer, config, seed, test) for seed, test in enumerate(accuracies)]
+
+
+def runs_of(optimizers: Iterable[str], count: int = 5, study: str = "quick") -> list[FinalRun]:
+    """Return runs of each optimizer from the same seeds."""
+    return [final_run(name, seed=seed, study=study) for name in optimizers for seed in range(count)]
+
+
+def answers(runs: Iterable[FinalRun], images: int = 1000) -> dict[str, NDArray[np.bool_]]:
+    """Draw which test images each run classifies right: images differ in difficulty, optimizers in `SKILL`."""
+    found = {}
+    for run in runs:
+        difficulty = np.random.default_rng(images).normal(-1, 1, images)  # the same for all
+        own = np.random.default_rng(list(run.run_id.encode()))
+        odds = SKILL.get(run.optimizer, 0.0) - difficulty
+        found[run.run_id] = own.random(images) < 1 / (1 + np.exp(-odds))
+    return found
+
+
+def comparison_of(
+    *runs: FinalRun, correct: Mapping[str, NDArray[np.bool_]] | None = None, **excluded: int
+) -> Comparison:
+    """Compare runs, by default without their pairs."""
+    return compare(FinalRuns(runs, excluded), correct=correct)
