@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -135,6 +136,8 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
         yield "One seed supports no verdict."
         return
     yield f"Intervals are Bonferroni's and p-values Holm's, over {judged} pair{'s' * (judged > 1)}."
+    if not reach.smallest:  # all predictions are the same
+        return
     yield f"The smallest difference that it would have shown four times in five is {100 * reach.smallest:.2f} points;"
     if reach.seeds is None:
         yield "no number of seeds would show half of that on so few test images."
@@ -181,4 +184,6 @@ def _latex(headers: list[str], cells: list[list[str]], under: str, label: str) -
 def _escape(text: str) -> str:
     special = {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
     words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    return text.translate(special | {ord(letter): word for letter, word in words.items()})
+    words |= {"<": "$<$", ">": "$>$"}  # LaTeX's own font has Spanish marks there
+    escaped = text.translate(special | {ord(letter): word for letter, word in words.items()})
+    return re.sub(r"--(?=\w)", "-{}-", escaped)  # two hyphens before an option's name, not a dash

@@ -1,45 +1,14 @@
-"""The comparison and its text."""
+"""The comparison: its rows, their order and their numbers."""
 
-import csv
-import io
 import json
-import re
 
 import numpy as np
 import pytest
+from finals import comparison_of, final_run, seeds
 from scipy import stats
 
-from optstudy.errors import UsageError
-from optstudy.table import PAPER, Comparison, compare, label_of
-from optstudy.tabletext import caption, columns, render
-from optstudy.tracking import FinalRun, FinalRuns
-
-
-def final_run(
-    optimizer: str = "sgd",
-    config: str = "best",
-    seed: int = 0,
-    test: float = 0.989,
-    *,
-    train: float = 0.995,
-    study: str = "quick",
-    outcome: str = "completed",
-    paper_setting: bool = True,
-    seconds: float = 10.0,
-    work: float = 6000.0,
-) -> FinalRun:
-    run_id = f"{study}-{optimizer}-{config}-{seed}"
-    return FinalRun(
-        run_id, study, optimizer, config, seed, outcome, train, test, paper_setting, seconds, work, 0.001, {}
-    )
-
-
-def comparison_of(*runs: FinalRun, **excluded: int) -> Comparison:
-    return compare(FinalRuns(runs, excluded))
-
-
-def seeds(accuracies: list[float], optimizer: str = "sgd", config: str = "best") -> list[FinalRun]:
-    return [final_run(optimizer, config, seed, test) for seed, test in enumerate(accuracies)]
+from optstudy.table import PAPER, compare, label_of
+from optstudy.tracking import FinalRuns
 
 
 def test_paper_values_are_those_of_table_one() -> None:
@@ -128,15 +97,13 @@ def test_optimizer_that_the_paper_lacks_has_no_paper_value() -> None:
     assert row.test_accuracy.paper is None
 
 
-def test_diverged_run_counts_and_is_named() -> None:
+def test_diverged_run_counts() -> None:
     runs = [final_run(seed=0, test=0.99), final_run(seed=1, test=0.1, outcome="diverged")]
-    comparison = comparison_of(*runs)
 
-    (row,) = comparison.rows
+    (row,) = comparison_of(*runs).rows
+
     assert (row.seeds, row.diverged) == (2, 1)
     assert row.test_accuracy.mean == pytest.approx(0.545)
-    assert "2 (1 diverged)" in columns(comparison)[1][0]
-    assert "Diverged runs (1) count" in caption(comparison)
 
 
 def test_json_has_fractions_and_null_where_nothing_is_known() -> None:
@@ -179,100 +146,6 @@ def test_data_frame_holds_the_same_numbers() -> None:
             known = [getattr(accuracy, end) for accuracy in expected]
             assert frame[f"{part}_{end}"].dtype == np.float64
             np.testing.assert_array_equal(frame[f"{part}_{end}"], np.array(known, dtype=float))
-
-
-def test_cells_show_per_cent_spread_and_the_papers_values() -> None:
-    headers, rows = columns(comparison_of(*seeds([0.98, 0.99]), final_run("adamw", test=0.9)))
-
-    half_width = 12.706 * 0.5  # of 98 and 99 per cent: the tabulated t of one degree of freedom
-    assert headers == [
-        *("Optimizer", "Config", "Seeds"),
-        *("Train (%)", "Train, paper (%)", "Test (%)", "Test, paper (%)"),
-    ]
-    assert rows == [
-        ["SGD", "best", "2", "99.50 ± 0.00", "99.89", f"98.50 ± {half_width:.2f}", "98.93"],
-        ["AdamW", "best", "1", "99.50", "--", "90.00", "--"],
-    ]
-
-
-def test_paper_columns_go_where_no_row_has_a_paper_value() -> None:
-    headers, rows = columns(comparison_of(final_run(paper_setting=False)))
-
-    assert headers == ["Optimizer", "Config", "Seeds", "Train (%)", "Test (%)"]
-    assert rows == [["SGD", "best", "1", "99.50", "98.90"]]
-
-
-def test_study_column_appears_with_a_second_study() -> None:
-    headers, rows = columns(comparison_of(final_run(study="a"), final_run(study="b")))
-
-    assert headers[0] == "Study"
-    assert [row[0] for row in rows] == ["a", "b"]
-
-
-def test_markdown_table_holds_exactly_the_cells() -> None:
-    comparison = comparison_of(*seeds([0.98, 0.99]), final_run("adam", test=0.9))
-    headers, rows = columns(comparison)
-
-    lines = render(comparison, "markdown").splitlines()
-
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert [cells[0], *cells[2:]] == [headers, *rows]
-    assert lines[-1] == caption(comparison)
-
-
-def test_latex_table_has_booktabs_rules_and_escaped_cells() -> None:
-    comparison = comparison_of(final_run("my_opt", "50%", seed=0), final_run("my_opt", "50%", seed=1))
-
-    text = render(comparison, "latex")
-
-    rules = [r"\begin{table}", r"\begin{tabular}{llrrr}", r"\toprule", r"\midrule", r"\bottomrule"]
-    ends = [r"\end{tabular}", r"\end{table}"]
-    positions = [text.index(part) for part in rules + ends]
-    assert positions == sorted(positions)
-    assert r"my\_opt & 50\% & 2 & 99.50 $\pm$ 0.00 & 98.90 $\pm$ 0.00 \\" in text
-    assert not re.search(r"(?<!\\)[%_#]", text)
-    assert text.isascii()
-
-
-def test_csv_holds_plain_fractions() -> None:
-    comparison = comparison_of(*seeds([0.98, 0.99]), final_run("adamw", test=0.9))
-
-    sgd, adamw = csv.DictReader(io.StringIO(render(comparison, "csv")))
-
-    assert float(sgd["test_accuracy"]) == 0.985
-    assert float(sgd["test_accuracy_high"]) == comparison.rows[0].test_accuracy.high
-    assert float(sgd["test_accuracy_paper"]) == 0.9893
-    assert (adamw["optimizer"], adamw["test_accuracy_low"], adamw["test_accuracy_paper"]) == ("adamw", "", "")
-
-
-@pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
-def test_every_format_ends_with_a_newline_and_has_no_nan(form: str) -> None:
-    for comparison in (comparison_of(), comparison_of(final_run("adamw"))):
-        text = render(comparison, form)  # type: ignore[arg-type] # parametrized strings are no literals
-        assert text.endswith("\n")
-        assert "nan" not in text.lower()
-
-
-def test_unknown_format_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'html'; give markdown, latex or csv"):
-        render(comparison_of(), "html")  # type: ignore[arg-type] # the point of the test
-
-
-def test_caption_says_what_the_spread_is_and_how_many_runs_were_left_out() -> None:
-    text = caption(comparison_of(*seeds([0.98, 0.99]), unfinished=2, failed=1, superseded=0))
-
-    assert "95 % Student t interval over seeds" in text
-    assert "sampling error of the test images" in text
-    assert "Runs left out: 2 unfinished, 1 failed." in text
-    assert "One seed" not in text
-
-
-def test_caption_claims_no_interval_for_single_seeds() -> None:
-    assert caption(comparison_of(final_run())) == "One seed shows no spread."
-
-
-def test_caption_of_an_empty_comparison_says_so() -> None:
-    assert caption(comparison_of(failed=3)) == "There are no finished final runs. Runs left out: 3 failed."
 
 
 def test_names_are_written_as_in_papers_where_known() -> None:
