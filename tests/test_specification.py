@@ -74,6 +74,12 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name(tmp_path: Path) -> N
         ("optimizers = ['sgd', 1]", "optimizers has 1; it must be a name"),
         ("sampler = 'tp'", "sampler is 'tp'; it must be tpe, gp, random or qmc; did you mean 'tpe'?"),
         ("pruner = 'nothing'", "pruner is 'nothing'; it must be median, hyperband or none"),
+        ("margin = 0", "margin is 0; it must be a fraction between 0 and 1"),
+        ("margin = 1", "margin is 1; it must be a fraction between 0 and 1"),
+        ("margin = -0.1", "margin is -0.1; it must be a fraction between 0 and 1"),
+        ("margin = nan", "margin is nan; it must be a fraction between 0 and 1"),
+        ("margin = 'x'", "margin is 'x'; it must be a number"),
+        ("margin = true", "margin is True; it must be a number"),
         ("configs = ['bset']", "configs is 'bset'; it must be best, paper or default; did you mean 'best'?"),
     ],
 )
@@ -108,6 +114,7 @@ def test_a_preset_that_is_no_toml_is_one_line_with_its_file(content: bytes, tmp_
         ("model=net.py:make", ("model", "net.py:make")),
         ("optimizers=sgd,adam", ("optimizers", ("sgd", "adam"))),
         ("dataset=a=b.py:load", ("dataset", "a=b.py:load")),
+        ("margin=0.002", ("margin", 0.002)),
     ],
 )
 def test_a_setting_has_the_kind_of_its_key(text: str, setting: tuple[str, Any]) -> None:
@@ -123,6 +130,8 @@ def test_a_setting_has_the_kind_of_its_key(text: str, setting: tuple[str, Any]) 
         ("=3", "the keys are dataset, model"),
         ("trials=many", "trials must be a whole number"),
         ("trials=", "trials must be a whole number"),
+        ("margin=0,002", "margin must be a number"),
+        ("margin", "lacks a value; write --set margin=VALUE"),
         ("eigen_last=every", "eigen_last must be a whole number or all"),
     ],
 )
@@ -134,9 +143,21 @@ def test_a_wrong_setting_is_refused_with_what_was_written(text: str, said: str) 
     assert said in str(raised.value)
 
 
-def test_a_wrong_value_of_a_setting_is_refused_with_its_key() -> None:
-    with pytest.raises(UsageError, match=r"^tune_epochs is 0; it must be 1 or more$"):
-        check_keys(dict([parse_setting("tune_epochs=0")]))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tune_epochs=0", "tune_epochs is 0; it must be 1 or more"),
+        ("margin=2", "margin is 2; it must be a fraction between 0 and 1"),
+    ],
+)
+def test_a_wrong_value_of_a_setting_is_refused_with_its_key(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        check_keys(dict([parse_setting(text)]))
+
+
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_every_fraction_is_a_margin(margin: float) -> None:
+    assert Specification(**check_keys(dict([parse_setting(f"margin={margin!r}")]))).margin == margin
 
 
 def test_an_optimizer_named_twice_counts_once() -> None:
@@ -154,7 +175,12 @@ def test_the_last_epoch_of_a_final_run_always_has_a_sweep(epochs: int, every: in
 
 @given(
     st.sampled_from(KEYS),
-    st.one_of(st.none(), st.floats(), st.binary(), st.dictionaries(st.text(), st.text())),
+    st.one_of(
+        st.none(),
+        st.floats().filter(lambda value: not 0 < value < 1),  # such a one is a margin
+        st.binary(),
+        st.dictionaries(st.text(), st.text()),
+    ),
 )
 def test_a_value_of_no_kind_that_a_preset_has_is_refused_by_its_key(key: str, value: Any) -> None:
     with pytest.raises(UsageError, match=rf"^{key} is "):

@@ -1,5 +1,6 @@
 """What goes into MLflow comes back, nothing twice; a silent server is waited for, and then named."""
 
+import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -284,6 +285,48 @@ def test_artifacts_lie_at_the_root_of_the_run(store_of: Tracking, client: Mlflow
     assert Path(client.download_artifacts(run_id, "a.png")).read_bytes() == b"png"
 
 
+def log_predictions(kept: Tracking, run_id: str, labels: list[int], predicted: list[int]) -> None:
+    """Log predictions as a final run does."""
+    file = io.BytesIO()
+    np.savez_compressed(file, labels=labels, predicted=predicted)
+    kept.log_files(run_id, {"predictions.npz": file.getvalue()})
+
+
+def test_images_are_right_where_the_prediction_is_the_label(store_of: Tracking) -> None:
+    one, other = (final_run(store_of, "mine", seed) for seed in (0, 1))
+    log_predictions(store_of, one, [0, 1, 2, 3], [0, 1, 0, 3])
+    log_predictions(store_of, other, [0, 1, 2, 3], [1, 1, 2, 0])
+
+    found = store_of.correct(store_of.final_runs(["mine"]))
+
+    assert {run_id: right.tolist() for run_id, right in found.items()} == {
+        one: [True, True, False, True],
+        other: [False, True, True, False],
+    }
+    assert {right.dtype for right in found.values()} == {np.dtype(bool)}
+
+
+def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) -> None:
+    bare, other, whole = (final_run(store_of, "mine", seed) for seed in (0, 1, 2))
+    store_of.log_files(other, {"epochs.json": b"[]"})
+    log_predictions(store_of, whole, [0, 1], [0, 0])
+    final = store_of.final_runs(["mine"])
+    assert {run.run_id for run in final.runs} == {bare, other, whole}
+
+    assert set(store_of.correct(final)) == {whole}
+    assert store_of.correct(tracking.FinalRuns((), {})) == {}
+
+
+def test_a_store_that_does_not_know_the_run_is_no_run_without_predictions(
+    store_of: Tracking, empty_store: Path
+) -> None:
+    final_run(store_of, "mine", 0)
+    another = open_tracking(empty_store, None)[0]
+
+    with pytest.raises(OptstudyError, match=r"^MLflow at sqlite:///.* refused: .*not found"):
+        another.correct(store_of.final_runs(["mine"]))
+
+
 def test_what_mlflow_refuses_is_one_line(store_of: Tracking) -> None:
     run_id = open_run(store_of, params={"lr": 0.1})
     known = Known(run_id, "k", finished=False, ended=False)
@@ -350,6 +393,18 @@ class TestServers:
                 Tracking(uri, patience=30.0).studies()
 
             assert statuses == []
+
+    @pytest.mark.parametrize(
+        ("status", "said"), [(503, "has not answered for 0 s"), (403, "refused: .*no entry")]
+    )
+    def test_a_server_that_fails_is_no_run_without_predictions(
+        self, status: int, said: str, store_of: Tracking
+    ) -> None:
+        final_run(store_of, "mine", 0)
+        final = store_of.final_runs(["mine"])
+
+        with answering([status] * 100) as (uri, _), pytest.raises(OptstudyError, match=said):
+            Tracking(uri, patience=0.3).correct(final)
 
     def test_interrupting_a_run_survives_a_server_that_is_gone(self) -> None:
         Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1).interrupt_run("0" * 32)
