@@ -108,10 +108,9 @@ def test_python_example_of_the_readme_runs_as_it_stands(reader: Path) -> None:
     assert all(float(test) > 0.5 for *_, test in rows)  # guessing reaches 0.1
 
 
-def test_curvature_example_of_the_readme_runs_as_it_stands(reader: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "curvature_script.py"], cwd=reader, capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("name", ["curvature_script.py", "tracking_script.py"])
+def test_curvature_examples_of_the_readme_run_as_they_stand(name: str, reader: Path) -> None:
+    done = subprocess.run([sys.executable, name], cwd=reader, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     assert "separated" in done.stdout
