@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,19 @@ def final_metrics(analysis: Analysis) -> dict[str, float]:
         "final/loss_rise": analysis.loss_rise,
     }
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def spent_to_target(records: Sequence[EpochRecord], target: float) -> dict[str, float]:
+    """Return what a run spent until its test accuracy first reached the target; nothing if it never did."""
+    reached = next((n for n, record in enumerate(records, 1) if record.heldout_accuracy >= target), None)
+    spent = records[:reached]
+    if reached is None:
+        return {}
+    return {
+        "final/epochs_to_target": float(reached),
+        "final/seconds_to_target": sum(record.seconds for record in spent),
+        "final/work_to_target": sum(record.gradient_work for record in spent),
+    }
 
 
 def stability_of(plan: Plan) -> Stability | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from optstudy.artifacts import Ended, draw, final_metrics
+from optstudy.artifacts import Ended, draw, final_metrics, spent_to_target
 from optstudy.context import Context
 from optstudy.data import prepare
 from optstudy.eigentrace import step_metrics
@@ -105,6 +105,7 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
         tags={
             "optstudy.study": context.files.name,
             "optstudy.kind": "final",
+            "optstudy.target": str(context.specification.target),
             "optstudy.margin": str(context.specification.margin),
             "optstudy.paper_setting": str(is_paper_setting(context.specification)).lower(),
             "mlflow.note.content": _description(context, task, plan),
@@ -133,6 +134,7 @@ def _finish(
         "final/test_accuracy_pct": 100 * last.heldout_accuracy,
         "final/seconds": sum(record.seconds for record in records),
         "final/gradient_work": sum(record.gradient_work for record in records),
+        **spent_to_target(records, context.specification.target),
     }
     state = context.rungs.state(context.key(plan), last.epoch)
     assert state is not None  # asked for with last=True

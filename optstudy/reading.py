@@ -1,7 +1,7 @@
 """What MLflow and a workspace tell of their studies, without running anything."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from optstudy.errors import UsageError
@@ -12,15 +12,21 @@ from optstudy.workspace import StudyFiles, read_recorded, study_names
 
 
 def read_comparison(
-    studies: Sequence[str], workspace: Path, tracking_uri: str | None
+    studies: Sequence[str], workspace: Path, tracking_uri: str | None, optimizers: Sequence[str] = ()
 ) -> tuple[Comparison, tuple[str, ...]]:
     """Compare the final runs of some studies, by default of the one written last.
+
+    Args:
+        studies: Their names.
+        workspace: Where they are.
+        tracking_uri: Server that keeps their runs instead.
+        optimizers: Of which optimizers; by default of all.
 
     Returns:
         The comparison, and the names of the studies in it.
 
     Raises:
-        UsageError: If there is no such study, or none at all.
+        UsageError: If there is no such study or optimizer, or none at all.
     """
     tracking = _opened(workspace, tracking_uri)
     known = tracking.studies()
@@ -33,7 +39,15 @@ def read_comparison(
             )
     chosen = tuple(dict.fromkeys(studies)) or (known[-1],)
     final = tracking.final_runs(chosen)
-    return compare(final, chosen, tracking.correct(final)), chosen
+    there = sorted({run.optimizer for run in final.runs})
+    for name in optimizers:
+        if name not in there:
+            raise UsageError(
+                f"no final runs of {name!r} in {', '.join(chosen)}{nearest(name, there)}; there are {', '.join(there)}"
+            )
+    if optimizers:
+        final = replace(final, runs=tuple(run for run in final.runs if run.optimizer in optimizers))
+    return compare(final, chosen, tracking.predictions(final)), chosen
 
 
 @dataclass(frozen=True)

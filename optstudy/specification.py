@@ -56,6 +56,7 @@ class Specification:
     batch_size: int = 100
     seeds: int = 3
     margin: float = 0.001  # of test accuracy, a fraction: closer optimizers count as equivalent
+    target: float = 0.97  # test accuracy, a fraction: how soon a run reaches it is recorded
     seed: int = 0  # of the split, the sampler and the trials
     threads: int = 1  # of a worker
     device: str = "cpu"

@@ -212,7 +212,7 @@ class Study:
         """Compare the study's final runs, as MLflow has them."""
         tracking, _ = open_tracking(self.workspace, self._tracking_uri)
         final = tracking.final_runs([self.name])
-        return compare(final, correct=tracking.correct(final))
+        return compare(final, predictions=tracking.predictions(final))
 
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""

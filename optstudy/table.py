@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optstudy.statistics import mean_interval
-from optstudy.verdicts import Correct, Pair, pairs_of, rank_of
+from optstudy.summaries import Geometry, Images, ToTarget, geometry_of, images_of, to_target
+from optstudy.verdicts import Pair, pairs_of, rank_of
 
 if TYPE_CHECKING:  # seconds of imports, which figures, the terminal's table and tests do without
     from pandas import DataFrame
 
-    from optstudy.tracking import FinalRun, FinalRuns
+    from optstudy.tracking import FinalRun, FinalRuns, Predictions
 
 PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order, which ours keeps
     "sgd": (0.9989, 0.9893),
@@ -50,6 +52,9 @@ class Row:
     seconds: float  # mean over seeds
     gradient_work: float  # mean over seeds; a forward and backward pass of one mini-batch is 1
     rank: str  # among the rows of its study, "tie" where a pair with it is open
+    images: Images | None  # None without predictions
+    to_target: ToTarget | None  # None where the study had none
+    geometry: Geometry | None  # None where no curvature was measured
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers for JSON: ``rows``, ``pairs`` and ``excluded``, accuracies as fractions."""
         return {
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [_plain(asdict(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
         }
@@ -88,13 +93,15 @@ class Comparison:
         return frame.rename(columns=lambda name: name.removesuffix("_mean"))
 
 
-def compare(final: FinalRuns, studies: Sequence[str] = (), correct: Correct | None = None) -> Comparison:
+def compare(
+    final: FinalRuns, studies: Sequence[str] = (), predictions: Mapping[str, Predictions] | None = None
+) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
     Args:
         final: Finished runs, accuracies as finite fractions, each seed of a configuration once.
         studies: The order of the studies; those that it does not name follow by name.
-        correct: Which test images each run classifies right, by its ID; without it there are no pairs.
+        predictions: Of each run by its ID; without them there are no pairs.
 
     Returns:
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
@@ -104,9 +111,11 @@ def compare(final: FinalRuns, studies: Sequence[str] = (), correct: Correct | No
     for run in final.runs:
         groups.setdefault((run.study, run.optimizer, run.config), []).append(run)
     places = sorted(groups, key=lambda names: (_index(studies, names[0]), *_position(*names)))
-    pairs = pairs_of([run for place in places for run in groups[place]], correct or {})
+    known = predictions or {}
+    correct = {name: found.correct for name, found in known.items()}
+    pairs = pairs_of([run for place in places for run in groups[place]], correct)
     others = {study: sum(place[0] == study for place in places) - 1 for study, _, _ in places}
-    rows = tuple(_row(groups[place], pairs, others[place[0]]) for place in places)
+    rows = tuple(_row(groups[place], pairs, others[place[0]], known) for place in places)
     return Comparison(rows, pairs, dict(final.excluded))
 
 
@@ -123,7 +132,9 @@ def _index(known: Sequence[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def _row(runs: Sequence[FinalRun], pairs: Sequence[Pair], others: int) -> Row:
+def _row(
+    runs: Sequence[FinalRun], pairs: Sequence[Pair], others: int, predictions: Mapping[str, Predictions]
+) -> Row:
     first = runs[0]
     comparable = first.optimizer in PAPER and all(run.paper_setting for run in runs)
     paper_train, paper_test = PAPER[first.optimizer] if comparable else (None, None)
@@ -138,12 +149,22 @@ def _row(runs: Sequence[FinalRun], pairs: Sequence[Pair], others: int) -> Row:
         seconds=fmean(run.seconds for run in runs),
         gradient_work=fmean(run.gradient_work for run in runs),
         rank=rank_of(f"{first.optimizer}/{first.config}", first.study, pairs, others),
+        images=images_of([predictions[run.run_id] for run in runs if run.run_id in predictions]),
+        to_target=to_target(runs),
+        geometry=geometry_of(runs),
     )
 
 
 def _accuracy(fractions: Sequence[float], paper: float | None) -> Accuracy:
     interval = mean_interval(fractions)
     return Accuracy(interval.mean, interval.low, interval.high, paper)
+
+
+def _plain(value: Any) -> Any:
+    """Return containers without what JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from optstudy.errors import UsageError
+from optstudy.summarytext import classes_table, cost_table, geometry_table
 from optstudy.table import Accuracy, Comparison, Row, label_of
+from optstudy.tablecells import Table, named
 from optstudy.verdicts import Pair, reach_of
 
 Format = Literal["markdown", "latex", "csv"]
-_WORDS = ("Study", "Optimizer", "Config", "A", "B", "A is")  # headers of columns that hold words
+Metric = Literal["accuracy", "cost", "geometry", "classes"]
+_WORDS = ("Study", "Optimizer", "Config", "A", "B", "A is", "Verdicts")  # headers of columns that hold words
 
 
 def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -23,12 +26,11 @@ def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         in per cent, "± half width" where it is known. The paper's values have columns of their own where any
         row has some; "--" stands where there is none.
     """
-    several = len({row.study for row in comparison.rows}) > 1
     published = any(row.test_accuracy.paper is not None for row in comparison.rows)
-    headers = ["Study"] * several + ["Optimizer", "Config", "Seeds"]
+    headers = [*named(comparison), "Seeds"]
     for part in ("Train", "Test"):
         headers += [f"{part} (%)"] + [f"{part}, paper (%)"] * published
-    cells = [_cells(row, several=several, published=published) for row in comparison.rows]
+    cells = [_cells(comparison, row, published=published) for row in comparison.rows]
     if not comparison.pairs:
         return headers, cells
     return [*headers, "Rank"], [[*some, row.rank] for some, row in zip(cells, comparison.rows, strict=True)]
@@ -71,13 +73,32 @@ def caption(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
-def render(comparison: Comparison, format: Format) -> str:  # noqa: A002 - named like the flag --format
+def tables_of(comparison: Comparison, metric: Metric = "accuracy") -> list[Table]:
+    """Return the tables that show a metric."""
+    if metric == "cost":
+        return [cost_table(comparison)]
+    if metric == "geometry":
+        return [geometry_table(comparison)]
+    if metric == "classes":
+        return [classes_table(comparison)]
+    tables = [Table(*columns(comparison), caption(comparison), "tab:comparison")]
+    if comparison.pairs:
+        tables.append(Table(*pair_columns(comparison), pair_caption(comparison), "tab:pairs"))
+    return tables
+
+
+def render(
+    comparison: Comparison,
+    format: Format,  # noqa: A002 - named like the flag --format
+    metric: Metric = "accuracy",
+) -> str:
     """Write the comparison as text.
 
     Args:
         comparison: What ``compare`` returned.
-        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``columns`` and the
-            caption; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions.
+        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``tables_of`` and their
+            captions; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions.
+        metric: What the tables show; ``csv`` has all of it.
 
     Returns:
         The text, ending with a newline.
@@ -89,16 +110,13 @@ def render(comparison: Comparison, format: Format) -> str:  # noqa: A002 - named
         return comparison.to_pandas().to_csv(index=False)
     if format not in ("markdown", "latex"):
         raise UsageError(f"format is {format!r}; give markdown, latex or csv")
-    tables = [(*columns(comparison), caption(comparison), "tab:comparison")]
-    if comparison.pairs:
-        tables.append((*pair_columns(comparison), pair_caption(comparison), "tab:pairs"))
     write = _markdown if format == "markdown" else _latex
-    return "\n".join(write(*table) for table in tables)
+    return "\n".join(write(table) for table in tables_of(comparison, metric))
 
 
-def _cells(row: Row, *, several: bool, published: bool) -> list[str]:
+def _cells(comparison: Comparison, row: Row, *, published: bool) -> list[str]:
     seeds = f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds)
-    cells = [row.study] * several + [label_of(row.optimizer), row.config, seeds]
+    cells = [*named(comparison, row), seeds]
     for accuracy in (row.train_accuracy, row.test_accuracy):
         paper = "--" if accuracy.paper is None else f"{accuracy.paper:.2%}".removesuffix("%")
         cells += [_percent(accuracy)] + [paper] * published
@@ -158,26 +176,27 @@ def _alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
     return ["left" if name in _WORDS else "right" for name in headers]
 
 
-def _markdown(headers: list[str], cells: list[list[str]], under: str, _: str) -> str:
+def _markdown(table: Table) -> str:
     import pandas as pd
 
-    frame = pd.DataFrame(cells, columns=headers)
+    frame = pd.DataFrame(table.cells, columns=table.headers)
     # tabulate would read the cells as numbers and print 98.90 as 98.9.
-    table = frame.to_markdown(index=False, disable_numparse=True, colalign=_alignment(headers))
-    return f"{table}\n\n{under}\n"
+    text = frame.to_markdown(index=False, disable_numparse=True, colalign=_alignment(table.headers))
+    return f"{text}\n\n{table.caption}\n"
 
 
-def _latex(headers: list[str], cells: list[list[str]], under: str, label: str) -> str:
+def _latex(table: Table) -> str:
     import pandas as pd
 
     escaped = pd.DataFrame(
-        [[_escape(cell) for cell in row] for row in cells], columns=[_escape(name) for name in headers]
+        [[_escape(cell) for cell in row] for row in table.cells],
+        columns=[_escape(name) for name in table.headers],
     )
     return escaped.to_latex(
         index=False,
-        column_format="".join(side[0] for side in _alignment(headers)),
-        caption=_escape(under),
-        label=label,
+        column_format="".join(side[0] for side in _alignment(table.headers)),
+        caption=_escape(table.caption),
+        label=table.label,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optstudy.table import Comparison, compare
-from optstudy.tracking import FinalRun, FinalRuns
+from optstudy.tracking import FinalRun, FinalRuns, Predictions
 
 # Log odds of the fictitious optimizers of `answers`: every pair is decided by five seeds and 1000 images.
 SKILL = {"sgd": 0.0, "adam": 1.5, "lion": 3.0}
@@ -58,4 +58,8 @@ def comparison_of(
     *runs: FinalRun, correct: Mapping[str, NDArray[np.bool_]] | None = None, **excluded: int
 ) -> Comparison:
     """Compare runs, by default without their pairs."""
-    return compare(FinalRuns(runs, excluded), correct=correct)
+    known = {
+        name: Predictions(np.zeros(len(right), int), np.where(right, 0, 1))
+        for name, right in (correct or {}).items()
+    }
+    return compare(FinalRuns(runs, excluded), predictions=known)

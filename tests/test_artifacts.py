@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from optstudy.analysis import Analysis, analyse_run
-from optstudy.artifacts import Ended, draw, final_metrics, stability_of
-from optstudy.training import Method, Plan, Trace, run_rung
+from optstudy.artifacts import Ended, draw, final_metrics, spent_to_target, stability_of
+from optstudy.training import EpochRecord, Method, Plan, Trace, run_rung
 
 WATCHED = cases.plan(trace=Trace(samples=20, last=3))
 ALWAYS = {"gradient_norm.png", "confusion.png", "epochs.json", "predictions.npz", "plan.json"}
@@ -91,6 +91,21 @@ def test_the_stability_line_is_the_one_in_the_literature(
 
 def test_an_optimizer_whose_stability_is_not_known_has_no_line() -> None:
     assert stability_of(cases.plan(method=Method("torch.optim.RAdam", {"lr": 0.1}))) is None
+
+
+def epoch(number: int, accuracy: float) -> EpochRecord:
+    return EpochRecord(number, 0.1, accuracy, 0.1, accuracy, 1.0, 2.0, 0.0, gradients=10, hessian_products=5)
+
+
+def test_what_was_spent_until_the_target_is_that_of_the_first_epoch_that_reached_it() -> None:
+    records = [epoch(1, 0.9), epoch(2, 0.97), epoch(3, 0.96)]
+
+    assert spent_to_target(records, 0.97) == {
+        "final/epochs_to_target": 2.0,
+        "final/seconds_to_target": 4.0,
+        "final/work_to_target": 40.0,
+    }
+    assert spent_to_target(records, 0.98) == {}
 
 
 def test_metrics_are_those_that_are_finite() -> None:

@@ -125,6 +125,9 @@ def test_json_has_fractions_and_null_where_nothing_is_known() -> None:
                 "seconds": 10.0,
                 "gradient_work": 6000.0,
                 "rank": "tie",
+                "images": None,
+                "to_target": None,
+                "geometry": None,
             }
         ],
         "pairs": [],

@@ -8,13 +8,15 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finals import SKILL, answers, comparison_of, final_run, runs_of, seeds
 
 from optstudy.errors import UsageError
 from optstudy.table import Comparison
-from optstudy.tabletext import caption, columns, pair_caption, pair_columns, render
+from optstudy.tabletext import caption, columns, pair_caption, pair_columns, render, tables_of
+from optstudy.tracking import Ending, Spent
 from optstudy.verdicts import Pair, reach_of
 
 KNOWN = Pair(
@@ -345,3 +347,25 @@ def test_no_format_of_any_comparison_with_pairs_prints_nan(form: str) -> None:
     ):
         assert comparison.pairs
         assert not re.search(r"\b(nan|inf)\b", render(comparison, form).lower())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+@pytest.mark.parametrize("metric", ["cost", "geometry", "classes"])
+def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
+    form: Any, metric: Any
+) -> None:
+    bare, full = final_run("sgd"), final_run("adam")
+    full = replace(
+        full, target=0.97, reached=Spent(2.0, 14.0, 1200.0),
+        ending=Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, math.nan),
+    )  # fmt: skip
+
+    text = render(comparison_of(bare, full, correct=answers([full])), form, metric)
+
+    assert "nan" not in text
+    assert "inf" not in text
+    [table] = tables_of(comparison_of(bare, full, correct=answers([full])), metric)
+    assert {len(row) for row in table.cells} == {len(table.headers)}
+    shown = {"cost": "1 of 1", "geometry": "1 separated", "classes": " to "}[metric]
+    assert any(shown in cell for cell in table.cells[1])
+    assert "--" in table.cells[0]

@@ -297,13 +297,22 @@ def test_images_are_right_where_the_prediction_is_the_label(store_of: Tracking) 
     log_predictions(store_of, one, [0, 1, 2, 3], [0, 1, 0, 3])
     log_predictions(store_of, other, [0, 1, 2, 3], [1, 1, 2, 0])
 
-    found = store_of.correct(store_of.final_runs(["mine"]))
+    found = store_of.predictions(store_of.final_runs(["mine"]))
 
-    assert {run_id: right.tolist() for run_id, right in found.items()} == {
+    assert {run_id: some.correct.tolist() for run_id, some in found.items()} == {
         one: [True, True, False, True],
         other: [False, True, True, False],
     }
-    assert {right.dtype for right in found.values()} == {np.dtype(bool)}
+    assert {some.correct.dtype for some in found.values()} == {np.dtype(bool)}
+
+
+@pytest.mark.parametrize("data", [b"", b"PK nothing", b"no archive at all"])
+def test_damaged_predictions_are_named(store_of: Tracking, data: bytes) -> None:
+    run_id = final_run(store_of, "mine", 0)
+    store_of.log_files(run_id, {"predictions.npz": data})
+
+    with pytest.raises(OptstudyError, match=rf"^predictions\.npz of run {run_id} is damaged"):
+        store_of.predictions(store_of.final_runs(["mine"]))
 
 
 def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) -> None:
@@ -313,8 +322,8 @@ def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) ->
     final = store_of.final_runs(["mine"])
     assert {run.run_id for run in final.runs} == {bare, other, whole}
 
-    assert set(store_of.correct(final)) == {whole}
-    assert store_of.correct(tracking.FinalRuns((), {})) == {}
+    assert set(store_of.predictions(final)) == {whole}
+    assert store_of.predictions(tracking.FinalRuns((), {})) == {}
 
 
 def test_a_store_that_does_not_know_the_run_is_no_run_without_predictions(
@@ -324,7 +333,7 @@ def test_a_store_that_does_not_know_the_run_is_no_run_without_predictions(
     another = open_tracking(empty_store, None)[0]
 
     with pytest.raises(OptstudyError, match=r"^MLflow at sqlite:///.* refused: .*not found"):
-        another.correct(store_of.final_runs(["mine"]))
+        another.predictions(store_of.final_runs(["mine"]))
 
 
 def test_what_mlflow_refuses_is_one_line(store_of: Tracking) -> None:
@@ -404,7 +413,7 @@ class TestServers:
         final = store_of.final_runs(["mine"])
 
         with answering([status] * 100) as (uri, _), pytest.raises(OptstudyError, match=said):
-            Tracking(uri, patience=0.3).correct(final)
+            Tracking(uri, patience=0.3).predictions(final)
 
     def test_interrupting_a_run_survives_a_server_that_is_gone(self) -> None:
         Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1).interrupt_run("0" * 32)

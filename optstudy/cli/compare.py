@@ -1,8 +1,11 @@
 """`optstudy compare`."""
 
+from pathlib import Path
+
 import click
 
 from optstudy.cli import options
+from optstudy.errors import UsageError
 
 
 @click.command()
@@ -21,17 +24,43 @@ from optstudy.cli import options
     show_default=True,
     help="How to print it.",
 )
+@click.option("--opt", "optimizers", multiple=True, metavar="NAME", help="An optimizer; by default all.")
+@click.option(
+    "--metric",
+    type=click.Choice(("accuracy", "cost", "geometry", "classes")),
+    default="accuracy",
+    show_default=True,
+    help="What the table shows; --json has all of it.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write it there; nothing is overwritten.",
+)
 @options.reading
 @options.as_json
-def compare(studies: tuple[str, ...], form: str, where: options.Where, as_json: bool) -> None:
+def compare(
+    studies: tuple[str, ...],
+    optimizers: tuple[str, ...],
+    where: options.Where,
+    output: Path | None,
+    as_json: bool,
+    **how: str,
+) -> None:
     """Print the comparison of a study's final runs, read from MLflow alone.
 
     Example: optstudy compare --study quick --format markdown
     """
-    from optstudy.cli.showing import next_step, say_mended, show_comparison
+    from optstudy.cli.showing import next_step, say_mended, show_comparison, write_comparison
     from optstudy.reading import read_comparison
 
+    if output is not None and output.exists():
+        raise UsageError(f"{output} is there already; give another --output")
     say_mended(where)
-    comparison, names = read_comparison(studies, where.workspace, where.tracking_uri)
-    show_comparison(comparison, as_json=as_json, form=form)
+    comparison, names = read_comparison(studies, where.workspace, where.tracking_uri, optimizers)
+    if output is None:
+        show_comparison(comparison, as_json=as_json, **how)
+    else:
+        write_comparison(comparison, output, as_json=as_json, **how)
     next_step("optstudy ui", where, study=names[-1])

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from optstudy.cli.options import Where
 from optstudy.cli.watching import show_estimate, shown
+from optstudy.errors import OptstudyError
 from optstudy.optimizers import Choice, Range, Space
 from optstudy.table import Comparison
-from optstudy.tabletext import caption, columns, pair_caption, pair_columns, render
+from optstudy.tabletext import render, tables_of
 
 if TYPE_CHECKING:
     from optstudy.events import Estimate
@@ -24,20 +25,36 @@ if TYPE_CHECKING:
     from optstudy.study import Study
 
 
-def show_comparison(comparison: Comparison, *, as_json: bool = False, form: str = "table") -> None:
+def show_comparison(
+    comparison: Comparison, *, as_json: bool = False, form: str = "table", metric: str = "accuracy"
+) -> None:
     """Print a comparison."""
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), indent=2))
     elif form == "table":
-        headers, cells = columns(comparison)
-        print_table(headers, cells)
-        click.echo(caption(comparison))
-        if comparison.pairs:
-            click.echo()
-            print_table(*pair_columns(comparison))
-            click.echo(pair_caption(comparison))
+        for table in tables_of(comparison, metric):  # type: ignore[arg-type]  # click checked it
+            print_table(table.headers, table.cells)
+            click.echo(table.caption)
     else:
-        click.echo(render(comparison, form), nl=False)  # type: ignore[arg-type]  # click checked it
+        click.echo(render(comparison, form, metric), nl=False)  # type: ignore[arg-type]  # as above
+
+
+def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form: str, metric: str) -> None:
+    """Write what would be printed into a new file; a table for the terminal as Markdown.
+
+    Raises:
+        OptstudyError: If it cannot be written.
+    """
+    form = "markdown" if form == "table" else form
+    text = (
+        json.dumps(comparison.to_dict(), indent=2) + "\n" if as_json else render(comparison, form, metric)  # type: ignore[arg-type]  # click checked them
+    )
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
+    click.echo(f"kept in {path}", err=True)
 
 
 def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> None:
@@ -164,7 +181,11 @@ def next_step(
 def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        numeric = header.endswith("(%)") or header in ("Seeds", "Gradient work")
+        numeric = header.endswith(("(%)", "(points)", "target")) or header in (
+            "Seeds",
+            "Seconds",
+            "Gradient work",
+        )
         table.add_column(header, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)

@@ -2,14 +2,17 @@
 
 from optstudy.tracking.connection import shown
 from optstudy.tracking.opening import open_tracking, open_written
-from optstudy.tracking.records import FinalRun, FinalRuns, Known
+from optstudy.tracking.records import Ending, FinalRun, FinalRuns, Known, Predictions, Spent
 from optstudy.tracking.runs import Tracking
 from optstudy.tracking.saving import save_model
 
 __all__ = [
+    "Ending",
     "FinalRun",
     "FinalRuns",
     "Known",
+    "Predictions",
+    "Spent",
     "Tracking",
     "open_tracking",
     "open_written",

@@ -1,10 +1,52 @@
 """Runs as MLflow has them, read back as typed records."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 from mlflow.entities import Run
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run had spent when its test accuracy first reached its study's target."""
+
+    epochs: float
+    seconds: float
+    gradient_work: float
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The curvature where a run ended; what was not measured is nan."""
+
+    lambda_1: float
+    lambda_2: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    verdict: str
+    trace: float
+    loss_rise: float  # at distance 1 along the first eigenvector
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Classes of the test images, true and predicted, ``(N,)`` each."""
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which images are classified right."""
+        found: NDArray[np.bool_] = self.labels == self.predicted
+        return found
+
 
 MARGIN = 0.001  # of runs that were logged before studies had one
 
@@ -26,6 +68,9 @@ class FinalRun:
     gradient_work: float
     margin: float  # of test accuracy, a fraction, inside which its study counts optimizers as equivalent
     params: dict[str, str]  # hyperparameters as MLflow returns them, strings
+    target: float | None = None  # test accuracy, a fraction, fixed with the study; None where it had none
+    reached: Spent | None = None  # None where the run never did
+    ending: Ending | None = None  # None where no curvature was measured
 
 
 @dataclass(frozen=True)
@@ -90,4 +135,20 @@ def final_run_of(run: Run) -> FinalRun:
         gradient_work=metrics["final/gradient_work"],
         margin=float(tags.get("optstudy.margin", MARGIN)),
         params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
+        target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
+        reached=_reached(metrics),
+        ending=_ending(metrics, tags),
     )
+
+
+def _reached(metrics: Mapping[str, float]) -> Spent | None:
+    names = ("final/epochs_to_target", "final/seconds_to_target", "final/work_to_target")
+    return Spent(*(metrics[name] for name in names)) if all(name in metrics for name in names) else None
+
+
+def _ending(metrics: Mapping[str, float], tags: Mapping[str, str]) -> Ending | None:
+    if "final/lambda_1" not in metrics:
+        return None
+    names = ("lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise")
+    numbers = {name: metrics.get(f"final/{name}", math.nan) for name in names}
+    return Ending(**numbers, verdict=tags.get("optstudy.ratio_verdict", "unresolved"))

@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -23,7 +24,6 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.store.entities import PagedList
-from numpy.typing import NDArray
 
 from optstudy.errors import OptstudyError
 from optstudy.tracking.connection import PATIENCE, Connection, shown
@@ -31,6 +31,7 @@ from optstudy.tracking.records import (
     FinalRun,
     FinalRuns,
     Known,
+    Predictions,
     exclusion_of,
     final_run_of,
     known_of,
@@ -147,14 +148,21 @@ class Tracking:
         with tempfile.TemporaryDirectory() as folder:
             return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
 
-    def correct(self, final: FinalRuns) -> dict[str, NDArray[np.bool_]]:
-        """Return which test images each run classifies right, ``(N,)`` by ID; none of a run without predictions."""
+    def predictions(self, final: FinalRuns) -> dict[str, Predictions]:
+        """Return what runs predicted, by their IDs; nothing of a run without predictions.
+
+        Raises:
+            OptstudyError: If a file of predictions cannot be read.
+        """
         found = {}
         for run in final.runs:
             if self._has(run.run_id, PREDICTIONS):
-                data = io.BytesIO(self.read_file(run.run_id, PREDICTIONS))
-                with np.load(data, allow_pickle=False) as arrays:
-                    found[run.run_id] = arrays["labels"] == arrays["predicted"]
+                data = self.read_file(run.run_id, PREDICTIONS)
+                try:
+                    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                        found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"])
+                except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+                    raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
         return found
 
     def _has(self, run_id: str, name: str) -> bool:

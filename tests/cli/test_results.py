@@ -55,6 +55,56 @@ def test_a_comparison_as_csv_has_the_numbers_of_the_json(run: Run, finished_copy
     ]
 
 
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [("cost", "Gradient work"), ("geometry", "First eigenvalue"), ("classes", "Worst class")],
+)
+def test_other_metrics_have_tables_of_their_own(
+    metric: str, said: str, run: Run, finished_copy: Path
+) -> None:
+    ended = run("compare", "--metric", metric)
+
+    assert ended.status == 0
+    assert said in ended.out
+
+
+def test_one_optimizer_alone_can_be_compared_and_an_unknown_one_is_named(
+    run: Run, finished_copy: Path
+) -> None:
+    alone = json.loads(run("compare", "--opt", "sgd", "--json").out)
+    unknown = run("compare", "--opt", "sgf")
+
+    assert [row["optimizer"] for row in alone["rows"]] == ["sgd"]
+    assert unknown.status == 2
+    assert unknown.err.startswith(
+        "optstudy: no final runs of 'sgf' in tiny; did you mean 'sgd'?; there are sgd, touchy"
+    )
+
+
+@pytest.mark.parametrize(("flags", "begins"), [([], "| Optimizer"), (["--json"], "{")])
+def test_a_comparison_is_kept_in_a_file_that_is_never_overwritten(
+    flags: list[str], begins: str, run: Run, finished_copy: Path
+) -> None:
+    first = run("compare", "--output", "table.txt", *flags)
+    again = run("compare", "--output", "table.txt", *flags)
+    nowhere = run("compare", "--output", "no/where.txt", *flags)
+
+    assert (first.status, first.out) == (0, "")
+    assert Path("table.txt").read_text().startswith(begins)
+    assert again.status == 2
+    assert again.err == "optstudy: table.txt is there already; give another --output\n"
+    assert nowhere.status == 1
+    assert nowhere.err == "optstudy: cannot write no/where.txt: No such file or directory\n"
+
+
+def test_pairs_are_in_the_json(run: Run, finished_copy: Path) -> None:
+    [pair] = json.loads(run("compare", "--json").out)["pairs"]
+
+    assert (pair["a"], pair["b"], pair["seeds"]) == ("sgd/best", "touchy/best", 2)
+    assert pair["low"] <= pair["difference"] <= pair["high"]
+    assert pair["verdict"] in ("better", "worse", "equivalent", "no difference shown")
+
+
 def test_two_studies_stand_side_by_side(run: Run, finished_copy: Path) -> None:
     list(tiny.study("later", configs=("default",), seeds=1).run("training"))
 

@@ -1,0 +1,103 @@
+"""Cost, geometry and classes of a comparison as text."""
+
+import math
+
+from optstudy.statistics import Interval
+from optstudy.table import Comparison, Row
+from optstudy.tablecells import Table, named
+
+UNKNOWN = "--"
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """Write what training took, and how soon the target was reached."""
+    headers = ["Seeds", "Seconds", "Gradient work", "Reached", "Epochs to target", "Seconds to target"]
+    targets = {row.to_target.target for row in comparison.rows if row.to_target is not None}
+    said = ", ".join(f"{100 * target:g} %" for target in sorted(targets))
+    work = "gradient work (a forward and backward pass of one mini-batch is 1, a Hessian product 2)"
+    sentences = [
+        f"Seconds of training and {work} are means over seeds; probes and evaluation are not counted."
+    ]
+    if targets:
+        sentences.append(
+            f"The target is a test accuracy of {said}, fixed with the study, and nothing is chosen by it. Epochs and"
+            " seconds are medians over seeds; a seed that never reached it counts as later than all others, and"
+            " where half of them or more never did there is no median."
+        )
+    cells = [named(comparison, row) + _cost_cells(row) for row in comparison.rows]
+    return Table([*named(comparison), *headers], cells, " ".join(sentences), "tab:cost")
+
+
+def _cost_cells(row: Row) -> list[str]:
+    found = row.to_target
+    target = [UNKNOWN] * 3
+    if found is not None:
+        target = [
+            f"{found.reached} of {row.seeds}",
+            _number(found.epochs, "g"),
+            _number(found.seconds, ".1f"),
+        ]
+    return [str(row.seeds), f"{row.seconds:.1f}", f"{row.gradient_work:,.0f}", *target]
+
+
+def geometry_table(comparison: Comparison) -> Table:
+    """Write the curvature where the seeds ended."""
+    headers = ["Runs", "First eigenvalue", "Second", "Ratio", "Verdicts", "Trace", "Loss rise", "tau"]
+    cells = [named(comparison, row) + _geometry_cells(row) for row in comparison.rows]
+    under = (
+        "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
+        " seeds, on each study's own sample. Verdicts are of the ratio in each run. The loss rises so much at distance"
+        " 1 along the first eigenvector. tau is Kendall's tau-b of that rise with the test error over these runs alone:"
+        " it describes them, and proves nothing of flatness."
+    )
+    return Table([*named(comparison), *headers], cells, under, "tab:geometry")
+
+
+def _geometry_cells(row: Row) -> list[str]:
+    found = row.geometry
+    if found is None:
+        return ["0", *[UNKNOWN] * 7]
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
+    return [
+        str(found.runs),
+        _interval(found.lambda_1),
+        _interval(found.lambda_2),
+        _interval(found.ratio),
+        verdicts,
+        _interval(found.trace),
+        _interval(found.loss_rise),
+        _number(found.flatness.tau, "+.2f"),
+    ]
+
+
+def classes_table(comparison: Comparison) -> Table:
+    """Write the sampling error of the test images, and the class that is classified worst."""
+    headers = ["Test (%)", "Wilson's interval", "Worst class", "Its accuracy (%)"]
+    cells = [named(comparison, row) + _class_cells(row) for row in comparison.rows]
+    counts = sorted({row.images.count for row in comparison.rows if row.images is not None})
+    many = ", ".join(f"{count:,}" for count in counts) or "no"
+    under = (
+        f"Wilson's 95 % interval is that of the mean accuracy over seeds on {many} test images: how far another draw"
+        " of images would move it, whatever the seed. The worst class is that of the lowest mean accuracy over seeds."
+    )
+    return Table([*named(comparison), *headers], cells, under, "tab:classes")
+
+
+def _class_cells(row: Row) -> list[str]:
+    found = row.images
+    mean = f"{100 * row.test_accuracy.mean:.2f}"
+    if found is None:
+        return [mean, *[UNKNOWN] * 3]
+    between = f"{100 * found.low:.2f} to {100 * found.high:.2f}"
+    return [mean, between, str(found.worst_class), f"{100 * found.worst_accuracy:.2f}"]
+
+
+def _interval(interval: Interval) -> str:
+    if not math.isfinite(interval.mean):
+        return UNKNOWN
+    half = interval.half_width
+    return f"{interval.mean:.3g}" + (f" ± {half:.2g}" if half is not None else "")
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else UNKNOWN

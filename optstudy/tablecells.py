@@ -1,0 +1,23 @@
+"""A table as text, before it has a format."""
+
+from dataclasses import dataclass
+
+from optstudy.table import Comparison, Row, label_of
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headers, cells, and what is said under them."""
+
+    headers: list[str]
+    cells: list[list[str]]
+    caption: str
+    label: str  # of LaTeX
+
+
+def named(comparison: Comparison, row: Row | None = None) -> list[str]:
+    """Return the cells that name a row, or their headers; the study only where there are several."""
+    several = len({found.study for found in comparison.rows}) > 1
+    if row is None:
+        return ["Study"] * several + ["Optimizer", "Config"]
+    return [row.study] * several + [label_of(row.optimizer), row.config]
