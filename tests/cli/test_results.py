@@ -72,12 +72,12 @@ def test_one_optimizer_alone_can_be_compared_and_an_unknown_one_is_named(
     run: Run, finished_copy: Path
 ) -> None:
     alone = json.loads(run("compare", "--opt", "sgd", "--json").out)
-    unknown = run("compare", "--opt", "sgf")
+    unknown = run("compare", "--opt", "touchi")
 
     assert [row["optimizer"] for row in alone["rows"]] == ["sgd"]
     assert unknown.status == 2
     assert unknown.err.startswith(
-        "optstudy: no final runs of 'sgf' in tiny; did you mean 'sgd'?; there are sgd, touchy"
+        "optstudy: no final runs of 'touchi' in tiny; did you mean 'touchy'?; there are sgd, touchy"
     )
 
 
