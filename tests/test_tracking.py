@@ -229,7 +229,9 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
         seconds=12.0,
         gradient_work=600.0,
         params={"lr": "0.1"},
+        files=run.files,
     )
+    assert run.files.endswith(f"/{run_id}/artifacts")
 
 
 def test_final_runs_are_read_over_all_pages_and_what_is_left_out_is_counted(
@@ -324,16 +326,6 @@ def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) ->
 
     assert set(store_of.predictions(final)) == {whole}
     assert store_of.predictions(tracking.FinalRuns((), {})) == {}
-
-
-def test_a_store_that_does_not_know_the_run_is_no_run_without_predictions(
-    store_of: Tracking, empty_store: Path
-) -> None:
-    final_run(store_of, "mine", 0)
-    another = open_tracking(empty_store, None)[0]
-
-    with pytest.raises(OptstudyError, match=r"^MLflow at sqlite:///.* refused: .*not found"):
-        another.predictions(store_of.final_runs(["mine"]))
 
 
 def test_what_mlflow_refuses_is_one_line(store_of: Tracking) -> None:

@@ -71,6 +71,7 @@ class FinalRun:
     target: float | None = None  # test accuracy, a fraction, fixed with the study; None where it had none
     reached: Spent | None = None  # None where the run never did
     ending: Ending | None = None  # None where no curvature was measured
+    files: str = ""  # URI of its artifacts
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,16 @@ def known_of(run: Run, *, embedded: bool) -> Known:
     finished = run.info.status == "FINISHED"
     ended = finished or run.data.tags.get("optstudy.outcome") in ("pruned", "failed")
     writes_files = run.data.tags.get("optstudy.kind") in ("search", "final")
-    lost = embedded and finished and writes_files and not _folder(run).is_dir()
+    folder = local_folder(run.info.artifact_uri or "")
+    lost = embedded and finished and writes_files and not (folder and folder.is_dir())
     key = run.data.tags.get("optstudy.key", "")
     return Known(run.info.run_id, key, finished and not lost, ended and not lost, lost)
 
 
-def _folder(run: Run) -> Path:
-    return Path(unquote(urlsplit(run.info.artifact_uri or "").path))
+def local_folder(uri: str) -> Path | None:
+    """Return where the artifacts of a URI lie on this machine; None where a server or a bucket keeps them."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None
 
 
 def exclusion_of(run: Run) -> str | None:
@@ -138,6 +142,7 @@ def final_run_of(run: Run) -> FinalRun:
         target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
         reached=_reached(metrics),
         ending=_ending(metrics, tags),
+        files=run.info.artifact_uri or "",
     )
 
 

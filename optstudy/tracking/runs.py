@@ -35,6 +35,7 @@ from optstudy.tracking.records import (
     exclusion_of,
     final_run_of,
     known_of,
+    local_folder,
 )
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
@@ -156,14 +157,21 @@ class Tracking:
         """
         found = {}
         for run in final.runs:
-            if self._has(run.run_id, PREDICTIONS):
-                data = self.read_file(run.run_id, PREDICTIONS)
+            data = self._read(run, PREDICTIONS)
+            if data is not None:
                 try:
                     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                         found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"])
                 except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
                     raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
         return found
+
+    def _read(self, run: FinalRun, name: str) -> bytes | None:
+        """Return a run's artifact, None without one; past MLflow where it lies on this machine, 20 times as fast."""
+        folder = local_folder(run.files) if self._artifacts else None
+        if folder is not None:
+            return (folder / name).read_bytes() if (folder / name).is_file() else None
+        return self.read_file(run.run_id, name) if self._has(run.run_id, name) else None
 
     def _has(self, run_id: str, name: str) -> bool:
         return name in {found.path for found in self._call(self._client.list_artifacts, run_id)}
