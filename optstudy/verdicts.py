@@ -89,7 +89,10 @@ def reach_of(pairs: Sequence[Pair]) -> Reach | None:
     smallest = max(pair.smallest for pair in known)
     needed = [seeds_to_show(_difference_of(pair), smallest / 2, len(known)) for pair in known]
     enough = [count for count in needed if count is not None]
-    return Reach(known[0].study, smallest, max(enough) if len(enough) == len(needed) else None)
+    more = 1 + max(
+        pair.seeds for pair in pairs
+    )  # where pairs have unequal numbers, fewer might do for the worst
+    return Reach(known[0].study, smallest, max(more, *enough) if len(enough) == len(needed) else None)
 
 
 def _difference_of(pair: Pair) -> Difference:

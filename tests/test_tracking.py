@@ -20,7 +20,7 @@ from torch import nn
 from optstudy import store, tracking
 from optstudy.data import Description
 from optstudy.errors import OptstudyError
-from optstudy.tracking import Known, Tracking, open_tracking, runs, save_model, shown
+from optstudy.tracking import Known, Tracking, open_tracking, reader, runs, save_model, shown
 from optstudy.training import EpochRecord
 
 DATA = Description("images.py:load", "ab" * 32, 300, 100, ("top", "low"), (1, 8, 8), "uint8")
@@ -237,7 +237,7 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
 def test_final_runs_are_read_over_all_pages_and_what_is_left_out_is_counted(
     store_of: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "PAGE", 2)
+    monkeypatch.setattr(reader, "PAGE", 2)
     for study in ("mine", "other", "third"):
         for seed in range(5):
             final_run(store_of, study, seed)

@@ -50,7 +50,12 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(CHOICES[key])
     if key == "configs":
         return st.lists(st.sampled_from(CONFIGS), min_size=1, unique=True).map(tuple)
-    kinds = {int: st.integers(1, LARGEST.get(key, 10**12)), str: st.text(min_size=1), tuple: NAMES}
+    kinds = {
+        int: st.integers(1, LARGEST.get(key, 10**12)),
+        float: st.floats(0, 1, exclude_min=True, exclude_max=True),
+        str: st.text(min_size=1),
+        tuple: NAMES,
+    }
     return kinds[type(getattr(Specification, key))]
 
 
@@ -64,6 +69,8 @@ def another(key: str) -> Any:
     default = getattr(Specification, key)
     if key in CHOICES:
         return next(name for name in CHOICES[key] if name != default)
+    if isinstance(default, float):
+        return default / 2
     return default + 1 if isinstance(default, int) else f"other_{default}"
 
 

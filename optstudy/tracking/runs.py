@@ -1,87 +1,34 @@
-"""A study's runs, written to MLflow and read back."""
+"""A study's runs, written to MLflow."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import tempfile
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from mlflow.entities import Dataset as DatasetEntity
-from mlflow.entities import (
-    DatasetInput,
-    InputTag,
-    LoggedModelOutput,
-    Metric,
-    Param,
-    Run,
-    RunTag,
-)
-from mlflow.store.entities import PagedList
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from optstudy.errors import OptstudyError
-from optstudy.tracking.connection import PATIENCE, Connection, shown
-from optstudy.tracking.records import (
-    FinalRun,
-    FinalRuns,
-    Known,
-    Predictions,
-    exclusion_of,
-    final_run_of,
-    known_of,
-    local_folder,
-)
+from optstudy.tracking.reader import Reader
+from optstudy.tracking.records import Known
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.data import Description
     from optstudy.training import EpochRecord
 
-T = TypeVar("T")
-PREDICTIONS = "predictions.npz"
-PAGE = 1000  # runs a request, and metrics a batch: MLflow's limits
+PAGE = 1000  # metrics a batch: MLflow's limit
 
 
-class Tracking:
-    """Writes a study's runs to one MLflow store and reads them back.
+class Tracking(Reader):
+    """Writes a study's runs to one MLflow store, and reads them back.
 
-    A server that stops answering is asked again for a minute; then the work stops with one clear line, and
-    the same command goes on later.
+    After work that stopped, since the server did, the same command goes on later.
     """
-
-    def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
-        """Connect to ``uri``; ``artifacts`` is where an embedded store keeps files, None lets a server decide."""
-        self._connection = Connection(uri, patience)
-        self._client = self._connection.client
-        self._call = self._connection.call
-        self._artifacts = artifacts
-        self._experiments: dict[str, str] = {}
-
-    @property
-    def shown_uri(self) -> str:
-        """The store's URI without user and password."""
-        return shown(self._connection.uri)
-
-    @property
-    def server(self) -> str:
-        """Where a server or a database of the user's own keeps the runs; "" for the workspace's own store."""
-        return "" if self._artifacts else self.shown_uri
-
-    def known_runs(self, experiment: str) -> dict[str, Known]:
-        """Return an experiment's runs by name, those that were superseded apart."""
-        found = self._call(self._client.get_experiment_by_name, experiment)
-        if found is None:
-            return {}
-        return {
-            run.info.run_name: known_of(run, embedded=self._artifacts is not None)
-            for run in self._runs(found.experiment_id)
-            if run.data.tags.get("optstudy.superseded") != "true"
-        }
 
     def open_run(
         self,
@@ -136,46 +83,6 @@ class Tracking:
                 Path(folder, name).write_bytes(data)
             self._call(self._client.log_artifacts, run_id, folder)
 
-    def read_file(self, run_id: str, name: str) -> bytes:
-        """Return a run's artifact.
-
-        Raises:
-            OptstudyError: If the run has none of that name.
-        """
-        if not self._has(run_id, name):
-            raise OptstudyError(
-                f"run {run_id} has no {name} in {self.shown_uri}; the command that made the run writes it again"
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
-
-    def predictions(self, final: FinalRuns) -> dict[str, Predictions]:
-        """Return what runs predicted, by their IDs; nothing of a run without predictions.
-
-        Raises:
-            OptstudyError: If a file of predictions cannot be read.
-        """
-        found = {}
-        for run in final.runs:
-            data = self._read(run, PREDICTIONS)
-            if data is not None:
-                try:
-                    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                        found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"])
-                except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-                    raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
-        return found
-
-    def _read(self, run: FinalRun, name: str) -> bytes | None:
-        """Return a run's artifact, None without one; past MLflow where it lies on this machine, 20 times as fast."""
-        folder = local_folder(run.files) if self._artifacts else None
-        if folder is not None:
-            return (folder / name).read_bytes() if (folder / name).is_file() else None
-        return self.read_file(run.run_id, name) if self._has(run.run_id, name) else None
-
-    def _has(self, run_id: str, name: str) -> bool:
-        return name in {found.path for found in self._call(self._client.list_artifacts, run_id)}
-
     def log_dataset(self, run_id: str, description: Description, context: str) -> None:
         """Name the run's data: where it comes from, its checksum, and which part of it."""
         counts = {"train": description.train, "test": description.test}
@@ -217,45 +124,6 @@ class Tracking:
         with contextlib.suppress(OptstudyError):
             self.close_run(run_id, "interrupted")
 
-    def studies(self) -> list[str]:
-        """Names of the studies that have final runs, the one written last at the end."""
-        last: dict[str, int] = {}
-        for experiment in self._paged(self._client.search_experiments):
-            study, separator, kind = experiment.name.rpartition("/")
-            if separator and kind == "final":
-                last[study] = experiment.last_update_time or 0
-                newest = self._call(
-                    self._client.search_runs,
-                    [experiment.experiment_id],
-                    max_results=1,
-                    order_by=["attributes.start_time DESC"],
-                )
-                if newest:
-                    last[study] = newest[0].info.start_time
-        return sorted(last, key=lambda name: last[name])
-
-    def final_runs(self, studies: Sequence[str]) -> FinalRuns:
-        """Read the final runs of some studies; those that cannot be compared are counted, not returned."""
-        runs: list[FinalRun] = []
-        excluded: dict[str, int] = {}
-        for study in studies:
-            experiment = self._call(self._client.get_experiment_by_name, f"{study}/final")
-            if experiment is None:
-                continue
-            for run in self._runs(experiment.experiment_id):
-                reason = exclusion_of(run)
-                if reason:
-                    excluded[reason] = excluded.get(reason, 0) + 1
-                else:
-                    runs.append(final_run_of(run))
-        return FinalRuns(tuple(runs), excluded)
-
-    def experiment_ids(self, study: str) -> dict[str, str]:
-        """IDs of a study's experiments by kind: tuning, final."""
-        names = {kind: f"{study}/{kind}" for kind in ("tuning", "final")}
-        found = {kind: self._call(self._client.get_experiment_by_name, name) for kind, name in names.items()}
-        return {kind: experiment.experiment_id for kind, experiment in found.items() if experiment}
-
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
             found = self._call(self._client.get_experiment_by_name, name)
@@ -267,18 +135,6 @@ class Tracking:
                     self._client.create_experiment, name, artifact_location=location
                 )
         return self._experiments[name]
-
-    def _runs(self, experiment: str) -> Iterator[Run]:
-        return self._paged(self._client.search_runs, [experiment], order_by=["attributes.start_time ASC"])
-
-    def _paged(self, method: Callable[..., PagedList[T]], *arguments: Any, **options: Any) -> Iterator[T]:
-        token = None
-        while True:
-            page = self._call(method, *arguments, max_results=PAGE, page_token=token, **options)
-            yield from page
-            token = page.token
-            if not token:
-                return
 
 
 def _epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, int, float]]:

@@ -1,0 +1,80 @@
+"""How long `optstudy compare` takes on 1,000 final runs of 15 epochs in an embedded store, and how much is MLflow's.
+
+python benchmarks/comparing.py                  about a minute, nearly all of it to write the runs
+"""
+
+import argparse
+import cProfile
+import io
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from optstudy.tracking import Tracking, open_tracking
+
+OPTIMIZERS = ("sgd", "adagrad", "adam", "adahessian")
+EPOCHS, IMAGES = 15, 10_000
+MOST_SECONDS, MOST_OWN = 10.0, 1.0
+METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "gradient_norm")
+LABELS = np.random.default_rng(0).integers(0, 10, IMAGES)
+
+
+def write_run(tracking: Tracking, optimizer: str, seed: int) -> None:
+    """Write a final run as a study would."""
+    draw, now = np.random.default_rng([seed, OPTIMIZERS.index(optimizer)]), time.time()
+    run = tracking.open_run(
+        "big/final",
+        f"{optimizer}/seed-{seed}",
+        key="",
+        tags={"optstudy.study": "big", "optstudy.kind": "final", "optstudy.margin": "0.001"},
+        params={"optimizer": optimizer, "config": "best", "seed": seed, "lr": 0.1},
+        started_at=now,
+    )
+    tracking.log_metrics(run, [(name, 0.9, epoch, now) for epoch in range(EPOCHS) for name in METRICS])
+    ends = {"train_accuracy_pct": 99.0, "test_accuracy_pct": 98.9, "seconds": 1.0, "gradient_work": 9.0}
+    tracking.log_metrics(run, [(f"final/{name}", value, 0, now) for name, value in ends.items()])
+    predicted = np.where(draw.random(IMAGES) < 0.99, LABELS, (LABELS + 1) % 10)
+    file = io.BytesIO()
+    np.savez_compressed(file, labels=LABELS, predicted=predicted)
+    tracking.log_files(run, {"predictions.npz": file.getvalue()})
+    tracking.close_run(run, "completed")
+
+
+def own_seconds(folder: Path) -> float:
+    """Profile the reading in this process, and return what is spent outside of MLflow and of imports."""
+    from optstudy.reading import read_comparison
+
+    read_comparison(["big"], folder, None)  # imports
+    profile = cProfile.Profile()
+    profile.runcall(read_comparison, ["big"], folder, None)
+    found = pstats.Stats(profile).get_stats_profile().func_profiles
+    return found["read_comparison"].cumtime - found["call"].cumtime - found["open_written"].cumtime
+
+
+def main() -> int:
+    """Write, measure, print, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000, help="final runs (default: 1000)")
+    count = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as folder:
+        tracking, _ = open_tracking(Path(folder), None)
+        for place in range(count):
+            write_run(tracking, OPTIMIZERS[place % 4], place // 4)
+        start = "from optstudy.cli import main; main()"
+        command = [sys.executable, "-c", start, "compare", "--study", "big", "--workspace", folder]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603  # our own command
+        seconds, own = time.perf_counter() - began, own_seconds(Path(folder))
+    print(f"{count} runs: {seconds:.1f} s for the command, {own:.2f} s of it neither MLflow's nor imports")
+    for wanted, measured in ((MOST_SECONDS, seconds), (MOST_OWN, own)):
+        print(f"{'met    ' if measured < wanted else 'NOT MET'}  under {wanted:g} s: {measured:.2f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
