@@ -4,7 +4,7 @@ import math
 
 from optstudy.statistics import Interval
 from optstudy.table import Comparison, Row
-from optstudy.tablecells import Table, named
+from optstudy.tablecells import Table, named, p_label, row_label
 
 UNKNOWN = "--"
 
@@ -90,6 +90,31 @@ def _class_cells(row: Row) -> list[str]:
         return [mean, *[UNKNOWN] * 3]
     between = f"{100 * found.low:.2f} to {100 * found.high:.2f}"
     return [mean, between, str(found.worst_class), f"{100 * found.worst_accuracy:.2f}"]
+
+
+def networks_table(comparison: Comparison) -> Table:
+    """Write McNemar's test of each seed's two networks."""
+    several = len({pair.study for pair in comparison.pairs}) > 1
+    headers = ["A", "B", "Seed", "A alone right", "B alone right", "p (McNemar)"]
+    cells = [
+        [pair.study] * several
+        + [
+            row_label(pair.a),
+            row_label(pair.b),
+            str(one.seed),
+            str(one.a_alone),
+            str(one.b_alone),
+            p_label(one.p),
+        ]
+        for pair in comparison.pairs
+        for one in pair.networks
+    ]
+    under = (
+        "McNemar's exact test of these two networks, on the test images that one of them alone classifies right. It"
+        " says nothing of their optimizers: between equal ones it claims a difference far more often than it should,"
+        " since another seed gives another network."
+    )
+    return Table(["Study"] * several + headers, cells, under, "tab:networks")
 
 
 def _interval(interval: Interval) -> str:

@@ -15,6 +15,17 @@ class Table:
     label: str  # of LaTeX
 
 
+def row_label(row: str) -> str:
+    """Return ``optimizer/config`` as a table names it."""
+    optimizer, _, config = row.rpartition("/")
+    return label_of(optimizer) if config == "best" else f"{label_of(optimizer)}, {config}"
+
+
+def p_label(p: float) -> str:
+    """Return a p-value as a table shows it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
+
+
 def named(comparison: Comparison, row: Row | None = None) -> list[str]:
     """Return the cells that name a row, or their headers; the study only where there are several."""
     several = len({found.study for found in comparison.rows}) > 1

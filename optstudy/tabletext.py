@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from optstudy.errors import UsageError
-from optstudy.summarytext import classes_table, cost_table, geometry_table
-from optstudy.table import Accuracy, Comparison, Row, label_of
-from optstudy.tablecells import Table, named
+from optstudy.summarytext import classes_table, cost_table, geometry_table, networks_table
+from optstudy.table import Accuracy, Comparison, Row
+from optstudy.tablecells import Table, named, p_label, row_label
 from optstudy.verdicts import Pair, reach_of
 
 Format = Literal["markdown", "latex", "csv"]
-Metric = Literal["accuracy", "cost", "geometry", "classes"]
+Metric = Literal["accuracy", "cost", "geometry", "classes", "networks"]
 _WORDS = ("Study", "Optimizer", "Config", "A", "B", "A is", "Verdicts")  # headers of columns that hold words
 
 
@@ -81,6 +81,8 @@ def tables_of(comparison: Comparison, metric: Metric = "accuracy") -> list[Table
         return [geometry_table(comparison)]
     if metric == "classes":
         return [classes_table(comparison)]
+    if metric == "networks":
+        return [networks_table(comparison)]
     tables = [Table(*columns(comparison), caption(comparison), "tab:comparison")]
     if comparison.pairs:
         tables.append(Table(*pair_columns(comparison), pair_caption(comparison), "tab:pairs"))
@@ -126,18 +128,13 @@ def _cells(comparison: Comparison, row: Row, *, published: bool) -> list[str]:
 def _pair_cells(pair: Pair) -> list[str]:
     known = not math.isnan(pair.p)
     return [
-        _row_label(pair.a),
-        _row_label(pair.b),
+        row_label(pair.a),
+        row_label(pair.b),
         f"{100 * pair.difference:+.2f}",
         f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}" if known else "--",
-        ("< 0.001" if pair.p_holm < 0.001 else f"{pair.p_holm:.3f}") if known else "--",  # noqa: PLR2004
+        p_label(pair.p_holm) if known else "--",
         pair.verdict,
     ]
-
-
-def _row_label(row: str) -> str:
-    optimizer, _, config = row.rpartition("/")
-    return label_of(optimizer) if config == "best" else f"{label_of(optimizer)}, {config}"
 
 
 def _family(pairs: Sequence[Pair]) -> Iterator[str]:

@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optstudy.statistics import Difference, Judged, Verdict, difference, judge, seeds_to_show
+from optstudy.statistics import Difference, Judged, Verdict, difference, discordance, judge, seeds_to_show
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and figures and tests need none of it
     from optstudy.tracking import FinalRun
 
 Correct = Mapping[str, NDArray[np.bool_]]  # which test images a run classifies right, by its ID
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Two networks of the same seed on the same images: McNemar's test, which decides nothing of their optimizers."""
+
+    seed: int
+    a_alone: int  # images that A's alone classifies right
+    b_alone: int
+    p: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Pair:
     smallest: float  # difference that would have been shown four times in five
     seed_variance: float  # of the difference, from seed to seed
     image_variance: float  # of its mean, from the choice of test images
+    networks: tuple[Networks, ...] = ()  # seed by seed
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; null where a number is not known."""
@@ -104,18 +115,24 @@ def _pairs_of_study(study: str, runs: Sequence["FinalRun"], correct: Correct) ->
     for run in runs:
         if run.run_id in correct:
             rows.setdefault(f"{run.optimizer}/{run.config}", {})[run.seed] = correct[run.run_id]
-    differences = {}
+    differences, networks = {}, {}
     for a, b in itertools.combinations(rows, 2):
         common = sorted(rows[a].keys() & rows[b].keys())
         if common:
             differences[a, b] = difference(
                 *(np.stack([rows[name][seed] for seed in common]) for name in (a, b))
             )
+            networks[a, b] = tuple(_networks(seed, rows[a][seed], rows[b][seed]) for seed in common)
     judged = judge(differences, runs[0].margin)  # the study's, the same in all of its runs
-    return [_pair(study, *names, found) for names, found in judged.items()]
+    return [_pair(study, *names, found, networks[names]) for names, found in judged.items()]
 
 
-def _pair(study: str, a: str, b: str, found: Judged) -> Pair:
+def _networks(seed: int, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Networks:
+    found = discordance(a, b)
+    return Networks(seed, found.first_only, found.second_only, found.p)
+
+
+def _pair(study: str, a: str, b: str, found: Judged, networks: tuple[Networks, ...]) -> Pair:
     return Pair(
         study=study,
         a=a,
@@ -131,6 +148,7 @@ def _pair(study: str, a: str, b: str, found: Judged) -> Pair:
         smallest=found.smallest,
         seed_variance=found.difference.by_seed,
         image_variance=found.difference.by_image,
+        networks=networks,
     )
 
 

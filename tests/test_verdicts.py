@@ -11,6 +11,7 @@ import pytest
 from finals import SKILL, answers, comparison_of, final_run, runs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from optstudy.statistics import Difference, Verdict, judge
@@ -325,3 +326,17 @@ def test_no_number_of_seeds_is_named_where_the_test_images_are_too_few() -> None
     assert reach is not None
     assert reach.smallest > 0
     assert reach.seeds is None
+
+
+def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:
+    runs = runs_of(("sgd", "adam"), count=3)
+    correct = answers(runs)
+
+    [pair] = pairs_of(runs, correct)
+
+    assert [one.seed for one in pair.networks] == [0, 1, 2]
+    for one in pair.networks:
+        a, b = correct[f"quick-sgd-best-{one.seed}"], correct[f"quick-adam-best-{one.seed}"]
+        assert (one.a_alone, one.b_alone) == (int((a & ~b).sum()), int((b & ~a).sum()))
+        assert one.p == pytest.approx(stats.binomtest(one.a_alone, one.a_alone + one.b_alone).pvalue)
+    assert json.loads(json.dumps(pair.to_dict(), allow_nan=False))["networks"][0]["seed"] == 0

@@ -57,7 +57,12 @@ def test_a_comparison_as_csv_has_the_numbers_of_the_json(run: Run, finished_copy
 
 @pytest.mark.parametrize(
     ("metric", "said"),
-    [("cost", "Gradient work"), ("geometry", "First eigenvalue"), ("classes", "Worst class")],
+    [
+        ("cost", "Gradient work"),
+        ("geometry", "First eigenvalue"),
+        ("classes", "Worst class"),
+        ("networks", "A alone right"),
+    ],
 )
 def test_other_metrics_have_tables_of_their_own(
     metric: str, said: str, run: Run, finished_copy: Path
