@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from optstudy.statistics import Difference, Verdict, judge
 from optstudy.table import Comparison
 from optstudy.tracking import FinalRun
-from optstudy.verdicts import Pair, pairs_of, rank_of, reach_of
+from optstudy.verdicts import Networks, Pair, pairs_of, rank_of, reach_of
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 
@@ -89,6 +89,7 @@ def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
         "images": 1000,
         "difference": pair.difference,
         "verdict": "too few seeds",
+        "networks": [asdict(pair.networks[0])],
         **dict.fromkeys(unknown),
     }
 
@@ -97,7 +98,10 @@ def test_json_has_every_number_that_is_known() -> None:
     runs = runs_of(["adam", "sgd"])
     (pair,) = pairs_of(runs, answers(runs))
 
-    assert Pair(**json.loads(json.dumps(pair.to_dict(), allow_nan=False))) == pair
+    written = json.loads(json.dumps(pair.to_dict(), allow_nan=False))
+
+    networks = tuple(Networks(**one) for one in written.pop("networks"))
+    assert Pair(**written, networks=networks) == pair
 
 
 def test_two_studies_are_two_families() -> None:
