@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,9 @@ from optstudy import figures
 from optstudy.analysis import Analysis
 from optstudy.curvature import Stability, stability
 from optstudy.data import load
-from optstudy.eigentrace import eigen_trace
+from optstudy.eigentrace import EigenTrace, eigen_trace
 from optstudy.optimizers import build_optimizer
 from optstudy.training import EpochRecord, Observation, Plan
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,9 @@ class Drawn:
 
 def draw(ended: Ended) -> Drawn:
     """Draw a run's figures and write the data behind them; a worker's task."""
-    files, failed = _data(ended), {}
-    for name, make in _figures(ended).items():
+    trace = eigen_trace(ended.observations)
+    files, failed = _data(ended, trace), {}
+    for name, make in _figures(ended, trace).items():
         try:
             files[name] = figures.png(make())
         except Exception as error:  # noqa: BLE001  # no figure is worth the run, whose numbers are sound
@@ -89,8 +87,8 @@ def stability_of(plan: Plan) -> Stability | None:
     return stability(build_optimizer(method.optimizer, method.arguments, nothing, seed))
 
 
-def _data(ended: Ended) -> dict[str, bytes]:
-    trace, analysis = eigen_trace(ended.observations), ended.analysis
+def _data(ended: Ended, trace: EigenTrace | None) -> dict[str, bytes]:
+    analysis = ended.analysis
     labels = load(ended.plan.dataset).test_y.numpy()
     return {
         "epochs.json": json.dumps([asdict(record) for record in ended.epochs], indent=1).encode(),
@@ -101,11 +99,10 @@ def _data(ended: Ended) -> dict[str, bytes]:
     }
 
 
-def _figures(ended: Ended) -> "dict[str, Callable[[], Figure]]":
-    title, optimizer, plan = ended.title, ended.optimizer, ended.plan
-    trace, analysis = eigen_trace(ended.observations), ended.analysis
+def _figures(ended: Ended, trace: EigenTrace | None) -> dict[str, Callable[[], figures.Figure]]:
+    title, optimizer, plan, analysis = ended.title, ended.optimizer, ended.plan, ended.analysis
     dataset, predicted = load(plan.dataset), np.array(ended.predicted)
-    found: dict[str, Callable[[], Figure]] = {
+    found: dict[str, Callable[[], figures.Figure]] = {
         "gradient_norm.png": lambda: figures.gradient_norm(ended.epochs, title, optimizer),
         "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),
     }

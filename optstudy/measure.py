@@ -16,6 +16,7 @@ from optstudy.data import load, load_parts
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.flows import Failure, Flow, Fork, Task, Workers, drive
 from optstudy.models import build_model, load_loss
+from optstudy.plain import plain
 from optstudy.references import told
 from optstudy.training import (
     Images,
@@ -109,7 +110,8 @@ class Measured:
             shown["trace"] = dict(zip(("value", "low", "high"), self.analysis.trace.tolist(), strict=True))
         if self.analysis is not None and len(self.analysis.line):
             shown["loss_rise"] = self.analysis.loss_rise
-        return {name: _finite(value) for name, value in shown.items()}
+        found: dict[str, Any] = plain(shown)
+        return found
 
 
 def measure_all(
@@ -221,9 +223,3 @@ def chosen_images(plan: Plan, choice: Choice) -> Images | tuple[Tensor, Tensor]:
         return sample_images(parts, choice.count, choice.seed, plan.device)
     places = torch.tensor(choice.indices)
     return images_of(parts.train_x[places], parts.train_y[places], plan.device)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

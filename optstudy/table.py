@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from optstudy.plain import plain
 from optstudy.statistics import mean_interval
 from optstudy.summaries import Geometry, Images, ToTarget, geometry_of, images_of, to_target
 from optstudy.verdicts import Pair, pairs_of, rank_of
@@ -68,7 +68,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers for JSON: ``rows``, ``pairs`` and ``excluded``, accuracies as fractions."""
         return {
-            "rows": [_plain(asdict(row)) for row in self.rows],
+            "rows": [plain(asdict(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
         }
@@ -158,13 +158,6 @@ def _row(
 def _accuracy(fractions: Sequence[float], paper: float | None) -> Accuracy:
     interval = mean_interval(fractions)
     return Accuracy(interval.mean, interval.low, interval.high, paper)
-
-
-def _plain(value: Any) -> Any:
-    """Return containers without what JSON has no word for."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def render(
         comparison: What ``compare`` returned.
         format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``tables_of`` and their
             captions; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions.
-        metric: What the tables show; ``csv`` has all of it.
+        metric: What the tables show; ``csv`` is the same for each.
 
     Returns:
         The text, ending with a newline.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.plain import plain
 from optstudy.statistics import Difference, Judged, Verdict, difference, discordance, judge, seeds_to_show
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and figures and tests need none of it
@@ -52,8 +53,8 @@ class Pair:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; null where a number is not known."""
-        plain = asdict(self)
-        return {name: None if _is_nan(value) else value for name, value in plain.items()}
+        found: dict[str, Any] = plain(asdict(self))
+        return found
 
 
 def pairs_of(runs: Sequence["FinalRun"], correct: Correct) -> tuple[Pair, ...]:
@@ -150,7 +151,3 @@ def _pair(study: str, a: str, b: str, found: Judged, networks: tuple[Networks, .
         image_variance=found.difference.by_image,
         networks=networks,
     )
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -16,6 +16,7 @@ PACKAGE = Path(optstudy.__file__).parent
 # From the top down: a module or package imports only those above it, or files of its own package.
 ORDER = (
     "errors",
+    "plain",
     "curvature",
     "lookup",
     "nearest",

@@ -64,12 +64,11 @@ def unchecked(
     loss: Loss,
     data: Data,
     *,
-    parameters: str | Sequence[str] | None = None,
-    dtype: torch.dtype | None = None,
-    denominator: Denominator | None = None,
+    parameters: str | Sequence[str] | None,
+    dtype: torch.dtype | None,
 ) -> Objective:
     """Describe an objective like one that was checked before."""
-    return _settled(_described(model, loss, data, parameters, dtype, denominator), denominator)
+    return _settled(_described(model, loss, data, parameters, dtype, None), None)
 
 
 def _settled(made: Objective, given: Denominator | None) -> Objective:

@@ -76,8 +76,7 @@ class Reader:
             raise OptstudyError(
                 f"run {run_id} has no {name} in {self.shown_uri}; the command that made the run writes it again"
             )
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
+        return self._download(run_id, name)
 
     def predictions(self, final: FinalRuns) -> dict[str, Predictions]:
         """Return what runs predicted, by their IDs; nothing of a run without predictions.
@@ -101,7 +100,11 @@ class Reader:
         folder = local_folder(run.files) if self._artifacts else None
         if folder is not None:
             return (folder / name).read_bytes() if (folder / name).is_file() else None
-        return self.read_file(run.run_id, name) if self._has(run.run_id, name) else None
+        return self._download(run.run_id, name) if self._has(run.run_id, name) else None
+
+    def _download(self, run_id: str, name: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
 
     def _has(self, run_id: str, name: str) -> bool:
         return name in {found.path for found in self._call(self._client.list_artifacts, run_id)}
