@@ -37,6 +37,7 @@ ORDER = (
     "search",
     "store",
     "tracking",
+    "evidence",
     "statistics",
     "summaries",
     "verdicts",

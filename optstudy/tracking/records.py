@@ -40,6 +40,7 @@ class Predictions:
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    classes: tuple[str, ...] = ()  # names in the order of the numbers; empty where they are not known
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -71,6 +72,8 @@ class FinalRun:
     target: float | None = None  # test accuracy, a fraction, fixed with the study; None where it had none
     reached: Spent | None = None  # None where the run never did
     ending: Ending | None = None  # None where no curvature was measured
+    steps: int = 0  # that it took; 0 where that is not known
+    step_seconds: float | None = None  # of one step, timed while the other workers idled; None where it was not
     files: str = ""  # URI of its artifacts
 
 
