@@ -89,10 +89,14 @@ def stability_of(plan: Plan) -> Stability | None:
 
 def _data(ended: Ended, trace: EigenTrace | None) -> dict[str, bytes]:
     analysis = ended.analysis
-    labels = load(ended.plan.dataset).test_y.numpy()
+    dataset = load(ended.plan.dataset)
     return {
         "epochs.json": json.dumps([asdict(record) for record in ended.epochs], indent=1).encode(),
-        "predictions.npz": _npz(labels=labels, predicted=np.array(ended.predicted)),
+        "predictions.npz": _npz(
+            labels=dataset.test_y.numpy(),
+            predicted=np.array(ended.predicted),
+            classes=np.array(dataset.classes, dtype=np.str_),
+        ),
         "plan.json": json.dumps(asdict(ended.plan), indent=1).encode(),
         **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
         **({} if analysis is None else {"analysis.npz": analysis.to_bytes()}),

@@ -76,6 +76,12 @@ class Context:
         self.rungs.write(key, until, rung, after)
         return rung
 
+    def keep_failure(self, plan: Plan, until: int, failure: Failure) -> Rung:
+        """Keep a failure like any result: a search builds on it, and must find it again when it is resumed."""
+        rung = Rung((), (), "failed", problem=failure.message)
+        self.rungs.write(self.key(plan), until, rung, None)
+        return rung
+
     def analysis(self, optimizer: str, plan: Plan) -> Flow:
         """Return what was measured where a run ended, or have it measured: a flow.
 

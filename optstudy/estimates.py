@@ -130,6 +130,11 @@ def estimate(
     data, rehearsals = rehearsed.data, rehearsed.optimizers
     asked = search_settings(specification).trials if trials else 0
     runs = specification.seeds * len(configs)
+    again = (
+        specification.finalists * specification.finalist_seeds
+        if trials and specification.finalists > 1
+        else 0
+    )
     rows = []
     for name, rehearsal in rehearsals.items():
         trial = trial_plan(specification, spaces[name], spaces[name].default)
@@ -139,7 +144,7 @@ def estimate(
                 optimizer=name,
                 step_seconds=rehearsal.step_seconds,
                 trials=asked,
-                trial_seconds=asked * run_seconds(rehearsal, data, trial, 0, trial.epochs),
+                trial_seconds=(asked + again) * run_seconds(rehearsal, data, trial, 0, trial.epochs),
                 runs=runs,
                 run_seconds=runs
                 * (run_seconds(rehearsal, data, run, 0, run.epochs) + analysis_seconds(rehearsal, data, run)),

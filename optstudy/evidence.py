@@ -1,13 +1,15 @@
 """What the runs of some studies left behind, as figures and reports take it."""
 
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optstudy.analysis import Analysis
 from optstudy.eigentrace import EigenTrace
 from optstudy.optimizers import Space
-from optstudy.search import Searched
+from optstudy.search import Finalist, Searched, Trial
 from optstudy.tracking import FinalRun, Predictions
 from optstudy.training import EpochRecord, Plan
 
@@ -31,7 +33,18 @@ class SearchEvidence:
     study: str
     searched: Searched
     space: Space
-    settings: dict[str, Any]  # as `optstudy.search.Settings` has them, with tune_size and validation
+    settings: dict[str, Any]  # the keys of the specification that govern tuning, and the study's seed
+
+    def to_json(self) -> bytes:
+        """Serialise; `from_json` gives back the same."""
+        return json.dumps(dataclasses.asdict(self), indent=1, default=str).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "SearchEvidence":
+        """Read what `to_json` wrote."""
+        content = json.loads(data)
+        space = Space.from_dict(content["space"])
+        return cls(content["study"], _searched(content["searched"]), space, content["settings"])
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,20 @@ class Evidence:
         for one in self.runs:
             found.setdefault((one.run.study, one.run.optimizer, one.run.config), []).append(one)
         return {names: sorted(row, key=lambda one: one.run.seed) for names, row in found.items()}
+
+
+def _searched(content: Mapping[str, Any]) -> Searched:
+    trials = tuple(_trial(trial) for trial in content["trials"])
+    finalists = [
+        Finalist(**{**one, "seeds": tuple(one["seeds"]), "scores": tuple(one["scores"])})
+        for one in content["finalists"]
+    ]
+    best = _trial(content["best"]) if content["best"] else None
+    return Searched(**{**content, "trials": trials, "best": best, "finalists": tuple(finalists)})
+
+
+def _trial(content: Mapping[str, Any]) -> Trial:
+    return Trial(**{**content, "scores": tuple(content["scores"])})
 
 
 def only(evidence: Evidence, studies: Sequence[str]) -> Evidence:

@@ -133,6 +133,7 @@ def _finish(
         "final/train_accuracy_pct": 100 * (last.exact_accuracy or 0.0),
         "final/test_accuracy_pct": 100 * last.heldout_accuracy,
         "final/seconds": sum(record.seconds for record in records),
+        "final/steps": float(sum(record.gradients for record in records)),
         "final/gradient_work": sum(record.gradient_work for record in records),
         **spent_to_target(records, context.specification.target),
     }

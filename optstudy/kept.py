@@ -54,15 +54,17 @@ def keep_best(
     """Keep the configuration that a search chose, and say so if it was another before."""
     best, path = searched.best, context.files.best(searched.optimizer)
     assert best is not None
+    own = next((one for one in searched.finalists if one.trial == best.number), None)
     content = {
         "optimizer": searched.optimizer,
         "config": best.params,
         "objective": f"validation {searched.objective}",
-        "score": best.score,
+        "score": best.score if own is None else own.mean(searched.objective),
         "trial": best.number,
         "trials": len(searched.trials),
         "epochs": settings.epochs,
-        "gradient_work": sum(trial.gradient_work for trial in searched.trials),
+        "gradient_work": searched.gradient_work,
+        **_finalists(searched),
         "seed": settings.seed,
         "versions": dict(context.versions),
         "commit": _commit(),
@@ -74,6 +76,19 @@ def keep_best(
         )
     if before is None or {**before, "commit": None} != {**content, "commit": None}:
         write_json(path, content)
+
+
+def _finalists(searched: Searched) -> dict[str, Any]:
+    rows = [
+        {
+            "trial": one.trial,
+            "seeds": list(one.seeds),
+            "scores": list(one.scores),
+            "mean": one.mean(searched.objective),
+        }
+        for one in searched.finalists
+    ]
+    return {"finalists": rows} if rows else {}
 
 
 def _commit() -> str | None:

@@ -34,8 +34,15 @@ def whole_batches(trials: int, batch: int) -> int:
     return -(-trials // batch) * batch
 
 
-def trial_plan(specification: Specification, space: Space, params: Mapping[str, Any]) -> Plan:
-    """The run of one trial, on a part of the training set and judged on another."""
+def trial_plan(specification: Specification, space: Space, params: Mapping[str, Any], again: int = 0) -> Plan:
+    """The run of one trial, on a part of the training set and judged on another.
+
+    Args:
+        specification: What the study is made of.
+        space: The optimizer's.
+        params: Hyperparameters.
+        again: 0 for the trial itself, from 1 on for a finalist that is trained again from another seed.
+    """
     split = Split("tuning", specification.validation, specification.tune_size, specification.seed)
     return _plan(
         specification,
@@ -44,7 +51,7 @@ def trial_plan(specification: Specification, space: Space, params: Mapping[str, 
         split=split,
         epochs=specification.tune_epochs,
         sweep_epochs=(),
-        seed=specification.seed + TUNING_SEED,
+        seed=specification.seed + TUNING_SEED * (1 + again),
     )
 
 

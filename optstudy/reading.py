@@ -85,7 +85,7 @@ def read_standings(workspace: Path, tracking_uri: str | None) -> list[Standing]:
             Standing(
                 study=name,
                 optimizer=optimizer,
-                trials=sum(run.startswith(f"{optimizer}/") for run in done["tuning"]),
+                trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
                 trials_asked=asked.trials if "tuning" in recorded.begun else 0,
                 runs=sum(run.startswith(f"{optimizer}/") for run in done["final"]),
                 runs_asked=asked.seeds * len(asked.configs) if "training" in recorded.begun else 0,

@@ -20,7 +20,7 @@ GROWING = ("optimizers", "configs", "trials", "seeds")  # may be added to at any
 # Free until the work that they govern has begun. Every other key is fixed with the study.
 TUNING_KEYS = (
     "trials", "batch", "sampler", "startup_trials", "pruner", "objective",
-    "tune_epochs", "rung_epochs", "tune_size", "validation",
+    "tune_epochs", "rung_epochs", "finalists", "finalist_seeds", "tune_size", "validation",
 )  # fmt: skip
 TRAINING_KEYS = (
     "train_epochs", "train_size", "sweep_every", "seeds", "samples", "eigen_last", "eigen_every",
@@ -46,6 +46,8 @@ class Specification:
     tune_epochs: int = 3
     rung_epochs: int = 1  # epochs of a trial between two decisions to prune
     tune_size: int = 0  # training images of a trial, a fixed stratified subset; 0 is all but the validation
+    finalists: int = 1  # best trials that are trained again before one is chosen; 1 chooses at once
+    finalist_seeds: int = 3  # from which each of them is
     validation: int = 10_000  # images held out of the training set while tuning
     train_epochs: int = 3
     train_size: int = 0  # training images of a final run, a fixed stratified subset; 0 is all
@@ -78,13 +80,14 @@ class Specification:
 
 KEYS = tuple(field.name for field in dataclasses.fields(Specification))
 _MINIMUM = dict.fromkeys(
-    ("trials", "batch", "tune_epochs", "rung_epochs", "validation", "train_epochs", "batch_size",
-     "seeds", "threads", "eigen_every"), 1,
+    ("trials", "batch", "tune_epochs", "rung_epochs", "finalists", "finalist_seeds", "validation",
+     "train_epochs", "batch_size", "seeds", "threads", "eigen_every"), 1,
 )  # fmt: skip
 # Far above what anybody runs: what exceeds them is a slip of the hand.
 LARGEST = {
     "trials": 100_000, "batch": 100_000, "tune_epochs": 1_000_000, "rung_epochs": 1_000_000,
-    "train_epochs": 1_000_000, "seeds": 10_000, "seed": 2**31 - 1, "threads": 1024,
+    "train_epochs": 1_000_000, "finalists": 1_000, "finalist_seeds": 1_000, "seeds": 10_000,
+    "seed": 2**31 - 1, "threads": 1024,
 }  # fmt: skip
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "sampler": SAMPLERS,

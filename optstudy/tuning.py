@@ -1,18 +1,20 @@
 """An optimizer's search as a flow: train what the search asks for, and log every trial."""
 
 import dataclasses
-import json
 import time
 from typing import Any
 
 from optstudy import figures
 from optstudy.context import Context
 from optstudy.events import Notice, Problem, Progress, SearchEnded, TrialEnded
+from optstudy.evidence import SearchEvidence
+from optstudy.finalists import choose_finalist
 from optstudy.flows import Failure, Flow, Together
 from optstudy.kept import keep_best, read_kept
 from optstudy.optimizers import Space
 from optstudy.plans import search_settings, trial_plan
 from optstudy.search import Answer, Ask, Searched, Settings, Trial, best_trial, importances, search
+from optstudy.specification import TUNING_KEYS
 from optstudy.table import label_of
 from optstudy.training import EpochRecord, Plan, Rung
 
@@ -52,6 +54,7 @@ class Tuning:
                     step = next(searching)
         except StopIteration as stop:
             searched: Searched = stop.value
+        searched = yield from choose_finalist(self.context, self.space, searched, self.parent)
         if searched.best is not None:
             yield from keep_best(self.context, searched, self.settings, before)
         return searched
@@ -75,13 +78,17 @@ class Tuning:
                 "learning_rate.png": figures.score_against_learning_rate(searched, self.space),
             }
             files = {name: figures.png(figure) for name, figure in drawn.items()}
-            trials = [dataclasses.asdict(trial) for trial in searched.trials]
-            files["trials.json"] = json.dumps(trials, indent=1).encode()
+            files["search.json"] = self._evidence(searched).to_json()
             self.context.tracking.log_files(self.parent, files)
             self.context.tracking.close_run(self.parent, "completed" if searched.best else "failed")
             self.parent = None
         if searched.best is not None:
             yield SearchEnded(searched)
+
+    def _evidence(self, searched: Searched) -> SearchEvidence:
+        specification = dataclasses.asdict(self.context.specification)
+        settings = {key: specification[key] for key in (*TUNING_KEYS, "batch_size", "seed")}
+        return SearchEvidence(self.context.files.name, searched, self.space, settings)
 
     def interrupt(self) -> None:
         """Close the MLflow runs that are still open."""
@@ -99,9 +106,7 @@ class Tuning:
         plan = self._plan(ask.params)
         rung = yield from self.context.rung(self.space.name, plan, ask.since, ask.until)
         if isinstance(rung, Failure):
-            # Kept like any result: the search has built on it, and must find it again when it is resumed.
-            rung = Rung((), (), "failed", problem=rung.message)
-            self.context.rungs.write(self.context.key(plan), ask.until, rung, None)
+            rung = self.context.keep_failure(plan, ask.until, rung)
         if rung.problem and not self._is_old(ask.number, plan):
             yield Notice(f"trial {self._name(ask.number)} failed: {rung.problem}")
         records = self.records.setdefault(ask.number, [])

@@ -52,6 +52,7 @@ ORDER = (
     "notices",
     "context",
     "facts",
+    "finalists",
     "kept",
     "choosing",
     "finding",

@@ -57,6 +57,11 @@ def artifact(workspace: Path, run: Run, name: str) -> bytes:
     return Path(MlflowClient(store.uri(workspace)).download_artifacts(run.info.run_id, name)).read_bytes()
 
 
+def trials_of(workspace: Path, search: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(artifact(workspace, search, "search.json"))["searched"]["trials"]
+    return found
+
+
 def best(workspace: Path, optimizer: str, study: str = "tiny") -> dict[str, Any]:
     found: dict[str, Any] = json.loads(
         (workspace / "tuning" / "best" / study / f"{optimizer}.json").read_text()
@@ -98,7 +103,7 @@ class TestFinished:
         seen = set()
 
         for optimizer in ("sgd", "touchy"):
-            for trial in json.loads(artifact(finished, found[optimizer], "trials.json")):
+            for trial in json.loads(artifact(finished, found[optimizer], "search.json")):
                 run = found[f"{optimizer}/{trial['number']:03d}"]
                 assert run.info.status == STATUS[trial["state"]]
                 assert run.data.tags["optstudy.outcome"] == trial["state"]
@@ -127,12 +132,12 @@ class TestFinished:
             run = runs(finished, "tiny/tuning")[optimizer]
             names = {found.path for found in client.list_artifacts(run.info.run_id)}
             figures = {"history.png", "importances.png", "slices.png", "learning_rate.png"}
-            assert names == figures | {"trials.json"}
+            assert names == figures | {"search.json"}
             for name in figures:
                 assert artifact(finished, run, name).startswith(b"\x89PNG")
 
     def test_the_best_configuration_is_kept_with_where_it_comes_from(self, finished: Path) -> None:
-        trials = json.loads(artifact(finished, runs(finished, "tiny/tuning")["sgd"], "trials.json"))
+        trials = json.loads(artifact(finished, runs(finished, "tiny/tuning")["sgd"], "search.json"))
         completed = [trial for trial in trials if trial["state"] == "completed"]
         winner = max(completed, key=lambda trial: trial["score"])
 
@@ -384,7 +389,7 @@ class TestAgain:
         for run in after["final"].values():
             assert {found.path for found in client.list_artifacts(run.info.run_id)} == ROOT | CURVATURE
         assert json.loads(artifact(finished_copy, after["final"]["sgd/seed-1"], "epochs.json")) == kept
-        assert artifact(finished_copy, after["tuning"]["sgd"], "trials.json")
+        assert artifact(finished_copy, after["tuning"]["sgd"], "search.json")
         experiment = after["final"]["sgd/seed-0"].info.experiment_id
         assert len(client.search_logged_models([experiment])) == 2  # one for each optimizer, as before
 

@@ -88,7 +88,9 @@ def line_of(event: Event) -> str:
             best = event.searched.best
             assert best is not None
             values = ", ".join(f"{name} {shown(value)}" for name, value in best.params.items())
-            return f"{event.searched.optimizer}: best is trial {best.number} with {values}"
+            among = len(event.searched.finalists)
+            how = f", by other seeds of the {among} best" if among else ""
+            return f"{event.searched.optimizer}: best is trial {best.number} with {values}{how}"
         case RunEnded():
             return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"
         case _:

@@ -67,6 +67,17 @@ class Space:
     paper: dict[str, Any] | None  # the paper's values, of searched or fixed names; None if it has no say
     source: Path
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Space":
+        """Build a space from `dataclasses.asdict` of one, as it comes back from JSON."""
+        search = [
+            Choice(**{**item, "choices": tuple(item["choices"])}) if "choices" in item else Range(**item)
+            for item in content["search"]
+        ]
+        tuples = {name: tuple(parts) for name, parts in content["tuples"].items()}
+        source = Path(content["source"])
+        return cls(**{**content, "search": tuple(search), "tuples": tuples, "source": source})
+
     def outside(self, params: Mapping[str, Any]) -> list[str]:
         """Say what keeps a configuration out of the space.
 

@@ -90,7 +90,8 @@ class Reader:
             if data is not None:
                 try:
                     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                        found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"])
+                        classes = arrays["classes"].tolist() if "classes" in arrays else ()
+                        found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"], tuple(classes))
                 except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
                     raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
         return found

@@ -73,7 +73,9 @@ class FinalRun:
     reached: Spent | None = None  # None where the run never did
     ending: Ending | None = None  # None where no curvature was measured
     steps: int = 0  # that it took; 0 where that is not known
-    step_seconds: float | None = None  # of one step, timed while the other workers idled; None where it was not
+    step_seconds: float | None = (
+        None  # of one step, timed while the other workers idled; None where it was not
+    )
     files: str = ""  # URI of its artifacts
 
 
@@ -145,6 +147,8 @@ def final_run_of(run: Run) -> FinalRun:
         target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
         reached=_reached(metrics),
         ending=_ending(metrics, tags),
+        steps=int(metrics.get("final/steps", 0)),
+        step_seconds=metrics.get("final/step_seconds"),
         files=run.info.artifact_uri or "",
     )
 
