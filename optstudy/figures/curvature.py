@@ -153,7 +153,7 @@ def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figur
         (analysis.line, mark.colour, "-", f"loss on {analysis.samples:,} images"),
         (analysis.line_model, INK, "--", "quadratic model"),
     ):
-        axes.plot(analysis.distances, _gaps(values), color=colour, linestyle=line, label=text)
+        axes.plot(analysis.distances, gaps(values), color=colour, linestyle=line, label=text)
     axes.axvline(0, color=GREY, linewidth=0.8)
     drawn.legend(loc="outside lower center", ncols=2)
     return drawn
@@ -164,8 +164,8 @@ def landscape_plane(analysis: Analysis, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
     drawn = figure(7.4, 3.8)
     first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
-    plane = _gaps(analysis.plane)
-    levels = _levels(plane)
+    plane = gaps(analysis.plane)
+    levels = levels_of(plane)
     surface = drawn.add_subplot(1, 2, 1, projection="3d")
     colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
     surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
@@ -182,17 +182,18 @@ def landscape_plane(analysis: Analysis, title: str) -> Figure:
     return drawn
 
 
-def _gaps(values: np.ndarray) -> np.ndarray:
+def gaps(values: np.ndarray) -> np.ndarray:
     """Return values with a gap where a loss is too large for its number format."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _levels(plane: np.ndarray) -> Sequence[float]:
+def levels_of(plane: np.ndarray) -> Sequence[float]:
+    """Return the heights of contours, closer together near the minimum; some even where the loss is flat."""
     finite = plane[np.isfinite(plane)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     if not high > low:
         return [low - 1, low + 1]
-    return list(low + (high - low) * np.linspace(0, 1, 13) ** 2)  # closer together near the minimum
+    return list(low + (high - low) * np.linspace(0, 1, 13) ** 2)
 
 
 @styled

@@ -83,7 +83,7 @@ def slices(searched: Searched, space: Space) -> Figure:
     panels = [*drawn.subplots(height, width, sharey=True, squeeze=False).flat]
     score_axis(panels[0], searched)
     for axes, dimension in zip(panels, space.search, strict=False):
-        _draw_slice(axes, searched, dimension)
+        draw_slice(axes, searched, dimension)
     for axes in panels[width::width]:
         axes.set_ylabel(panels[0].get_ylabel())
     for axes in panels[len(space.search) :]:
@@ -113,7 +113,7 @@ def score_against_learning_rate(searched: Searched, space: Space) -> Figure:
         note(axes, "The learning rate was not searched")
         return drawn
     score_axis(axes, searched)
-    places = _draw_slice(axes, searched, rates[0])
+    places = draw_slice(axes, searched, rates[0])
     ring_given(axes, searched, space, places)
     axes.set_xlabel("Learning rate")
     drawn.legend(loc="outside lower center", ncols=3)
@@ -130,7 +130,7 @@ def _best_so_far(searched: Searched) -> dict[int, float]:
     return best
 
 
-def _draw_slice(axes: Axes, searched: Searched, dimension: Range | Choice) -> dict[int, float]:
+def draw_slice(axes: Axes, searched: Searched, dimension: Range | Choice) -> dict[int, float]:
     """Draw trials along one hyperparameter and return their places, x by number."""
     values = {t.number: t.params[dimension.name] for t in searched.trials if dimension.name in t.params}
     if isinstance(dimension, Choice):

@@ -1,0 +1,162 @@
+"""Test accuracy of every row, and the differences of every pair, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from optstudy.figures.axes import accuracy_axis
+from optstudy.figures.rows import LINE, Look, empty, folded, head, legend, looks, plain
+from optstudy.figures.style import GREY, INK, column, column_styled
+from optstudy.table import Comparison, Row
+from optstudy.tablecells import row_label
+from optstudy.verdicts import Pair
+
+if TYPE_CHECKING:  # MLflow takes seconds to import, and a figure needs none of it
+    from optstudy.evidence import Evidence
+
+_NAME = 17  # letters of a name beside the axes
+_FAR = 8.0  # times the least error; where the largest is further off, the axis is logarithmic
+_VERDICTS: dict[str, dict[str, Any]] = {
+    "better": {"marker": "o", "markerfacecolor": INK},
+    "worse": {"marker": "o", "markerfacecolor": INK},
+    "equivalent": {"marker": "s", "markerfacecolor": INK},
+    "no difference shown": {"marker": "o", "markerfacecolor": "white"},
+    "too few seeds": {"marker": "x"},
+}
+
+
+@column_styled
+def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
+    """Draw the test accuracy of every row, a line each.
+
+    Args:
+        comparison: The rows.
+        evidence: Their runs, for the single seeds.
+
+    Returns:
+        Seeds as dots above the mean with Student's 95 % interval over them; below it, thin, Wilson's interval of the
+        test images; the paper's value where there is one. The axis is logarithmic in the error where errors are
+        far apart.
+    """
+    if not comparison.rows:
+        return empty("There are no runs")
+    shown = looks((row.study, row.optimizer, row.config) for row in comparison.rows)
+    seeds = {names: [100 * one.run.test_accuracy for one in row] for names, row in evidence.rows().items()}
+    drawn = column(0.75 + 0.36 * len(comparison.rows))
+    axes = drawn.add_subplot()
+    values: list[float] = []
+    for place, row in enumerate(comparison.rows):
+        names = (row.study, row.optimizer, row.config)
+        values += _accuracy(axes, place, row, shown[names], seeds.get(names, []))
+    _names(axes, [look.name for look in shown.values()])
+    axes.grid(visible=False, axis="y")
+    _percent_axis(axes, values)
+    keys: dict[str, Any] = {"color": GREY, "linestyle": "none"}
+    handles: dict[str, Any] = {}
+    if any(seeds.values()):
+        handles["one seed"] = axes.plot([], [], marker=".", **keys)[0]
+    over_seeds = any(row.test_accuracy.low is not None for row in comparison.rows)
+    mean = "mean with 95 % interval over seeds" if over_seeds else "mean"
+    handles[mean] = axes.plot([], [], color=GREY, marker="o", lw=1.6 * over_seeds, ms=4)[0]
+    if any(row.images is not None for row in comparison.rows):
+        handles["95 % interval over test images"] = axes.plot([], [], color=GREY, lw=0.7, marker="|", ms=4)[0]
+    if any(row.test_accuracy.paper is not None for row in comparison.rows):
+        handles["the paper's, one seed"] = axes.plot([], [], marker="*", mfc="white", ms=7, **keys)[0]
+    legend(drawn, handles)
+    return drawn
+
+
+def _accuracy(axes: Axes, place: int, row: Row, look: Look, seeds: Sequence[float]) -> list[float]:
+    """Draw one row and return the values that the axis must hold."""
+    found = row.test_accuracy
+    mean, values = 100 * found.mean, [100 * found.mean, *seeds]
+    axes.plot(seeds, [place - 0.22] * len(seeds), ".", color=look.colour, alpha=0.7, mew=0)
+    if found.low is not None and found.high is not None:
+        ends = [100 * found.low, min(100 * found.high, 100.0)]
+        axes.plot(ends, [place, place], color=look.colour, lw=1.6, solid_capstyle="butt")
+        values += ends
+    axes.plot([mean], [place], ms=4, **look.marks)
+    if row.images is not None:
+        ends = [100 * row.images.low, 100 * row.images.high]
+        axes.plot(ends, [place + 0.24] * 2, color=look.colour, lw=0.7, marker="|", ms=4)
+        values += ends
+    if found.paper is not None:
+        axes.plot([100 * found.paper], [place], marker="*", color=INK, mfc="white", ms=7)
+        values.append(100 * found.paper)
+    return values
+
+
+def _percent_axis(axes: Axes, values: Sequence[float]) -> None:
+    errors = [max(100 - value, 0.01) for value in values]
+    axes.set_xlabel("Test accuracy (%)")
+    if max(errors) > _FAR * min(errors):
+        accuracy_axis(axes, "x", values)
+        axes.set_xlabel("Test accuracy (%), logarithmic in the error")
+        return
+    margin = max(0.06 * (max(values) - min(values)), 0.02)
+    axes.set_xlim(min(values) - margin, max(values) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+
+
+@column_styled
+def differences(comparison: Comparison, *, margin: float) -> Figure:
+    """Draw the difference in test accuracy of every pair, a panel a study.
+
+    Args:
+        comparison: The pairs.
+        margin: Difference, a fraction, inside which two optimizers count as equivalent.
+
+    Returns:
+        The first one's accuracy minus the second's in points with Bonferroni's interval, the margin as a strip, and
+        at the right what may be said of the first.
+    """
+    if not comparison.pairs:
+        return empty("There are no pairs to compare")
+    families = [
+        [pair for pair in comparison.pairs if pair.study == study]
+        for study in dict.fromkeys(pair.study for pair in comparison.pairs)
+    ]
+    sizes = [len(pairs) for pairs in families]
+    drawn = column(0.75 + 0.28 * sum(sizes) + 0.2 * len(sizes))
+    found = drawn.subplots(len(families), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
+    for axes, pairs in zip(found, families, strict=True):
+        _pairs(axes, pairs, margin)
+        if len(families) > 1:
+            axes.set_title(folded(plain(pairs[0].study), LINE))
+    found[-1].set_xlabel("Difference in test accuracy (points)")
+    found[-1].xaxis.set_major_locator(MaxNLocator(5))
+    known = any(not math.isnan(pair.low) for pair in comparison.pairs)
+    intervals = "; lines: Bonferroni's 95 % intervals" if known else ""
+    head(drawn, f"First minus second{intervals}; grey: equivalent, within {100 * margin:g} points")
+    return drawn
+
+
+def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float) -> None:
+    axes.axvspan(-100 * margin, 100 * margin, color="#dddddd", lw=0)
+    axes.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
+    for place, pair in enumerate(pairs):
+        if not math.isnan(pair.low):
+            axes.plot([100 * pair.low, 100 * pair.high], [place] * 2, color=INK)
+        axes.plot([100 * pair.difference], [place], color=INK, ms=4, **_VERDICTS[pair.verdict])
+        side = axes.get_yaxis_transform()
+        axes.text(1.03, place, folded(pair.verdict, 13), transform=side, va="center", fontsize=6)
+    names = [f"{row_label(pair.a)} \N{MINUS SIGN} {row_label(pair.b)}" for pair in pairs]
+    _names(axes, [plain(name) for name in names])
+    axes.text(
+        1.03, -0.75, "First is", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic"
+    )
+    axes.grid(visible=False, axis="y")
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """Name the lines of the axes, the first on top."""
+    axes.set_yticks(range(len(names)), [folded(name, _NAME) for name in names], fontsize=6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.5)
