@@ -39,6 +39,12 @@ class EigenTrace:
         np.savez_compressed(buffer, **vars(self))
         return buffer.getvalue()
 
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "EigenTrace":
+        """Read what `to_bytes` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return cls(**{name: arrays[name] for name in arrays.files})
+
 
 def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
     """Gather what the trackers saw; None where they saw nothing, or a loss that was not finite."""

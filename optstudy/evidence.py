@@ -10,7 +10,8 @@ from optstudy.analysis import Analysis
 from optstudy.eigentrace import EigenTrace
 from optstudy.optimizers import Space
 from optstudy.search import Finalist, Searched, Trial
-from optstudy.tracking import FinalRun, Predictions
+from optstudy.table import order_of
+from optstudy.tracking import FinalRun, FinalRuns, Predictions, Tracking
 from optstudy.training import EpochRecord, Plan
 
 
@@ -60,6 +61,42 @@ class Evidence:
         for one in self.runs:
             found.setdefault((one.run.study, one.run.optimizer, one.run.config), []).append(one)
         return {names: sorted(row, key=lambda one: one.run.seed) for names, row in found.items()}
+
+
+def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) -> Evidence:
+    """Read what final runs and the searches of their studies left in MLflow.
+
+    Args:
+        tracking: Where they are.
+        final: The runs.
+        studies: The studies, in the order of the comparison.
+    """
+    predictions = tracking.predictions(final)
+    runs = [_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
+    searches = [SearchEvidence.from_json(data) for data in tracking.search_files(studies)]
+    places = {study: place for place, study in enumerate(studies)}
+    return Evidence(
+        tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
+        tuple(sorted(searches, key=lambda one: (places[one.study], order_of(one.searched.optimizer)))),
+    )
+
+
+def _place(run: FinalRun) -> tuple[Any, ...]:
+    return order_of(run.optimizer, run.config)
+
+
+def _run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:
+    plan, epochs, trace, analysis = (
+        tracking.file_of(run, name) for name in ("plan.json", "epochs.json", "eigen.npz", "analysis.npz")
+    )
+    return RunEvidence(
+        run,
+        Plan.from_dict(json.loads(plan)) if plan else None,
+        tuple(EpochRecord(**record) for record in json.loads(epochs)) if epochs else (),
+        predictions,
+        EigenTrace.from_bytes(trace) if trace else None,
+        Analysis.from_bytes(analysis) if analysis else None,
+    )
 
 
 def _searched(content: Mapping[str, Any]) -> Searched:

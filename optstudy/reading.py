@@ -1,7 +1,7 @@
 """What MLflow and a workspace tell of their studies, without running anything."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.errors import UsageError
@@ -45,9 +45,8 @@ def read_comparison(
             raise UsageError(
                 f"no final runs of {name!r} in {', '.join(chosen)}{nearest(name, there)}; there are {', '.join(there)}"
             )
-    if optimizers:
-        final = replace(final, runs=tuple(run for run in final.runs if run.optimizer in optimizers))
-    return compare(final, chosen, tracking.predictions(final)), chosen
+    comparison = compare(final, chosen, tracking.predictions(final))
+    return comparison.only(optimizers) if optimizers else comparison, chosen
 
 
 @dataclass(frozen=True)

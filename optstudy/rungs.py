@@ -35,6 +35,15 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast a run steps where nothing else runs on the study's workers."""
+
+    step_seconds: float  # mean
+    steps: int  # that were timed
+    timed_at: float  # Unix time
+
+
+@dataclass(frozen=True)
 class Rungs:
     """The rungs of a study: of each run all histories, and the last state."""
 
@@ -73,6 +82,17 @@ class Rungs:
         """Keep what was measured where a run ended."""
         write_bytes(self._analysis(key), data)
 
+    def pace(self, key: str) -> Pace | None:
+        """Return how fast a run steps, if that was timed."""
+        try:
+            return Pace(**json.loads(self._pace(key).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None  # absent, or damaged from outside: it is timed again
+
+    def write_pace(self, key: str, pace: Pace) -> None:
+        """Keep how fast a run steps."""
+        write_json(self._pace(key), dataclasses.asdict(pace))
+
     def drop_state(self, key: str) -> None:
         """Forget the state of a run that will not go on."""
         for path in self._run(key).glob("*.pt"):
@@ -90,6 +110,9 @@ class Rungs:
 
     def _analysis(self, key: str) -> Path:
         return self._run(key) / "analysis.npz"
+
+    def _pace(self, key: str) -> Path:
+        return self._run(key) / "pace.json"
 
     def _state(self, key: str, epoch: int) -> Path:
         return self._run(key) / f"{epoch:04d}.pt"

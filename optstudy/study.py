@@ -16,6 +16,7 @@ from optstudy.flows import Flow, Fork, drive
 from optstudy.kept import read_best
 from optstudy.notices import counted, logged_elsewhere, lost
 from optstudy.optimizers import Space, load_space
+from optstudy.pace import time_rows
 from optstudy.references import reference_to
 from optstudy.rungs import Rungs
 from optstudy.search import Searched
@@ -161,6 +162,7 @@ class Study:
                 )
                 flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
                 yield from drive(flows, workers)
+                yield from time_rows(context, workers, self._trained(chosen, wanted, params))
 
     def tune(
         self, trials: int | None = None, *, optimizers: Sequence[str] | None = None, **settings: Any
@@ -245,6 +247,19 @@ class Study:
                     found[name, config] = space.config("paper" if config == "paper" else "default")
                 elif not searching:
                     found[name, config] = read_best(self.files, name, space)
+        return found
+
+    def _trained(
+        self,
+        chosen: Mapping[str, Space],
+        configs: Sequence[str],
+        params: Mapping[tuple[str, str], dict[str, Any]],
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Hyperparameters by optimizer and config as they were trained, those of a search that failed left out."""
+        found = dict(params)
+        for name, space in chosen.items():
+            if "best" in configs and self.files.best(name).exists():
+                found[name, "best"] = read_best(self.files, name, space)
         return found
 
     def _workers(self) -> LocalWorkers:

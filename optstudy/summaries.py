@@ -72,21 +72,27 @@ def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:
     target = runs[0].target
     if target is None:
         return None
-    reached = [run.reached for run in runs if run.reached is not None]
+    reached = [(run, run.reached) for run in runs if run.reached is not None]
 
-    def median(of: Callable[["Spent"], float]) -> float:
+    def median(of: Callable[["FinalRun", "Spent"], float]) -> float:
         if 2 * len(reached) <= len(runs):
             return math.nan
         missed = [math.inf] * (len(runs) - len(reached))
-        return float(np.median([*map(of, reached), *missed]))
+        return float(np.median([*(of(run, spent) for run, spent in reached), *missed]))
 
     return ToTarget(
         target,
         len(reached),
-        epochs=median(lambda spent: spent.epochs),
-        seconds=median(lambda spent: spent.seconds),
-        gradient_work=median(lambda spent: spent.gradient_work),
+        epochs=median(lambda _, spent: spent.epochs),
+        seconds=median(_seconds_to_target),
+        gradient_work=median(lambda _, spent: spent.gradient_work),
     )
+
+
+def _seconds_to_target(run: "FinalRun", spent: "Spent") -> float:
+    if run.step_seconds is None:
+        return spent.seconds
+    return run.pace_seconds * spent.gradient_work / run.gradient_work  # every step is the same work
 
 
 def geometry_of(runs: Sequence["FinalRun"]) -> Geometry | None:

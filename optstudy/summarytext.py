@@ -11,12 +11,25 @@ UNKNOWN = "--"
 
 def cost_table(comparison: Comparison) -> Table:
     """Write what training took, and how soon the target was reached."""
-    headers = ["Seeds", "Seconds", "Gradient work", "Reached", "Epochs to target", "Seconds to target"]
+    headers = [
+        "Seeds",
+        "ms a step",
+        "Seconds",
+        "Gradient work",
+        "Reached",
+        "Epochs to target",
+        "Seconds to target",
+    ]
     targets = {row.to_target.target for row in comparison.rows if row.to_target is not None}
     said = ", ".join(f"{100 * target:g} %" for target in sorted(targets))
     work = "gradient work (a forward and backward pass of one mini-batch is 1, a Hessian product 2)"
+    timed = (
+        "Milliseconds are those of 100 steps timed while the other workers idled, and seconds are at that pace;"
+        f" where none were timed ({UNKNOWN}), seconds are by the clock, and other runs may have slowed them."
+    )
     sentences = [
-        f"Seconds of training and {work} are means over seeds; probes and evaluation are not counted."
+        f"Seconds of training and {work} are means over seeds; probes and evaluation are not counted.",
+        timed,
     ]
     if targets:
         sentences.append(
@@ -37,7 +50,8 @@ def _cost_cells(row: Row) -> list[str]:
             _number(found.epochs, "g"),
             _number(found.seconds, ".1f"),
         ]
-    return [str(row.seeds), f"{row.seconds:.1f}", f"{row.gradient_work:,.0f}", *target]
+    pace = UNKNOWN if row.step_seconds is None else f"{1000 * row.step_seconds:.2f}"
+    return [str(row.seeds), pace, f"{row.seconds:.1f}", f"{row.gradient_work:,.0f}", *target]
 
 
 def geometry_table(comparison: Comparison) -> Table:

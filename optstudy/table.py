@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,8 @@ class Row:
     train_accuracy: Accuracy
     test_accuracy: Accuracy
     diverged: int  # how many of the seeds; they count with the accuracy that they have
-    seconds: float  # mean over seeds
+    seconds: float  # of training, mean over seeds; at the pace of its timed steps where these are known
+    step_seconds: float | None  # of one step, timed while the other workers idled; None where it was not
     gradient_work: float  # mean over seeds; a forward and backward pass of one mini-batch is 1
     rank: str  # among the rows of its study, "tie" where a pair with it is open
     images: Images | None  # None without predictions
@@ -64,6 +65,18 @@ class Comparison:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
     excluded: dict[str, int]
+
+    def only(self, optimizers: Sequence[str]) -> Comparison:
+        """Leave out other optimizers; ranks and p-values stay those among all that the study has."""
+        return replace(
+            self,
+            rows=tuple(row for row in self.rows if row.optimizer in optimizers),
+            pairs=tuple(
+                pair
+                for pair in self.pairs
+                if all(name.rpartition("/")[0] in optimizers for name in (pair.a, pair.b))
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers for JSON: ``rows``, ``pairs`` and ``excluded``, accuracies as fractions."""
@@ -110,7 +123,7 @@ def compare(
     groups: dict[tuple[str, str, str], list[FinalRun]] = {}
     for run in final.runs:
         groups.setdefault((run.study, run.optimizer, run.config), []).append(run)
-    places = sorted(groups, key=lambda names: (_index(studies, names[0]), *_position(*names)))
+    places = sorted(groups, key=lambda names: (_index(studies, names[0]), names[0], *order_of(*names[1:])))
     known = predictions or {}
     correct = {name: found.correct for name, found in known.items()}
     pairs = pairs_of([run for place in places for run in groups[place]], correct)
@@ -124,8 +137,9 @@ def label_of(optimizer: str) -> str:
     return LABELS.get(optimizer, optimizer)
 
 
-def _position(study: str, optimizer: str, config: str) -> tuple[str, int, str, int, str]:
-    return study, _index(tuple(PAPER), optimizer), optimizer, _index(CONFIGS, config), config
+def order_of(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
+    """Return by what a study's rows are sorted: the paper's optimizers, then others by name; likewise configs."""
+    return _index(tuple(PAPER), optimizer), optimizer, _index(CONFIGS, config), config
 
 
 def _index(known: Sequence[str], name: str) -> int:
@@ -146,13 +160,19 @@ def _row(
         train_accuracy=_accuracy([run.train_accuracy for run in runs], paper_train),
         test_accuracy=_accuracy([run.test_accuracy for run in runs], paper_test),
         diverged=sum(run.outcome == "diverged" for run in runs),
-        seconds=fmean(run.seconds for run in runs),
+        seconds=fmean(run.pace_seconds for run in runs),
+        step_seconds=_mean_pace(runs),
         gradient_work=fmean(run.gradient_work for run in runs),
         rank=rank_of(f"{first.optimizer}/{first.config}", first.study, pairs, others),
         images=images_of([predictions[run.run_id] for run in runs if run.run_id in predictions]),
         to_target=to_target(runs),
         geometry=geometry_of(runs),
     )
+
+
+def _mean_pace(runs: Sequence[FinalRun]) -> float | None:
+    known = [run.step_seconds for run in runs if run.step_seconds is not None]
+    return fmean(known) if known else None
 
 
 def _accuracy(fractions: Sequence[float], paper: float | None) -> Accuracy:

@@ -141,7 +141,7 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
     """Say what the pairs of one study are, and how small a difference they could have shown."""
     first, counts = pairs[0], sorted({pair.seeds for pair in pairs})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    judged = sum(not math.isnan(pair.p) for pair in pairs)
+    judged = first.family
     yield (
         f"Differences of {first.study} are over {seeds} common seed{'s' * (counts[-1] > 1)} and"
         f" {first.images:,} test images."

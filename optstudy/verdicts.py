@@ -49,6 +49,7 @@ class Pair:
     smallest: float  # difference that would have been shown four times in five
     seed_variance: float  # of the difference, from seed to seed
     image_variance: float  # of its mean, from the choice of test images
+    family: int  # pairs that were judged together, this one among them
     networks: tuple[Networks, ...] = ()  # seed by seed
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def reach_of(pairs: Sequence[Pair]) -> Reach | None:
     if not known:
         return None
     smallest = max(pair.smallest for pair in known)
-    needed = [seeds_to_show(_difference_of(pair), smallest / 2, len(known)) for pair in known]
+    needed = [seeds_to_show(_difference_of(pair), smallest / 2, pair.family) for pair in known]
     enough = [count for count in needed if count is not None]
     more = 1 + max(
         pair.seeds for pair in pairs
@@ -125,7 +126,8 @@ def _pairs_of_study(study: str, runs: Sequence["FinalRun"], correct: Correct) ->
             )
             networks[a, b] = tuple(_networks(seed, rows[a][seed], rows[b][seed]) for seed in common)
     judged = judge(differences, runs[0].margin)  # the study's, the same in all of its runs
-    return [_pair(study, *names, found, networks[names]) for names, found in judged.items()]
+    family = sum(not math.isnan(found.p) for found in judged.values())
+    return [_pair(study, *names, found, family, networks[names]) for names, found in judged.items()]
 
 
 def _networks(seed: int, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Networks:
@@ -133,7 +135,7 @@ def _networks(seed: int, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Networks
     return Networks(seed, found.first_only, found.second_only, found.p)
 
 
-def _pair(study: str, a: str, b: str, found: Judged, networks: tuple[Networks, ...]) -> Pair:
+def _pair(study: str, a: str, b: str, found: Judged, family: int, networks: tuple[Networks, ...]) -> Pair:
     return Pair(
         study=study,
         a=a,
@@ -149,5 +151,6 @@ def _pair(study: str, a: str, b: str, found: Judged, networks: tuple[Networks, .
         smallest=found.smallest,
         seed_variance=found.difference.by_seed,
         image_variance=found.difference.by_image,
+        family=family,
         networks=networks,
     )

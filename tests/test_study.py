@@ -72,7 +72,7 @@ def best(workspace: Path, optimizer: str, study: str = "tiny") -> dict[str, Any]
 def rung_files(workspace: Path, study: str = "tiny") -> dict[Path, int]:
     """Return the rungs on disk, each with the moment at which it was written."""
     folder = workspace / "tuning" / "studies" / study / "rungs"
-    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("[0-9]*.json")}
 
 
 def texts(events: Iterable[Event], kind: type[Notice | Problem]) -> list[str]:
@@ -103,7 +103,7 @@ class TestFinished:
         seen = set()
 
         for optimizer in ("sgd", "touchy"):
-            for trial in json.loads(artifact(finished, found[optimizer], "search.json")):
+            for trial in trials_of(finished, found[optimizer]):
                 run = found[f"{optimizer}/{trial['number']:03d}"]
                 assert run.info.status == STATUS[trial["state"]]
                 assert run.data.tags["optstudy.outcome"] == trial["state"]
@@ -137,7 +137,7 @@ class TestFinished:
                 assert artifact(finished, run, name).startswith(b"\x89PNG")
 
     def test_the_best_configuration_is_kept_with_where_it_comes_from(self, finished: Path) -> None:
-        trials = json.loads(artifact(finished, runs(finished, "tiny/tuning")["sgd"], "search.json"))
+        trials = trials_of(finished, runs(finished, "tiny/tuning")["sgd"])
         completed = [trial for trial in trials if trial["state"] == "completed"]
         winner = max(completed, key=lambda trial: trial["score"])
 

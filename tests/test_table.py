@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from finals import comparison_of, final_run, seeds
+from finals import answers, comparison_of, final_run, runs_of, seeds
 from scipy import stats
 
 from optstudy.table import PAPER, compare, label_of
@@ -123,6 +123,7 @@ def test_json_has_fractions_and_null_where_nothing_is_known() -> None:
                 "test_accuracy": {"mean": 0.9874, **unknown},
                 "diverged": 0,
                 "seconds": 10.0,
+                "step_seconds": None,
                 "gradient_work": 6000.0,
                 "rank": "tie",
                 "images": None,
@@ -153,3 +154,17 @@ def test_data_frame_holds_the_same_numbers() -> None:
 
 def test_names_are_written_as_in_papers_where_known() -> None:
     assert [label_of(name) for name in ("sgd", "adahessian", "lion")] == ["SGD", "AdaHessian", "lion"]
+
+
+def test_fewer_optimizers_keep_the_verdicts_among_all() -> None:
+    runs = runs_of(["sgd", "adagrad", "adam", "adahessian"])
+    whole = comparison_of(*runs, correct=answers(runs))
+
+    some = whole.only(["sgd", "adam"])
+
+    assert [row.optimizer for row in some.rows] == ["sgd", "adam"]
+    assert some.pairs == tuple(pair for pair in whole.pairs if (pair.a, pair.b) == ("sgd/best", "adam/best"))
+    assert some.pairs[0].family == 6
+    assert [row.rank for row in some.rows] == [
+        row.rank for row in whole.rows if row.optimizer in ("sgd", "adam")
+    ]

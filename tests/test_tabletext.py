@@ -34,6 +34,7 @@ KNOWN = Pair(
     smallest=0.004,
     seed_variance=1e-6,
     image_variance=1e-9,
+    family=1,
 )
 SINGLE = replace(
     KNOWN,
@@ -193,7 +194,8 @@ def test_pairs_name_their_study_where_there_are_several() -> None:
 
 
 def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_shows_more() -> None:
-    pairs = [KNOWN, replace(KNOWN, a="lion/best", seeds=3), replace(SINGLE, b="lion/best", seeds=3)]
+    known = replace(KNOWN, family=2)
+    pairs = [known, replace(known, a="lion/best", seeds=3), replace(SINGLE, b="lion/best", seeds=3)]
     reach = reach_of(pairs)
     assert reach is not None
     assert reach.seeds is not None

@@ -88,6 +88,7 @@ def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
         "seeds": 1,
         "images": 1000,
         "difference": pair.difference,
+        "family": 0,
         "verdict": "too few seeds",
         "networks": [asdict(pair.networks[0])],
         **dict.fromkeys(unknown),
@@ -207,7 +208,7 @@ def test_each_studys_margin_says_what_is_equivalent_in_it() -> None:
 
 
 def pair_of(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
-    return Pair(study, a, b, 3, 100, 0.0, 0.0, 0.0, 0.0, 0.0, verdict, 0.0, 0.0, 0.0)
+    return Pair(study, a, b, 3, 100, 0.0, 0.0, 0.0, 0.0, 0.0, verdict, 0.0, 0.0, 0.0, 1)
 
 
 def places(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:

@@ -28,6 +28,7 @@ from optstudy.tracking.records import (
 
 T = TypeVar("T")
 PREDICTIONS = "predictions.npz"
+SEARCH = "search.json"
 PAGE = 1000  # runs a request, MLflow's limit
 
 
@@ -86,7 +87,7 @@ class Reader:
         """
         found = {}
         for run in final.runs:
-            data = self._read(run, PREDICTIONS)
+            data = self.file_of(run, PREDICTIONS)
             if data is not None:
                 try:
                     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -96,12 +97,27 @@ class Reader:
                     raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
         return found
 
-    def _read(self, run: FinalRun, name: str) -> bytes | None:
-        """Return a run's artifact, None without one; past MLflow where it lies on this machine, 20 times as fast."""
-        folder = local_folder(run.files) if self._artifacts else None
+    def file_of(self, run: FinalRun, name: str) -> bytes | None:
+        """Return a final run's artifact, None without one."""
+        return self._read(run.run_id, run.files, name)
+
+    def search_files(self, studies: Sequence[str]) -> list[bytes]:
+        """Return the records of the finished searches of some studies, in the order in which these began."""
+        found = []
+        for study in studies:
+            experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
+            for run in self._runs(experiment.experiment_id) if experiment else ():
+                if run.data.tags.get("optstudy.kind") == "search" and run.info.status == "FINISHED":
+                    data = self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
+                    found += [data] if data is not None else []
+        return found
+
+    def _read(self, run_id: str, files: str, name: str) -> bytes | None:
+        """Return an artifact, None without one; past MLflow where it lies on this machine, 20 times as fast."""
+        folder = local_folder(files) if self._artifacts else None
         if folder is not None:
             return (folder / name).read_bytes() if (folder / name).is_file() else None
-        return self._download(run.run_id, name) if self._has(run.run_id, name) else None
+        return self._download(run_id, name) if self._has(run_id, name) else None
 
     def _download(self, run_id: str, name: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:

@@ -65,7 +65,7 @@ class FinalRun:
     train_accuracy: float  # fraction, exact sweep over the training images
     test_accuracy: float  # fraction
     paper_setting: bool  # model and data are the paper's, so its Table I may stand beside ours
-    seconds: float
+    seconds: float  # of training, by the clock, while other workers ran
     gradient_work: float
     margin: float  # of test accuracy, a fraction, inside which its study counts optimizers as equivalent
     params: dict[str, str]  # hyperparameters as MLflow returns them, strings
@@ -77,6 +77,11 @@ class FinalRun:
         None  # of one step, timed while the other workers idled; None where it was not
     )
     files: str = ""  # URI of its artifacts
+
+    @property
+    def pace_seconds(self) -> float:
+        """Seconds of training at the pace of its timed steps, by the clock where none were timed."""
+        return self.seconds if self.step_seconds is None else self.steps * self.step_seconds
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from optstudy.training.records import (
     steps_per_epoch,
 )
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
+from optstudy.training.timing import time_steps
 from optstudy.training.trace import Images, images_of, probes_of, sample_images
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "start",
     "steps_per_epoch",
     "sweep",
+    "time_steps",
 ]

@@ -1,0 +1,62 @@
+"""How fast each row's optimizer steps, timed when nothing else runs on the study's workers."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optstudy.context import Context
+from optstudy.events import Notice
+from optstudy.flows import Failure, Task, Workers
+from optstudy.plans import final_name, final_plan
+from optstudy.rungs import Pace
+from optstudy.training import Plan, time_steps
+
+STEPS = 100
+
+
+def time_rows(
+    context: Context, workers: Workers, rows: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> Iterator[Notice]:
+    """Time the steps of each row that has not been timed, one after the other, and log the pace to its runs.
+
+    Args:
+        context: A study whose workers idle.
+        workers: They.
+        rows: Hyperparameters by optimizer and config.
+    """
+    there = context.tracking.known_runs(context.experiment("final"))
+    before = context.known[context.experiment("final")]
+    for (optimizer, config), params in rows.items():
+        plans = {
+            final_name(optimizer, config, seed): final_plan(
+                context.specification, context.spaces[optimizer], params, seed
+            )
+            for seed in range(context.specification.seeds)
+        }
+        finished = {
+            name: there[name].run_id
+            for name, plan in plans.items()
+            if name in there and there[name].finished and there[name].key == context.key(plan)
+        }
+        if not finished:
+            continue
+        first = next(iter(plans.values()))
+        kept = context.rungs.pace(context.key(first))
+        pace = kept or _time(context, workers, first)
+        if isinstance(pace, Failure):
+            yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace.message}")
+            continue
+        for name, run_id in finished.items():
+            if kept is None or name not in before or not before[name].finished:
+                metric = ("final/step_seconds", pace.step_seconds, 0, pace.timed_at)
+                context.tracking.log_metrics(run_id, [metric])
+
+
+def _time(context: Context, workers: Workers, plan: Plan) -> Pace | Failure:
+    workers.submit(0, Task(time_steps, (plan, STEPS), name="timing a run's steps"))
+    _, seconds = workers.next_result()
+    if isinstance(seconds, Failure):
+        return seconds
+    pace = Pace(seconds, STEPS, time.time())
+    context.rungs.write_pace(context.key(plan), pace)
+    return pace

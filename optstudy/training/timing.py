@@ -1,0 +1,50 @@
+"""The pace of a run: what one of its steps takes."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from optstudy.data import batches, load_parts, prepare
+from optstudy.training.advance import start
+from optstudy.training.live import STEPS, isolated, restore
+from optstudy.training.records import Plan
+
+WARMING = 10  # steps before the first that counts
+
+
+def time_steps(plan: Plan, steps: int) -> float:
+    """Return the mean seconds of one step of a run, its mini-batch gathered and prepared, nothing else measured.
+
+    Args:
+        plan: The run's; it starts from its own initial weights, and goes over its own mini-batches.
+        steps: How many count.
+    """
+    parts = load_parts(plan.dataset, plan.split)
+    x, y = parts.train_x.to(plan.device), parts.train_y.to(plan.device)
+    state = start(plan)
+    with isolated(plan):
+        live = restore(state, plan)
+        step = STEPS[plan.method.needs]
+        live.model.train()
+        for images, targets in itertools.islice(_mini_batches(plan, x, y), WARMING):
+            step(live, prepare(images), targets)
+        _finish(plan)
+        started = time.perf_counter()
+        for images, targets in itertools.islice(_mini_batches(plan, x, y), steps):
+            step(live, prepare(images), targets)
+        _finish(plan)
+        return (time.perf_counter() - started) / steps
+
+
+def _mini_batches(plan: Plan, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for epoch in itertools.count(1):
+        yield from batches(x, y, plan.batch_size, plan.seed, epoch)
+
+
+def _finish(plan: Plan) -> None:
+    """Wait for what the device has been given."""
+    if torch.device(plan.device).type == "cuda":
+        torch.cuda.synchronize(plan.device)
