@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from optstudy.figures.axes import accuracy_axis
-from optstudy.figures.rows import LINE, Look, empty, folded, head, legend, looks, plain
+from optstudy.figures.rows import LINE, Look, apart, empty, folded, head, legend, looks, plain
 from optstudy.figures.style import GREY, INK, column, column_styled
 from optstudy.table import Comparison, Row
 from optstudy.tablecells import row_label
@@ -48,26 +48,29 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
         return empty("There are no runs")
     shown = looks((row.study, row.optimizer, row.config) for row in comparison.rows)
     seeds = {names: [100 * one.run.test_accuracy for one in row] for names, row in evidence.rows().items()}
-    drawn = column(0.75 + 0.36 * len(comparison.rows))
+    written = [folded(look.name, _NAME) for look in shown.values()]
+    tallest = max(name.count("\n") for name in written)
+    drawn = column(0.75 + (0.36 + 0.09 * max(0, tallest - 2)) * len(comparison.rows))
     axes = drawn.add_subplot()
     values: list[float] = []
     for place, row in enumerate(comparison.rows):
         names = (row.study, row.optimizer, row.config)
         values += _accuracy(axes, place, row, shown[names], seeds.get(names, []))
-    _names(axes, [look.name for look in shown.values()])
+    _names(axes, written)
     axes.grid(visible=False, axis="y")
     _percent_axis(axes, values)
     keys: dict[str, Any] = {"color": GREY, "linestyle": "none"}
     handles: dict[str, Any] = {}
     if any(seeds.values()):
-        handles["one seed"] = axes.plot([], [], marker=".", **keys)[0]
+        handles["one seed"] = axes.plot([], [], marker=".", ms=4, **keys)[0]
     over_seeds = any(row.test_accuracy.low is not None for row in comparison.rows)
     mean = "mean with 95 % interval over seeds" if over_seeds else "mean"
     handles[mean] = axes.plot([], [], color=GREY, marker="o", lw=1.6 * over_seeds, ms=4)[0]
     if any(row.images is not None for row in comparison.rows):
         handles["95 % interval over test images"] = axes.plot([], [], color=GREY, lw=0.7, marker="|", ms=4)[0]
     if any(row.test_accuracy.paper is not None for row in comparison.rows):
-        handles["the paper's, one seed"] = axes.plot([], [], marker="*", mfc="white", ms=7, **keys)[0]
+        keys["color"] = INK
+        handles["the paper's, one seed"] = axes.plot([], [], marker="*", mfc="white", ms=6, **keys)[0]
     legend(drawn, handles)
     return drawn
 
@@ -76,7 +79,7 @@ def _accuracy(axes: Axes, place: int, row: Row, look: Look, seeds: Sequence[floa
     """Draw one row and return the values that the axis must hold."""
     found = row.test_accuracy
     mean, values = 100 * found.mean, [100 * found.mean, *seeds]
-    axes.plot(seeds, [place - 0.22] * len(seeds), ".", color=look.colour, alpha=0.7, mew=0)
+    axes.plot(seeds, [place - 0.25] * len(seeds), ".", color=look.colour, alpha=0.7, mew=0, ms=4)
     if found.low is not None and found.high is not None:
         ends = [100 * found.low, min(100 * found.high, 100.0)]
         axes.plot(ends, [place, place], color=look.colour, lw=1.6, solid_capstyle="butt")
@@ -84,10 +87,10 @@ def _accuracy(axes: Axes, place: int, row: Row, look: Look, seeds: Sequence[floa
     axes.plot([mean], [place], ms=4, **look.marks)
     if row.images is not None:
         ends = [100 * row.images.low, 100 * row.images.high]
-        axes.plot(ends, [place + 0.24] * 2, color=look.colour, lw=0.7, marker="|", ms=4)
+        axes.plot(ends, [place + 0.25] * 2, color=look.colour, lw=0.7, marker="|", ms=4)
         values += ends
     if found.paper is not None:
-        axes.plot([100 * found.paper], [place], marker="*", color=INK, mfc="white", ms=7)
+        axes.plot([100 * found.paper], [place - 0.25], marker="*", color=INK, mfc="white", ms=6)
         values.append(100 * found.paper)
     return values
 
@@ -97,6 +100,7 @@ def _percent_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xlabel("Test accuracy (%)")
     if max(errors) > _FAR * min(errors):
         accuracy_axis(axes, "x", values)
+        apart(axes, "x", inches=2.2, least=0.3)
         axes.set_xlabel("Test accuracy (%), logarithmic in the error")
         return
     margin = max(0.06 * (max(values) - min(values)), 0.02)
@@ -124,7 +128,8 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
         for study in dict.fromkeys(pair.study for pair in comparison.pairs)
     ]
     sizes = [len(pairs) for pairs in families]
-    drawn = column(0.75 + 0.28 * sum(sizes) + 0.2 * len(sizes))
+    tallest = max(_named(pair).count("\n") for pair in comparison.pairs)
+    drawn = column(0.75 + (0.28 + 0.09 * max(0, tallest - 1)) * sum(sizes) + 0.2 * len(sizes))
     found = drawn.subplots(len(families), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for axes, pairs in zip(found, families, strict=True):
         _pairs(axes, pairs, margin)
@@ -133,8 +138,8 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
     found[-1].set_xlabel("Difference in test accuracy (points)")
     found[-1].xaxis.set_major_locator(MaxNLocator(5))
     known = any(not math.isnan(pair.low) for pair in comparison.pairs)
-    intervals = "; lines: Bonferroni's 95 % intervals" if known else ""
-    head(drawn, f"First minus second{intervals}; grey: equivalent, within {100 * margin:g} points")
+    intervals = ", with Bonferroni's 95 % intervals" if known else ""
+    head(drawn, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points")
     return drawn
 
 
@@ -147,16 +152,19 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float) -> None:
         axes.plot([100 * pair.difference], [place], color=INK, ms=4, **_VERDICTS[pair.verdict])
         side = axes.get_yaxis_transform()
         axes.text(1.03, place, folded(pair.verdict, 13), transform=side, va="center", fontsize=6)
-    names = [f"{row_label(pair.a)} \N{MINUS SIGN} {row_label(pair.b)}" for pair in pairs]
-    _names(axes, [plain(name) for name in names])
+    _names(axes, [_named(pair) for pair in pairs])
     axes.text(
         1.03, -0.75, "First is", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic"
     )
     axes.grid(visible=False, axis="y")
 
 
+def _named(pair: Pair) -> str:
+    return folded(plain(f"{row_label(pair.a)} \N{MINUS SIGN} {row_label(pair.b)}"), _NAME)
+
+
 def _names(axes: Axes, names: Sequence[str]) -> None:
     """Name the lines of the axes, the first on top."""
-    axes.set_yticks(range(len(names)), [folded(name, _NAME) for name in names], fontsize=6)
+    axes.set_yticks(range(len(names)), names, fontsize=6)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)

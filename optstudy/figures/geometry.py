@@ -50,7 +50,7 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
     label_sides(found, len(rows), "Loss rise at distance 1", "Test error (%)")
     head(
         drawn,
-        "A mark a seed; Kendall's \N{GREEK SMALL LETTER TAU}-b describes these runs and decides nothing",
+        "A mark a seed; Kendall's \N{GREEK SMALL LETTER TAU}-b is descriptive, no test",
     )
     return drawn
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from optstudy.figures.style import COLUMN, column, mark_of, note
 from optstudy.tablecells import row_label
@@ -21,14 +22,15 @@ Names = tuple[str, str, str]  # study, optimizer, config
 
 LINE = 58  # letters that fit across the column
 _PANEL = 25  # letters that fit across one of two panels
-_DARK = 0.3  # luminosity below which a colour gets lighter, not darker
+_SHADES = (0, 0.45, -0.45, 0.75)  # of an optimizer's rows: towards black, or with a minus towards white
+_DARK = 0.1  # luminosity below which a colour gets lighter, not darker
 
 
 @dataclass(frozen=True)
 class Look:
     """How a row is told from others: its optimizer's colour, line and marker.
 
-    A second row of the same optimizer has a darker shade (a dark colour a lighter one) and open marks.
+    Further rows of the same optimizer have other shades of the colour, every other one with open marks.
     """
 
     name: str
@@ -55,7 +57,7 @@ def looks(rows: Iterable[Names]) -> dict[Names, Look]:
         colour = _shade(mark.colour, place)
         name = f"{study}: " * several + row_label(f"{optimizer}/{config}")
         found[study, optimizer, config] = Look(
-            plain(name), colour, mark.line, mark.marker, "white" if place else colour
+            plain(name), colour, mark.line, mark.marker, "white" if place % 2 else colour
         )
     return found
 
@@ -137,13 +139,35 @@ def legend(drawn: Figure, handles: Mapping[str, Any]) -> None:
 
 
 def label_sides(found: Sequence[Axes], count: int, x: str, y: str) -> None:
-    """Name the y axis of all panels that `panels` returned, and the x axis of the lowest ones."""
+    """Name the y axis of all panels that `panels` returned, ``count`` of them of rows, and the x axis of the lowest."""
     columns = 1 if count == 1 else 2
-    for place, axes in enumerate(found):
-        axes.set(xlabel=x if place + columns >= count else "", ylabel="")
+    lowest = found[count:] or found[max(0, count - columns) :]
+    for axes in found:
+        axes.set(xlabel=x if axes in lowest else "", ylabel="")
     drawn = found[0].get_figure()
     assert isinstance(drawn, Figure)
     drawn.supylabel(y)
+
+
+def apart(axes: Axes, side: Literal["x", "y"], inches: float, least: float) -> None:
+    """Leave out ticks whose labels would overlap, from the low end on, so that the highest stays.
+
+    Args:
+        axes: Where, with its scale and limits.
+        side: Which axis.
+        inches: How long it is, roughly.
+        least: How far apart ticks must be, in inches.
+    """
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    scale = axis.get_transform()
+    low, high = scale.transform(np.array(axis.get_view_interval()))
+    kept: dict[float, float] = {}  # place in inches by tick
+    for tick in sorted(axis.get_majorticklocs().tolist(), reverse=True):
+        place = inches * float((scale.transform(np.array([tick]))[0] - low) / (high - low))
+        if 0 <= place <= inches and place + least <= min(kept.values(), default=math.inf):
+            kept[tick] = place
+    if kept:
+        axis.set_major_locator(FixedLocator(sorted(kept)))
 
 
 def seeds_of(rows: Iterable[Sized]) -> str:
@@ -157,6 +181,10 @@ def seeds_of(rows: Iterable[Sized]) -> str:
 def _shade(colour: str, place: int) -> str:
     """Return a colour for the first row of an optimizer, and shades of it for those that follow."""
     hue, light, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
-    kept = 0.55 ** min(place, 3)
-    light = 1 - (1 - light) * kept if place and light < _DARK else light * kept
+    share = _SHADES[place % len(_SHADES)]
+    if not share:
+        return colour
+    if light < _DARK:
+        share = -abs(share)
+    light = light * (1 - share) if share > 0 else light - share * (1 - light)
     return to_hex(np.clip(colorsys.hls_to_rgb(hue, light, saturation), 0, 1).tolist())

@@ -119,22 +119,25 @@ def _banded(
     if together:
         handles = {}
         for place, names in enumerate(rows):
-            if np.isfinite(lines[names][1]).any():
+            if _drawable(lines[names][1]):
                 handles[shown[names].name] = _median(found[-1], lines[names], shown[names], place)
         found[-1].set_title("All medians")
         legend(drawn, handles)
     log_axis(found[0], "y", _finite(lines.values()))
     _place_axis(found[0], [lines[names][0] for names in rows], whole=whole)
     label_sides(found, len(rows), x, y)
-    head(drawn, _what(rows.values()))
+    lost = any(np.isinf(values).any() for _, values in lines.values())
+    head(
+        drawn, _what(rows.values()) + "\nCrosses: where a seed was not finite, and counts as infinite" * lost
+    )
     return drawn
 
 
 def _draw(axes: Axes, lines: Lines, look: Look, nothing: str) -> None:
     """Draw the seeds of one row: their median, their band, and where some were lost."""
     places, values = lines
-    if not np.isfinite(values).any():
-        remark(axes, nothing)
+    if not _drawable(values):
+        remark(axes, "No value is above 0" if np.isfinite(values).any() else nothing)
         return
     low, high = _range(values)
     most = 1e3 * float(values[np.isfinite(values)].max())  # above the axes
@@ -146,7 +149,12 @@ def _draw(axes: Axes, lines: Lines, look: Look, nothing: str) -> None:
     if len(lost):
         shown = lost[:: 1 + len(lost) // _MARKS]
         edge = axes.get_xaxis_transform()
-        axes.plot(shown, [0.05] * len(shown), "x", color=INK, transform=edge, label="a seed is not finite")
+        axes.plot(shown, [0.05] * len(shown), "x", color=INK, transform=edge)
+
+
+def _drawable(values: Floats) -> bool:
+    """Whether there is anything to see on a logarithmic axis."""
+    return bool((np.isfinite(values) & (values > 0)).any())
 
 
 def _median(axes: Axes, lines: Lines, look: Look, place: int) -> Any:

@@ -64,6 +64,7 @@ _COLUMN_STYLE = _STYLE | {
     "axes.titlesize": 7,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.wspace": 0.06,
     "figure.labelsize": 7,
     "figure.titlesize": 6.5,
     "font.size": 7,

@@ -43,20 +43,25 @@ def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
     plane = gaps(found.plane)
     levels = levels_of(plane)
     colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
-    drawn = column(5.2)
-    grid = drawn.add_gridspec(2, 1, height_ratios=[1, 1.1])
+    drawn = column(4.9)
+    grid = drawn.add_gridspec(2, 1, height_ratios=[1.1, 1])
     surface = drawn.add_subplot(grid[0], projection="3d")
     surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
-    surface.set(xlabel="Along 1st", ylabel="Along 2nd")
+    surface.set_xlabel("Along 1st", labelpad=-6)
+    surface.set_ylabel("Along 2nd", labelpad=-6)
+    surface.set_zlabel("Loss", labelpad=2)
     surface.view_init(elev=28, azim=-55)
-    surface.tick_params(pad=-2)
-    surface.set_box_aspect((4, 4, 3), zoom=0.85)
+    surface.locator_params(nbins=4)
+    surface.tick_params(pad=-3)
+    surface.tick_params(axis="z", pad=1)
+    surface.set_box_aspect((4, 4, 3), zoom=0.95)
     flat = drawn.add_subplot(grid[1], aspect="equal")
     flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
     filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
     flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.3)
     flat.plot(0, 0, "P", color="white", markeredgecolor=INK, markersize=5)
-    drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.9, format="%.3g")
+    bar = drawn.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
+    bar.ax.set_title("Loss", loc="left", pad=7)
     which = f"seed {chosen.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
     head(drawn, f"{named}: {which}\nloss on {found.samples:,} training images around its end (+)")
     return drawn
@@ -64,9 +69,8 @@ def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
 
 def _typical(row: Sequence[RunEvidence]) -> RunEvidence | None:
     """Return the run with the median rise of the loss; None where no surface was measured."""
-    measured = [
-        (one.analysis.loss_rise, one) for one in row if one.analysis is not None and one.analysis.plane.size
-    ]
+    with np.errstate(invalid="ignore"):  # an infinite loss has no rise
+        measured = [(one.analysis.loss_rise, one) for one in row if one.analysis and one.analysis.plane.size]
     finite = [pair for pair in measured if math.isfinite(pair[0])]
     ordered = sorted(finite, key=lambda pair: pair[0]) or measured
     return ordered[(len(ordered) - 1) // 2][1] if ordered else None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from optstudy.figures.axes import log_axis
-from optstudy.figures.rows import Look, empty, head, legend, looks
+from optstudy.figures.rows import Look, apart, empty, head, legend, looks
 from optstudy.figures.style import column, column_styled
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and a figure needs none of it
@@ -39,12 +40,14 @@ def times_to_target(evidence: Evidence) -> Figure:
         _draw(by_epoch, row, look, lambda spent: spent.epochs, max(map(_epochs, row)))
         last = max(one.run.gradient_work for one in row)
         handles[look.name] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
-    for axes in (by_epoch, by_work):
+    for axes, least in ((by_epoch, 0.2), (by_work, 0.28)):
         log_axis(axes, "x", [float(x) for line in axes.lines for x in np.asarray(line.get_xdata()) if x > 0])
+        apart(axes, "x", inches=1.2, least=least)
         axes.set_ylim(-4, 106)
         axes.set_yticks([0, 25, 50, 75, 100])
     by_epoch.set(xlabel="Epoch", ylabel="Seeds at the target (%)")
     by_work.set_xlabel("Gradient work (mini-batches)")
+    by_work.xaxis.set_major_formatter(EngFormatter(sep=""))
     targets = sorted({row[0].run.target or 0.0 for row in rows.values()})
     head(drawn, f"Target: test accuracy {' or '.join(f'{100 * target:.5g}' for target in targets)} %")
     legend(drawn, handles)
@@ -54,16 +57,16 @@ def times_to_target(evidence: Evidence) -> Figure:
 def _draw(
     axes: Axes, row: Sequence[RunEvidence], look: Look, spent: Callable[[Spent], float], last: float
 ) -> Any:
-    """Draw the steps of one row; the line starts left of the axes, where no seed had reached the target."""
+    """Draw the steps of one row, from its first seed on; without any, along the lower edge."""
     times = sorted(spent(one.run.reached) for one in row if one.run.reached is not None)
-    shares = [100 * count / len(row) for count in range(len(times) + 1)]
+    places = sorted(set(times))
+    heights = [100 * sum(time <= place for time in times) / len(row) for place in places]
+    marked = list(range(1, 1 + len(places)))
+    places, heights = [places[0] if places else 0.0, *places], [0.0, *heights]
     censored = len(times) < len(row)
-    places = [0.0, *times, *[max([last, *times])] * censored]
-    heights = shares + shares[-1:] * censored
-    ends = [len(places) - 1]
-    marked = [place for place in range(1, len(places)) if place not in ends or not censored]
-    marks = look.marks | {"markerfacecolor": look.face}
-    [line] = axes.plot(places, heights, ds="steps-post", ls=look.line, markevery=marked, **marks)
+    if censored:
+        places, heights = [*places, max(last, *places)], [*heights, heights[-1]]
+    [line] = axes.plot(places, heights, ds="steps-post", ls=look.line, markevery=marked, **look.marks)
     if censored:
         axes.plot(places[-1:], heights[-1:], ls="none", ms=5, **look.marks | {"markerfacecolor": "white"})
     return line

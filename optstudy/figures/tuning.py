@@ -15,9 +15,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from optstudy.figures.axes import accuracy_axis, log_axis
 from optstudy.figures.progress import Progress, progress_over, progress_with_band
-from optstudy.figures.rows import Look, empty, label_sides, legend, looks, panels, remark
+from optstudy.figures.rows import Look, apart, empty, head, label_sides, legend, looks, panels, remark
 from optstudy.figures.search import draw_slice
-from optstudy.figures.style import GREY, column, column_styled, note
+from optstudy.figures.style import GREY, INK, column, column_styled, note
 from optstudy.figures.trials import ring_given, score_axis
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and a figure needs none of it
@@ -67,6 +67,8 @@ def tuning_curves(evidence: Evidence) -> Figure:
         axes.set_xlim(left=0)
     found[-1, 0].set_xlabel("Trials")
     found[-1, 1].set_xlabel("Gradient work (mini-batches)")
+    if "accuracy" in objectives:
+        head(drawn, "The axis of accuracy is logarithmic in the error")
     legend(drawn, handles)
     return drawn
 
@@ -114,6 +116,7 @@ def _score_axis(axes: Axes, objective: str, values: Sequence[float]) -> None:
         note(axes, "No trial was completed")
     elif objective == "accuracy":
         accuracy_axis(axes, "y", values)
+        apart(axes, "y", inches=1.7, least=0.14)
     elif min(values) > 0:
         log_axis(axes, "y", values)
 
@@ -135,6 +138,10 @@ def learning_rates(evidence: Evidence) -> Figure:
         look.name for look in looks((one.study, one.searched.optimizer, "best") for one in searches).values()
     ]
     objectives = {one.searched.objective for one in searches}
+    if len(objectives) > 1:
+        titles = [
+            f"{title}\n{_SCORES[one.searched.objective]}" for title, one in zip(titles, searches, strict=True)
+        ]
     drawn, found = panels(titles, below=False, common="y" if len(objectives) == 1 else "", height=1.3)
     handles: dict[str, Any] = {}
     for axes, one in zip(found, searches, strict=True):
@@ -143,8 +150,12 @@ def learning_rates(evidence: Evidence) -> Figure:
         _draw_rates(axes, one, all_trials=trials)
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, _grey(handle, name))
-    scores = " and ".join(_SCORES[name] for name in sorted(objectives)).capitalize()
+    scores = (
+        "Validation score" if len(objectives) > 1 else _SCORES[searches[0].searched.objective].capitalize()
+    )
     label_sides(found, len(searches), "Learning rate", scores)
+    if "accuracy" in objectives:
+        head(drawn, "The axis of accuracy is logarithmic in the error")
     legend(drawn, handles)
     return drawn
 
@@ -154,6 +165,7 @@ def _draw_rates(axes: Axes, one: SearchEvidence, all_trials: tuple[Any, ...]) ->
     rates = [dimension for dimension in one.space.search if dimension.name == "lr"]
     if any(trial.score is not None for trial in all_trials):
         score_axis(axes, replace(one.searched, trials=all_trials))
+        apart(axes, "y", inches=1.1, least=0.14)
     if not rates:
         axes.set_xticks([])
         remark(axes, "The learning rate\nwas not searched")
@@ -166,7 +178,12 @@ def _draw_rates(axes: Axes, one: SearchEvidence, all_trials: tuple[Any, ...]) ->
 
 def _grey(handle: Any, name: str) -> Line2D:
     """Return a legend's entry that stands for all optimizers."""
-    kept = {"marker": handle.get_marker(), "mfc": handle.get_markerfacecolor(), "ms": handle.get_markersize()}
+    marks = {
+        "marker": handle.get_marker(),
+        "mfc": handle.get_markerfacecolor(),
+        "ms": handle.get_markersize(),
+    }
+    marks |= {"mec": handle.get_markeredgecolor()}
     if name in ("completed", "best"):
-        kept["mfc"] = GREY
-    return Line2D([], [], color=GREY if name == "completed" else handle.get_color(), ls="none", **kept)
+        marks |= {"mfc": GREY, "mec": GREY if name == "completed" else INK}
+    return Line2D([], [], ls="none", **marks)
