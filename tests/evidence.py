@@ -222,4 +222,5 @@ def evidence_of(*runs: RunEvidence, searches: Sequence[SearchEvidence] = ()) -> 
 
 def comparison_of(evidence: Evidence) -> Comparison:
     known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
-    return compare(FinalRuns(tuple(one.run for one in evidence.runs), {}), predictions=known)
+    studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
+    return compare(FinalRuns(tuple(one.run for one in evidence.runs), {}), studies, known)

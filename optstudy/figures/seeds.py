@@ -45,7 +45,9 @@ def gradient_norms(evidence: Evidence) -> Figure:
         A panel a row: the median over seeds in the band from the least to the most, and a last panel with all
         medians. A run that diverged counts as infinite from there on; epochs where one did have a cross below.
     """
-    return _banded(evidence, _norms, "Epoch", "Gradient norm", "No gradient norm\nwas recorded", whole=True)
+    return _banded(
+        evidence, _norms, "Epoch", "Gradient norm", "No finite gradient\nnorm was recorded", whole=True
+    )
 
 
 @column_styled
@@ -66,7 +68,7 @@ def loss_lines(evidence: Evidence) -> Figure:
         _losses,
         "Distance along first eigenvector",
         "Loss",
-        "The loss around its\nend was not measured",
+        "The loss around its\nend was not measured,\nor is not finite",
     )
 
 
@@ -89,7 +91,9 @@ def ratios(evidence: Evidence) -> Figure:
     titles = ["\n".join(filter(None, (shown[names].name, _shares(row)))) for names, row in rows.items()]
     drawn, found = panels(titles, below=False)
     for axes, names in zip(found, rows, strict=True):
-        _draw(axes, lines[names], shown[names], "No eigenvalues\nwere followed")
+        _draw(
+            axes, lines[names], shown[names], "No eigenvalues were\nfollowed, or their\nratio is not finite"
+        )
     log_axis(found[0], "y", [1.0, *_finite(lines.values())])
     found[0].set_ylim(bottom=1)
     _place_axis(found[0], [lines[names][0] for names in rows], whole=True)
