@@ -26,6 +26,7 @@ class Context:
     spaces: Mapping[str, Space]
     sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by what a plan names and by file
     versions: Mapping[str, str]
+    environment: Mapping[str, str]  # of this machine and the working folder's code
     data: Description
     rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
     rungs: Rungs

@@ -1,7 +1,6 @@
 """The configurations that searches chose: files to look at, to commit, and to train from."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def keep_best(
         **_finalists(searched),
         "seed": settings.seed,
         "versions": dict(context.versions),
-        "commit": _commit(),
+        "commit": context.environment.get("commit"),
     }
     if before is not None and before["config"] != content["config"]:
         yield Notice(
@@ -89,11 +88,3 @@ def _finalists(searched: Searched) -> dict[str, Any]:
         for one in searched.finalists
     ]
     return {"finalists": rows} if rows else {}
-
-
-def _commit() -> str | None:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607  # git of the user's path
-    except OSError:
-        return None
-    return done.stdout.strip() or None

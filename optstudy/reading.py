@@ -1,11 +1,13 @@
 """What MLflow and a workspace tell of their studies, without running anything."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.errors import UsageError
 from optstudy.nearest import nearest
+from optstudy.searches import summarise
 from optstudy.table import Comparison, compare
 from optstudy.tracking import Tracking, open_written
 from optstudy.workspace import StudyFiles, read_recorded, study_names
@@ -45,7 +47,8 @@ def read_comparison(
             raise UsageError(
                 f"no final runs of {name!r} in {', '.join(chosen)}{nearest(name, there)}; there are {', '.join(there)}"
             )
-    comparison = compare(final, chosen, tracking.predictions(final))
+    searches = [summarise(json.loads(data)) for data in tracking.search_files(chosen)]
+    comparison = compare(final, chosen, tracking.predictions(final), searches)
     return comparison.only(optimizers) if optimizers else comparison, chosen
 
 

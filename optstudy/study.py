@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optstudy.context import Context
+from optstudy.environment import environment
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.estimates import estimate, rehearse_all
 from optstudy.events import Estimate, Event, Notice, Problem, SearchEnded
@@ -154,6 +155,7 @@ class Study:
                     spaces=spaces,
                     sources=facts["sources"],
                     versions=facts["versions"],
+                    environment=environment(),
                     data=rehearsed.data,
                     rehearsals=rehearsed.optimizers,
                     rungs=Rungs(self.files.folder / "rungs"),

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optstudy.plain import plain
+from optstudy.searches import SearchSummary
 from optstudy.statistics import mean_interval
 from optstudy.summaries import Geometry, Images, ToTarget, geometry_of, images_of, to_target
 from optstudy.verdicts import Pair, pairs_of, rank_of
@@ -65,6 +66,7 @@ class Comparison:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
     excluded: dict[str, int]
+    searches: tuple[SearchSummary, ...] = ()  # that are finished
 
     def only(self, optimizers: Sequence[str]) -> Comparison:
         """Leave out other optimizers; ranks and p-values stay those among all that the study has."""
@@ -76,14 +78,16 @@ class Comparison:
                 for pair in self.pairs
                 if all(name.rpartition("/")[0] in optimizers for name in (pair.a, pair.b))
             ),
+            searches=tuple(search for search in self.searches if search.optimizer in optimizers),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain containers for JSON: ``rows``, ``pairs`` and ``excluded``, accuracies as fractions."""
+        """Return plain containers for JSON, accuracies as fractions; what is not known is None."""
         return {
             "rows": [plain(asdict(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
+            "searches": [plain(asdict(search)) for search in self.searches],
         }
 
     def to_pandas(self) -> DataFrame:
@@ -107,7 +111,10 @@ class Comparison:
 
 
 def compare(
-    final: FinalRuns, studies: Sequence[str] = (), predictions: Mapping[str, Predictions] | None = None
+    final: FinalRuns,
+    studies: Sequence[str] = (),
+    predictions: Mapping[str, Predictions] | None = None,
+    searches: Sequence[SearchSummary] = (),
 ) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
@@ -115,6 +122,7 @@ def compare(
         final: Finished runs, accuracies as finite fractions, each seed of a configuration once.
         studies: The order of the studies; those that it does not name follow by name.
         predictions: Of each run by its ID; without them there are no pairs.
+        searches: Of the same studies.
 
     Returns:
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
@@ -129,7 +137,10 @@ def compare(
     pairs = pairs_of([run for place in places for run in groups[place]], correct)
     others = {study: sum(place[0] == study for place in places) - 1 for study, _, _ in places}
     rows = tuple(_row(groups[place], pairs, others[place[0]], known) for place in places)
-    return Comparison(rows, pairs, dict(final.excluded))
+    ordered = sorted(
+        searches, key=lambda one: (_index(studies, one.study), one.study, *order_of(one.optimizer))
+    )
+    return Comparison(rows, pairs, dict(final.excluded), tuple(ordered))
 
 
 def label_of(optimizer: str) -> str:

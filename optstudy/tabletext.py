@@ -8,14 +8,24 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from optstudy.errors import UsageError
+from optstudy.searchtext import tuning_table
 from optstudy.summarytext import classes_table, cost_table, geometry_table, networks_table
 from optstudy.table import Accuracy, Comparison, Row
 from optstudy.tablecells import Table, named, p_label, row_label
 from optstudy.verdicts import Pair, reach_of
 
 Format = Literal["markdown", "latex", "csv"]
-Metric = Literal["accuracy", "cost", "geometry", "classes", "networks"]
-_WORDS = ("Study", "Optimizer", "Config", "A", "B", "A is", "Verdicts")  # headers of columns that hold words
+Metric = Literal["accuracy", "cost", "geometry", "classes", "networks", "tuning"]
+_WORDS = (
+    "Study",
+    "Optimizer",
+    "Config",
+    "A",
+    "B",
+    "A is",
+    "Verdicts",
+    "Chosen",
+)  # headers of columns that hold words
 
 
 def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -29,7 +39,7 @@ def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     published = any(row.test_accuracy.paper is not None for row in comparison.rows)
     headers = [*named(comparison), "Seeds"]
     for part in ("Train", "Test"):
-        headers += [f"{part} (%)"] + [f"{part}, paper (%)"] * published
+        headers += [f"{part} (%)"] + [f"{part}, paper (%)", f"{part} - paper"] * published
     cells = [_cells(comparison, row, published=published) for row in comparison.rows]
     if not comparison.pairs:
         return headers, cells
@@ -81,6 +91,8 @@ def tables_of(comparison: Comparison, metric: Metric = "accuracy") -> list[Table
         return [geometry_table(comparison)]
     if metric == "classes":
         return [classes_table(comparison)]
+    if metric == "tuning":
+        return [tuning_table(comparison)]
     if metric == "networks":
         return [networks_table(comparison)]
     tables = [Table(*columns(comparison), caption(comparison), "tab:comparison")]
@@ -120,9 +132,15 @@ def _cells(comparison: Comparison, row: Row, *, published: bool) -> list[str]:
     seeds = f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds)
     cells = [*named(comparison, row), seeds]
     for accuracy in (row.train_accuracy, row.test_accuracy):
-        paper = "--" if accuracy.paper is None else f"{accuracy.paper:.2%}".removesuffix("%")
-        cells += [_percent(accuracy)] + [paper] * published
+        cells += [_percent(accuracy)] + _beside(accuracy) * published
     return cells
+
+
+def _beside(accuracy: Accuracy) -> list[str]:
+    """Write the paper's value, and ours less it in points."""
+    if accuracy.paper is None:
+        return ["--", "--"]
+    return [f"{100 * accuracy.paper:.2f}", f"{100 * (accuracy.mean - accuracy.paper):+.2f}"]
 
 
 def _pair_cells(pair: Pair) -> list[str]:

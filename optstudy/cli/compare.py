@@ -27,7 +27,7 @@ from optstudy.errors import UsageError
 @click.option("--opt", "optimizers", multiple=True, metavar="NAME", help="An optimizer; by default all.")
 @click.option(
     "--metric",
-    type=click.Choice(("accuracy", "cost", "geometry", "classes", "networks")),
+    type=click.Choice(("accuracy", "cost", "geometry", "classes", "networks", "tuning")),
     default="accuracy",
     show_default=True,
     help="What the table shows; --json has all of it.",

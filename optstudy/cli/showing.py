@@ -181,10 +181,9 @@ def next_step(
 def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        numeric = header.endswith(("(%)", "(points)", "target")) or header in (
+        numeric = header.endswith(("(%)", "(points)", "target", "paper", "a step", "work")) or header in (
             "Seeds",
             "Seconds",
-            "Gradient work",
         )
         table.add_column(header, justify="right" if numeric else "left", overflow="fold")
     for row in cells:

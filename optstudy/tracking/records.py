@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -77,6 +77,8 @@ class FinalRun:
         None  # of one step, timed while the other workers idled; None where it was not
     )
     files: str = ""  # URI of its artifacts
+    finished_at: float | None = None  # Unix time
+    facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
 
     @property
     def pace_seconds(self) -> float:
@@ -155,7 +157,20 @@ def final_run_of(run: Run) -> FinalRun:
         steps=int(metrics.get("final/steps", 0)),
         step_seconds=metrics.get("final/step_seconds"),
         files=run.info.artifact_uri or "",
+        finished_at=run.info.end_time / 1000 if run.info.end_time else None,
+        facts=_facts(tags),
     )
+
+
+def _facts(tags: Mapping[str, str]) -> dict[str, str]:
+    prefixes = ("optstudy.version.", "optstudy.environment.")
+    found = {
+        name.removeprefix(prefix): value
+        for prefix in prefixes
+        for name, value in tags.items()
+        if name.startswith(prefix)
+    }
+    return found | ({"data": tags["optstudy.data"]} if "optstudy.data" in tags else {})
 
 
 def _reached(metrics: Mapping[str, float]) -> Spent | None:
