@@ -47,13 +47,13 @@ def write_run(tracking: Tracking, optimizer: str, seed: int) -> None:
 
 def own_seconds(folder: Path) -> float:
     """Profile the reading in this process, and return what is spent outside of MLflow and of imports."""
-    from optstudy.reading import read_comparison
+    from optstudy.reading import read_studies
 
-    read_comparison(["big"], folder, None)  # imports
+    read_studies(["big"], folder, None)  # imports
     profile = cProfile.Profile()
-    profile.runcall(read_comparison, ["big"], folder, None)
+    profile.runcall(read_studies, ["big"], folder, None)
     found = pstats.Stats(profile).get_stats_profile().func_profiles
-    return found["read_comparison"].cumtime - found["call"].cumtime - found["open_written"].cumtime
+    return found["read_studies"].cumtime - found["call"].cumtime - found["open_written"].cumtime
 
 
 def main() -> int:

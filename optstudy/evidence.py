@@ -2,17 +2,22 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 from optstudy.analysis import Analysis
 from optstudy.eigentrace import EigenTrace
+from optstudy.errors import OptstudyError
 from optstudy.optimizers import Space
 from optstudy.search import Finalist, Searched, Trial
 from optstudy.table import order_of
 from optstudy.tracking import FinalRun, FinalRuns, Predictions, Tracking
 from optstudy.training import EpochRecord, Plan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,10 @@ class SearchEvidence:
 
     def to_json(self) -> bytes:
         """Serialise; `from_json` gives back the same."""
-        return json.dumps(dataclasses.asdict(self), indent=1, default=str).encode()
+        space = dataclasses.replace(self.space, source=Path(self.space.source.name))  # not where it lies
+        return json.dumps(
+            dataclasses.asdict(dataclasses.replace(self, space=space)), indent=1, default=str
+        ).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "SearchEvidence":
@@ -70,10 +78,17 @@ def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) 
         tracking: Where they are.
         final: The runs.
         studies: The studies, in the order of the comparison.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
     """
     predictions = tracking.predictions(final)
     runs = [_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
-    searches = [SearchEvidence.from_json(data) for data in tracking.search_files(studies)]
+    searches = [
+        _made(SearchEvidence.from_json, data, f"search.json of a search of study {study!r}")
+        for study in studies
+        for data in tracking.search_files([study])
+    ]
     places = {study: place for place, study in enumerate(studies)}
     return Evidence(
         tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
@@ -86,17 +101,31 @@ def _place(run: FinalRun) -> tuple[Any, ...]:
 
 
 def _run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:
-    plan, epochs, trace, analysis = (
-        tracking.file_of(run, name) for name in ("plan.json", "epochs.json", "eigen.npz", "analysis.npz")
-    )
+    def kept(name: str, make: Callable[[bytes], T]) -> T | None:
+        data = tracking.file_of(run, name)
+        return None if data is None else _made(make, data, f"{name} of run {run.run_id}")
+
     return RunEvidence(
         run,
-        Plan.from_dict(json.loads(plan)) if plan else None,
-        tuple(EpochRecord(**record) for record in json.loads(epochs)) if epochs else (),
+        kept("plan.json", lambda data: Plan.from_dict(json.loads(data))),
+        kept("epochs.json", _epochs) or (),
         predictions,
-        EigenTrace.from_bytes(trace) if trace else None,
-        Analysis.from_bytes(analysis) if analysis else None,
+        kept("eigen.npz", EigenTrace.from_bytes),
+        kept("analysis.npz", Analysis.from_bytes),
     )
+
+
+def _made(make: Callable[[bytes], T], data: bytes, what: str) -> T:
+    """Read a file, or say which one cannot be read."""
+    try:
+        return make(data)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise OptstudyError(f"{what} is damaged ({type(error).__name__}: {reason})") from error
+
+
+def _epochs(data: bytes) -> tuple[EpochRecord, ...]:
+    return tuple(EpochRecord(**record) for record in json.loads(data))
 
 
 def _searched(content: Mapping[str, Any]) -> Searched:

@@ -9,23 +9,30 @@ from optstudy.errors import UsageError
 from optstudy.nearest import nearest
 from optstudy.searches import summarise
 from optstudy.table import Comparison, compare
-from optstudy.tracking import Tracking, open_written
+from optstudy.tracking import FinalRuns, Tracking, open_written
 from optstudy.workspace import StudyFiles, read_recorded, study_names
 
 
-def read_comparison(
+@dataclass(frozen=True)
+class Read:
+    """Some studies as they were read."""
+
+    tracking: Tracking
+    studies: tuple[str, ...]
+    final: FinalRuns
+    comparison: Comparison
+
+
+def read_studies(
     studies: Sequence[str], workspace: Path, tracking_uri: str | None, optimizers: Sequence[str] = ()
-) -> tuple[Comparison, tuple[str, ...]]:
+) -> Read:
     """Compare the final runs of some studies, by default of the one written last.
 
     Args:
         studies: Their names.
         workspace: Where they are.
         tracking_uri: Server that keeps their runs instead.
-        optimizers: Of which optimizers; by default of all.
-
-    Returns:
-        The comparison, and the names of the studies in it.
+        optimizers: Of which optimizers the comparison shows rows and pairs; by default of all.
 
     Raises:
         UsageError: If there is no such study or optimizer, or none at all.
@@ -49,7 +56,7 @@ def read_comparison(
             )
     searches = [summarise(json.loads(data)) for data in tracking.search_files(chosen)]
     comparison = compare(final, chosen, tracking.predictions(final), searches)
-    return comparison.only(optimizers) if optimizers else comparison, chosen
+    return Read(tracking, chosen, final, comparison.only(optimizers) if optimizers else comparison)
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,14 @@ def compare(
     Example: optstudy compare --study quick --format markdown
     """
     from optstudy.cli.showing import next_step, say_mended, show_comparison, write_comparison
-    from optstudy.reading import read_comparison
+    from optstudy.reading import read_studies
 
     if output is not None and output.exists():
         raise UsageError(f"{output} is there already; give another --output")
     say_mended(where)
-    comparison, names = read_comparison(studies, where.workspace, where.tracking_uri, optimizers)
+    read = read_studies(studies, where.workspace, where.tracking_uri, optimizers)
     if output is None:
-        show_comparison(comparison, as_json=as_json, **how)
+        show_comparison(read.comparison, as_json=as_json, **how)
     else:
-        write_comparison(comparison, output, as_json=as_json, **how)
-    next_step("optstudy ui", where, study=names[-1])
+        write_comparison(read.comparison, output, as_json=as_json, **how)
+    next_step("optstudy ui", where, study=read.studies[-1])

@@ -77,9 +77,10 @@ class Tracking(Reader):
             self._call(self._client.log_batch, run_id, metrics=entities[first : first + PAGE])
 
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Log artifacts by name."""
+        """Log artifacts by name, or by path below the run's root."""
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
+                Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
                 Path(folder, name).write_bytes(data)
             self._call(self._client.log_artifacts, run_id, folder)
 

@@ -1,0 +1,42 @@
+"""`optstudy report`."""
+
+from pathlib import Path
+
+import click
+
+from optstudy.cli import options
+from optstudy.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--study",
+    "studies",
+    multiple=True,
+    metavar="NAME",
+    help="A study, by default the one written last; twice to see two side by side.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("report"),
+    show_default=True,
+    metavar="DIR",
+    help="A new or empty folder; nothing is overwritten.",
+)
+@options.reading
+def report(studies: tuple[str, ...], where: options.Where, output: Path) -> None:
+    """Write the report of a study: a page to read, and the figures, tables and text that a paper takes from it.
+
+    Example: optstudy report --study quick --output report
+    """
+    from optstudy.cli.showing import next_step, say_mended
+    from optstudy.reporting import write_report
+
+    if output.exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty; give another --output")
+    say_mended(where)
+    written = write_report(studies, where.workspace, where.tracking_uri, output)
+    click.echo(f"{written.page} (open it in a browser)")
+    click.echo(f"{written.files} files in {output}; logged as {written.run}", err=True)
+    next_step("optstudy ui", where, study=written.studies[0])

@@ -1,0 +1,138 @@
+"""All that is needed to repeat the runs of a report, and to make its tables again: two plain files."""
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optstudy.errors import UsageError
+from optstudy.evidence import Evidence
+from optstudy.plain import plain
+from optstudy.searches import SearchSummary, summarise
+from optstudy.table import Comparison, compare
+from optstudy.tracking import Ending, FinalRun, FinalRuns, Predictions, Spent
+
+RUNS = "runs.json"
+PREDICTIONS = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What the files of a report hold."""
+
+    final: FinalRuns
+    predictions: dict[str, Predictions]
+    searches: tuple[SearchSummary, ...]
+    plans: dict[str, dict[str, Any]]  # by run, as `dataclasses.asdict` of a Plan has them
+
+    def compare(self) -> Comparison:
+        """Make the comparison again."""
+        studies = tuple(dict.fromkeys(run.study for run in self.final.runs))
+        return compare(self.final, studies, self.predictions, self.searches)
+
+
+def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]:
+    """Write runs and searches as JSON, and predictions as arrays without pickles.
+
+    Returns:
+        ``runs.json``, and ``predictions.npz`` with ``run_id``, ``predicted`` (R, N) and, once for each set of
+        test images, ``labels`` and ``classes``.
+    """
+    runs = [
+        {
+            **dataclasses.asdict(replace(one.run, files="")),  # where they lie is nobody else's matter
+            "plan": None if one.plan is None else dataclasses.asdict(one.plan),
+            "epochs": [dataclasses.asdict(record) for record in one.epochs],
+        }
+        for one in evidence.runs
+    ]
+    searches = [json.loads(one.to_json()) for one in evidence.searches]
+    content = {"runs": runs, "excluded": dict(excluded), "searches": searches}
+    text = json.dumps(plain(content), separators=(",", ":"))
+    return {RUNS: _lines(text), PREDICTIONS: _predictions(evidence)}
+
+
+def read_archive(folder: Path) -> Archive:
+    """Read what a report's folder holds.
+
+    Raises:
+        UsageError: If it holds no runs.
+    """
+    try:
+        content = json.loads((folder / RUNS).read_text())
+        runs = tuple(_run(run) for run in content["runs"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder / RUNS} holds no runs of a report ({type(error).__name__}: {error})"
+        ) from error
+    return Archive(
+        FinalRuns(runs, content["excluded"]),
+        _read_predictions(folder / PREDICTIONS),
+        tuple(summarise(search) for search in content["searches"]),
+        {run["run_id"]: run["plan"] for run in content["runs"] if run["plan"] is not None},
+    )
+
+
+def _lines(text: str) -> bytes:
+    """One run or search a line, so that a change of one shows as such."""
+    for start in ('{"run_id"', '{"study"'):
+        text = text.replace(f",{start}", f",\n{start}").replace(f"[{start}", f"[\n{start}")
+    return (text + "\n").encode()
+
+
+def _run(content: Mapping[str, Any]) -> FinalRun:
+    names = {field.name for field in dataclasses.fields(FinalRun)}
+    values = {name: value for name, value in content.items() if name in names}
+    reached, ending = values["reached"], values["ending"]
+    values["reached"] = Spent(**reached) if reached else None
+    values["ending"] = _ending(ending) if ending else None
+    return FinalRun(**values)
+
+
+def _ending(content: Mapping[str, Any]) -> Ending:
+    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in content.items()}
+    return Ending(**known)
+
+
+def _predictions(evidence: Evidence) -> bytes:
+    known = [(one.run.run_id, one.predictions) for one in evidence.runs if one.predictions is not None]
+    sets: dict[bytes, int] = {}  # test labels -> their number
+    arrays: dict[str, Any] = {}
+    members: dict[int, list[str]] = {}
+    rows: dict[int, list[Any]] = {}
+    for run_id, found in known:
+        number = sets.setdefault(found.labels.tobytes(), len(sets))
+        members.setdefault(number, []).append(run_id)
+        rows.setdefault(number, []).append(found.predicted)
+        arrays[f"labels_{number}"] = _small(found.labels)
+        arrays[f"classes_{number}"] = np.array(found.classes, dtype=np.str_)
+    for number, names in members.items():
+        arrays[f"run_id_{number}"] = np.array(names)
+        arrays[f"predicted_{number}"] = _small(np.stack(rows[number]))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _small(classes: Any) -> Any:
+    return classes.astype(np.uint8) if classes.max(initial=0) <= np.iinfo(np.uint8).max else classes
+
+
+def _read_predictions(path: Path) -> dict[str, Predictions]:
+    found = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            if not name.startswith("labels_"):
+                continue
+            number = name.removeprefix("labels_")
+            labels, classes = arrays[name].astype(np.int64), tuple(arrays[f"classes_{number}"].tolist())
+            rows = arrays[f"predicted_{number}"].astype(np.int64)
+            for run_id, predicted in zip(arrays[f"run_id_{number}"].tolist(), rows, strict=True):
+                found[run_id] = Predictions(labels, predicted, classes)
+    return found

@@ -1,0 +1,42 @@
+"""A report's files, from a comparison and its evidence."""
+
+import json
+
+from optstudy import figures
+from optstudy.evidence import Evidence
+from optstudy.report.archive import archive
+from optstudy.report.citation import bibtex
+from optstudy.report.gallery import gallery
+from optstudy.report.page import render_page
+from optstudy.report.sentences import methods
+from optstudy.table import Comparison
+from optstudy.tabletext import render
+
+PAGE = "index.html"
+
+
+def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]:
+    """Make all files of a report.
+
+    Args:
+        comparison: Of some studies, at least one finished run.
+        evidence: Of the same runs and searches.
+
+    Returns:
+        Contents by path: ``index.html``, ``figures/*.pdf``, ``table.tex``, ``methods.md``, ``references.bib``,
+        ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the same bytes.
+    """
+    studies = dict.fromkeys(row.study for row in comparison.rows)
+    paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
+    citations = bibtex(paragraphs)
+    exhibits = list(gallery(comparison, evidence))
+    page = render_page(comparison, evidence, exhibits, methods=paragraphs, bibtex=citations)
+    return {
+        PAGE: page.encode(),
+        **{f"figures/{one.name}.pdf": figures.pdf(one.figure) for one in exhibits},
+        "table.tex": render(comparison, "latex").encode(),
+        "methods.md": (paragraphs + "\n").encode(),
+        "references.bib": citations.encode(),
+        "comparison.json": (json.dumps(comparison.to_dict(), indent=1) + "\n").encode(),
+        **archive(evidence, comparison.excluded),
+    }

@@ -1,0 +1,151 @@
+"""The figures of a report, each with a caption that says what to see in it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from optstudy import figures
+from optstudy.evidence import Evidence, RunEvidence, only
+from optstudy.table import Comparison
+from optstudy.tablecells import row_label
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One figure of a report."""
+
+    name: str  # of its files, without ending
+    title: str
+    caption: str
+    figure: figures.Figure
+
+
+def gallery(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
+    """Draw all that the evidence has data for, study by study, and then the searches side by side."""
+    studies = list(dict.fromkeys(row.study for row in comparison.rows))
+    for study in studies:
+        front = f"{study}-" if len(studies) > 1 else ""
+        named = f"{study}: " if len(studies) > 1 else ""
+        some = only(evidence, [study])
+        own = Comparison(
+            tuple(row for row in comparison.rows if row.study == study),
+            tuple(pair for pair in comparison.pairs if pair.study == study),
+            {},
+        )
+        for exhibit in _study(own, some):
+            yield Exhibit(front + exhibit.name, named + exhibit.title, exhibit.caption, exhibit.figure)
+    if evidence.searches:
+        yield from _searches(evidence)
+
+
+def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
+    yield Exhibit(
+        "accuracies",
+        "Test accuracy",
+        "Each dot is a seed. The thick interval is Student's t over seeds; the thin one is Wilson's, of the draw of"
+        " test images, which more seeds do not narrow. Intervals that overlap do not tell whether two differ:"
+        " the next figure does.",
+        figures.accuracies(comparison, evidence),
+    )
+    if comparison.pairs:
+        yield Exhibit(
+            "differences",
+            "Differences",
+            "Intervals are Bonferroni's over all pairs. One that excludes zero shows a difference; one that lies inside"
+            " the shaded strip shows that the difference does not matter; a wide one across zero shows neither.",
+            figures.differences(comparison, margin=evidence.runs[0].run.margin),
+        )
+    if any(one.run.target is not None for one in evidence.runs):
+        yield Exhibit(
+            "times_to_target",
+            "Time to the target",
+            "The share of seeds that had reached the target accuracy. A curve further left is faster: by epochs on one"
+            " panel, by gradient work on the other, where a Hessian product counts 2. A curve that ends below 100 %"
+            " had seeds that never reached it.",
+            figures.times_to_target(evidence),
+        )
+    yield Exhibit(
+        "gradient_norms",
+        "Gradient norm (figure 1 of the paper)",
+        "The norm of the last mini-batch's gradient of each epoch: median over seeds, in the band from the least to the"
+        " largest. One mini-batch is a noisy witness, so look at the trend and the width rather than at single epochs.",
+        figures.gradient_norms(evidence),
+    )
+    yield from _geometry(comparison, evidence)
+    yield from _rows(evidence)
+
+
+def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
+    if any(one.analysis is not None and len(one.analysis.line) for one in evidence.runs):
+        yield Exhibit(
+            "loss_lines",
+            "Loss along the first eigenvector (figure 2 of the paper)",
+            "How fast the loss rises along the direction of largest curvature, over the seeds. The distance is in the"
+            " space of the weights, whose scale differs between optimizers: a flat line is not by itself a better"
+            " minimum.",
+            figures.loss_lines(evidence),
+        )
+    if any(one.trace is not None for one in evidence.runs):
+        yield Exhibit(
+            "ratios",
+            "Ratio of the two largest eigenvalues (figure 3 of the paper)",
+            "Median over seeds and the band from the least to the largest. Only a separated ratio says that one"
+            " direction dominates; near 1 the two directions turn into each other, and a ratio below 1 cannot occur.",
+            figures.ratios(evidence),
+        )
+    if any(row.geometry is not None and row.geometry.runs > 1 for row in comparison.rows):
+        yield Exhibit(
+            "flatness",
+            "Flatness against test error",
+            "A point is a seed. Kendall's tau-b describes these runs of one optimizer; it is never pooled over"
+            " optimizers, and proves nothing of flatness as a cause.",
+            figures.flatness(evidence, comparison),
+        )
+
+
+def _rows(evidence: Evidence) -> Iterator[Exhibit]:
+    rows = evidence.rows()
+    for (_, optimizer, config), row in rows.items():
+        name, label = _file_name(optimizer, config), row_label(f"{optimizer}/{config}")
+        if any(one.predictions is not None for one in row):
+            yield Exhibit(
+                f"confusion-{name}",
+                f"{label}: confusion (figures 4 to 7 of the paper)",
+                "Rows are true classes, columns what the network takes them for, in per cent, mean over the seeds. Look"
+                " off the diagonal for the pairs of classes that are mixed up.",
+                figures.confusion_of(row),
+            )
+        if _has_plane(row):
+            yield Exhibit(
+                f"surface-{name}",
+                f"{label}: loss around the end (figures 8 to 11 of the paper)",
+                "The loss over the plane of the first two eigenvectors, for the seed with the median rise; other seeds"
+                " lie along other vectors, and cannot be averaged. Where the ratio is degenerate the plane has a"
+                " meaning, and its two axes have none.",
+                figures.surface_of(row),
+            )
+
+
+def _searches(evidence: Evidence) -> Iterator[Exhibit]:
+    yield Exhibit(
+        "tuning_curves",
+        "Tuning",
+        "The best validation score so far, against the trials and against the work that they took. A steep start says"
+        " that the space or its defaults are easy; equal trials are not equal work. Bands stand only over independent"
+        " searches, or where random search lets its trials come in any order.",
+        figures.tuning_curves(evidence),
+    )
+    yield Exhibit(
+        "learning_rates",
+        "Validation score against learning rate",
+        "Every trial of each search. A broad top says that the optimizer forgives a learning rate that is a little off;"
+        " a best trial at the edge says that the range was too narrow.",
+        figures.learning_rates(evidence),
+    )
+
+
+def _has_plane(row: Sequence[RunEvidence]) -> bool:
+    return any(one.analysis is not None and one.analysis.plane.size for one in row)
+
+
+def _file_name(optimizer: str, config: str) -> str:
+    return optimizer if config == "best" else f"{optimizer}-{config}"

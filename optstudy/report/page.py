@@ -1,0 +1,158 @@
+"""The report as one HTML page, which needs nothing from elsewhere."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from optstudy import figures
+from optstudy.evidence import Evidence, SearchEvidence
+from optstudy.report.gallery import Exhibit
+from optstudy.report.sentences import asked, headline, verdict_sentence
+from optstudy.searchtext import value_label
+from optstudy.table import Comparison, label_of
+from optstudy.tabletext import Metric, tables_of
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page holds it."""
+
+    title: str
+    caption: str
+    source: str  # data URI
+    width: int  # CSS pixels
+    height: int
+
+
+def render_page(
+    comparison: Comparison, evidence: Evidence, exhibits: Sequence[Exhibit], *, methods: str, bibtex: str
+) -> str:
+    """Write the page; the same records give the same bytes."""
+    environment = Environment(
+        loader=PackageLoader("optstudy.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    studies = list(dict.fromkeys(row.study for row in comparison.rows))
+    metrics: list[tuple[str, Metric]] = [
+        ("Cost", "cost"),
+        ("Tuning", "tuning"),
+        ("Geometry", "geometry"),
+        ("Classes", "classes"),
+        ("Networks of the same seed", "networks"),
+    ]
+    return environment.get_template("page.html").render(
+        title=_title(comparison),
+        studies=[_study(comparison, evidence, name) for name in studies],
+        tables=tables_of(comparison),
+        more=[
+            (title, table)
+            for title, metric in metrics
+            for table in tables_of(comparison, metric)
+            if table.cells
+        ],
+        pictures=[_picture(exhibit) for exhibit in exhibits],
+        spaces=[_space(one, several=len(studies) > 1) for one in evidence.searches],
+        facts=_facts(evidence),
+        finished=_finished(evidence),
+        commands=[command for name in studies for command in commands(evidence, name)],
+        methods=methods,
+        bibtex=bibtex,
+    )
+
+
+def commands(evidence: Evidence, study: str) -> list[str]:
+    """Return the commands that make a study again from its own specification, and then its report."""
+    runs = [one for one in evidence.runs if one.run.study == study]
+    configs = list(dict.fromkeys(one.run.config for one in runs))
+    optimizers = "".join(f" --opt {name}" for name in dict.fromkeys(one.run.optimizer for one in runs))
+    plan = next((one.plan for one in runs if one.plan is not None), None)
+    seeds = max((1 + one.run.seed for one in runs), default=1)
+    settings: dict[str, Any] = {}
+    for one in evidence.searches:
+        if one.study == study:
+            settings = dict(one.settings)
+    if plan is not None:
+        settings |= {
+            "dataset": plan.dataset,
+            "model": plan.model,
+            "loss": plan.loss,
+            "batch_size": plan.batch_size,
+            "train_epochs": plan.epochs,
+            "train_size": plan.split.size,
+        }
+    sets = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    which = "".join(f" --config {name}" for name in configs)
+    verb = "study" if any(one.study == study for one in evidence.searches) else "train"
+    return [f"optstudy {verb} --study {study}{optimizers}{which} --seeds {seeds} {sets}".strip()]
+
+
+def _title(comparison: Comparison) -> str:
+    names = list(dict.fromkeys(label_of(row.optimizer) for row in comparison.rows))
+    if not names:
+        return "No finished runs"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, Any]:
+    rows = [row for row in comparison.rows if row.study == name]
+    pairs = [pair for pair in comparison.pairs if pair.study == name]
+    margin = next((one.run.margin for one in evidence.runs if one.run.study == name), 0.0)
+    return {
+        "name": name,
+        "asked": asked(evidence, name),
+        "headline": headline(rows, pairs),
+        "verdicts": [verdict_sentence(pair, margin) for pair in pairs],
+    }
+
+
+def _picture(exhibit: Exhibit) -> Picture:
+    inches = exhibit.figure.get_size_inches()
+    source = "data:image/png;base64," + base64.b64encode(figures.png(exhibit.figure)).decode()
+    width, height = (round(float(side) * 132) for side in inches)
+    return Picture(exhibit.title, exhibit.caption, source, width, height)
+
+
+def _space(one: SearchEvidence, *, several: bool) -> dict[str, Any]:
+    best = one.searched.best
+    default = one.space.config("default")
+    paper = {} if one.space.paper is None else one.space.config("paper")
+    rows = [
+        [
+            item.name,
+            value_label(best.params[item.name]) if best and item.name in best.params else "--",
+            str(item),
+            value_label(default[item.name]),
+            value_label(paper[item.name]) if item.name in paper else "--",
+            item.why,
+        ]
+        for item in one.space.search
+    ]
+    name = label_of(one.searched.optimizer)
+    fixed = ", ".join(f"{key} = {value_label(value)}" for key, value in one.space.fixed.items())
+    return {
+        "name": f"{one.study}: {name}" if several else name,
+        "class": one.space.optimizer,
+        "rows": rows,
+        "fixed": fixed,
+    }
+
+
+def _facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """Return what the runs rest on; several values where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for one in evidence.runs:
+        for name, value in one.run.facts.items():
+            found.setdefault(name, {})[value] = None
+    return [(name, ", ".join(values)) for name, values in found.items()]
+
+
+def _finished(evidence: Evidence) -> str:
+    ends = [one.run.finished_at for one in evidence.runs if one.run.finished_at is not None]
+    return datetime.fromtimestamp(max(ends), UTC).strftime("%d %B %Y").lstrip("0") if ends else ""

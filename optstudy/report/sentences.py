@@ -1,0 +1,142 @@
+"""Verdicts and methods in plain sentences, which claim what the data support and no more."""
+
+import math
+from collections.abc import Sequence
+
+from optstudy.evidence import Evidence, RunEvidence, SearchEvidence
+from optstudy.report.citation import cited
+from optstudy.table import Comparison, Row, label_of
+from optstudy.tablecells import p_label, row_label
+from optstudy.verdicts import Pair
+
+
+def verdict_sentence(pair: Pair, margin: float) -> str:
+    """Say what may be said of a pair."""
+    a, b = row_label(pair.a), row_label(pair.b)
+    if math.isnan(pair.p):
+        return f"One seed of {a} and {b} supports no verdict."
+    if pair.verdict == "worse":
+        return _better(b, a, -pair.difference, -pair.high, -pair.low, pair.p_holm)
+    if pair.verdict == "better":
+        return _better(a, b, pair.difference, pair.low, pair.high, pair.p_holm)
+    gap = f"{100 * pair.difference:+.2f} points ({_between(pair.low, pair.high)})"
+    if pair.verdict == "equivalent":
+        return f"{a} and {b} are equivalent: {gap} lies within {100 * margin:g} points."
+    return f"No difference between {a} and {b} is shown: {gap}, {_p(pair.p_holm)}."
+
+
+def _better(a: str, b: str, gap: float, low: float, high: float, p: float) -> str:
+    return (
+        f"{a} is better than {b} by {100 * gap:.2f} points of test accuracy ({_between(low, high)}), {_p(p)}."
+    )
+
+
+def _between(low: float, high: float) -> str:
+    return f"{100 * low:+.2f} to {100 * high:+.2f}"
+
+
+def _p(p: float) -> str:
+    shown = p_label(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def headline(rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
+    """Say in one sentence what one study decides: the whole ranking, or how many pairs stay open."""
+    if len(rows) == 1:
+        return "There is one optimizer, and nothing to compare."
+    decided = sum(pair.verdict in ("better", "worse") for pair in pairs)
+    if pairs and all(row.rank != "tie" for row in rows):
+        order = sorted(rows, key=lambda row: int(row.rank))
+        return "All pairs are decided, from the best: " + ", ".join(_named(row) for row in order) + "."
+    if not decided:
+        return "No pair is decided: these runs do not tell which optimizer is better."
+    of = f"{decided} of {len(pairs)} pairs {'is' if decided == 1 else 'are'} decided"
+    return f"{of}; an optimizer with an open pair has no rank, and counts as tied."
+
+
+def _named(row: Row) -> str:
+    return row_label(f"{row.optimizer}/{row.config}")
+
+
+def asked(evidence: Evidence, study: str) -> list[str]:
+    """Say what a study asked: the optimizers, how they were tuned, and how the final runs were trained."""
+    runs = [one for one in evidence.runs if one.run.study == study]
+    searches = [one for one in evidence.searches if one.study == study]
+    rows = dict.fromkeys((one.run.optimizer, one.run.config) for one in runs)
+    names = ", ".join(row_label(f"{optimizer}/{config}") for optimizer, config in rows)
+    sentences = [f"Compared: {names}."]
+    if searches:
+        sentences.append(tuning_sentence(searches))
+    if sentence := training_sentence(runs):
+        sentences.append(sentence)
+    return sentences
+
+
+def tuning_sentence(searches: Sequence[SearchEvidence]) -> str:
+    """Say how the searches of one study were made."""
+    one = searches[0].settings
+    trials = sorted({len(search.searched.trials) for search in searches})
+    count = " to ".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
+    sampler = {"tpe": "TPE", "gp": "a Gaussian process", "random": "random search", "qmc": "a Sobol sequence"}
+    pruner = {"median": ", the median pruner", "hyperband": ", Hyperband", "none": ", no pruning"}
+    size = f"{one['tune_size']:,}" if one["tune_size"] else "all other"
+    sentence = (
+        f"Each optimizer was searched with {count} trials of {_epochs(one['tune_epochs'])}"
+        f" ({sampler[one['sampler']]}{pruner[one['pruner']]}) on {size} training images, judged by the"
+        f" {one['objective']} on {one['validation']:,} validation images."
+    )
+    if one["finalists"] > 1:
+        sentence += (
+            f" The best {one['finalists']} trials were trained again from {one['finalist_seeds']} other seeds, and"
+            " the one with the best mean of these was chosen."
+        )
+    return sentence
+
+
+def training_sentence(runs: Sequence[RunEvidence]) -> str:
+    """Say how the final runs of one study were trained; nothing where that is not known."""
+    plan = next((one.plan for one in runs if one.plan is not None), None)
+    if plan is None:
+        return ""
+    seeds = sorted({len(row) for row in Evidence(tuple(runs), ()).rows().values()})
+    count = " to ".join(str(number) for number in dict.fromkeys((seeds[0], seeds[-1])))
+    images = f"{plan.split.size:,}" if plan.split.size else "all"
+    return (
+        f"Each configuration was then trained for {_epochs(plan.epochs)} from {count}"
+        f" seed{'s' * (seeds[-1] > 1)} on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
+        f" mini-batches of {plan.batch_size}); the test set only reports."
+    )
+
+
+def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
+    """Write a paragraph for the Methods of a paper, with keys of the BibTeX file in brackets."""
+    searches = [one for one in evidence.searches if one.study == study]
+    runs = [one for one in evidence.runs if one.run.study == study]
+    facts = runs[0].run.facts if runs else {}
+    names = ", ".join(
+        f"{label_of(name)}{cited(name)}" for name in dict.fromkeys(one.run.optimizer for one in runs)
+    )
+    pairs = [pair for pair in comparison.pairs if pair.study == study]
+    parts = [f"We compared {names} with optstudy {facts.get('optstudy', '')} [@optstudy].".replace("  ", " ")]
+    if searches:
+        parts.append(tuning_sentence(searches) + " Searches used Optuna [@optuna].")
+    parts.append(training_sentence(runs))
+    parts.append("Accuracies are means over seeds with 95 % Student t intervals.")
+    if any(not math.isnan(pair.p) for pair in pairs):
+        parts.append(
+            "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
+            " has a part from the seeds and a part from the images; p-values are Holm's [@holm] and intervals"
+            f" Bonferroni's over {pairs[0].family} pair{'s' * (pairs[0].family > 1)}, and equivalence was tested by"
+            f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
+        )
+    if any(one.analysis is not None for one in runs):
+        samples = next(one.analysis.samples for one in runs if one.analysis is not None)
+        parts.append(
+            f"Hessian eigenvalues were computed on {samples:,} fixed training images by a block Lanczos method with"
+            " residuals in float64 and a check for missed eigenvalues."
+        )
+    return " ".join(part for part in parts if part)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count > 1)}"
