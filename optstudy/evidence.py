@@ -42,7 +42,7 @@ class SearchEvidence:
     settings: dict[str, Any]  # the keys of the specification that govern tuning, and the study's seed
 
     def to_json(self) -> bytes:
-        """Serialise; `from_json` gives back the same."""
+        """Serialise; `from_json` gives back the same, but of the space's file its name alone."""
         space = dataclasses.replace(self.space, source=Path(self.space.source.name))  # not where it lies
         return json.dumps(
             dataclasses.asdict(dataclasses.replace(self, space=space)), indent=1, default=str

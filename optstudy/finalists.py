@@ -81,6 +81,8 @@ def _train_again(context: Context, space: Space, trial: Trial, again: int, paren
             if not old:
                 run_id = run_id or _open(context, space, trial, plan, name, parent, rung)
                 context.tracking.log_epochs(run_id, rung.epochs, "validation")
+                if rung.problem:
+                    context.tracking.set_tags(run_id, {"optstudy.problem": rung.problem})
             done = context.seconds(space.name, plan, since, until)
             yield Progress(name, done, records[-1] if rung.epochs else None, before=old)
             outcome, since = rung.outcome, until

@@ -25,7 +25,6 @@ def time_rows(
         rows: Hyperparameters by optimizer and config.
     """
     there = context.tracking.known_runs(context.experiment("final"))
-    before = context.known[context.experiment("final")]
     for (optimizer, config), params in rows.items():
         plans = {
             final_name(optimizer, config, seed): final_plan(
@@ -41,15 +40,13 @@ def time_rows(
         if not finished:
             continue
         first = next(iter(plans.values()))
-        kept = context.rungs.pace(context.key(first))
-        pace = kept or _time(context, workers, first)
+        pace = context.rungs.pace(context.key(first)) or _time(context, workers, first)
         if isinstance(pace, Failure):
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace.message}")
             continue
-        for name, run_id in finished.items():
-            if kept is None or name not in before or not before[name].finished:
-                metric = ("final/step_seconds", pace.step_seconds, 0, pace.timed_at)
-                context.tracking.log_metrics(run_id, [metric])
+        metric = ("final/step_seconds", pace.step_seconds, 0, pace.timed_at)
+        for run_id in finished.values():  # also those that have it: its time stands in the record
+            context.tracking.log_metrics(run_id, [metric])
 
 
 def _time(context: Context, workers: Workers, plan: Plan) -> Pace | Failure:

@@ -34,8 +34,10 @@ class Finalist:
     gradient_work: float  # of all of them
 
     def mean(self, objective: Literal["accuracy", "loss"]) -> float:
-        """Mean score over the seeds, one that is not finite counted as the worst."""
-        return fmean(WORST[objective] if score is None else score for score in self.scores)
+        """Mean score over the seeds, one that is not finite counted as the worst; none counts as worse."""
+        worst = WORST[objective]
+        scores = [worst if score is None else score for score in self.scores]
+        return fmean(scores if objective == "accuracy" else [min(score, worst) for score in scores])
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,17 @@ def best_trial(trials: Sequence[Trial], objective: Literal["accuracy", "loss"]) 
 def best_trials(
     trials: Sequence[Trial], objective: Literal["accuracy", "loss"], count: int
 ) -> tuple[Trial, ...]:
-    """The completed trials with the best scores, the best first, of equal ones the one with the lower number."""
+    """The completed trials with the best scores, the best first, of equal ones the one with the lower number.
+
+    Of trials with one configuration only the first counts: the others are the same run.
+    """
     sign = 1 if objective == "accuracy" else -1
     completed = [trial for trial in trials if trial.state == "completed" and trial.score is not None]
     ordered = sorted(completed, key=lambda trial: (-sign * (trial.score or 0.0), trial.number))
-    return tuple(ordered[:count])
+    different: dict[str, Trial] = {}
+    for trial in ordered:
+        different.setdefault(repr(trial.params), trial)
+    return tuple(different.values())[:count]
 
 
 def chosen(finalists: Sequence[Finalist], objective: Literal["accuracy", "loss"]) -> Finalist:
