@@ -24,6 +24,7 @@ _WORDS = (
     "B",
     "A is",
     "Verdicts",
+    "Ended",
     "Chosen",
 )  # headers of columns that hold words
 
@@ -187,7 +188,8 @@ def _percent(accuracy: Accuracy) -> str:
     return f"{100 * accuracy.mean:.2f} ± {50 * (accuracy.high - accuracy.low):.2f}"
 
 
-def _alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
+def alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
+    """Return on which side the cells of each column stand: words left, numbers right."""
     return ["left" if name in _WORDS else "right" for name in headers]
 
 
@@ -196,7 +198,7 @@ def _markdown(table: Table) -> str:
 
     frame = pd.DataFrame(table.cells, columns=table.headers)
     # tabulate would read the cells as numbers and print 98.90 as 98.9.
-    text = frame.to_markdown(index=False, disable_numparse=True, colalign=_alignment(table.headers))
+    text = frame.to_markdown(index=False, disable_numparse=True, colalign=alignment(table.headers))
     return f"{text}\n\n{table.caption}\n"
 
 
@@ -209,7 +211,7 @@ def _latex(table: Table) -> str:
     )
     return escaped.to_latex(
         index=False,
-        column_format="".join(side[0] for side in _alignment(table.headers)),
+        column_format="".join(side[0] for side in alignment(table.headers)),
         caption=_escape(table.caption),
         label=table.label,
     )

@@ -1,10 +1,10 @@
 """The figures of a report, each with a caption that says what to see in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from optstudy import figures
-from optstudy.evidence import Evidence, RunEvidence, only
+from optstudy.evidence import Evidence, only
 from optstudy.table import Comparison
 from optstudy.tablecells import row_label
 
@@ -103,21 +103,20 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
 
 
 def _rows(evidence: Evidence) -> Iterator[Exhibit]:
-    rows = evidence.rows()
-    for (_, optimizer, config), row in rows.items():
-        name, label = _file_name(optimizer, config), row_label(f"{optimizer}/{config}")
+    for (_, optimizer, config), row in evidence.rows().items():
         if any(one.predictions is not None for one in row):
             yield Exhibit(
-                f"confusion-{name}",
-                f"{label}: confusion (figures 4 to 7 of the paper)",
+                f"confusion-{_file_name(optimizer, config)}",
+                f"{row_label(f'{optimizer}/{config}')}: confusion (figures 4 to 7 of the paper)",
                 "Rows are true classes, columns what the network takes them for, in per cent, mean over the seeds. Look"
                 " off the diagonal for the pairs of classes that are mixed up.",
                 figures.confusion_of(row),
             )
-        if _has_plane(row):
+    for (_, optimizer, config), row in evidence.rows().items():
+        if any(one.analysis is not None and one.analysis.plane.size for one in row):
             yield Exhibit(
-                f"surface-{name}",
-                f"{label}: loss around the end (figures 8 to 11 of the paper)",
+                f"surface-{_file_name(optimizer, config)}",
+                f"{row_label(f'{optimizer}/{config}')}: loss around the end (figures 8 to 11 of the paper)",
                 "The loss over the plane of the first two eigenvectors, for the seed with the median rise; other seeds"
                 " lie along other vectors, and cannot be averaged. Where the ratio is degenerate the plane has a"
                 " meaning, and its two axes have none.",
@@ -141,10 +140,6 @@ def _searches(evidence: Evidence) -> Iterator[Exhibit]:
         " a best trial at the edge says that the range was too narrow.",
         figures.learning_rates(evidence),
     )
-
-
-def _has_plane(row: Sequence[RunEvidence]) -> bool:
-    return any(one.analysis is not None and one.analysis.plane.size for one in row)
 
 
 def _file_name(optimizer: str, config: str) -> str:

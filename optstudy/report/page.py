@@ -11,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from optstudy import figures
 from optstudy.evidence import Evidence, SearchEvidence
 from optstudy.report.gallery import Exhibit
+from optstudy.report.repeating import command_of
 from optstudy.report.sentences import asked, headline, verdict_sentence
 from optstudy.searchtext import value_label
 from optstudy.table import Comparison, label_of
-from optstudy.tabletext import Metric, tables_of
+from optstudy.tabletext import Metric, alignment, tables_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def render_page(
     ]
     return environment.get_template("page.html").render(
         title=_title(comparison),
+        alignment=alignment,
         studies=[_study(comparison, evidence, name) for name in studies],
         tables=tables_of(comparison),
         more=[
@@ -61,36 +63,10 @@ def render_page(
         spaces=[_space(one, several=len(studies) > 1) for one in evidence.searches],
         facts=_facts(evidence),
         finished=_finished(evidence),
-        commands=[command for name in studies for command in commands(evidence, name)],
+        commands=[command_of(evidence, name) for name in studies],
         methods=methods,
         bibtex=bibtex,
     )
-
-
-def commands(evidence: Evidence, study: str) -> list[str]:
-    """Return the commands that make a study again from its own specification, and then its report."""
-    runs = [one for one in evidence.runs if one.run.study == study]
-    configs = list(dict.fromkeys(one.run.config for one in runs))
-    optimizers = "".join(f" --opt {name}" for name in dict.fromkeys(one.run.optimizer for one in runs))
-    plan = next((one.plan for one in runs if one.plan is not None), None)
-    seeds = max((1 + one.run.seed for one in runs), default=1)
-    settings: dict[str, Any] = {}
-    for one in evidence.searches:
-        if one.study == study:
-            settings = dict(one.settings)
-    if plan is not None:
-        settings |= {
-            "dataset": plan.dataset,
-            "model": plan.model,
-            "loss": plan.loss,
-            "batch_size": plan.batch_size,
-            "train_epochs": plan.epochs,
-            "train_size": plan.split.size,
-        }
-    sets = " ".join(f"--set {name}={value}" for name, value in settings.items())
-    which = "".join(f" --config {name}" for name in configs)
-    verb = "study" if any(one.study == study for one in evidence.searches) else "train"
-    return [f"optstudy {verb} --study {study}{optimizers}{which} --seeds {seeds} {sets}".strip()]
 
 
 def _title(comparison: Comparison) -> str:
