@@ -131,8 +131,8 @@ def estimate(
     asked = search_settings(specification).trials if trials else 0
     runs = specification.seeds * len(configs)
     again = (
-        specification.finalists * specification.finalist_seeds
-        if trials and specification.finalists > 1
+        min(specification.finalists, asked) * specification.finalist_seeds
+        if min(specification.finalists, asked) > 1
         else 0
     )
     rows = []
@@ -155,7 +155,7 @@ def estimate(
         optimizers=tuple(rows),
         jobs=jobs,
         parameters=next(iter(rehearsals.values())).parameters,
-        disk_bytes=runs * (2 * states + RUN_BYTES * len(rows)) + asked * len(rows) * TRIAL_BYTES,
+        disk_bytes=runs * (2 * states + RUN_BYTES * len(rows)) + (asked + again) * len(rows) * TRIAL_BYTES,
         startup_seconds=rehearsed.startup_seconds,
     )
 

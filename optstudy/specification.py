@@ -83,10 +83,10 @@ _MINIMUM = dict.fromkeys(
     ("trials", "batch", "tune_epochs", "rung_epochs", "finalists", "finalist_seeds", "validation",
      "train_epochs", "batch_size", "seeds", "threads", "eigen_every"), 1,
 )  # fmt: skip
-# Far above what anybody runs: what exceeds them is a slip of the hand.
+# Far above what anybody runs: what exceeds them is a slip of the hand. From 1000 on seeds are those of trials.
 LARGEST = {
     "trials": 100_000, "batch": 100_000, "tune_epochs": 1_000_000, "rung_epochs": 1_000_000,
-    "train_epochs": 1_000_000, "finalists": 1_000, "finalist_seeds": 1_000, "seeds": 10_000,
+    "train_epochs": 1_000_000, "finalists": 1_000, "finalist_seeds": 1_000, "seeds": 1_000,
     "seed": 2**31 - 1, "threads": 1024,
 }  # fmt: skip
 _ALLOWED: Mapping[str, tuple[str, ...]] = {

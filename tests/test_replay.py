@@ -28,6 +28,9 @@ CLOCKS = {
     "finished_at",
     "epoch_seconds",
     "final/seconds",
+    "final/step_seconds",
+    "step_seconds",
+    "timed_at",
     "final/seconds_to_target",
 }  # readings that differ from run to run
 

@@ -60,7 +60,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name(tmp_path: Path) -> N
         ("trails = 3", "unknown key 'trails'; did you mean 'trials'?"),
         ("trials = 0", "trials is 0; it must be 1 or more"),
         ("seeds = -2", "seeds is -2; it must be 1 or more"),
-        ("seeds = 10_001", "seeds is 10001; it must be 10000 or less"),
+        ("seeds = 1_001", "seeds is 1001; it must be 1000 or less"),
         ("trials = 100_001", "trials is 100001; it must be 100000 or less"),
         ("train_epochs = 1_000_001", "train_epochs is 1000001; it must be 1000000 or less"),
         ("threads = 1025", "threads is 1025; it must be 1024 or less"),

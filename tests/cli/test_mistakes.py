@@ -38,7 +38,7 @@ from optstudy.workspace import StudyFiles, locked
         ("study --set trials", "--set 'trials' lacks a value; write --set trials=VALUE"),
         (
             "study --seeds 99999999999999999999",
-            "seeds is 99999999999999999999; it must be 10000 or less",
+            "seeds is 99999999999999999999; it must be 1000 or less",
         ),
         ("study --set trials=0", "trials is 0; it must be 1 or more"),
         ("study --set trials=x", "--set 'trials=x': trials must be a whole number"),
