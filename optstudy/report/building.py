@@ -7,7 +7,7 @@ from optstudy.evidence import Evidence
 from optstudy.report.archive import archive
 from optstudy.report.citation import bibtex
 from optstudy.report.gallery import gallery
-from optstudy.report.page import render_page
+from optstudy.report.page import picture, render_page
 from optstudy.report.sentences import methods
 from optstudy.table import Comparison
 from optstudy.tabletext import render
@@ -23,16 +23,19 @@ def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]
         evidence: Of the same runs and searches.
 
     Returns:
-        Contents by path: ``index.html``, ``figures/*.pdf``, ``table.tex``, ``methods.md``, ``references.bib``,
+        Contents by path: ``index.html``, ``figures/`` as PNG and PDF, ``table.tex``, ``methods.md``, ``references.bib``,
         ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the same bytes.
     """
     studies = dict.fromkeys(row.study for row in comparison.rows)
     paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
     citations = bibtex(paragraphs)
     exhibits = list(gallery(comparison, evidence))
-    page = render_page(comparison, evidence, exhibits, methods=paragraphs, bibtex=citations)
+    images = {one.name: figures.png(one.figure) for one in exhibits}
+    pictures = [picture(one, images[one.name]) for one in exhibits]
+    page = render_page(comparison, evidence, pictures, methods=paragraphs, bibtex=citations)
     return {
         PAGE: page.encode(),
+        **{f"figures/{name}.png": data for name, data in images.items()},
         **{f"figures/{one.name}.pdf": figures.pdf(one.figure) for one in exhibits},
         "table.tex": render(comparison, "latex").encode(),
         "methods.md": (paragraphs + "\n").encode(),

@@ -8,7 +8,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from optstudy import figures
 from optstudy.evidence import Evidence, SearchEvidence
 from optstudy.report.gallery import Exhibit
 from optstudy.report.repeating import command_of
@@ -30,7 +29,7 @@ class Picture:
 
 
 def render_page(
-    comparison: Comparison, evidence: Evidence, exhibits: Sequence[Exhibit], *, methods: str, bibtex: str
+    comparison: Comparison, evidence: Evidence, pictures: Sequence[Picture], *, methods: str, bibtex: str
 ) -> str:
     """Write the page; the same records give the same bytes."""
     environment = Environment(
@@ -59,7 +58,7 @@ def render_page(
             for table in tables_of(comparison, metric)
             if table.cells
         ],
-        pictures=[_picture(exhibit) for exhibit in exhibits],
+        pictures=pictures,
         spaces=[_space(one, several=len(studies) > 1) for one in evidence.searches],
         facts=_facts(evidence),
         finished=_finished(evidence),
@@ -88,9 +87,10 @@ def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, A
     }
 
 
-def _picture(exhibit: Exhibit) -> Picture:
+def picture(exhibit: Exhibit, data: bytes) -> Picture:
+    """Return a figure as the page holds it, from its PNG."""
     inches = exhibit.figure.get_size_inches()
-    source = "data:image/png;base64," + base64.b64encode(figures.png(exhibit.figure)).decode()
+    source = "data:image/png;base64," + base64.b64encode(data).decode()
     width, height = (round(float(side) * 132) for side in inches)
     return Picture(exhibit.title, exhibit.caption, source, width, height)
 
