@@ -117,7 +117,7 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
         started_at=first.finished_at - first.seconds,
         known=context.known_run("final", task.name, plan),
     )
-    context.tracking.log_dataset(run_id, context.data, "training images, test images held out")
+    context.tracking.log_dataset(run_id, context.data, "train")
     return run_id
 
 
@@ -132,8 +132,8 @@ def _finish(
 ) -> Flow:
     last, title = records[-1], f"{context.files.name}/{task.name}"
     values = {
-        "final/train_accuracy_pct": 100 * (last.exact_accuracy or 0.0),
-        "final/test_accuracy_pct": 100 * last.heldout_accuracy,
+        "final/train_accuracy_pct": round(100 * (last.exact_accuracy or 0.0), 9),
+        "final/test_accuracy_pct": round(100 * last.heldout_accuracy, 9),
         "final/seconds": sum(record.seconds for record in records),
         "final/steps": float(sum(record.gradients for record in records)),
         "final/gradient_work": sum(record.gradient_work for record in records),
@@ -196,9 +196,10 @@ def _description(context: Context, task: FinalTask, plan: Plan) -> str:
     values = "\n".join(f"| `{name}` | {value} |" for name, value in task.params.items())
     return (
         f"**{label_of(task.optimizer)}**, configuration *{task.config}* ({chosen}), seed {task.seed}.\n\n"
+        f"| hyperparameter | value |\n|---|---|\n{values}\n\n"
         f"`{plan.model}` on `{plan.dataset}`: {split_sizes(plan, context.data)[0]:,} training images,"
-        f" {plan.epochs} epochs at batch {plan.batch_size}; {context.data.test:,} test images, only reported.\n\n"
-        f"| hyperparameter | value |\n|---|---|\n{values}\n"
+        f" {plan.epochs} epoch{'s' * (plan.epochs > 1)} at batch {plan.batch_size}; {context.data.test:,} test images,"
+        " only reported.\n"
     )
 
 

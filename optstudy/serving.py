@@ -10,14 +10,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from optstudy import store
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.nearest import nearest
-from optstudy.tracking import open_written
+from optstudy.tracking import FinalRun, open_written
 
 _LEARNING = "workflowType=machine_learning"  # without it MLflow opens pages for language models
 
@@ -89,14 +89,21 @@ def links(
     found = []
     for kind, text in (("final", "final runs"), ("tuning", "trials")):
         if kind in ids:
-            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}"))
-    runs = [run.run_id for run in tracking.final_runs([name]).runs]
+            view = tracking.view_of(ids[kind])
+            shared = f"&viewStateShareKey={view}" if view else ""  # one that is absent would lead elsewhere
+            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}{shared}"))
+    runs = tracking.final_runs([name]).runs
+    firsts = {(run.optimizer, run.config): run for run in sorted(runs, key=lambda run: -run.seed)}
     if runs:
-        chosen, experiments = quote(json.dumps(runs)), quote(json.dumps([ids["final"]]))
-        found.append(
-            ("compare", f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&{_LEARNING}")
-        )
+        found.append(("compare", _compared(address, ids["final"], runs)))
+    if 1 < len(firsts) < len(runs):
+        found.append(("compare a seed of each", _compared(address, ids["final"], list(firsts.values()))))
     return found or [("all experiments", address)]
+
+
+def _compared(address: str, experiment: str, runs: Sequence[FinalRun]) -> str:
+    chosen, experiments = quote(json.dumps([run.run_id for run in runs])), quote(json.dumps([experiment]))
+    return f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&{_LEARNING}"
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

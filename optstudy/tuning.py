@@ -205,6 +205,6 @@ def _description(space: Space, settings: Settings) -> str:
     rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
     return (
         f"Search of **{label_of(space.name)}** (`{space.optimizer}`): {settings.trials} trials of"
-        f" {settings.epochs} epochs, judged by validation {settings.objective}.\n\n"
+        f" {settings.epochs} epoch{'s' * (settings.epochs > 1)}, judged by validation {settings.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )

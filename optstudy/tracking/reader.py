@@ -25,6 +25,7 @@ from optstudy.tracking.records import (
     known_of,
     local_folder,
 )
+from optstudy.tracking.view import KEY, TAG
 
 T = TypeVar("T")
 PREDICTIONS = "predictions.npz"
@@ -164,6 +165,10 @@ class Reader:
         names = {kind: f"{study}/{kind}" for kind in ("tuning", "final")}
         found = {kind: self._call(self._client.get_experiment_by_name, name) for kind, name in names.items()}
         return {kind: experiment.experiment_id for kind, experiment in found.items() if experiment}
+
+    def view_of(self, experiment: str) -> str | None:
+        """Return the key of the view that the list of an experiment's runs has, None without one."""
+        return KEY if TAG in self._call(self._client.get_experiment, experiment).tags else None
 
     def _runs(self, experiment: str) -> Iterator[Run]:
         return self._paged(self._client.search_runs, [experiment], order_by=["attributes.start_time ASC"])

@@ -16,6 +16,7 @@ from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, P
 from optstudy.errors import OptstudyError
 from optstudy.tracking.reader import Reader
 from optstudy.tracking.records import Known
+from optstudy.tracking.view import TAG, view
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading needs none of it
     from optstudy.data import Description
@@ -132,9 +133,10 @@ class Tracking(Reader):
                 self._experiments[name] = found.experiment_id
             else:
                 location = None if self._artifacts is None else (self._artifacts / name).as_uri()
-                self._experiments[name] = self._call(
-                    self._client.create_experiment, name, artifact_location=location
-                )
+                made = self._call(self._client.create_experiment, name, artifact_location=location)
+                if name.endswith("/final"):
+                    self._call(self._client.set_experiment_tag, made, TAG, view(time.time()))
+                self._experiments[name] = made
         return self._experiments[name]
 
 

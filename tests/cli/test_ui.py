@@ -49,9 +49,9 @@ def test_the_server_answers_where_the_links_point_and_ends_when_told(
     with shown, shown.stdout, shown.stderr, ExitStack() as ending:
         ending.callback(shown.kill)  # also if what follows fails, which would wait for it for ever
         assert "Ctrl-C ends it" in shown.stderr.readline()
-        found = dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(3)))
+        found = dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(4)))
 
-        assert list(found) == ["final runs", "trials", "compare"]
+        assert list(found) == ["final runs", "trials", "compare", "compare a seed of each"]
         for link in found.values():
             assert link.startswith(f"http://127.0.0.1:{port}/#/")
             assert fetched(link.split("#")[0])[0] == 200
@@ -78,7 +78,8 @@ def test_the_links_choose_the_studys_final_runs(finished_copy: Path) -> None:
     runs, experiments = map(json.loads, chosen.groups())
     assert len(set(runs)) == 4
     [experiment] = experiments
-    assert found["final runs"] == f"http://host/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    listed = f"http://host/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert found["final runs"] == f"{listed}&viewStateShareKey=optstudy"
 
 
 def test_a_taken_port_is_refused(run: Run, finished_copy: Path) -> None:

@@ -43,4 +43,4 @@ def links(
         for line in shown.stderr:
             if "Ctrl-C ends it" in line:
                 break
-        yield dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(3)))
+        yield dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(4)))
