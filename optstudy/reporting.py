@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optstudy.errors import OptstudyError
+from optstudy.errors import OptstudyError, UsageError
 from optstudy.evidence import read_evidence
 from optstudy.reading import Read, read_studies
 from optstudy.report import build_report
@@ -33,10 +33,14 @@ def write_report(studies: Sequence[str], workspace: Path, tracking_uri: str | No
         output: Folder for it, made if it is not there.
 
     Raises:
-        UsageError: If there is no such study, or none at all.
+        UsageError: If there is no such study, or none has a finished final run.
         OptstudyError: If a file cannot be read or written.
     """
     read = read_studies(studies, workspace, tracking_uri)
+    if not read.comparison.rows:
+        raise UsageError(
+            f"no final run of {' and '.join(read.studies)} is finished yet; `optstudy status` tells how far it is"
+        )
     evidence = read_evidence(read.tracking, read.final, read.studies)
     files = build_report(read.comparison, evidence)
     for name, data in files.items():

@@ -33,7 +33,11 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path) -> None
     from optstudy.cli.showing import next_step, say_mended
     from optstudy.reporting import write_report
 
-    if output.exists() and any(output.iterdir()):
+    try:
+        taken = output.exists() and any(output.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot read {output}: {error.strerror}; give another --output") from error
+    if taken:
         raise UsageError(f"{output} is not empty; give another --output")
     say_mended(where)
     written = write_report(studies, where.workspace, where.tracking_uri, output)

@@ -4,10 +4,12 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -62,18 +64,30 @@ def read_archive(folder: Path) -> Archive:
     """Read what a report's folder holds.
 
     Raises:
-        UsageError: If it holds no runs.
+        UsageError: If a file is not there, or is not what a report writes.
     """
+    found: Archive = _made(_read_runs, folder / RUNS, "runs")
+    return replace(found, predictions=_made(_read_predictions, folder / PREDICTIONS, "predictions"))
+
+
+def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
+    """Read a file, or say in one line what is wrong with it."""
     try:
-        content = json.loads((folder / RUNS).read_text())
-        runs = tuple(_run(run) for run in content["runs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return read(path)
+    except OSError as error:
         raise UsageError(
-            f"{folder / RUNS} holds no runs of a report ({type(error).__name__}: {error})"
+            f"cannot read {path}: {error.strerror or error}; give the folder of a report"
         ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise UsageError(f"{path} holds no {what} of a report ({reason}); write the report again") from error
+
+
+def _read_runs(path: Path) -> Archive:
+    content = json.loads(path.read_text())
     return Archive(
-        FinalRuns(runs, content["excluded"]),
-        _read_predictions(folder / PREDICTIONS),
+        FinalRuns(tuple(_run(run) for run in content["runs"]), content["excluded"]),
+        {},
         tuple(summarise(search) for search in content["searches"]),
         {run["run_id"]: run["plan"] for run in content["runs"] if run["plan"] is not None},
     )
@@ -102,12 +116,12 @@ def _ending(content: Mapping[str, Any]) -> Ending:
 
 def _predictions(evidence: Evidence) -> bytes:
     known = [(one.run.run_id, one.predictions) for one in evidence.runs if one.predictions is not None]
-    sets: dict[bytes, int] = {}  # test labels -> their number
+    sets: dict[tuple[bytes, tuple[str, ...]], int] = {}  # test labels and names of classes -> their number
     arrays: dict[str, Any] = {}
     members: dict[int, list[str]] = {}
     rows: dict[int, list[Any]] = {}
     for run_id, found in known:
-        number = sets.setdefault(found.labels.tobytes(), len(sets))
+        number = sets.setdefault((found.labels.tobytes(), found.classes), len(sets))
         members.setdefault(number, []).append(run_id)
         rows.setdefault(number, []).append(found.predicted)
         arrays[f"labels_{number}"] = _small(found.labels)

@@ -6,7 +6,7 @@ from optstudy import figures
 from optstudy.evidence import Evidence
 from optstudy.report.archive import archive
 from optstudy.report.citation import bibtex
-from optstudy.report.gallery import gallery
+from optstudy.report.gallery import file_names, gallery
 from optstudy.report.page import picture, render_page
 from optstudy.report.sentences import methods
 from optstudy.table import Comparison
@@ -23,20 +23,22 @@ def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]
         evidence: Of the same runs and searches.
 
     Returns:
-        Contents by path: ``index.html``, ``figures/`` as PNG and PDF, ``table.tex``, ``methods.md``, ``references.bib``,
-        ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the same bytes.
+        Contents by path: ``index.html``, ``figures/`` as PNG and PDF, ``table.tex``, ``methods.md``,
+        ``references.bib``, ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the
+        same bytes.
     """
     studies = dict.fromkeys(row.study for row in comparison.rows)
     paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
     citations = bibtex(paragraphs)
     exhibits = list(gallery(comparison, evidence))
-    images = {one.name: figures.png(one.figure) for one in exhibits}
-    pictures = [picture(one, images[one.name]) for one in exhibits]
+    names = file_names(exhibits)
+    images = {name: figures.png(one.figure) for name, one in zip(names, exhibits, strict=True)}
+    pictures = [picture(one, data) for one, data in zip(exhibits, images.values(), strict=True)]
     page = render_page(comparison, evidence, pictures, methods=paragraphs, bibtex=citations)
     return {
         PAGE: page.encode(),
         **{f"figures/{name}.png": data for name, data in images.items()},
-        **{f"figures/{one.name}.pdf": figures.pdf(one.figure) for one in exhibits},
+        **{f"figures/{name}.pdf": figures.pdf(one.figure) for name, one in zip(names, exhibits, strict=True)},
         "table.tex": render(comparison, "latex").encode(),
         "methods.md": (paragraphs + "\n").encode(),
         "references.bib": citations.encode(),

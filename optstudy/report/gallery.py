@@ -1,7 +1,9 @@
 """The figures of a report, each with a caption that says what to see in it."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from optstudy import figures
 from optstudy.evidence import Evidence, only
@@ -13,7 +15,7 @@ from optstudy.tablecells import row_label
 class Exhibit:
     """One figure of a report."""
 
-    name: str  # of its files, without ending
+    name: str  # for its files; `file_names` makes it fit for them
     title: str
     caption: str
     figure: figures.Figure
@@ -35,6 +37,16 @@ def gallery(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             yield Exhibit(front + exhibit.name, named + exhibit.title, exhibit.caption, exhibit.figure)
     if evidence.searches:
         yield from _searches(evidence)
+
+
+def file_names(exhibits: Iterable[Exhibit]) -> list[str]:
+    """Return a file name for each, without ending: letters that every file system takes, no name twice."""
+    found: dict[str, None] = {}
+    for one in exhibits:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", one.name)
+        numbered = (f"{name}-{number}" for number in count(2))
+        found[name if name not in found else next(other for other in numbered if other not in found)] = None
+    return list(found)
 
 
 def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
@@ -63,13 +75,15 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             " had seeds that never reached it.",
             figures.times_to_target(evidence),
         )
-    yield Exhibit(
-        "gradient_norms",
-        "Gradient norm (figure 1 of the paper)",
-        "The norm of the last mini-batch's gradient of each epoch: median over seeds, in the band from the least to the"
-        " largest. One mini-batch is a noisy witness, so look at the trend and the width rather than at single epochs.",
-        figures.gradient_norms(evidence),
-    )
+    if any(one.epochs for one in evidence.runs):
+        yield Exhibit(
+            "gradient_norms",
+            "Gradient norm (figure 1 of the paper)",
+            "The norm of the last mini-batch's gradient of each epoch: median over seeds, in the band from the least to"
+            " the largest. One mini-batch is a noisy witness, so look at the trend and the width rather than at single"
+            " epochs.",
+            figures.gradient_norms(evidence),
+        )
     yield from _geometry(comparison, evidence)
     yield from _rows(evidence)
 

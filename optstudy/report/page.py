@@ -62,7 +62,7 @@ def render_page(
         spaces=[_space(one, several=len(studies) > 1) for one in evidence.searches],
         facts=_facts(evidence),
         finished=_finished(evidence),
-        commands=[command_of(evidence, name) for name in studies],
+        commands=[command for name in studies if (command := command_of(evidence, name))],
         methods=methods,
         bibtex=bibtex,
     )

@@ -14,14 +14,14 @@ def verdict_sentence(pair: Pair, margin: float) -> str:
     """Say what may be said of a pair."""
     a, b = row_label(pair.a), row_label(pair.b)
     if math.isnan(pair.p):
-        return f"One seed of {a} and {b} supports no verdict."
+        return f"{a} and {b} have one common seed, which supports no verdict."
     if pair.verdict == "worse":
         return _better(b, a, -pair.difference, -pair.high, -pair.low, pair.p_holm)
     if pair.verdict == "better":
         return _better(a, b, pair.difference, pair.low, pair.high, pair.p_holm)
     gap = f"{100 * pair.difference:+.2f} points ({_between(pair.low, pair.high)})"
     if pair.verdict == "equivalent":
-        return f"{a} and {b} are equivalent: {gap} lies within {100 * margin:g} points."
+        return f"{a} and {b} are equivalent within {100 * margin:g} points: {gap}."
     return f"No difference between {a} and {b} is shown: {gap}, {_p(pair.p_holm)}."
 
 
@@ -43,15 +43,16 @@ def _p(p: float) -> str:
 def headline(rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
     """Say in one sentence what one study decides: the whole ranking, or how many pairs stay open."""
     if len(rows) == 1:
-        return "There is one optimizer, and nothing to compare."
+        return "There is one configuration, and nothing to compare."
     decided = sum(pair.verdict in ("better", "worse") for pair in pairs)
-    if pairs and all(row.rank != "tie" for row in rows):
+    places = {row.rank for row in rows}
+    if pairs and "tie" not in places and len(places) == len(rows):
         order = sorted(rows, key=lambda row: int(row.rank))
         return "All pairs are decided, from the best: " + ", ".join(_named(row) for row in order) + "."
     if not decided:
-        return "No pair is decided: these runs do not tell which optimizer is better."
+        return "No pair is decided: these runs do not tell which one is better."
     of = f"{decided} of {len(pairs)} pairs {'is' if decided == 1 else 'are'} decided"
-    return f"{of}; an optimizer with an open pair has no rank, and counts as tied."
+    return f"{of}; one with an open pair has no rank, and counts as tied."
 
 
 def _named(row: Row) -> str:
@@ -79,16 +80,18 @@ def tuning_sentence(searches: Sequence[SearchEvidence]) -> str:
     count = " to ".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
     sampler = {"tpe": "TPE", "gp": "a Gaussian process", "random": "random search", "qmc": "a Sobol sequence"}
     pruner = {"median": ", the median pruner", "hyperband": ", Hyperband", "none": ", no pruning"}
-    size = f"{one['tune_size']:,}" if one["tune_size"] else "all other"
+    size = f"{one['tune_size']:,} others of it" if one["tune_size"] else "all others of it"
     sentence = (
-        f"Each optimizer was searched with {count} trials of {_epochs(one['tune_epochs'])}"
-        f" ({sampler[one['sampler']]}{pruner[one['pruner']]}) on {size} training images, judged by the"
-        f" {one['objective']} on {one['validation']:,} validation images."
+        f"Each optimizer was searched with {count} trial{_s(trials[-1])} of {_epochs(one['tune_epochs'])}"
+        f" ({sampler[one['sampler']]}{pruner[one['pruner']]}), judged by the {one['objective']} on"
+        f" {one['validation']:,} validation image{_s(one['validation'])} that were held out of the training set, and"
+        f" trained on {size}."
     )
-    if one["finalists"] > 1:
+    if any(search.searched.finalists for search in searches):
+        seeds = one["finalist_seeds"]
         sentence += (
-            f" The best {one['finalists']} trials were trained again from {one['finalist_seeds']} other seeds, and"
-            " the one with the best mean of these was chosen."
+            f" The best {one['finalists']} trials were trained again from {seeds} other seed{_s(seeds)}, and the one"
+            f" with the best {'mean of these' if seeds > 1 else 'score there'} was chosen."
         )
     return sentence
 
@@ -103,7 +106,7 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
     images = f"{plan.split.size:,}" if plan.split.size else "all"
     return (
         f"Each configuration was then trained for {_epochs(plan.epochs)} from {count}"
-        f" seed{'s' * (seeds[-1] > 1)} on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
+        f" seed{_s(seeds[-1])} on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
         f" mini-batches of {plan.batch_size}); the test set only reports."
     )
 
@@ -116,17 +119,22 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     names = ", ".join(
         f"{label_of(name)}{cited(name)}" for name in dict.fromkeys(one.run.optimizer for one in runs)
     )
+    rows = [row for row in comparison.rows if row.study == study]
     pairs = [pair for pair in comparison.pairs if pair.study == study]
-    parts = [f"We compared {names} with optstudy {facts.get('optstudy', '')} [@optstudy].".replace("  ", " ")]
+    tool = " ".join(part for part in ("optstudy", facts.get("optstudy", ""), "[@optstudy]") if part)
+    parts = [
+        f"We {'compared' if len({row.optimizer for row in rows}) > 1 else 'trained'} {names} with {tool}."
+    ]
     if searches:
         parts.append(tuning_sentence(searches) + " Searches used Optuna [@optuna].")
     parts.append(training_sentence(runs))
-    parts.append("Accuracies are means over seeds with 95 % Student t intervals.")
+    if any(row.seeds > 1 for row in rows):
+        parts.append("Accuracies are means over seeds with 95 % Student t intervals.")
     if any(not math.isnan(pair.p) for pair in pairs):
         parts.append(
             "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
             " has a part from the seeds and a part from the images; p-values are Holm's [@holm] and intervals"
-            f" Bonferroni's over {pairs[0].family} pair{'s' * (pairs[0].family > 1)}, and equivalence was tested by"
+            f" Bonferroni's over {pairs[0].family} pair{_s(pairs[0].family)}, and equivalence was tested by"
             f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
         )
     if any(one.analysis is not None for one in runs):
@@ -139,4 +147,9 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
 
 
 def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count > 1)}"
+    return f"{count} epoch{_s(count)}"
+
+
+def _s(count: int) -> str:
+    """Return the ending of a noun that is counted."""
+    return "" if count == 1 else "s"
