@@ -75,6 +75,12 @@ def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
     )
 
 
+def separated_share(observations: Sequence[Observation]) -> dict[str, float]:
+    """Return the share of the steps looked at whose ratio was separated, as a metric; nothing without steps."""
+    trace = eigen_trace(observations)
+    return {} if trace is None else {"final/separated": float((trace.verdict == "separated").mean())}
+
+
 def step_metrics(observations: Sequence[Observation]) -> list[tuple[str, float, int]]:
     """Return the metrics of single steps: name, value, step; only those that are finite."""
     found = []

@@ -12,7 +12,7 @@ import torch
 from optstudy.artifacts import Ended, draw, final_metrics, spent_to_target
 from optstudy.context import Context
 from optstudy.data import prepare
-from optstudy.eigentrace import step_metrics
+from optstudy.eigentrace import separated_share, step_metrics
 from optstudy.estimates import split_sizes
 from optstudy.events import Notice, Problem, Progress, RunEnded
 from optstudy.flows import Failure, Flow, Task
@@ -138,6 +138,7 @@ def _finish(
         "final/steps": float(sum(record.gradients for record in records)),
         "final/gradient_work": sum(record.gradient_work for record in records),
         **spent_to_target(records, context.specification.target),
+        **separated_share(seen),
     }
     state = context.rungs.state(context.key(plan), last.epoch)
     assert state is not None  # asked for with last=True

@@ -50,6 +50,7 @@ class Geometry:
     trace: Interval
     loss_rise: Interval
     verdicts: dict[str, int]  # of the ratio: how many runs
+    separated: Interval  # share of the last steps whose ratio was separated; nan where none were followed
     flatness: Rank  # of the loss's rise with the test error, over these runs alone; descriptive
 
 
@@ -101,6 +102,8 @@ def geometry_of(runs: Sequence["FinalRun"]) -> Geometry | None:
     if not ends:
         return None
 
+    followed = [run.separated for run in runs if run.separated is not None]
+
     def over_seeds(of: Callable[["Ending"], float]) -> Interval:
         values = [value for end, _ in ends if math.isfinite(value := of(end))]
         if not values:
@@ -115,5 +118,6 @@ def geometry_of(runs: Sequence["FinalRun"]) -> Geometry | None:
         trace=over_seeds(lambda end: end.trace),
         loss_rise=over_seeds(lambda end: end.loss_rise),
         verdicts=dict(sorted(Counter(end.verdict for end, _ in ends).items())),
+        separated=mean_interval(followed) if followed else Interval(math.nan, None, None),
         flatness=rank_correlation([end.loss_rise for end, _ in ends], [error for _, error in ends]),
     )

@@ -56,11 +56,22 @@ def _cost_cells(row: Row) -> list[str]:
 
 def geometry_table(comparison: Comparison) -> Table:
     """Write the curvature where the seeds ended."""
-    headers = ["Runs", "First eigenvalue", "Second", "Ratio", "Verdicts", "Trace", "Loss rise", "tau"]
+    headers = [
+        "Runs",
+        "First eigenvalue",
+        "Second",
+        "Ratio",
+        "Verdicts",
+        "Steps separated",
+        "Trace",
+        "Loss rise",
+        "tau",
+    ]
     cells = [named(comparison, row) + _geometry_cells(row) for row in comparison.rows]
     under = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
-        " seeds, on each study's own sample. Verdicts are of the ratio in each run. The loss rises so much at distance"
+        " seeds, on each study's own sample. Verdicts are of the ratio in each run, and a step is"
+        " separated where its ratio is during the last steps of training. The loss rises so much at distance"
         " 1 along the first eigenvector. tau is Kendall's tau-b of that rise with the test error over these runs alone:"
         " it describes them, and proves nothing of flatness."
     )
@@ -70,7 +81,7 @@ def geometry_table(comparison: Comparison) -> Table:
 def _geometry_cells(row: Row) -> list[str]:
     found = row.geometry
     if found is None:
-        return ["0", *[UNKNOWN] * 7]
+        return ["0", *[UNKNOWN] * 8]
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
     return [
         str(found.runs),
@@ -78,6 +89,7 @@ def _geometry_cells(row: Row) -> list[str]:
         _interval(found.lambda_2),
         _interval(found.ratio),
         verdicts,
+        f"{100 * found.separated.mean:.0f} %" if math.isfinite(found.separated.mean) else UNKNOWN,
         _interval(found.trace),
         _interval(found.loss_rise),
         _number(found.flatness.tau, "+.2f"),

@@ -133,6 +133,7 @@ def test_json_has_fractions_and_null_where_nothing_is_known() -> None:
         ],
         "pairs": [],
         "excluded": {"unfinished": 2},
+        "searches": [],
     }
 
 

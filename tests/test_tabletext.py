@@ -66,11 +66,12 @@ def test_cells_show_per_cent_spread_and_the_papers_values() -> None:
     half_width = 12.706 * 0.5  # of 98 and 99 per cent: the tabulated t of one degree of freedom
     assert headers == [
         *("Optimizer", "Config", "Seeds"),
-        *("Train (%)", "Train, paper (%)", "Test (%)", "Test, paper (%)"),
+        *("Train (%)", "Train, paper (%)", "Train - paper"),
+        *("Test (%)", "Test, paper (%)", "Test - paper"),
     ]
     assert rows == [
-        ["SGD", "best", "2", "99.50 ± 0.00", "99.89", f"98.50 ± {half_width:.2f}", "98.93"],
-        ["AdamW", "best", "1", "99.50", "--", "90.00", "--"],
+        ["SGD", "best", "2", "99.50 ± 0.00", "99.89", "-0.39", f"98.50 ± {half_width:.2f}", "98.93", "-0.43"],
+        ["AdamW", "best", "1", "99.50", "--", "--", "90.00", "--", "--"],
     ]
 
 
@@ -359,7 +360,7 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
     bare, full = final_run("sgd"), final_run("adam")
     full = replace(
         full, target=0.97, reached=Spent(2.0, 14.0, 1200.0),
-        ending=Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, math.nan),
+        ending=Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, math.nan), separated=0.25,
     )  # fmt: skip
 
     text = render(comparison_of(bare, full, correct=answers([full])), form, metric)
@@ -371,3 +372,14 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
     shown = {"cost": "1 of 1", "geometry": "1 separated", "classes": " to "}[metric]
     assert any(shown in cell for cell in table.cells[1])
     assert "--" in table.cells[0]
+
+
+def test_the_share_of_steps_whose_ratio_was_separated_is_a_mean_over_the_runs() -> None:
+    ending = Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 0.1)
+    runs = [
+        replace(final_run(seed=seed), ending=ending, separated=share) for seed, share in ((0, 0.5), (1, 1.0))
+    ]
+
+    [table] = tables_of(comparison_of(*runs), "geometry")
+
+    assert table.cells[0][table.headers.index("Steps separated")] == "75 %"

@@ -77,6 +77,7 @@ class FinalRun:
         None  # of one step, timed while the other workers idled; None where it was not
     )
     files: str = ""  # URI of its artifacts
+    separated: float | None = None  # share of its last steps whose ratio was separated; None where none were followed
     finished_at: float | None = None  # Unix time
     facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
 
@@ -157,6 +158,7 @@ def final_run_of(run: Run) -> FinalRun:
         steps=int(metrics.get("final/steps", 0)),
         step_seconds=metrics.get("final/step_seconds"),
         files=run.info.artifact_uri or "",
+        separated=metrics.get("final/separated"),
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
         facts=_facts(tags),
     )
