@@ -170,6 +170,8 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
         yield "One seed supports no verdict."
         return
     yield f"Intervals are Bonferroni's and p-values Holm's, over {judged} pair{'s' * (judged > 1)}."
+    if any(pair.verdict in ("better", "worse") and pair.low < 0 < pair.high for pair in pairs):
+        yield "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
     if not reach.smallest:  # all predictions are the same
         return
     yield f"The smallest difference that it would have shown four times in five is {100 * reach.smallest:.2f} points;"

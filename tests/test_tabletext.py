@@ -204,11 +204,20 @@ def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_
     assert pair_caption(pairs_alone(*pairs)) == (
         "Differences of quick are over 3 to 5 common seeds and 10,000 test images."
         " Intervals are Bonferroni's and p-values Holm's, over 2 pairs."
+        " Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
         " The smallest difference that it would have shown four times in five is 0.40 points;"
         f" half of that takes about {reach.seeds} seeds:"
         f" optstudy train --study quick --seeds {reach.seeds}."
         " Verdicts speak of the configurations that were found, under the budget of the search."
     )
+
+
+def test_the_pairs_caption_explains_an_interval_that_holds_zero_beside_a_difference_that_is_shown() -> None:
+    explained = "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero"
+
+    assert explained in pair_caption(pairs_alone(KNOWN))  # from -0.01 to +0.72 points, and better
+    assert explained not in pair_caption(pairs_alone(replace(KNOWN, low=0.0001)))
+    assert explained not in pair_caption(pairs_alone(replace(KNOWN, verdict="no difference shown")))
 
 
 def test_the_pairs_caption_names_no_number_of_seeds_where_the_images_are_too_few() -> None:
