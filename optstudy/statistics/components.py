@@ -1,0 +1,39 @@
+"""Where a spread comes from: variance between groups and inside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variances of a one-way random model, value = mean + group + rest."""
+
+    between: float  # of the groups' own part; 0 where the estimate is negative
+    within: float
+
+
+def variance_components(groups: Sequence[Sequence[float]]) -> Components:
+    """Estimate the variance between groups and inside them from unequal groups (Searle et al., 1992, section 3.6).
+
+    With mean squares between and within groups of sizes n_i, N values in all and k groups,
+
+        within = MSW,  between = max(0, (MSB - MSW) / n_0),  n_0 = (N - sum n_i^2 / N) / (k - 1).
+
+    Args:
+        groups: At least two, one of them with at least two values.
+
+    >>> variance_components([[1.0, 3.0], [5.0, 7.0]])
+    Components(between=7.0, within=2.0)
+    """
+    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
+    sizes = np.array([len(array) for array in arrays])
+    total, count = int(sizes.sum()), len(arrays)
+    means = np.array([array.mean() for array in arrays])
+    grand = float((sizes * means).sum() / total)
+    inside = sum(float(((array - mean) ** 2).sum()) for array, mean in zip(arrays, means, strict=True))
+    within = inside / (total - count)
+    between = float((sizes * (means - grand) ** 2).sum()) / (count - 1)
+    size = (total - float((sizes**2).sum()) / total) / (count - 1)
+    return Components(max(0.0, (between - within) / size), within)
