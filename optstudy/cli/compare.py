@@ -9,13 +9,7 @@ from optstudy.errors import UsageError
 
 
 @click.command()
-@click.option(
-    "--study",
-    "studies",
-    multiple=True,
-    metavar="NAME",
-    help="A study, by default the one written last; twice to see two side by side.",
-)
+@options.studies
 @click.option(
     "--format",
     "form",

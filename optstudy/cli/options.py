@@ -80,6 +80,13 @@ class Listed(click.ParamType[tuple[Any, ...]]):
 
 study = click.option("--study", metavar="NAME", help="The study; `main` where none is named.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+studies = click.option(
+    "--study",
+    "studies",
+    multiple=True,
+    metavar="NAME",
+    help="A study, by default the one written last; twice to see two side by side.",
+)
 _workspace = click.option(
     "--workspace",
     type=click.Path(file_okay=False, path_type=Path),

@@ -29,14 +29,12 @@ def show_comparison(
     comparison: Comparison, *, as_json: bool = False, form: str = "table", metric: str = "accuracy"
 ) -> None:
     """Print a comparison."""
-    if as_json:
-        click.echo(json.dumps(comparison.to_dict(), indent=2))
-    elif form == "table":
+    if form == "table" and not as_json:
         for table in tables_of(comparison, metric):  # type: ignore[arg-type]  # click checked it
             print_table(table.headers, table.cells)
             click.echo(table.caption)
     else:
-        click.echo(render(comparison, form, metric), nl=False)  # type: ignore[arg-type]  # as above
+        click.echo(_written(comparison, as_json=as_json, form=form, metric=metric), nl=False)
 
 
 def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form: str, metric: str) -> None:
@@ -46,15 +44,18 @@ def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form:
         OptstudyError: If it cannot be written.
     """
     form = "markdown" if form == "table" else form
-    text = (
-        json.dumps(comparison.to_dict(), indent=2) + "\n" if as_json else render(comparison, form, metric)  # type: ignore[arg-type]  # click checked them
-    )
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_written(comparison, as_json=as_json, form=form, metric=metric))
     except OSError as error:
         raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
     click.echo(f"kept in {path}", err=True)
+
+
+def _written(comparison: Comparison, *, as_json: bool, form: str, metric: str) -> str:
+    if as_json:
+        return json.dumps(comparison.to_dict(), indent=2) + "\n"
+    return render(comparison, form, metric)  # type: ignore[arg-type]  # click checked them
 
 
 def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> None:
