@@ -18,7 +18,7 @@ class Written:
     """A report that was written."""
 
     page: Path
-    files: int
+    files: tuple[str, ...]  # paths inside the folder
     run: str  # name of its MLflow run, with the experiment in front
     studies: tuple[str, ...]
 
@@ -50,7 +50,7 @@ def write_report(studies: Sequence[str], workspace: Path, tracking_uri: str | No
             write_bytes(path, data)
         except OSError as error:
             raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
-    return Written(output / "index.html", len(files), _log(read, files), read.studies)
+    return Written(output / "index.html", tuple(files), _log(read, files), read.studies)
 
 
 def _log(read: Read, files: Mapping[str, bytes]) -> str:

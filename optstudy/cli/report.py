@@ -1,5 +1,6 @@
 """`optstudy report`."""
 
+import json
 from pathlib import Path
 
 import click
@@ -19,7 +20,8 @@ from optstudy.errors import UsageError
     help="A new or empty folder; nothing is overwritten.",
 )
 @options.reading
-def report(studies: tuple[str, ...], where: options.Where, output: Path) -> None:
+@options.as_json
+def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json: bool) -> None:
     """Write the report of a study: a page to read, and the figures, tables and text that a paper takes from it.
 
     Example: optstudy report --study quick --output report
@@ -35,6 +37,10 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path) -> None
         raise UsageError(f"{output} is not empty; give another --output")
     say_mended(where)
     written = write_report(studies, where.workspace, where.tracking_uri, output)
-    click.echo(f"{written.page} (open it in a browser)")
-    click.echo(f"{written.files} files in {output}; logged as {written.run}", err=True)
+    if as_json:
+        content = {"page": str(written.page), "files": list(written.files), "run": written.run}
+        click.echo(json.dumps(content, indent=2))
+    else:
+        click.echo(f"{written.page} (open it in a browser)")
+    click.echo(f"{len(written.files)} files in {output}; logged as {written.run}", err=True)
     next_step("optstudy ui", where, study=written.studies[0])
