@@ -22,6 +22,8 @@ from optstudy.tracking import Ending, FinalRun, FinalRuns, Predictions, Spent
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
+# What readers of JSON, zip files and arrays raise at bytes that are none; RuntimeError where one seems encrypted.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
         raise UsageError(
             f"cannot read {path}: {error.strerror or error}; give the folder of a report"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise UsageError(f"{path} holds no {what} of a report ({reason}); write the report again") from error
 
@@ -140,7 +142,7 @@ def _small(classes: Any) -> Any:
 
 def _read_predictions(path: Path) -> dict[str, Predictions]:
     found = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
         for name in arrays.files:
             if not name.startswith("labels_"):
                 continue

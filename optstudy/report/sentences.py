@@ -80,12 +80,12 @@ def tuning_sentence(searches: Sequence[SearchEvidence]) -> str:
     count = " to ".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
     sampler = {"tpe": "TPE", "gp": "a Gaussian process", "random": "random search", "qmc": "a Sobol sequence"}
     pruner = {"median": ", the median pruner", "hyperband": ", Hyperband", "none": ", no pruning"}
-    size = f"{one['tune_size']:,} others of it" if one["tune_size"] else "all others of it"
+    size = f"{one['tune_size']:,} other{_s(one['tune_size'])}" if one["tune_size"] else "all others"
     sentence = (
         f"Each optimizer was searched with {count} trial{_s(trials[-1])} of {_epochs(one['tune_epochs'])}"
         f" ({sampler[one['sampler']]}{pruner[one['pruner']]}), judged by the {one['objective']} on"
-        f" {one['validation']:,} validation image{_s(one['validation'])} that were held out of the training set, and"
-        f" trained on {size}."
+        f" {one['validation']:,} training image{_s(one['validation'])} held out for validation, and trained on"
+        f" {size}."
     )
     if any(search.searched.finalists for search in searches):
         seeds = one["finalist_seeds"]

@@ -1,0 +1,178 @@
+"""`optstudy report` writes a folder once, logs it once, and hides nothing from other commands."""
+
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import studies
+import tiny
+from commands import Run
+from mlflow import MlflowClient
+
+from optstudy import store
+from optstudy.cli.options import Where
+from optstudy.evidence import read_evidence
+from optstudy.reading import read_studies
+from optstudy.report import read_archive
+from optstudy.report.repeating import command_of
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def logged(workspace: Path, study: str = "tiny") -> dict[str, dict[str, str]]:
+    """Contents of the reports in MLflow by the name of their runs."""
+    client = MlflowClient(store.uri(workspace))
+    experiment = client.get_experiment_by_name(f"{study}/report")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    return {
+        str(run.info.run_name): content(Path(client.download_artifacts(run.info.run_id, ""))) for run in runs
+    }
+
+
+def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path) -> None:
+    first = run("report", "--output", "one")
+    again = run("report", "--output", "two")
+    table = run("compare", "--study", "tiny")
+    state = run("status", "--json")
+
+    assert first.status == 0
+    assert first.out == "one/index.html (open it in a browser)\n"
+    files = content(Path("one"))
+    assert first.err.splitlines()[0].startswith(
+        f"{len(files)} files in one; logged as tiny/report, run report-"
+    )
+    assert first.err.splitlines()[-1] == "next: optstudy ui --study tiny"
+    assert again.status == 0
+    assert content(Path("two")) == files
+    [kept] = logged(finished_copy).values()
+    assert kept == files
+    archive = read_archive(Path("one"))
+    known = json.loads(run("compare", "--json").out)
+    assert json.loads(json.dumps(archive.compare().to_dict())) == known
+    assert table.status == 0
+    assert table.err == "next: optstudy ui --study tiny\n"
+    assert [row["study"] for row in json.loads(state.out)] == ["tiny", "tiny"]
+    for path in Path("one").rglob("*"):
+        if path.is_file():
+            assert str(finished_copy.parent).encode() not in path.read_bytes(), path
+
+
+def test_other_content_is_another_run_and_two_studies_stand_in_one_report(
+    run: Run, finished_copy: Path
+) -> None:
+    list(tiny.study("later", configs=("default",), seeds=1).run("training"))
+
+    alone = run("report", "--study", "tiny", "--output", "alone")
+    both = run("report", "--study", "tiny", "--study", "later", "--output", "both")
+
+    assert (alone.status, both.status) == (0, 0)
+    assert len(logged(finished_copy)) == 2
+    assert content(Path("both")) in logged(finished_copy).values()
+    page = Path("both/index.html").read_text()
+    assert "optstudy report --study tiny --study later" in page
+    assert {row["study"] for row in json.loads(Path("both/comparison.json").read_text())["rows"]} == {
+        "tiny",
+        "later",
+    }
+    assert Path("both/figures/tiny-accuracies.pdf").exists()
+    assert Path("both/figures/later-accuracies.pdf").exists()
+
+
+def test_a_folder_with_anything_in_it_is_left_as_it_was(run: Run, finished_copy: Path) -> None:
+    Path("report").mkdir()
+    Path("report/mine.txt").write_text("mine")
+
+    ended = run("report")
+
+    assert ended.status == 2
+    assert ended.line == "optstudy: report is not empty; give another --output"
+    assert content(Path("report")).keys() == {"mine.txt"}
+
+
+def test_an_output_that_is_a_file_is_refused(run: Run, finished_copy: Path) -> None:
+    Path("notes").write_text("mine")
+
+    ended = run("report", "--output", "notes")
+    below = run("report", "--output", "notes/report")
+
+    assert ended.status == 2
+    assert "'notes' is a file" in ended.line
+    assert below.status == 1
+    assert below.line == "optstudy: cannot write notes/report/index.html: Not a directory"
+    assert Path("notes").read_text() == "mine"
+
+
+def test_an_unknown_study_names_the_nearest(run: Run, finished_copy: Path) -> None:
+    ended = run("report", "--study", "tyni")
+
+    assert ended.status == 2
+    assert ended.line == "optstudy: no study 'tyni' has final runs; did you mean 'tiny'?; there are tiny"
+    assert not Path("report").exists()
+
+
+def test_a_study_without_a_finished_run_is_refused(run: Run, finished_copy: Path) -> None:
+    client = MlflowClient(store.uri(finished_copy))
+    for found in studies.runs(finished_copy, "final").values():
+        client.set_tag(found.info.run_id, "optstudy.superseded", "true")
+
+    ended = run("report")
+
+    assert ended.status == 2
+    assert ended.line == (
+        "optstudy: no final run of tiny is finished yet; `optstudy status` tells how far it is"
+    )
+    assert not Path("report").exists()
+
+
+def test_without_any_study_the_first_command_is_named(run: Run, workspace: Path) -> None:
+    ended = run("report")
+
+    assert ended.status == 2
+    assert "run: optstudy study --preset quick" in ended.line
+
+
+@pytest.mark.slow
+def test_the_command_of_a_report_makes_the_same_runs(
+    run: Run,
+    once: Callable[[str, Callable[[Path], None]], Path],
+    empty_store: Path,
+    workspace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
+    read = read_studies(["tiny"], finished, None)
+    command = command_of(read_evidence(read.tracking, read.final, ["tiny"]), "tiny")
+
+    def opened(
+        where: Where, name: str, settings: dict[str, Any], preset: str | None = None
+    ) -> tiny.HereStudy:
+        return tiny.HereStudy(name, preset=preset, **settings)
+
+    monkeypatch.setattr(Where, "open_study", opened)
+    program, *arguments = shlex.split(command)
+    ended = run(*arguments)
+
+    assert program == "optstudy"
+    assert ended.status == 0
+    for kind in ("tuning", "final"):
+        before, now = (
+            {name: one.data.tags["optstudy.key"] for name, one in studies.runs(place, kind).items()}
+            for place in (finished, workspace)
+        )
+        assert now == before
+        assert before
+    shutil.rmtree(finished)

@@ -1,0 +1,168 @@
+"""Evidence for whole reports, made up, with the plans, settings and facts that real runs have."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from evidence import LONG, PAPER, bare, diverged, runs_of, search_evidence, space, with_run
+
+from optstudy.evidence import Evidence, RunEvidence, SearchEvidence
+from optstudy.optimizers import Choice
+from optstudy.plans import final_plan
+from optstudy.report import build_report
+from optstudy.search import Finalist
+from optstudy.searches import SearchSummary, summarise
+from optstudy.specification import TUNING_KEYS, Specification
+from optstudy.table import Comparison, compare
+from optstudy.tracking import FinalRuns
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+FACTS = {"optstudy": "0.1.0", "torch": "2.14.1", "commit": "0123abc", "machine": "one & <only>"}
+SPECIAL = ("a<b>&c", "x_$y$_z", 'c\'est "le" {lr}')
+NUDGE = Choice("kind", ("plain", "<b>bold</b>"), "Either & both < are > tried.")
+
+
+def specification(**changes: Any) -> Specification:
+    return Specification(**{"trials": 20, "train_epochs": 30, "seeds": 10, **changes})
+
+
+def search_settings(asked: Specification) -> dict[str, Any]:
+    """What a search keeps of its study."""
+    return {key: asdict(asked)[key] for key in (*TUNING_KEYS, "batch_size", "seed")}
+
+
+def planned(one: RunEvidence, asked: Specification) -> RunEvidence:
+    """Return the run with a plan and all that is known of where it ran."""
+    plan = final_plan(asked, space(one.run.optimizer), {"lr": 0.1}, one.run.seed)
+    one = with_run(
+        one,
+        facts=FACTS,
+        finished_at=1_790_000_000.0 + one.run.seed,
+        steps=18_000,
+        step_seconds=0.002,
+        files=f"/home/me/mlruns/{one.run.run_id}/artifacts",
+        params={"lr": "0.1"},
+    )
+    return replace(one, plan=plan)
+
+
+def searched(optimizer: str, asked: Specification, study: str = "quick") -> SearchEvidence:
+    """Return a search whose three best trials were trained again, if the study does that."""
+    found = search_evidence(optimizer, study)
+    trials = [
+        replace(trial, params={**trial.params, "kind": NUDGE.choices[trial.number % 2]})
+        for trial in found.searched.trials
+    ]
+    best = sorted((t for t in trials if t.state == "completed"), key=lambda t: -(t.score or 0.0))[:3]
+    again = tuple(
+        Finalist(one.number, (2000, 3000), ((one.score or 0.0) - 0.001,) * 2, 7200.0) for one in best
+    )
+    known = found.space
+    wider = replace(
+        known,
+        search=(*known.search, NUDGE),
+        default={**known.default, "kind": "plain"},
+        fixed={"eps": 1e-8},
+    )
+    result = replace(
+        found.searched, trials=tuple(trials), best=best[0], finalists=again if asked.finalists > 1 else ()
+    )
+    return replace(found, searched=result, space=wider, settings=search_settings(asked))
+
+
+def made_up(
+    optimizers: Sequence[str] = PAPER,
+    seeds: int = 10,
+    *,
+    study: str = "quick",
+    searches: bool = True,
+    **changes: Any,
+) -> Evidence:
+    """Return a whole study with everything that may be measured."""
+    asked = specification(optimizers=tuple(optimizers), seeds=seeds, **changes)
+    runs = [
+        planned(one, asked)
+        for config in asked.configs
+        for one in runs_of(optimizers, seeds, config, study=study)
+    ]
+    runs.sort(key=lambda one: tuple(optimizers).index(one.run.optimizer))
+    return Evidence(
+        tuple(runs), tuple(searched(name, asked, study) for name in optimizers) if searches else ()
+    )
+
+
+def summaries(evidence: Evidence) -> list[SearchSummary]:
+    return [summarise(json.loads(one.to_json())) for one in evidence.searches]
+
+
+def compared(evidence: Evidence, **excluded: int) -> Comparison:
+    """Compare as `read_studies` does."""
+    known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
+    studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
+    final = FinalRuns(tuple(one.run for one in evidence.runs), excluded)
+    return compare(final, studies, known, summaries(evidence))
+
+
+def typical() -> Evidence:
+    return made_up(finalists=3)
+
+
+def without_curvature(found: Evidence) -> Evidence:
+    """Leave out what takes longest to draw."""
+    runs = [replace(one, trace=None, analysis=None, run=replace(one.run, ending=None)) for one in found.runs]
+    return Evidence(tuple(runs), found.searches)
+
+
+def two_studies() -> Evidence:
+    """Eight rows."""
+    one, other = made_up(seeds=3), made_up(seeds=3, study="later", finalists=3)
+    return without_curvature(Evidence(one.runs + other.runs, one.searches + other.searches))
+
+
+def alone() -> Evidence:
+    return made_up(("sgd",), 1, searches=False)
+
+
+def diverging() -> Evidence:
+    """Runs that diverged, and others without curvature."""
+    found = made_up(("sgd", "adam"), 3)
+    lost = [diverged(one, after=2 * one.run.seed) for one in found.runs[:2]]
+    plain = without_curvature(Evidence(found.runs[2:], ()))
+    return Evidence((*lost, *plain.runs), found.searches)
+
+
+def nothing_kept() -> Evidence:
+    found = made_up(("sgd", "adam"), 2, searches=False)
+    return Evidence(tuple(bare(one) for one in found.runs), ())
+
+
+def special() -> Evidence:
+    """Names with every letter that means something to HTML, LaTeX or matplotlib, or too many of them."""
+    found = made_up((*SPECIAL, LONG), 2, study="a_b.c-d", model="my <net>.py:make")
+    plain = without_curvature(Evidence(found.runs[2:], ()))
+    return Evidence((*found.runs[:2], *plain.runs), found.searches)
+
+
+CASES: dict[str, Callable[[], Evidence]] = {
+    made.__name__: made for made in (typical, two_studies, alone, diverging, nothing_kept, special)
+}
+
+
+def build(case: str) -> dict[str, bytes]:
+    found = CASES[case]()
+    return build_report(compared(found, failed=1), found)
+
+
+def written(once: Once, case: str) -> Path:
+    """Return the folder of a report; only to be read."""
+    return once(f"report-{case}", lambda folder: write(build(case), folder))
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
