@@ -40,7 +40,7 @@ def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     published = any(row.test_accuracy.paper is not None for row in comparison.rows)
     headers = [*named(comparison), "Seeds"]
     for part in ("Train", "Test"):
-        headers += [f"{part} (%)"] + [f"{part}, paper (%)", f"{part} - paper"] * published
+        headers += [f"{part} (%)"] + ["Paper's", "Diff."] * published
     cells = [_cells(comparison, row, published=published) for row in comparison.rows]
     if not comparison.pairs:
         return headers, cells
@@ -75,6 +75,8 @@ def caption(comparison: Comparison) -> str:
             "Accuracy is the mean over seeds, ± half the width of its 95 % Student t interval over seeds.",
             "The interval leaves out the sampling error of the test images.",
         ]
+    if any(row.test_accuracy.paper is not None for row in rows):
+        sentences += ["The paper's values are of one seed; Diff. is ours less these, in points."]
     if any(row.seeds == 1 for row in rows):
         sentences += ["One seed shows no spread."]
     if diverged := sum(row.diverged for row in rows):
@@ -211,12 +213,15 @@ def _latex(table: Table) -> str:
         [[_escape(cell) for cell in row] for row in table.cells],
         columns=[_escape(name) for name in table.headers],
     )
-    return escaped.to_latex(
+    written = escaped.to_latex(
         index=False,
         column_format="".join(side[0] for side in alignment(table.headers)),
         caption=_escape(table.caption),
         label=table.label,
     )
+    # Over both columns of a paper that has two, and narrow enough for one that has one.
+    narrow = "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{2.4pt}"
+    return written.replace(r"\begin{table}", narrow).replace(r"\end{table}", r"\end{table*}")
 
 
 def _escape(text: str) -> str:

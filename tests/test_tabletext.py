@@ -66,8 +66,8 @@ def test_cells_show_per_cent_spread_and_the_papers_values() -> None:
     half_width = 12.706 * 0.5  # of 98 and 99 per cent: the tabulated t of one degree of freedom
     assert headers == [
         *("Optimizer", "Config", "Seeds"),
-        *("Train (%)", "Train, paper (%)", "Train - paper"),
-        *("Test (%)", "Test, paper (%)", "Test - paper"),
+        *("Train (%)", "Paper's", "Diff."),
+        *("Test (%)", "Paper's", "Diff."),
     ]
     assert rows == [
         ["SGD", "best", "2", "99.50 ± 0.00", "99.89", "-0.39", f"98.50 ± {half_width:.2f}", "98.93", "-0.43"],
@@ -112,8 +112,8 @@ def test_latex_table_has_booktabs_rules_and_escaped_cells() -> None:
 
     text = render(comparison, "latex")
 
-    rules = [r"\begin{table}", r"\begin{tabular}{llrrr}", r"\toprule", r"\midrule", r"\bottomrule"]
-    ends = [r"\end{tabular}", r"\end{table}"]
+    rules = [r"\begin{table*}", r"\begin{tabular}{llrrr}", r"\toprule", r"\midrule", r"\bottomrule"]
+    ends = [r"\end{tabular}", r"\end{table*}"]
     positions = [text.index(part) for part in rules + ends]
     assert positions == sorted(positions)
     assert r"my\_opt & 50\% & 2 & 99.50 $\pm$ 0.00 & 98.90 $\pm$ 0.00 \\" in text
@@ -155,7 +155,13 @@ def test_caption_says_what_the_spread_is_and_how_many_runs_were_left_out() -> No
 
 
 def test_caption_claims_no_interval_for_single_seeds() -> None:
-    assert caption(comparison_of(final_run())) == "One seed shows no spread."
+    assert caption(comparison_of(final_run(paper_setting=False))) == "One seed shows no spread."
+
+
+def test_caption_says_what_the_papers_values_are_where_they_stand() -> None:
+    assert caption(comparison_of(final_run())).startswith(
+        "The paper's values are of one seed; Diff. is ours less"
+    )
 
 
 def test_caption_of_an_empty_comparison_says_so() -> None:

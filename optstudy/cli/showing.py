@@ -182,7 +182,9 @@ def next_step(
 def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        numeric = header.endswith(("(%)", "(points)", "target", "paper", "a step", "work")) or header in (
+        numeric = header.endswith(
+            ("(%)", "(points)", "target", "a step", "work", "Paper's", "Diff.")
+        ) or header in (
             "Seeds",
             "Seconds",
         )

@@ -40,7 +40,7 @@ def test_the_table_is_on_standard_output_and_the_next_command_is_not(run: Run, f
 
 @pytest.mark.parametrize(
     ("form", "begins"),
-    [("markdown", "| Optimizer"), ("latex", r"\begin{table}"), ("csv", "study,optimizer,config")],
+    [("markdown", "| Optimizer"), ("latex", r"\begin{table*}"), ("csv", "study,optimizer,config")],
 )
 def test_a_comparison_has_other_forms(form: str, begins: str, run: Run, finished_copy: Path) -> None:
     assert run("compare", "--format", form).out.startswith(begins)
