@@ -42,6 +42,13 @@ def logged(workspace: Path, study: str = "tiny") -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out most figures, which take seconds and of which other tests are."""
+    for part in ("_geometry", "_rows", "_searches"):
+        monkeypatch.setattr(f"optstudy.report.gallery.{part}", lambda *_: iter(()))
+
+
 def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path) -> None:
     first = run("report", "--output", "one")
     again = run("report", "--output", "two")
@@ -71,7 +78,7 @@ def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path) -> N
 
 
 def test_other_content_is_another_run_and_two_studies_stand_in_one_report(
-    run: Run, finished_copy: Path
+    run: Run, finished_copy: Path, few_figures: None
 ) -> None:
     list(tiny.study("later", configs=("default",), seeds=1).run("training"))
 
@@ -102,7 +109,7 @@ def test_a_folder_with_anything_in_it_is_left_as_it_was(run: Run, finished_copy:
     assert content(Path("report")).keys() == {"mine.txt"}
 
 
-def test_an_output_that_is_a_file_is_refused(run: Run, finished_copy: Path) -> None:
+def test_an_output_that_is_a_file_is_refused(run: Run, finished_copy: Path, few_figures: None) -> None:
     Path("notes").write_text("mine")
 
     ended = run("report", "--output", "notes")
