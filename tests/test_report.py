@@ -327,14 +327,14 @@ def test_names_are_escaped_and_the_page_has_no_scripts(once: reports.Once, case:
 
 
 def test_names_with_any_letter_are_shown_as_they_are(once: reports.Once) -> None:
-    folder, page = read(once, "special")
+    folder, page = read(once, "two_studies")
 
     for name in (*reports.SPECIAL, made_up.LONG, "<b>bold</b>", "one & <only>", "my <net>.py:make"):
         assert name in page.text
     assert all(re.fullmatch(r"[\w.-]+", path.name) for path in (folder / "figures").iterdir())
 
 
-@pytest.mark.parametrize("case", ["typical", "two_studies", "special"])
+@pytest.mark.parametrize("case", ["typical", "two_studies"])
 def test_the_chosen_configuration_stands_beside_its_range(once: reports.Once, case: str) -> None:
     _, page = read(once, case)
 
@@ -347,7 +347,7 @@ def test_the_chosen_configuration_stands_beside_its_range(once: reports.Once, ca
         assert "fixed: eps = 1e-08" in page.text
 
 
-@pytest.mark.parametrize("case", ["typical", "two_studies", "alone", "special"])
+@pytest.mark.parametrize("case", ["typical", "two_studies", "alone"])
 def test_versions_and_the_command_are_on_the_page(once: reports.Once, case: str) -> None:
     _, page = read(once, case)
     found = reports.CASES[case]()
@@ -421,7 +421,7 @@ def test_no_file_names_a_folder_of_this_machine(once: reports.Once, case: str) -
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX here")
-@pytest.mark.parametrize("case", ["two_studies", "special"])
+@pytest.mark.parametrize("case", ["two_studies", "nothing_kept"])
 def test_the_table_compiles(once: reports.Once, case: str, tmp_path: Path) -> None:
     table = (reports.written(once, case) / "table.tex").read_text()
     document = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", table]

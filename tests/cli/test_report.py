@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"optstudy.report.gallery.{part}", lambda *_: iter(()))
 
 
-def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path) -> None:
+def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_figures: None) -> None:
     first = run("report", "--output", "one")
     again = run("report", "--output", "two")
     table = run("compare", "--study", "tiny")
@@ -182,4 +181,6 @@ def test_the_command_of_a_report_makes_the_same_runs(
         )
         assert now == before
         assert before
-    shutil.rmtree(finished)
+    assert run("report", "--output", "full").status == 0
+    drawn = {path.stem for path in Path("full/figures").glob("*.pdf")}
+    assert drawn >= {"loss_lines", "ratios", "confusion-sgd", "surface-touchy", "tuning_curves"}
