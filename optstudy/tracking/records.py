@@ -77,7 +77,9 @@ class FinalRun:
         None  # of one step, timed while the other workers idled; None where it was not
     )
     files: str = ""  # URI of its artifacts
-    separated: float | None = None  # share of its last steps whose ratio was separated; None where none were followed
+    separated: float | None = (
+        None  # share of its last steps whose ratio was separated; None where none were followed
+    )
     finished_at: float | None = None  # Unix time
     facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
 
