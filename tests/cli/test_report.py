@@ -50,7 +50,7 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_figures: None) -> None:
     first = run("report", "--output", "one")
-    again = run("report", "--output", "two")
+    again = run("report", "--output", "two", "--json")
     table = run("compare", "--study", "tiny")
     state = run("status", "--json")
 
@@ -63,6 +63,10 @@ def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_
     assert first.err.splitlines()[-1] == "next: optstudy ui --study tiny"
     assert again.status == 0
     assert content(Path("two")) == files
+    said = json.loads(again.out)
+    assert said["page"] == "two/index.html"
+    assert sorted(said["files"]) == sorted(files)
+    assert said["run"].startswith("tiny/report, run report-")
     [kept] = logged(finished_copy).values()
     assert kept == files
     archive = read_archive(Path("one"))
