@@ -46,7 +46,7 @@ def read_studies(
             raise UsageError(
                 f"no study {name!r} has final runs{nearest(name, known)}; there are {', '.join(known)}"
             )
-    chosen = tuple(dict.fromkeys(studies)) or (known[-1],)
+    chosen = tuple(dict.fromkeys(studies)) or (_last_finished(tracking, known),)
     final = tracking.final_runs(chosen)
     there = sorted({run.optimizer for run in final.runs})
     for name in optimizers:
@@ -57,6 +57,11 @@ def read_studies(
     searches = [summarise(json.loads(data)) for data in tracking.search_files(chosen)]
     comparison = compare(final, chosen, tracking.predictions(final), searches)
     return Read(tracking, chosen, final, comparison.only(optimizers) if optimizers else comparison)
+
+
+def _last_finished(tracking: Tracking, known: Sequence[str]) -> str:
+    """Return the study written last that has a finished run; where none has, the one written last."""
+    return next((name for name in reversed(known) if tracking.final_runs([name]).runs), known[-1])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ def tuning_table(comparison: Comparison) -> Table:
     several = len({one.study for one in comparison.searches}) > 1
     headers = ["Optimizer", "Trials", "Ended", "Gradient work", "Score", "Score again", "Chosen"]
     cells = [[one.study] * several + _cells(one) for one in comparison.searches]
+    again = any(one.finalists for one in comparison.searches)
+    counted = "all trials, and of the best ones trained again" if again else "all trials"
     work = (
-        "Gradient work is of all trials: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
+        f"Gradient work is of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
         " equal trials are not equal work."
     )
     score = (
@@ -23,7 +25,7 @@ def tuning_table(comparison: Comparison) -> Table:
         " and so flatters it."
     )
     sentences = [work, score]
-    if any(one.finalists for one in comparison.searches):
+    if again:
         sentences.append(
             "The best trials were trained again from other seeds before one was chosen; the score again is the chosen"
             " one's mean over these."

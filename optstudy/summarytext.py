@@ -7,6 +7,7 @@ from optstudy.table import Comparison, Row
 from optstudy.tablecells import Table, named, p_label, row_label
 
 UNKNOWN = "--"
+FEWEST_RANKED = 5  # runs; of fewer a rank correlation describes nothing
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -71,8 +72,9 @@ def geometry_table(comparison: Comparison) -> Table:
     under = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
         " seeds, on each study's own sample. Verdicts are of the ratio in each run, and a step is"
-        " separated where its ratio is during the last steps of training. The loss rises so much at distance"
-        " 1 along the first eigenvector. tau is Kendall's tau-b of that rise with the test error over these runs alone:"
+        " separated where its ratio is during the last steps of training. Eigenvalues keep their signs. Loss rise is"
+        " how much the loss rises at distance 1 along the first eigenvector, mean of both sides. tau is Kendall's tau-b of"
+        " that rise with the test error over these runs alone, where there are 5 or more:"
         " it describes them, and proves nothing of flatness."
     )
     return Table([*named(comparison), *headers], cells, under, "tab:geometry")
@@ -89,10 +91,10 @@ def _geometry_cells(row: Row) -> list[str]:
         _interval(found.lambda_2),
         _interval(found.ratio),
         verdicts,
-        f"{100 * found.separated.mean:.0f} %" if math.isfinite(found.separated.mean) else UNKNOWN,
+        _share(found.separated.mean),
         _interval(found.trace),
         _interval(found.loss_rise),
-        _number(found.flatness.tau, "+.2f"),
+        _number(found.flatness.tau, "+.2f") if found.runs >= FEWEST_RANKED else UNKNOWN,
     ]
 
 
@@ -103,8 +105,9 @@ def classes_table(comparison: Comparison) -> Table:
     counts = sorted({row.images.count for row in comparison.rows if row.images is not None})
     many = ", ".join(f"{count:,}" for count in counts) or "no"
     under = (
-        f"Wilson's 95 % interval is that of the mean accuracy over seeds on {many} test images: how far another draw"
-        " of images would move it, whatever the seed. The worst class is that of the lowest mean accuracy over seeds."
+        f"Wilson's 95 % interval is that of the mean accuracy over seeds on {many} test images: at most about how far"
+        " another draw of images would move it, whatever the seed. The worst class is that of the lowest mean"
+        " accuracy over seeds."
     )
     return Table([*named(comparison), *headers], cells, under, "tab:classes")
 
@@ -148,6 +151,15 @@ def _interval(interval: Interval) -> str:
         return UNKNOWN
     half = interval.half_width
     return f"{interval.mean:.3g}" + (f" ± {half:.2g}" if half is not None else "")
+
+
+def _share(value: float) -> str:
+    """Write a share in per cent, but 100 only for all of it and 0 only for nothing."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    if value not in (0.0, 1.0) and round(100 * value) in (0, 100):
+        return "< 1 %" if value < 0.5 else "> 99 %"  # noqa: PLR2004
+    return f"{100 * value:.0f} %"
 
 
 def _number(value: float, form: str) -> str:

@@ -18,7 +18,7 @@ class Table:
 def row_label(row: str) -> str:
     """Return ``optimizer/config`` as a table names it."""
     optimizer, _, config = row.rpartition("/")
-    return label_of(optimizer) if config == "best" else f"{label_of(optimizer)}, {config}"
+    return label_of(optimizer) if config == "best" else f"{label_of(optimizer)} ({config})"
 
 
 def p_label(p: float) -> str:

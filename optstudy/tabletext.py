@@ -60,9 +60,7 @@ def pair_caption(comparison: Comparison) -> str:
     for study in dict.fromkeys(pair.study for pair in comparison.pairs):
         sentences += _family([pair for pair in comparison.pairs if pair.study == study])
     if sentences:
-        sentences.append(
-            "Verdicts speak of the configurations that were found, under the budget of the search."
-        )
+        sentences.append("Verdicts speak of these configurations, not of the optimizers at their best.")
     return " ".join(sentences)
 
 
@@ -79,6 +77,10 @@ def caption(comparison: Comparison) -> str:
         sentences += ["The paper's values are of one seed; Diff. is ours less these, in points."]
     if any(row.seeds == 1 for row in rows):
         sentences += ["One seed shows no spread."]
+    if comparison.pairs:
+        sentences += [
+            "A row has a rank where each of its pairs is decided; tie means that at least one is open."
+        ]
     if diverged := sum(row.diverged for row in rows):
         sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
     if left_out := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
@@ -114,8 +116,9 @@ def render(
     Args:
         comparison: What ``compare`` returned.
         format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``tables_of`` and their
-            captions; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions.
-        metric: What the tables show; ``csv`` is the same for each.
+            captions; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions, and of other metrics
+            the cells of their table.
+        metric: What the tables show.
 
     Returns:
         The text, ending with a newline.
@@ -124,7 +127,9 @@ def render(
         UsageError: If there is no such format.
     """
     if format == "csv":
-        return comparison.to_pandas().to_csv(index=False)
+        return (
+            comparison.to_pandas().to_csv(index=False) if metric == "accuracy" else _csv(comparison, metric)
+        )
     if format not in ("markdown", "latex"):
         raise UsageError(f"format is {format!r}; give markdown, latex or csv")
     write = _markdown if format == "markdown" else _latex
@@ -176,14 +181,23 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
         yield "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
     if not reach.smallest:  # all predictions are the same
         return
-    yield f"The smallest difference that it would have shown four times in five is {100 * reach.smallest:.2f} points;"
+    yield (
+        "The smallest difference that Bonferroni's test would have shown four times in five is"
+        f" {100 * reach.smallest:.2f} points, for the pair whose difference varies most;"
+    )
     if reach.seeds is None:
         yield "no number of seeds would show half of that on so few test images."
     else:
         yield (
-            f"half of that takes about {reach.seeds} seeds:"
-            f" optstudy train --study {first.study} --seeds {reach.seeds}."
+            f"to show half of that takes about {reach.seeds} seeds:"
+            f" optstudy train --study {first.study}{_configs(pairs)} --seeds {reach.seeds}."
         )
+
+
+def _configs(pairs: Sequence[Pair]) -> str:
+    """Write the options that train the same configurations; the best ones need none."""
+    names = dict.fromkeys(row.rpartition("/")[2] for pair in pairs for row in (pair.a, pair.b))
+    return "" if list(names) == ["best"] else "".join(f" --config {name}" for name in names)
 
 
 def _percent(accuracy: Accuracy) -> str:
@@ -195,6 +209,13 @@ def _percent(accuracy: Accuracy) -> str:
 def alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
     """Return on which side the cells of each column stand: words left, numbers right."""
     return ["left" if name in _WORDS else "right" for name in headers]
+
+
+def _csv(comparison: Comparison, metric: Metric) -> str:
+    import pandas as pd
+
+    [table] = tables_of(comparison, metric)
+    return pd.DataFrame(table.cells, columns=table.headers).to_csv(index=False)
 
 
 def _markdown(table: Table) -> str:

@@ -62,27 +62,27 @@ NAN = math.nan
     [
         (
             {},
-            "Adam is better than SGD, paper by 0.35 points of test accuracy (+0.01 to +0.70), p = 0.012.",
+            "Adam is better than SGD (paper) by 0.35 points of test accuracy (+0.01 to +0.70), p = 0.012.",
         ),
         (
             {"verdict": "worse", "difference": -0.00354, "low": -0.00698, "high": -0.0001},
-            "SGD, paper is better than Adam by 0.35 points of test accuracy (+0.01 to +0.70), p = 0.012.",
+            "SGD (paper) is better than Adam by 0.35 points of test accuracy (+0.01 to +0.70), p = 0.012.",
         ),
         (
             {"verdict": "equivalent", "difference": -0.0002, "low": -0.0006, "high": 0.0002, "p_holm": 0.4},
-            "Adam and SGD, paper are equivalent within 0.1 points: -0.02 points (-0.06 to +0.02).",
+            "Adam and SGD (paper) are equivalent within 0.1 points: -0.02 points (-0.06 to +0.02).",
         ),
         (
             {"verdict": "no difference shown", "low": -0.001, "high": 0.00808, "p_holm": 1.0},
-            "No difference between Adam and SGD, paper is shown: +0.35 points (-0.10 to +0.81), p = 1.000.",
+            "No difference between Adam and SGD (paper) is shown: +0.35 points (-0.10 to +0.81), p = 1.000.",
         ),
         (
             {"verdict": "too few seeds", "low": NAN, "high": NAN, "p": NAN, "p_holm": NAN, "seeds": 1},
-            "Adam and SGD, paper have one common seed, which supports no verdict.",
+            "Adam and SGD (paper) have one common seed, which supports no verdict.",
         ),
         (
             {"p_holm": 0.0000001},
-            "Adam is better than SGD, paper by 0.35 points of test accuracy (+0.01 to +0.70), p < 0.001.",
+            "Adam is better than SGD (paper) by 0.35 points of test accuracy (+0.01 to +0.70), p < 0.001.",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_one_of_everything_is_no_plural() -> None:
         " training image held out for validation, and trained on 1 other."
     )
     assert trained.startswith(
-        "Each configuration was then trained for 1 epoch from 1 seed on all training images of mnist (lenet5,"
+        "Each configuration was trained for 1 epoch from 1 seed on all training images of mnist (lenet5,"
     )
 
 
@@ -368,7 +368,7 @@ def test_a_page_of_runs_without_plans_says_that_their_command_is_not_known(once:
 
     assert command_of(reports.nothing_kept(), "quick") == ""
     assert "These runs were logged without their plans" in page.text
-    assert "No search is part of these studies." in page.text
+    assert "Configurations that were given" in page.text
 
 
 def test_a_failed_search_has_no_chosen_values() -> None:

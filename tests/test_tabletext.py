@@ -182,15 +182,15 @@ def test_a_pair_shows_points_interval_p_value_and_verdict() -> None:
 
     assert headers == ["A", "B", "A - B (points)", "Interval", "p (Holm)", "A is"]
     assert rows == [
-        ["Adam", "SGD, paper", "+0.35", "-0.01 to +0.72", "0.012", "better"],
-        ["lion, small-batch", "AdamW, default", "+0.35", "-0.01 to +0.72", "< 0.001", "better"],
+        ["Adam", "SGD (paper)", "+0.35", "-0.01 to +0.72", "0.012", "better"],
+        ["lion (small-batch)", "AdamW (default)", "+0.35", "-0.01 to +0.72", "< 0.001", "better"],
     ]
 
 
 def test_a_pair_of_one_seed_shows_its_difference_alone() -> None:
     _, rows = pair_columns(pairs_alone(SINGLE))
 
-    assert rows == [["Adam", "SGD, paper", "+0.35", "--", "--", "too few seeds"]]
+    assert rows == [["Adam", "SGD (paper)", "+0.35", "--", "--", "too few seeds"]]
 
 
 def test_pairs_name_their_study_where_there_are_several() -> None:
@@ -211,10 +211,10 @@ def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_
         "Differences of quick are over 3 to 5 common seeds and 10,000 test images."
         " Intervals are Bonferroni's and p-values Holm's, over 2 pairs."
         " Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
-        " The smallest difference that it would have shown four times in five is 0.40 points;"
-        f" half of that takes about {reach.seeds} seeds:"
-        f" optstudy train --study quick --seeds {reach.seeds}."
-        " Verdicts speak of the configurations that were found, under the budget of the search."
+        " The smallest difference that Bonferroni's test would have shown four times in five is 0.40 points,"
+        f" for the pair whose difference varies most; to show half of that takes about {reach.seeds} seeds:"
+        f" optstudy train --study quick --config best --config paper --seeds {reach.seeds}."
+        " Verdicts speak of these configurations, not of the optimizers at their best."
     )
 
 
@@ -229,14 +229,17 @@ def test_the_pairs_caption_explains_an_interval_that_holds_zero_beside_a_differe
 def test_the_pairs_caption_names_no_number_of_seeds_where_the_images_are_too_few() -> None:
     text = pair_caption(pairs_alone(replace(KNOWN, image_variance=1e-6)))
 
-    assert "is 0.40 points; no number of seeds would show half of that on so few test images." in text
+    assert (
+        "is 0.40 points, for the pair whose difference varies most; no number of seeds would show half"
+        in text
+    )
     assert "optstudy train" not in text
 
 
 def test_the_pairs_caption_claims_no_verdict_from_one_seed() -> None:
     assert pair_caption(pairs_alone(SINGLE)) == (
         "Differences of quick are over 1 common seed and 10,000 test images. One seed supports no verdict."
-        " Verdicts speak of the configurations that were found, under the budget of the search."
+        " Verdicts speak of these configurations, not of the optimizers at their best."
     )
 
 

@@ -138,10 +138,13 @@ def show_space(space: Space, *, as_json: bool) -> None:
 def show_standings(standings: Sequence["Standing"]) -> None:
     """Print how far studies are."""
     cells = [
-        [s.study, s.optimizer, f"{s.trials} of {s.trials_asked}", f"{s.runs} of {s.runs_asked}"]
-        for s in standings
+        [s.study, s.optimizer, _of(s.trials, s.trials_asked), _of(s.runs, s.runs_asked)] for s in standings
     ]
     print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
+
+
+def _of(done: int, asked: int) -> str:
+    return f"{done} of {asked}" if asked or done else "--"
 
 
 def say_mended(where: Where) -> None:

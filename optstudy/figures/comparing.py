@@ -20,7 +20,7 @@ from optstudy.verdicts import Pair
 if TYPE_CHECKING:  # MLflow takes seconds to import, and a figure needs none of it
     from optstudy.evidence import Evidence
 
-_NAME = 17  # letters of a name beside the axes
+_NAME = 18  # letters of a name beside the axes
 _FAR = 8.0  # times the least error; where the largest is further off, the axis is logarithmic
 _VERDICTS: dict[str, dict[str, Any]] = {
     "better": {"marker": "o", "markerfacecolor": INK},

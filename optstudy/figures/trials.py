@@ -54,7 +54,7 @@ def draw_trials(axes: Axes, searched: Searched, places: Mapping[int, float]) -> 
         trials = [trial for trial in searched.trials if trial.state == state]
         label = "pruned, its last score" if state == "pruned" else state
         _draw(axes, searched, trials, places, own | look | {"label": label})
-    star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "best"}
+    star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
     _draw(axes, searched, [searched.best] if searched.best else [], places, star)
 
 

@@ -184,6 +184,6 @@ def _grey(handle: Any, name: str) -> Line2D:
         "ms": handle.get_markersize(),
     }
     marks |= {"mec": handle.get_markeredgecolor()}
-    if name in ("completed", "best"):
+    if name in ("completed", "chosen"):
         marks |= {"mfc": GREY, "mec": GREY if name == "completed" else INK}
     return Line2D([], [], ls="none", **marks)

@@ -62,8 +62,9 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
         yield Exhibit(
             "differences",
             "Differences",
-            "Intervals are Bonferroni's over all pairs. One that excludes zero shows a difference; one that lies inside"
-            " the shaded strip shows that the difference does not matter; a wide one across zero shows neither.",
+            "A filled mark is a difference that Holm's test shows. Intervals are Bonferroni's over all pairs, which are"
+            " wider: one may hold zero where the difference is shown. A wide one with an open mark shows neither a"
+            " difference nor, beyond the shaded strip, that it does not matter.",
             figures.differences(comparison, margin=evidence.runs[0].run.margin),
         )
     if any(one.run.target is not None for one in evidence.runs):
@@ -93,17 +94,19 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
         yield Exhibit(
             "loss_lines",
             "Loss along the first eigenvector (figure 2 of the paper)",
-            "How fast the loss rises along the direction of largest curvature, over the seeds. The distance is in the"
-            " space of the weights, whose scale differs between optimizers: a flat line is not by itself a better"
-            " minimum.",
+            "The loss along the direction of largest curvature, over the seeds. An eigenvector has no sign, so each"
+            " seed's line is turned to rise more on the right; the end of training, at 0, need not be the least."
+            " Distances are in the space of the weights, whose scale differs between optimizers: a flat line is not by itself a"
+            " better minimum.",
             figures.loss_lines(evidence),
         )
     if any(one.trace is not None for one in evidence.runs):
         yield Exhibit(
             "ratios",
             "Ratio of the two largest eigenvalues (figure 3 of the paper)",
-            "Median over seeds and the band from the least to the largest. Only a separated ratio says that one"
-            " direction dominates; near 1 the two directions turn into each other, and a ratio below 1 cannot occur.",
+            "Median over seeds and the band from the least to the largest. A separated ratio is one whose"
+            " interval lies above 1, if only a little: how far above says how much one direction dominates. Of opposite"
+            " signs means that one of the two eigenvalues is negative; a ratio below 1 cannot occur.",
             figures.ratios(evidence),
         )
     if any(row.geometry is not None and row.geometry.runs > 1 for row in comparison.rows):

@@ -14,6 +14,7 @@ from optstudy.report.repeating import command_of
 from optstudy.report.sentences import asked, headline, verdict_sentence
 from optstudy.searchtext import value_label
 from optstudy.table import Comparison, label_of
+from optstudy.tablecells import row_label
 from optstudy.tabletext import Metric, alignment, tables_of
 
 
@@ -60,6 +61,7 @@ def render_page(
         ],
         pictures=pictures,
         spaces=[_space(one, several=len(studies) > 1) for one in evidence.searches],
+        given=_given(evidence, several=len(studies) > 1),
         facts=_facts(evidence),
         finished=_finished(evidence),
         commands=[command for name in studies if (command := command_of(evidence, name))],
@@ -118,6 +120,17 @@ def _space(one: SearchEvidence, *, several: bool) -> dict[str, Any]:
         "rows": rows,
         "fixed": fixed,
     }
+
+
+def _given(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
+    """Return the hyperparameters of each row that no search of its study chose."""
+    searched = {(one.study, one.searched.optimizer) for one in evidence.searches}
+    found = []
+    for (study, optimizer, config), row in evidence.rows().items():
+        if config != "best" or (study, optimizer) not in searched:
+            values = ", ".join(f"{name} {value}" for name, value in row[0].run.params.items())
+            found.append((f"{study}: " * several + row_label(f"{optimizer}/{config}"), values or "none"))
+    return found
 
 
 def _facts(evidence: Evidence) -> list[tuple[str, str]]:

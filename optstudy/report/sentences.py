@@ -105,7 +105,7 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
     count = " to ".join(str(number) for number in dict.fromkeys((seeds[0], seeds[-1])))
     images = f"{plan.split.size:,}" if plan.split.size else "all"
     return (
-        f"Each configuration was then trained for {_epochs(plan.epochs)} from {count}"
+        f"Each configuration was trained for {_epochs(plan.epochs)} from {count}"
         f" seed{_s(seeds[-1])} on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
         f" mini-batches of {plan.batch_size}); the test set only reports."
     )

@@ -223,4 +223,4 @@ def test_rows_of_one_optimizer_share_its_line_and_marker_and_differ_in_shade() -
 
     assert len({look.colour for look in found}) == 4
     assert {(look.line, look.marker) for look in found} == {(mark_of("adam").line, mark_of("adam").marker)}
-    assert [look.name for look in found] == ["a: Adam", "a: Adam, paper", "b: Adam", "b: Adam, paper"]
+    assert [look.name for look in found] == ["a: Adam", "a: Adam (paper)", "b: Adam", "b: Adam (paper)"]

@@ -74,7 +74,7 @@ def test_history_has_a_point_for_each_trial_in_per_cent_by_state() -> None:
 
     assert drawn["completed"] == [(0, 97.0), (2, 99.0), (4, 98.0)]
     assert drawn["pruned, its last score"] == [(1, 50.0)]
-    assert drawn["best"] == [(2, 99.0)]
+    assert drawn["chosen"] == [(2, 99.0)]
     assert [x for x, _ in drawn["diverged"]] == [3]
 
 
@@ -186,7 +186,7 @@ def test_learning_rate_figure_shows_all_trials_and_marks_the_best() -> None:
     shown = points(drawn)
     assert shown["completed"] == [(1.0, 97.0), (0.01, 99.0), (1.0, 98.0)]
     assert shown["pruned, its last score"] == [(0.1, 50.0)]
-    assert shown["best"] == [(0.01, 99.0)]
+    assert shown["chosen"] == [(0.01, 99.0)]
     assert shown["diverged"][0][0] == pytest.approx(1e-3)
 
 
@@ -247,7 +247,7 @@ def test_legend_names_each_kind_of_point_once() -> None:
         (legend,) = drawn.legends
         names = [text.get_text() for text in legend.get_texts()]
         assert len(names) == len(set(names))
-        assert {"completed", "diverged", "failed", "best"} <= set(names)
+        assert {"completed", "diverged", "failed", "chosen"} <= set(names)
 
 
 def random_search(count: int, objective: str) -> Searched:
