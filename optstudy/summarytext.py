@@ -73,8 +73,8 @@ def geometry_table(comparison: Comparison) -> Table:
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
         " seeds, on each study's own sample. Verdicts are of the ratio in each run, and a step is"
         " separated where its ratio is during the last steps of training. Eigenvalues keep their signs. Loss rise is"
-        " how much the loss rises at distance 1 along the first eigenvector, mean of both sides. tau is Kendall's tau-b of"
-        " that rise with the test error over these runs alone, where there are 5 or more:"
+        " how much the loss rises at distance 1 along the first eigenvector, mean of both sides. tau is Kendall's tau-b"
+        " of that rise with the test error over these runs alone, where there are 5 or more:"
         " it describes them, and proves nothing of flatness."
     )
     return Table([*named(comparison), *headers], cells, under, "tab:geometry")
