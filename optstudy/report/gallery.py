@@ -95,9 +95,9 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             "loss_lines",
             "Loss along the first eigenvector (figure 2 of the paper)",
             "The loss along the direction of largest curvature, over the seeds. An eigenvector has no sign, so each"
-            " seed's line is turned to rise more on the right; the end of training, at 0, need not be the least. Distances"
-            " are in the space of the weights, whose scale differs between optimizers: a flat line is not by itself a"
-            " better minimum.",
+            " seed's line is turned to rise more on the right; the end of training, at 0, need not be the least."
+            " Distances are in the space of the weights, whose scale differs between optimizers: a flat line is not"
+            " by itself a better minimum.",
             figures.loss_lines(evidence),
         )
     if any(one.trace is not None for one in evidence.runs):
