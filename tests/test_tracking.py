@@ -230,6 +230,7 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
         gradient_work=600.0,
         params={"lr": "0.1"},
         files=run.files,
+        finished_at=50.0,
     )
     assert run.files.endswith(f"/{run_id}/artifacts")
 

@@ -43,7 +43,10 @@ from optstudy.workspace import StudyFiles, locked
         ("study --set trials=0", "trials is 0; it must be 1 or more"),
         ("study --set trials=x", "--set 'trials=x': trials must be a whole number"),
         ("study --set optimizers=", "optimizers has ''; it must be a name"),
-        ("study --preset quik", "no preset 'quik'; did you mean 'quick'?; there are paper, quick, smoke"),
+        (
+            "study --preset quik",
+            "no preset 'quik'; did you mean 'quick'?; there are mnist, paper, quick, smoke",
+        ),
         ("study --study a/b", "study name 'a/b': use letters, digits"),
         ("study --preset smoke --study ..", "study name '..': use letters, digits"),
         ("tune --opt sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
