@@ -46,8 +46,11 @@ def read_studies(
             raise UsageError(
                 f"no study {name!r} has final runs{nearest(name, known)}; there are {', '.join(known)}"
             )
-    chosen = tuple(dict.fromkeys(studies)) or (_last_finished(tracking, known),)
-    final = tracking.final_runs(chosen)
+    chosen = tuple(dict.fromkeys(studies))
+    if chosen:
+        final = tracking.final_runs(chosen)
+    else:
+        chosen, final = _last_finished(tracking, known)
     there = sorted({run.optimizer for run in final.runs})
     for name in optimizers:
         if name not in there:
@@ -59,9 +62,13 @@ def read_studies(
     return Read(tracking, chosen, final, comparison.only(optimizers) if optimizers else comparison)
 
 
-def _last_finished(tracking: Tracking, known: Sequence[str]) -> str:
-    """Return the study written last that has a finished run; where none has, the one written last."""
-    return next((name for name in reversed(known) if tracking.final_runs([name]).runs), known[-1])
+def _last_finished(tracking: Tracking, known: Sequence[str]) -> tuple[tuple[str, ...], FinalRuns]:
+    """Read the study written last that has a finished run; where none has, the one written last."""
+    for name in reversed(known):
+        final = tracking.final_runs([name])
+        if final.runs:
+            return (name,), final
+    return (known[-1],), tracking.final_runs([known[-1]])
 
 
 @dataclass(frozen=True)

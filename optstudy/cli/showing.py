@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from optstudy.cli.options import Where
-from optstudy.cli.watching import show_estimate, shown
+from optstudy.cli.watching import show_estimate
 from optstudy.errors import OptstudyError
 from optstudy.optimizers import Choice, Range, Space
+from optstudy.searchtext import value_label
 from optstudy.table import Comparison
 from optstudy.tabletext import render, tables_of
 
@@ -72,7 +73,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
             f"{100 * best['score']:.2f} %" if objective == "accuracy" else f"{best['score']:.4f}",
             f"{best['trial']} of {best['trials']}",
             f"{best['gradient_work']:,.0f}",
-            ", ".join(f"{key} {shown(value)}" for key, value in best["config"].items()),
+            ", ".join(f"{key} {value_label(value)}" for key, value in best["config"].items()),
         ]
         for name, best in found.items()
     ]
@@ -125,10 +126,18 @@ def show_space(space: Space, *, as_json: bool) -> None:
         return
     click.echo(f"{space.name}: {space.optimizer}")
     if space.fixed:
-        click.echo("fixed: " + ", ".join(f"{name} {shown(value)}" for name, value in space.fixed.items()))
+        click.echo(
+            "fixed: " + ", ".join(f"{name} {value_label(value)}" for name, value in space.fixed.items())
+        )
     headers = ["Hyperparameter", "Searched", "Default", "Paper", "Why"]
     cells = [
-        [d.name, _searched(d), shown(default[d.name]), shown(paper[d.name]) if paper else "--", d.why]
+        [
+            d.name,
+            _searched(d),
+            value_label(default[d.name]),
+            value_label(paper[d.name]) if paper else "--",
+            d.why,
+        ]
         for d in space.search
     ]
     print_table(headers, cells)

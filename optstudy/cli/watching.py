@@ -17,6 +17,7 @@ from optstudy.events import (
     TrialEnded,
 )
 from optstudy.events import Progress as Advanced
+from optstudy.searchtext import value_label
 
 
 class _Remaining(ProgressColumn):
@@ -82,12 +83,12 @@ def line_of(event: Event) -> str:
         case TrialEnded():
             trial = event.trial
             score = "" if trial.score is None else f" {trial.score:.4f}"
-            values = ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
+            values = ", ".join(f"{name} {value_label(value)}" for name, value in trial.params.items())
             return f"{event.optimizer}/{trial.number:03d} {trial.state}{score} ({values})"
         case SearchEnded():
             best = event.searched.best
             assert best is not None
-            values = ", ".join(f"{name} {shown(value)}" for name, value in best.params.items())
+            values = ", ".join(f"{name} {value_label(value)}" for name, value in best.params.items())
             among = len(event.searched.finalists)
             how = f", by other seeds of the {among} best" if among else ""
             return f"{event.searched.optimizer}: best is trial {best.number} with {values}{how}"
@@ -119,8 +120,3 @@ def duration(seconds: float) -> str:
     if seconds < 5400:  # noqa: PLR2004
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def shown(value: object) -> str:
-    """A hyperparameter in four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

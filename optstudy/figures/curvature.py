@@ -19,7 +19,7 @@ from optstudy.figures.style import GREY, INK, Mark, figure, mark_of, styled
 
 Floats = NDArray[np.float64]
 
-_VERDICTS = {
+VERDICTS = {
     "separated": ("o", "separated"),
     "degenerate": ("s", "degenerate"),
     "indefinite": ("v", "opposite signs"),
@@ -66,7 +66,7 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
     ratio = np.where(np.isfinite(trace.ratio), trace.ratio, np.nan)
     axes.fill_between(trace.step, trace.low, high, color=mark.colour, alpha=0.25, linewidth=0)
     axes.plot(trace.step, ratio, color=mark.colour, linewidth=1)
-    for verdict, (marker, text) in _VERDICTS.items():
+    for verdict, (marker, text) in VERDICTS.items():
         chosen = trace.verdict == verdict
         for checked in (True, False):
             some = chosen & (trace.verified == checked)

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from optstudy.figures.axes import log_axis
+from optstudy.figures.curvature import VERDICTS
 from optstudy.figures.rows import Look, empty, head, label_sides, legend, looks, panels, remark, seeds_of
 from optstudy.figures.style import INK, column_styled
 
@@ -25,12 +26,6 @@ Lines = tuple[
     Floats, Floats
 ]  # (n,) places and (seeds, n) values; nan where there is none, inf where it was lost
 
-_VERDICTS = {
-    "separated": "separated",
-    "degenerate": "degenerate",
-    "indefinite": "opposite signs",
-    "unresolved": "unresolved",
-}
 _MARKS = 8  # along a line, at most
 
 
@@ -218,7 +213,7 @@ def _ratios(row: Sequence[RunEvidence]) -> Lines:
 def _shares(row: Sequence[RunEvidence]) -> str:
     verdicts = Counter(str(v) for one in row if one.trace is not None for v in one.trace.verdict)
     total = verdicts.total()
-    known = [(verdicts[name], text) for name, text in _VERDICTS.items() if verdicts[name]]
+    known = [(verdicts[name], text) for name, (_, text) in VERDICTS.items() if verdicts[name]]
     return ", ".join(f"{text} {_percent(count, total)}" for count, text in known)
 
 
