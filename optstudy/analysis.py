@@ -21,7 +21,7 @@ from optstudy.curvature import (
 from optstudy.curvature import hessian as hessian_of
 from optstudy.data import load, load_parts
 from optstudy.models import Loss, build_model, load_loss
-from optstudy.training import Images, Plan, RunState, sample_images
+from optstudy.training import Images, Plan, RunState, numerics, sample_images
 
 Floats = NDArray[np.float64]
 
@@ -86,16 +86,12 @@ def analyse_run(plan: Plan, state: bytes) -> bytes:
         An `Analysis` as bytes.
     """
     assert plan.trace is not None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(plan.threads)
-    try:
+    with numerics(plan):
         parts = load_parts(plan.dataset, plan.split)
         images = sample_images(parts, plan.trace.samples, plan.trace.seed, plan.device)
         model = build_model(plan.model, load(plan.dataset)).to(plan.device)
         model.load_state_dict(RunState.from_bytes(state).model)
         return analyse(model.eval(), load_loss(plan.loss), images).to_bytes()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def analyse(

@@ -1,6 +1,8 @@
 """What the flows of one study share, none of which changes while they run."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,8 @@ from optstudy.specification import Specification
 from optstudy.tracking import Known, Tracking
 from optstudy.training import Plan, Rehearsal, Rung, run_rung
 from optstudy.workspace import StudyFiles
+
+MANY_FILES = 50
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,30 @@ class Context:
 
     def key(self, plan: Plan) -> str:
         """The key of a run."""
-        # Another optimizer's files do not count, so that one may join without changing the keys of the rest.
-        named = (plan.dataset, plan.model, plan.loss, plan.method.optimizer)
-        files = {name: digest for reference in named for name, digest in self.sources[reference].items()}
-        return run_key(plan, torch.__version__, files)
+        return run_key(plan, torch.__version__, self._files(plan))
+
+    def _files(self, plan: Plan) -> dict[str, str]:
+        """Hashes of the user's files that a plan rests on; those of other optimizers may come and go."""
+        return {name: digest for named in plan.references for name, digest in self.sources[named].items()}
+
+    def facts(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
+        """Tags that say what a run's numbers rest on beside its plan.
+
+        Args:
+            plan: The run's.
+            machines: What its rungs were computed on.
+        """
+        names = dict.fromkeys(name for machine in machines for name in machine)
+        computed = {
+            name: "; ".join(dict.fromkeys(one[name] for one in machines if name in one)) for name in names
+        }
+        return {
+            "optstudy.data": self.data.checksum,
+            "optstudy.sources": _sources_tag(self._files(plan)),
+            **{f"optstudy.version.{name}": version for name, version in self.versions.items()},
+            **{f"optstudy.environment.{name}": value for name, value in self.environment.items()},
+            **{f"optstudy.environment.{name}": value for name, value in computed.items()},
+        }
 
     def experiment(self, kind: str) -> str:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
@@ -118,6 +142,14 @@ class Context:
     def analysis_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature where a run ended."""
         return analysis_seconds(self.rehearsals[optimizer], self.data, plan)
+
+
+def _sources_tag(files: Mapping[str, str]) -> str:
+    """Name files and hashes in a tag, whose length MLflow limits."""
+    if len(files) > MANY_FILES:
+        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        files = {f"{len(files)} files": whole}
+    return json.dumps(dict(files), sort_keys=True)
 
 
 def run_rung_on(

@@ -1,36 +1,74 @@
-"""Where a study runs: what a run records of the machine and the code, so that another can tell what differs."""
+"""What a study runs with: the code and the packages, so that another can tell what differs."""
 
+import hashlib
+import importlib.metadata
+import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
+_PROJECT = Path(__file__).resolve().parents[1]
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
 
 def environment() -> dict[str, str]:
-    """Return Python, system and processor, and the working folder's commit and whether its tree was clean."""
-    commit = _git("rev-parse", "HEAD")
+    """Return what is known of the code and the packages in use.
+
+    Returns:
+        ``python`` and ``system``; ``commit`` of the working folder, and whether its ``tree`` was clean, where
+        it is under git; ``optstudy_commit`` of optstudy itself, where it runs from a checkout or an image; and
+        ``lock``, the start of the SHA-256 of the requirements.lock whose versions are installed.
+    """
     found = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "commit": _git(Path.cwd(), "rev-parse", "HEAD"),
+        "tree": _tree(Path.cwd()),
+        "optstudy_commit": os.environ.get("OPTSTUDY_COMMIT", "") or _own_commit(),
+        "lock": _lock(),
     }
-    if commit:
-        changed = _git("status", "--porcelain", "--untracked-files=no")
-        found |= {"commit": commit, "tree": "changed" if changed else "clean"}
-    return found
+    return {name: value for name, value in found.items() if value}
 
 
-def _processor() -> str:
+def _tree(folder: Path) -> str:
+    if not _git(folder, "rev-parse", "HEAD"):
+        return ""
+    return "changed" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "clean"
+
+
+def _own_commit() -> str:
+    """The commit of the checkout that optstudy runs from; nothing where it is installed as a package."""
+    if not (_PROJECT / "pyproject.toml").exists():
+        return ""
+    return _git(_PROJECT, "rev-parse", "HEAD") + "-changed" * (_tree(_PROJECT) == "changed")
+
+
+def _lock() -> str:
+    """Name the lock that the installed packages follow, if they follow it to the letter."""
+    path = Path(os.environ.get("OPTSTUDY_LOCK", "") or _PROJECT / "requirements.lock")
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        text = path.read_text()
     except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
+        return ""
+    pins = _PIN.findall(text)
+    if not pins or any(_installed(name) not in (None, version) for name, version in pins):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _git(*words: str) -> str:
+def _installed(name: str) -> str | None:
+    """The installed version of a package; extras may be left out, so none is no departure."""
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)  # noqa: S603, S607  # git of the user's path
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # git of the user's path
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -128,7 +128,12 @@ def available_cores() -> int:
 
 
 def environments(
-    device: str, threads: int, jobs: int | None = None, data_dir: str | Path | None = None
+    device: str,
+    threads: int,
+    jobs: int | None = None,
+    data_dir: str | Path | None = None,
+    *,
+    deterministic: bool = False,
 ) -> list[dict[str, str]]:
     """Return what to add to the environment of each worker.
 
@@ -137,10 +142,13 @@ def environments(
         threads: CPU threads of a worker.
         jobs: Workers; by default one a core that this process may use, or one a visible GPU.
         data_dir: Folder of data sets that do not ship with the package.
+        deterministic: Whether runs are; cuBLAS then needs to be told before CUDA starts.
     """
     common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if data_dir is not None:
         common["OPTSTUDY_DATA_DIR"] = str(data_dir)
+    if deterministic:
+        common["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     if device != "cuda":
         return [common] * (jobs or available_cores())
     import torch

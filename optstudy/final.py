@@ -48,7 +48,7 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
         whole += context.analysis_seconds(task.optimizer, plan)
         yield Progress(task.name, whole, before=True)
         return
-    run_id, records, seen, rung = None, [], [], None
+    run_id, records, seen, machines, rung = None, [], [], [], None
     try:
         for epoch in range(1, plan.epochs + 1):
             rung = yield from context.rung(task.optimizer, plan, epoch - 1, epoch, last=epoch == plan.epochs)
@@ -57,7 +57,8 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
                 break
             records += rung.epochs
             seen += rung.observations
-            run_id = run_id or _open(context, task, plan, records[0])
+            machines.append(rung.machine)
+            run_id = run_id or _open(context, task, plan, rung)
             context.tracking.log_epochs(run_id, rung.epochs, "test")
             at = rung.epochs[-1].finished_at
             steps = [(name, value, step, at) for name, value, step in step_metrics(rung.observations)]
@@ -68,6 +69,7 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
                 break
         if isinstance(rung, Rung):
             assert run_id is not None
+            context.tracking.set_tags(run_id, context.facts(plan, machines))
             yield from _finish(context, task, plan, run_id, records, seen, rung)
             last = records[-1]
             yield RunEnded(task.name, rung.outcome, last.exact_accuracy or 0.0, last.heldout_accuracy)
@@ -97,7 +99,8 @@ def superseded(context: Context, optimizer: str, config: str, params: Mapping[st
         )
 
 
-def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> str:
+def _open(context: Context, task: FinalTask, plan: Plan, rung: Rung) -> str:
+    first = rung.epochs[0]
     run_id = context.tracking.open_run(
         context.experiment("final"),
         task.name,
@@ -109,9 +112,7 @@ def _open(context: Context, task: FinalTask, plan: Plan, first: EpochRecord) -> 
             "optstudy.margin": str(context.specification.margin),
             "optstudy.paper_setting": str(is_paper_setting(context.specification)).lower(),
             "mlflow.note.content": _description(context, task, plan),
-            "optstudy.data": context.data.checksum,
-            **{f"optstudy.version.{name}": version for name, version in context.versions.items()},
-            **{f"optstudy.environment.{name}": value for name, value in context.environment.items()},
+            **context.facts(plan, [rung.machine]),
         },
         params={"optimizer": task.optimizer, "config": task.config, "seed": task.seed, **task.params},
         started_at=first.finished_at - first.seconds,

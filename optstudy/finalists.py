@@ -110,7 +110,11 @@ def _open(
         context.experiment("tuning"),
         name,
         key=context.key(plan),
-        tags={"optstudy.study": context.files.name, "optstudy.kind": "finalist"},
+        tags={
+            "optstudy.study": context.files.name,
+            "optstudy.kind": "finalist",
+            **context.facts(plan, [rung.machine]),
+        },
         params={**params, **trial.params},
         started_at=first.finished_at - first.seconds if first else time.time(),
         parent=parent,

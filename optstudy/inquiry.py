@@ -100,7 +100,8 @@ def inquire(
     for device in {subject.plan.device for subject in subjects}:
         check_device(device)
     plan = subjects[0].plan
-    with LocalWorkers(environments(plan.device, plan.threads, jobs, data_dir)) as workers:
+    own = environments(plan.device, plan.threads, jobs, data_dir, deterministic=plan.deterministic)
+    with LocalWorkers(own) as workers:
         [total] = run_all([Task(count_images, (plan,))], workers)
         choices, said = choose(inquiry.wish, choice_of(plan), total)
         notices += [said] if said else []

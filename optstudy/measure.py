@@ -23,6 +23,7 @@ from optstudy.training import (
     Plan,
     advance,
     images_of,
+    numerics,
     sample_images,
     start,
 )
@@ -152,7 +153,8 @@ def measure(subject: Subject, choice: Choice, settings: Settings) -> Measured:
         OptstudyError: If that cannot be done; the message names the subject.
     """
     try:
-        return _measured(subject, choice, settings)
+        with numerics(subject.plan):
+            return _measured(subject, choice, settings)
     except OptstudyError:
         raise
     except Exception as error:  # of a user's model or loss, or of the library about them
@@ -162,7 +164,6 @@ def measure(subject: Subject, choice: Choice, settings: Settings) -> Measured:
 
 def _measured(subject: Subject, choice: Choice, settings: Settings) -> Measured:
     plan = subject.plan
-    torch.set_num_threads(plan.threads)
     model, loss, images = _model(subject), load_loss(plan.loss), chosen_images(plan, choice)
     dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
     at = objective(model, loss, images, dtype=dtype)

@@ -127,4 +127,5 @@ def _plan(
         device=specification.device,
         threads=specification.threads,
         trace=trace,
+        deterministic=specification.deterministic,
     )

@@ -25,8 +25,11 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
         torch_version: As `torch.__version__` gives it.
         sources: The user's source files by name, each with its hash.
     """
+    described = dataclasses.asdict(plan)
+    if not plan.deterministic:  # the keys of studies that were begun before plans said so
+        del described["deterministic"]
     content = {
-        "plan": dataclasses.asdict(plan),
+        "plan": described,
         "torch": torch_version,
         "sources": dict(sources),
         "format": FORMAT,
@@ -126,4 +129,5 @@ def _rung(content: dict[str, Any]) -> Rung:
         outcome=content["outcome"],
         problem=content["problem"],
         predicted=None if predicted is None else tuple(predicted),
+        machine=content.get("machine", {}),  # absent in rungs of version 0.1
     )

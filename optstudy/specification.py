@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Specification:
     seed: int = 0  # of the split, the sampler and the trials
     threads: int = 1  # of a worker
     device: str = "cpu"
+    deterministic: bool = False  # algorithms that give the same bits each time, on a GPU too
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -107,10 +108,11 @@ def _problem(key: str, value: Any, kind: type) -> str | None:
             float: "a number",
             str: "a string",
             tuple: "a list of names",
+            bool: "true or false",
         }[kind]
         return f"{key} is {value!r}; it must be {wanted}"
     if isinstance(value, int | float):
-        return _problem_of_number(key, value)
+        return None if kind is bool else _problem_of_number(key, value)
     names = value if isinstance(value, tuple) else (value,)
     if not names:
         return f"{key} is empty; name at least one"
@@ -166,6 +168,13 @@ def check_keys(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     return ready
 
 
+_READERS: Mapping[type, tuple[Callable[[str], Any], str]] = {
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+}
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """Read ``key=value`` as given to ``--set``; lists are separated by commas."""
     key, separator, value = text.partition("=")
@@ -179,18 +188,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, tuple(value.split(","))
     if key in OR_ALL and value == "all":
         return key, value
-    if kind is int:
-        try:
-            return key, int(value)
-        except ValueError:
-            allowed = "a whole number" + " or all" * (key in OR_ALL)
-            raise UsageError(f"--set {text!r}: {key} must be {allowed}") from None
-    if kind is float:
-        try:
-            return key, float(value)
-        except ValueError:
-            raise UsageError(f"--set {text!r}: {key} must be a number") from None
-    return key, value
+    if kind is str:
+        return key, value
+    read, wanted = _READERS[kind]
+    try:
+        return key, read(value)
+    except (ValueError, KeyError):
+        wanted += " or all" * (key in OR_ALL)
+        raise UsageError(f"--set {text!r}: {key} must be {wanted}") from None
 
 
 def _either(names: Sequence[str]) -> str:

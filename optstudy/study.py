@@ -265,8 +265,16 @@ class Study:
         return found
 
     def _workers(self) -> LocalWorkers:
-        device, threads = self.specification.device, self.specification.threads
-        return LocalWorkers(environments(device, threads, self._jobs, self._data_dir))
+        asked = self.specification
+        return LocalWorkers(
+            environments(
+                asked.device,
+                asked.threads,
+                self._jobs,
+                self._data_dir,
+                deterministic=asked.deterministic,
+            )
+        )
 
     def _record(self, facts: dict[str, Any], phases: Sequence[Phase]) -> None:
         begun = self._recorded.begun if self._recorded else ()

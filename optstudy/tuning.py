@@ -134,7 +134,11 @@ class Tuning:
                 experiment,
                 name,
                 key=self.context.key(plan),
-                tags={"optstudy.study": self.context.files.name, "optstudy.kind": "trial"},
+                tags={
+                    "optstudy.study": self.context.files.name,
+                    "optstudy.kind": "trial",
+                    **self.context.facts(plan, [rung.machine]),
+                },
                 params={"optimizer": self.space.name, "trial": ask.number, **ask.params},
                 started_at=first.finished_at - first.seconds if first else time.time(),
                 parent=self.parent,

@@ -344,7 +344,12 @@ class TestLogging:
         for name, run in logged.items():
             assert (run["experiment"], run["parent"]) == ("tiny/tuning", "the search's run")
             assert (run["heldout"], run["known"]) == ("validation", None)
-            assert run["tags"] == {"optstudy.study": "tiny", "optstudy.kind": "finalist"}
+            assert run["tags"] == {
+                "optstudy.study": "tiny",
+                "optstudy.kind": "finalist",
+                "optstudy.data": DATA.checksum,
+                "optstudy.sources": "{}",
+            }
             assert run["params"]["seed"] == int(name[-4:])
         assert logged["sgd/000/seed-2000"]["metrics"] == {"gradient_work": 2 * WORK}
         assert logged["sgd/011/seed-2000"]["problem"] == "RuntimeError: no step today"

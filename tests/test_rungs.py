@@ -29,6 +29,7 @@ CHANGES: list[dict[str, Any]] = [
     {"seed": 1},
     {"device": "cuda"},
     {"threads": 2},
+    {"deterministic": True},
     {"method": replace(METHOD, optimizer="torch.optim.AdamW")},
     {"method": replace(METHOD, arguments={"lr": 0.1, "betas": (0.9, 0.999)})},
     {"method": replace(METHOD, arguments={"lr": 0.1})},
@@ -57,6 +58,7 @@ written = st.builds(
     outcome=st.sampled_from(["running", "completed", "diverged", "failed"]),
     predicted=st.none() | st.lists(whole, max_size=5).map(tuple),
     problem=st.text(),
+    machine=st.dictionaries(st.text(), st.text()),
 )
 
 
@@ -92,6 +94,23 @@ def test_what_a_worker_returns_survives_the_disk(tmp_path: Path) -> None:
     assert stored.read("run", 2) == rung
     assert stored.state("run", 2) == state
     assert RunState.from_bytes(state).epoch == 2
+
+
+def test_keys_of_studies_that_were_begun_before_plans_could_be_deterministic_hold() -> None:
+    plan = Plan(
+        "mnist",
+        Split("final", 0, 0, 0),
+        "lenet5",
+        "cross_entropy",
+        Method("torch.optim.SGD", {"lr": 0.1}),
+        epochs=10,
+        sweep_epochs=(10,),
+        batch_size=100,
+        seed=0,
+        trace=Trace(100, 100),
+    )
+
+    assert run_key(plan, "2.14.1", {"net.py": "abc"}) == "9df0808d08662ab85ab90e16"  # by commit 650a056
 
 
 def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) -> None:

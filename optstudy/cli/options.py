@@ -118,6 +118,12 @@ _described = (
     click.option("--loss", metavar="REFERENCE", help="cross_entropy, or your own as loss.py:name."),
     click.option("--batch-size", type=click.IntRange(1), help="Images of a mini-batch."),
     click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--deterministic",
+        is_flag=True,
+        default=None,
+        help="Only algorithms that give the same bits each time, on a GPU too; slower.",
+    ),
     click.option("--seed", type=click.IntRange(0), help="Of the split, the sampler and the trials."),
     click.option(
         "--set",

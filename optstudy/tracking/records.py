@@ -1,5 +1,6 @@
 """Runs as MLflow has them, read back as typed records."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class FinalRun:
     )
     finished_at: float | None = None  # Unix time
     facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
+    sources: dict[str, str] = field(default_factory=dict)  # SHA-256 of the user's files
+    key: str = ""  # of everything that determines the run; "" where it is not known
 
     @property
     def pace_seconds(self) -> float:
@@ -163,6 +166,8 @@ def final_run_of(run: Run) -> FinalRun:
         separated=metrics.get("final/separated"),
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
         facts=_facts(tags),
+        sources=json.loads(tags.get("optstudy.sources", "{}")),
+        key=tags.get("optstudy.key", ""),
     )
 
 

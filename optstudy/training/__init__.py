@@ -2,6 +2,7 @@
 
 from optstudy.training.advance import advance, run_rung, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
+from optstudy.training.numerics import machine, numerics
 from optstudy.training.records import (
     EpochRecord,
     History,
@@ -40,6 +41,8 @@ __all__ = [
     "check_device",
     "evaluate",
     "images_of",
+    "machine",
+    "numerics",
     "outcome",
     "probes_of",
     "rehearse",

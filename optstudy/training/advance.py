@@ -12,6 +12,7 @@ from torch import Tensor
 from optstudy.data import batches, load_parts, prepare
 from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
 from optstudy.training.live import STEPS, Live, build, capture, isolated, restore, seed_generators
+from optstudy.training.numerics import machine
 from optstudy.training.records import (
     EpochRecord,
     History,
@@ -93,6 +94,7 @@ def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[R
         observations=tuple(seen for seen in history.observations if seen.step >= first_step),
         outcome=outcome(after, plan),
         predicted=None if history.predicted is None else tuple(history.predicted.tolist()),
+        machine=machine(plan),
     )
     return rung, after.to_bytes()
 

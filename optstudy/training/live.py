@@ -12,6 +12,7 @@ from optstudy.data import load
 from optstudy.errors import UsageError
 from optstudy.models import Loss, build_model, load_loss
 from optstudy.optimizers import build_optimizer
+from optstudy.training.numerics import numerics
 from optstudy.training.records import Plan, RunState
 
 
@@ -107,14 +108,9 @@ STEPS = {"": _plain_step, "closure": _closure_step}
 
 @contextlib.contextmanager
 def isolated(plan: Plan) -> Iterator[None]:
-    """Give the run its own generators and thread count, and put the caller's back afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(plan.threads)
-    try:
-        with forked_generators(torch.device(plan.device)), torch.enable_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    """Give the run its own generators, threads and algorithms, and put the caller's back afterwards."""
+    with numerics(plan), forked_generators(torch.device(plan.device)), torch.enable_grad():
+        yield
 
 
 def forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -53,6 +53,12 @@ class Plan:
     device: str = "cpu"
     threads: int = 1
     trace: Trace | None = None  # None where no curvature is measured
+    deterministic: bool = False  # by algorithms that give the same bits each time, on a GPU too
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What may be the user's own code."""
+        return self.dataset, self.model, self.loss, self.method.optimizer
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
@@ -171,6 +177,7 @@ class Rung:
     outcome: Outcome
     predicted: tuple[int, ...] | None = None  # classes of the held-out images, once the run has ended
     problem: str = ""  # what went wrong, where the outcome is failed
+    machine: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that it was computed on
 
 
 def outcome(state: RunState, plan: Plan) -> Outcome:

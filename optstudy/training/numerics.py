@@ -1,0 +1,100 @@
+"""How a run's numbers are computed: on how many threads, and whether by algorithms that repeat to the bit."""
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from optstudy.training.records import Plan
+
+
+@contextlib.contextmanager
+def numerics(plan: Plan) -> Iterator[None]:
+    """Compute as the plan says, and put the caller's settings back afterwards.
+
+    A plan that is deterministic has torch take algorithms that give the same bits each time, and raise where it
+    knows none; cuDNN choose its algorithms without timing them; and products of float32 computed in float32
+    rather than TF32. CUBLAS_WORKSPACE_CONFIG must be set before CUDA starts, which a study's workers see to.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.threads)
+    try:
+        with _repeatable() if plan.deterministic else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    enabled, warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    timed, products = torch.backends.cudnn.benchmark, _float32_products()
+    precisions = [product.fp32_precision for product in products]
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
+    for product in products:
+        product.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        torch.backends.cudnn.benchmark = timed
+        for product, precision in zip(products, precisions, strict=True):
+            product.fp32_precision = precision
+
+
+def machine(plan: Plan) -> dict[str, str]:
+    """Return what this process computes a plan's numbers on, in words, as far as their bits depend on it.
+
+    Returns:
+        ``processor``, ``instructions`` (the set that torch's CPU kernels use), ``device`` (``cpu`` or the GPU's
+        name), ``driver`` where there is a GPU, ``threads`` and ``flags``.
+    """
+    device = torch.device(plan.device)
+    found = {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+    if device.type == "cuda":
+        cudnn: Any = torch.backends.cudnn
+        found["driver"] = f"{_driver()}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
+    with numerics(plan):
+        return found | {"threads": str(torch.get_num_threads()), "flags": _flags()}
+
+
+def _flags() -> str:
+    deterministic = "deterministic" if torch.are_deterministic_algorithms_enabled() else "not deterministic"
+    timed = "timed" if torch.backends.cudnn.benchmark else "fixed"
+    matmul, conv = (product.fp32_precision for product in _float32_products())
+    return f"{deterministic}; cuDNN's choice {timed}; float32 products {matmul}, convolutions {conv}"
+
+
+def _float32_products() -> tuple[Any, Any]:
+    """Where torch keeps whether products of matrices and convolutions may be computed in TF32."""
+    cudnn: Any = torch.backends.cudnn  # its types do not know of `conv`
+    return torch.backends.cuda.matmul, cudnn.conv
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver; Linux alone tells."""
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text().split()
+    except OSError:
+        return "driver unknown"
+    return next((f"driver {word}" for word in words if word[0].isdigit() and "." in word), "driver unknown")
