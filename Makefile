@@ -11,10 +11,10 @@ INSTALLED := .venv/installed-in
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lint
+.PHONY: help install study test lint lock image image-check audit secrets
 
 help:  ## Say what there is (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 study: $(INSTALLED)  ## Compare the optimizers on MNIST: tune, retrain, print the table
 	$(BIN)/optstudy study $(ARGS)
@@ -29,6 +29,26 @@ lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/mypy
 
 install: $(INSTALLED)  ## Only make .venv
+
+# Keeps the versions that the file has, but where pyproject.toml asks for others.
+lock: export CUSTOM_COMPILE_COMMAND := make lock  (all to their newest versions: make lock ARGS=--upgrade)
+lock: $(INSTALLED)  ## Write requirements.lock anew from pyproject.toml
+	@$(BIN)/python -c 'import platform as p, sys; sys.exit((p.python_version()[:4], p.system(), p.machine()) != ("3.11", "Linux", "x86_64"))' \
+	  || { echo "requirements.lock is for Python 3.11 on x86-64 Linux: make install PYTHONS=python3.11 there" >&2; exit 1; }
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-options \
+	  --extra ray --extra server --build-deps-for wheel --output-file requirements.lock $(ARGS) pyproject.toml
+
+image:  ## Build the image optstudy with docker, podman or buildah
+	sh deploy/image.sh $(ARGS)
+
+image-check:  ## Build the image on a base made here and look into it: Debian, root, buildah and mmdebstrap
+	python3 deploy/image_check.py $(ARGS)
+
+audit: $(INSTALLED)  ## Look up known vulnerabilities of what requirements.lock names
+	$(BIN)/python deploy/audit.py $(ARGS)
+
+secrets:  ## Make the passwords that compose.yaml needs
+	sh deploy/secrets.sh
 
 # An environment does not survive a move: one made in another folder is made again here.
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
