@@ -83,7 +83,7 @@ def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) 
         OptstudyError: If a file cannot be read.
     """
     predictions = tracking.predictions(final)
-    runs = [_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
+    runs = [read_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
     searches = [
         _made(SearchEvidence.from_json, data, f"search.json of a search of study {study!r}")
         for study in studies
@@ -100,7 +100,13 @@ def _place(run: FinalRun) -> tuple[Any, ...]:
     return order_of(run.optimizer, run.config)
 
 
-def _run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:
+def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:
+    """Read what a final run left in MLflow, its predictions apart.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
+    """
+
     def kept(name: str, make: Callable[[bytes], T]) -> T | None:
         data = tracking.file_of(run, name)
         return None if data is None else _made(make, data, f"{name} of run {run.run_id}")

@@ -12,7 +12,18 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.nearest import nearest
 
 # name -> module; each is imported when its help or itself is asked for
-COMMANDS = ("study", "tune", "train", "compare", "report", "curvature", "status", "ui", "optimizers")
+COMMANDS = (
+    "study",
+    "tune",
+    "train",
+    "compare",
+    "report",
+    "curvature",
+    "reproduce",
+    "status",
+    "ui",
+    "optimizers",
+)
 
 
 class _Commands(click.Group):

@@ -19,6 +19,7 @@ from optstudy.plain import plain
 from optstudy.searches import SearchSummary, summarise
 from optstudy.table import Comparison, compare
 from optstudy.tracking import Ending, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.training import EpochRecord
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
@@ -34,6 +35,7 @@ class Archive:
     predictions: dict[str, Predictions]
     searches: tuple[SearchSummary, ...]
     plans: dict[str, dict[str, Any]]  # by run, as `dataclasses.asdict` of a Plan has them
+    epochs: dict[str, tuple[EpochRecord, ...]]  # by run
 
     def compare(self) -> Comparison:
         """Make the comparison again."""
@@ -92,6 +94,7 @@ def _read_runs(path: Path) -> Archive:
         {},
         tuple(summarise(search) for search in content["searches"]),
         {run["run_id"]: run["plan"] for run in content["runs"] if run["plan"] is not None},
+        {run["run_id"]: tuple(EpochRecord(**one) for one in run["epochs"]) for run in content["runs"]},
     )
 
 

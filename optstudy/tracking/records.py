@@ -83,7 +83,7 @@ class FinalRun:
     )
     finished_at: float | None = None  # Unix time
     facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
-    sources: dict[str, str] = field(default_factory=dict)  # SHA-256 of the user's files
+    sources: dict[str, str] | None = None  # SHA-256 of the user's files; None where they were not recorded
     key: str = ""  # of everything that determines the run; "" where it is not known
 
     @property
@@ -166,7 +166,7 @@ def final_run_of(run: Run) -> FinalRun:
         separated=metrics.get("final/separated"),
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
         facts=_facts(tags),
-        sources=json.loads(tags.get("optstudy.sources", "{}")),
+        sources=json.loads(tags.get("optstudy.sources", "null")),
         key=tags.get("optstudy.key", ""),
     )
 

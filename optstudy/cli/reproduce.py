@@ -1,0 +1,53 @@
+"""`optstudy reproduce`."""
+
+from pathlib import Path
+
+import click
+
+from optstudy.cli import options
+
+
+@click.command()
+@click.argument("target", metavar="RUN")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A report's runs.json, or its folder, in place of MLflow.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Largest difference of a metric, as a fraction of it, that counts as within tolerance.",
+)
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; by default the run's.")
+@options.placed
+@options.as_json
+def reproduce(
+    where: options.Where, target: str, runs: Path | None, tolerance: float, device: str | None, as_json: bool
+) -> None:
+    """Make a run again from its record, and compare the two metric by metric.
+
+    RUN is STUDY/RUN, a run ID or its unique beginning; STUDY/OPTIMIZER and STUDY mean all of their final runs.
+    What differs here (versions, device, driver, threads) is said first. The exit status is 1 if a metric
+    differs by more than the tolerance.
+
+    Example: optstudy reproduce quick/sgd/seed-0
+    """
+    from optstudy.cli.reproducing import reproduced, show_reproduced, to_json
+    from optstudy.cli.showing import say_mended
+    from optstudy.errors import OptstudyError
+
+    if runs is None:
+        say_mended(where)
+    found = reproduced(target, where, runs, tolerance, device)
+    if as_json:
+        click.echo(to_json(found), nl=False)
+    else:
+        for one in found:
+            show_reproduced(one)
+    different = [one.name for one in found if one.judgement == "different"]
+    if different:
+        raise OptstudyError(f"{len(different)} of {len(found)} runs differ from their record: {different[0]}")
