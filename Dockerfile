@@ -2,17 +2,16 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS packages
-# The environment itself has no pip: that of another one fills it.
-RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/optstudy
+RUN python3 -m venv /opt/optstudy
 COPY requirements.lock /opt/optstudy/
-RUN /opt/pip/bin/pip --python /opt/optstudy/bin/python install --no-cache-dir --only-binary :all: \
+RUN /opt/optstudy/bin/pip install --no-cache-dir --only-binary :all: \
       --require-hashes --requirement /opt/optstudy/requirements.lock
 
 FROM packages AS package
 WORKDIR /source
 COPY . .
 # Apart from the environment, so that a change of the code leaves the gigabytes of its layer as they are.
-RUN /opt/pip/bin/pip --python /opt/optstudy/bin/python install --no-cache-dir --no-index --no-deps \
+RUN /opt/optstudy/bin/pip install --no-cache-dir --no-index --no-deps \
       --no-build-isolation --prefix /opt/package .
 
 FROM ${BASE}

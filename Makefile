@@ -45,7 +45,8 @@ image-check:  ## Build the image on a base made here and look into it: Debian, r
 	python3 deploy/image_check.py $(ARGS)
 
 audit: $(INSTALLED)  ## Look up known vulnerabilities of what requirements.lock names
-	$(BIN)/python deploy/audit.py $(ARGS)
+	$(BIN)/python -m pip install --quiet --group audit
+	sh deploy/audit.sh $(BIN)/pip-audit $(ARGS)
 
 secrets:  ## Make the passwords that compose.yaml needs
 	sh deploy/secrets.sh
