@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from optstudy.nearest import nearest
 from optstudy.report import Archive
 from optstudy.reproduction.series import Series
 from optstudy.rungs import run_key
-from optstudy.tracking import FinalRun, FinalRuns, Tracking
+from optstudy.tracking import Ending, FinalRun, FinalRuns, Tracking
 from optstudy.training import EpochRecord, Plan
 
 EPOCHS = {
@@ -69,7 +70,9 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[Recorded]:
     for run in runs:
         evidence = read_run(tracking, run, predictions.get(run.run_id))
         weights = tracking.file_of(run, "weights.pt")
-        series = of_epochs(evidence.epochs) | of_end(evidence.trace, evidence.analysis)
+        series = of_metrics(run) | of_epochs(evidence.epochs) | of_trace(evidence.trace)
+        if evidence.analysis is not None:
+            series |= of_curves(evidence.analysis)
         if evidence.predictions is not None:
             series["predictions"] = Series(evidence.predictions.predicted)
         if weights is not None:
@@ -109,11 +112,7 @@ def _archived(archive: Archive, run: FinalRun) -> tuple[RunEvidence, dict[str, S
         None,
         None,
     )
-    series = of_epochs(evidence.epochs)
-    if run.ending is not None:
-        values = dataclasses.asdict(run.ending)
-        series |= {f"final/{name}": Series(np.array(values[name])) for name in ENDING}
-        series["final/verdict"] = Series(np.array(run.ending.verdict))
+    series = of_metrics(run) | of_epochs(evidence.epochs)
     if predictions is not None:
         series["predictions"] = Series(predictions.predicted)
     return evidence, series
@@ -149,12 +148,32 @@ def of_epochs(records: Sequence[EpochRecord]) -> dict[str, Series]:
     return found
 
 
-def of_end(trace: EigenTrace | None, analysis: Analysis | None) -> dict[str, Series]:
-    """Return the eigenvalues along the last steps, and what was measured where the run ended."""
-    return _of_trace(trace) | ({} if analysis is None else _of_analysis(analysis))
+def of_metrics(run: FinalRun) -> dict[str, Series]:
+    """Return what MLflow shows of where a run ended."""
+    return _ending(run.train_accuracy, run.test_accuracy, run.ending)
 
 
-def _of_trace(trace: EigenTrace | None) -> dict[str, Series]:
+def of_ending(last: EpochRecord, analysis: Analysis | None) -> dict[str, Series]:
+    """Return the same of a run that was made again."""
+    exact, heldout = (
+        round(round(100 * (x or 0.0), 9) / 100, 12) for x in (last.exact_accuracy, last.heldout_accuracy)
+    )
+    if analysis is None:
+        return _ending(exact, heldout, None)
+    values = (*analysis.values[:2], *analysis.ratio, analysis.trace[0], analysis.loss_rise)
+    numbers = {n: float(v) if math.isfinite(v) else math.nan for n, v in zip(ENDING, values, strict=True)}
+    return _ending(exact, heldout, Ending(**numbers, verdict=analysis.verdict))
+
+
+def _ending(train_accuracy: float, test_accuracy: float, ending: Ending | None) -> dict[str, Series]:
+    found: dict[str, Any] = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
+    if ending is not None:
+        found |= dataclasses.asdict(ending)
+    return {f"final/{name}": Series(np.array(value)) for name, value in found.items()}
+
+
+def of_trace(trace: EigenTrace | None) -> dict[str, Series]:
+    """Return the eigenvalues along the last steps."""
     if trace is None:
         return {}
     columns: dict[str, Any] = {
@@ -172,13 +191,9 @@ def _of_trace(trace: EigenTrace | None) -> dict[str, Series]:
     return found
 
 
-def _of_analysis(analysis: Analysis) -> dict[str, Series]:
-    numbers = (*analysis.values[:2], *analysis.ratio, analysis.trace[0], analysis.loss_rise)
-    found = {f"final/{name}": Series(np.array(value)) for name, value in zip(ENDING, numbers, strict=True)}
-    found["final/verdict"] = Series(np.array(analysis.verdict))
-    for name in ("line", "plane", "density"):
-        found[f"final/{name}"] = Series(getattr(analysis, name))
-    return found
+def of_curves(analysis: Analysis) -> dict[str, Series]:
+    """Return the loss along the first eigenvectors where a run ended, and the density of its eigenvalues."""
+    return {f"final/{name}": Series(getattr(analysis, name)) for name in ("line", "plane", "density")}
 
 
 def of_weights(weights: Mapping[str, Tensor]) -> dict[str, Series]:

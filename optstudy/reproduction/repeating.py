@@ -10,7 +10,7 @@ from optstudy.analysis import Analysis, analyse_run
 from optstudy.eigentrace import eigen_trace
 from optstudy.flows import Failure, Flow, Task, Workers, drive, run_all
 from optstudy.reproduction.differing import Differing, differing, facts_here, sources_here, unrecorded
-from optstudy.reproduction.recorded import Recorded, of_end, of_epochs, of_weights
+from optstudy.reproduction.recorded import Recorded, of_curves, of_ending, of_epochs, of_trace, of_weights
 from optstudy.reproduction.series import Judged, Judgement, Series, judge
 from optstudy.training import EpochRecord, Observation, Plan, RunState, run_rung
 
@@ -105,7 +105,13 @@ def _again(recorded: Recorded, facts: Mapping[str, str], files: Mapping[str, str
         if isinstance(analysis, Failure):
             yield analysis
             return
-    here = of_epochs(epochs) | _end(seen, analysis, rung.predicted, state)
+    measured = None if analysis is None else Analysis.from_bytes(analysis)
+    here = of_ending(epochs[-1], measured) | of_epochs(epochs) | of_trace(eigen_trace(seen))
+    if measured is not None:
+        here |= of_curves(measured)
+    if rung.predicted is not None:
+        here["predictions"] = Series(np.array(rung.predicted))
+    here |= of_weights(RunState.from_bytes(state).model)
     nothing = Series(np.zeros(0))
     judged = [
         judge(name, series, here.get(name, nothing), tolerance) for name, series in recorded.series.items()
@@ -119,12 +125,3 @@ def _again(recorded: Recorded, facts: Mapping[str, str], files: Mapping[str, str
         tolerance,
         steps_per_epoch=epochs[0].gradients,
     )
-
-
-def _end(
-    seen: Sequence[Observation], analysis: bytes | None, predicted: Sequence[int] | None, state: bytes
-) -> dict[str, Series]:
-    """Return what a run that was made again has where it ended."""
-    measured = None if analysis is None else Analysis.from_bytes(analysis)
-    classes = {} if predicted is None else {"predictions": Series(np.array(predicted))}
-    return of_end(eigen_trace(seen), measured) | classes | of_weights(RunState.from_bytes(state).model)

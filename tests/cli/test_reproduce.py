@@ -48,7 +48,7 @@ def test_a_different_run_fails_in_one_line_after_what_was_found(changed: Path, r
     assert ended.status == 1
     assert f"{RUN}: different" in ended.out
     assert "first parted at [0, 0] in weights/1.weight" in ended.out
-    assert "identical to the bit: train/loss" in ended.out
+    assert "identical to the bit: final/train_accuracy, final/test_accuracy" in ended.out
     assert ended.err == f"optstudy: 1 of 1 runs differ from their record: {RUN}\n"
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,16 @@ def test_an_epoch_that_was_written_over_is_named(finished_copy: Path) -> None:
     assert found.first_parted is not None
     assert (found.first_parted.metric, found.first_parted.parted) == ("test/accuracy", "epoch 2")
     assert found.first_parted.there == "1.0"
+
+
+@pytest.mark.parametrize("name", ["final/test_accuracy", "final/lambda_1"])
+def test_a_metric_that_tables_show_and_that_was_written_over_is_named(name: str, finished_copy: Path) -> None:
+    metric = {"final/test_accuracy": "final/test_accuracy_pct"}.get(name, name)
+    tracking_of(finished_copy).log_metrics(run_id(finished_copy), [(metric, 99.5, 1, time.time() + 60)])
+
+    found = reproduced(finished_copy)
+
+    assert [one.metric for one in found.judged if one.judgement != "identical"] == [name]
 
 
 def test_another_torch_is_named_and_the_run_is_made_again_all_the_same(finished_copy: Path) -> None:
