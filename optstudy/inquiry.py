@@ -8,6 +8,7 @@ from pathlib import Path
 from optstudy import figures
 from optstudy.checkpoints import fitted
 from optstudy.choosing import Wish, choose, count_images
+from optstudy.cluster import RayWorkers
 from optstudy.data import Split
 from optstudy.errors import UsageError
 from optstudy.events import Notice
@@ -79,6 +80,7 @@ def inquire(
     tracking_uri: str | None,
     *,
     jobs: int | None = None,
+    ray: str | None = None,
     data_dir: Path | None = None,
 ) -> Iterator[Measured | Notice | Begun]:
     """Measure what was asked, yielding how much it is, and each result as it comes.
@@ -88,6 +90,7 @@ def inquire(
         workspace: Where the runs are kept.
         tracking_uri: Server that keeps them instead.
         jobs: Workers.
+        ray: Ray cluster to run on in place of this machine: ``auto`` or ``HOST:PORT``.
         data_dir: Folder of data sets that do not ship with the package.
 
     Raises:
@@ -97,11 +100,11 @@ def inquire(
     subjects, notices = _subjects(inquiry, workspace, tracking_uri)
     if inquiry.device is not None:
         subjects = [_on(inquiry.device, subject) for subject in subjects]
-    for device in {subject.plan.device for subject in subjects}:
-        check_device(device)
+    if ray is None:
+        for device in {subject.plan.device for subject in subjects}:
+            check_device(device)
     plan = subjects[0].plan
-    own = environments(plan.device, plan.threads, jobs, data_dir, deterministic=plan.deterministic)
-    with LocalWorkers(own) as workers:
+    with _workers(plan, jobs, data_dir, ray) as workers:
         [total] = run_all([Task(count_images, (plan,))], workers)
         choices, said = choose(inquiry.wish, choice_of(plan), total)
         notices += [said] if said else []
@@ -115,6 +118,17 @@ def inquire(
             if isinstance(result, Failure):
                 raise result.error()
             yield result
+
+
+def _workers(
+    plan: Plan, jobs: int | None, data_dir: Path | None, ray: str | None
+) -> LocalWorkers | RayWorkers:
+    device, threads, deterministic = plan.device, plan.threads, plan.deterministic
+    if ray is None:
+        return LocalWorkers(environments(device, threads, jobs, data_dir, deterministic=deterministic))
+    return RayWorkers(
+        ray, device, threads, jobs, data_dir, deterministic=deterministic, references=plan.references
+    )
 
 
 def _size(choice: Choice, total: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from optstudy.cluster import RayWorkers
 from optstudy.context import Context
 from optstudy.environment import environment
 from optstudy.errors import OptstudyError, UsageError
@@ -59,6 +60,7 @@ class Study:
         workspace: str | Path = ".",
         tracking_uri: str | None = None,
         jobs: int | None = None,
+        ray: str | None = None,
         data_dir: str | Path | None = None,
         **settings: Any,
     ) -> None:
@@ -70,6 +72,7 @@ class Study:
             workspace: Folder that holds ``tuning/`` and ``mlruns/``.
             tracking_uri: MLflow server; by default ``MLFLOW_TRACKING_URI``, else the workspace's own store.
             jobs: Workers; by default one a CPU core that this process may use, or one a visible GPU.
+            ray: Ray cluster to run on in place of this machine: ``auto`` or ``HOST:PORT``.
             data_dir: Folder of Fashion-MNIST and CIFAR-10; ``data`` by default.
             settings: Keys of a preset; ``model``, ``dataset`` and ``loss`` may be functions of a file.
 
@@ -84,6 +87,7 @@ class Study:
         self.workspace = Path(workspace)
         self.files = StudyFiles(self.workspace, name)
         self._jobs = jobs
+        self._ray = ray
         self._data_dir = data_dir
         self._tracking_uri = tracking_uri
         self._recorded = read_recorded(self.files)
@@ -133,7 +137,7 @@ class Study:
             yield from counted(
                 self.name, self.specification, given, tuning=tuned, training="training" in phases
             )
-            with self._workers() as workers:
+            with self._hired() as workers:
                 tracking, mended = open_tracking(self.workspace, self._tracking_uri)
                 if mended:
                     yield Notice(mended)
@@ -221,7 +225,7 @@ class Study:
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
         specification, spaces = self.specification, self._spaces()
-        with self._workers() as workers:
+        with self._hired() as workers:
             rehearsed = rehearse_all(workers, specification, spaces, trials=True)
             configs, jobs = specification.configs, len(workers)
         return estimate(rehearsed, specification, spaces, trials=True, configs=configs, jobs=jobs)
@@ -263,6 +267,22 @@ class Study:
             if "best" in configs and self.files.best(name).exists():
                 found[name, "best"] = read_best(self.files, name, space)
         return found
+
+    def _hired(self) -> LocalWorkers | RayWorkers:
+        """Workers of a Ray cluster where one is named, else of this machine."""
+        if self._ray is None:
+            return self._workers()
+        asked = self.specification
+        optimizers = [space.optimizer for space in self._spaces().values()]
+        return RayWorkers(
+            self._ray,
+            asked.device,
+            asked.threads,
+            self._jobs,
+            self._data_dir,
+            deterministic=asked.deterministic,
+            references=(asked.dataset, asked.model, asked.loss, *optimizers),
+        )
 
     def _workers(self) -> LocalWorkers:
         asked = self.specification

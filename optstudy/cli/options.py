@@ -23,6 +23,7 @@ class Where:
     workspace: Path
     tracking_uri: str | None
     jobs: int | None = None
+    ray: str | None = None
     data_dir: Path | None = None
     quiet: bool = False
 
@@ -36,6 +37,7 @@ class Where:
             workspace=self.workspace,
             tracking_uri=self.tracking_uri,
             jobs=self.jobs,
+            ray=self.ray,
             data_dir=self.data_dir,
             **settings,
         )
@@ -104,6 +106,11 @@ _running = (
     _workspace,
     _tracking,
     click.option("--jobs", type=click.IntRange(1), help="Workers; by default one a core or a visible GPU."),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run on a Ray cluster: auto for the one of this machine, or HOST:PORT.",
+    ),
     click.option(
         "--data-dir",
         type=click.Path(file_okay=False, path_type=Path),

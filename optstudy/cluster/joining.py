@@ -1,0 +1,80 @@
+"""Joining a Ray cluster: only one that asks for a token, quietly, and with an answer when it cannot be done."""
+
+import importlib.util
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from optstudy.errors import UsageError
+
+ANSWER = 20.0  # seconds in which a cluster must answer
+
+_KNOCK = (
+    "import logging, sys, ray;"
+    "ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)"
+)
+
+
+def join(address: str) -> Any:
+    """Join a cluster that asks for a token, and return Ray."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "auto"
+    host, _, port = address.rpartition(":")
+    if address != "auto" and (not host or "/" in host or not port.isdigit()):
+        raise UsageError(f"--ray takes auto or HOST:PORT of a Ray cluster, not {address!r}")
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise UsageError(
+            "whoever reaches a Ray cluster without a token runs code on it: set RAY_AUTH_MODE=token here and where"
+            " the cluster is started, and RAY_AUTH_TOKEN_PATH to the file with its token"
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--ray needs Ray: pip install 'optstudy[ray]'")
+    problem = _knock(address, "token")
+    if problem:
+        raise UsageError(f"no Ray cluster could be joined at {address}: {problem}")
+    if not _knock(address, "disabled"):
+        raise UsageError(
+            f"the Ray cluster at {address} takes callers without a token; start it again with RAY_AUTH_MODE=token"
+        )
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # under `uv run` it would send the folder to each node
+    import ray
+
+    if ray.is_initialized():
+        raise UsageError("this program has joined a Ray cluster already; call ray.shutdown() before a study")
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  # to stdout else
+    return ray
+
+
+def _knock(address: str, mode: str) -> str:
+    """Try to join in another process, which can be ended; return why not, in a few words."""
+    with subprocess.Popen(  # noqa: S603  # this interpreter, a constant program
+        [sys.executable, "-c", _KNOCK, address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": mode, "RAY_BACKEND_LOG_LEVEL": "warning"},
+    ) as process:
+        timer = threading.Timer(ANSWER, process.kill)
+        timer.start()
+        assert process.stderr is not None
+        line = ""
+        try:
+            for line in process.stderr:
+                if "Unauthenticated" in line:
+                    return "it does not know the token"
+        finally:
+            timer.cancel()
+            process.kill()
+    if process.returncode == -signal.SIGKILL:
+        return f"no answer within {ANSWER:.0f} seconds"
+    return "" if process.returncode == 0 else line.strip().partition(". ")[0].partition(": ")[2]
