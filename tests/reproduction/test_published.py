@@ -1,0 +1,28 @@
+"""The study that RESULTS.md shows can be made again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from optstudy.report import read_archive
+from optstudy.reproduction import Reproduced, recorded_in_archive, reproduce
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+DECISIVE = {"data's checksum", "torch", "processor", "threads"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # ten epochs of training, on a machine that may be busy
+def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_its_kind() -> None:
+    recorded = recorded_in_archive(read_archive(RESULTS), "mnist/sgd/seed-3")
+
+    [found] = [one for one in reproduce(recorded, tiny.Here()) if isinstance(one, Reproduced)]
+
+    assert found.doubts == ()
+    if not DECISIVE & {one.what for one in found.differing}:
+        assert found.judgement == "identical"
+    # Elsewhere training takes another path to a network about as good.
+    [accuracy] = [one for one in found.judged if one.metric == "final/test_accuracy"]
+    assert np.isclose(accuracy.difference, 0.0, atol=0.005)
