@@ -4,17 +4,21 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
 
 from optstudy.errors import OptstudyError
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds that a server may stay silent, in all
+CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client looks for a user's name and password
 
 _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
@@ -52,9 +56,7 @@ class Connection:
                 return method(*arguments, **options)
             except (MlflowException, requests.RequestException) as error:
                 if not _unreachable(error):
-                    raise OptstudyError(
-                        f"MLflow at {shown(self.uri)} refused: {_first_line(error)}"
-                    ) from error
+                    raise OptstudyError(f"MLflow at {shown(self.uri)} {_refusal(self.uri, error)}") from error
                 if time.monotonic() - silent_since >= self._patience:
                     self._gave_up_at = silent_since
                     raise OptstudyError(
@@ -68,6 +70,64 @@ def shown(uri: str) -> str:
     """A URI without user and password."""
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes
+
+
+def _refusal(uri: str, error: BaseException) -> str:
+    """Say what a server refused, and what to do."""
+    status, why = _status(error), _first_line(error)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return _unknown(uri)
+    if status == HTTPStatus.FORBIDDEN and "Host header" in why:
+        host = urlsplit(uri).hostname
+        return (
+            f"does not answer to the name {host}: use a name that it was started for, as http://localhost:PORT, or"
+            f" start it with --allowed-hosts naming {host} with and without port"
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return f"refused: {_user(uri) or 'this user'} may not do that: {why}"
+    return f"refused: {why}"
+
+
+def _unknown(uri: str) -> str:
+    user = _user(uri)
+    if user is None and (fault := _fault(Path(CREDENTIALS).expanduser())):
+        return f"asks who you are, and {CREDENTIALS} cannot be read: {fault}"
+    if user is None:
+        return (
+            f"asks who you are: write a user and a password to {CREDENTIALS}, as lines [mlflow],"
+            " mlflow_tracking_username = USER and mlflow_tracking_password = PASSWORD, or set"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    source = "MLFLOW_TRACKING_PASSWORD" if os.environ.get("MLFLOW_TRACKING_PASSWORD") else CREDENTIALS
+    source = "its address" if urlsplit(uri).username else source
+    return f"knows no user {user!r} with the password in {source}; correct them there"
+
+
+def _fault(file: Path) -> str | None:
+    """Why a file cannot be read, which MLflow's client passes over; None if it can, or is not there."""
+    try:
+        file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _user(uri: str) -> str | None:
+    """Who MLflow's client says that it is; None without a name or without a password."""
+    given = read_mlflow_creds()
+    if given.username and given.password:
+        return str(given.username)
+    return urlsplit(uri).username
+
+
+def _status(error: BaseException) -> int:
+    response = getattr(error, "response", None)
+    if response is not None:
+        return int(response.status_code)
+    answered: Any = error
+    return int(answered.get_http_status_code()) if isinstance(error, MlflowException) else 0
 
 
 def _unreachable(error: BaseException | None) -> bool:
