@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from stack.composed import Project, make_secrets
+from stack.composed import REPOSITORY, Project, make_secrets
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -62,3 +62,11 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "secrets/mlflow_password" in done.stderr
     assert not any(secret in done.stderr for secret in Project(tmp_path, {}).passwords())
+
+
+def test_git_is_told_of_none_of_it(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    made = {f"{path.name}/" if path.is_dir() else path.name for path in tmp_path.iterdir()}
+    copied = {"compose.yaml", "deploy/"}
+
+    assert made - copied <= set((REPOSITORY / ".gitignore").read_text().splitlines())
