@@ -76,7 +76,9 @@ class Buildah:
         images = json.loads((index / "overlay-images" / "images.json").read_text())
         layers = json.loads((index / "overlay-layers" / "layers.json").read_text())
         parent = {layer["id"]: layer.get("parent") for layer in layers}
-        (at,) = [image["layer"] for image in images if f"localhost/{name}:latest" in image.get("names") or ()]
+        (at,) = [
+            image["layer"] for image in images if f"localhost/{name}:latest" in (image.get("names") or ())
+        ]
         found = []
         while at:
             found.append(index / "overlay" / at / "diff")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 TOOLS = re.compile(
-    r"(\w+-linux-gnu-)?(gcc|g\+\+|cc|c\+\+|c89|c99|cpp|clang|tcc|as|ld|gold|make|cmake|ninja|git|rustc|cargo|go|nvcc)"
+    r"(\w+-linux-gnu-)?(gcc|g\+\+|cc|c\+\+|c89|c99|cpp|clang|tcc|as|ld(?!\.so)|gold|make|cmake|ninja|git|rustc|cargo|go|nvcc)"
     r"([-.][\w.]+)?"
 )
 FILES = re.compile(
@@ -33,11 +33,12 @@ def secret_words(lines: Iterable[str]) -> list[str]:
 
 
 def secret_files(layers: Iterable[Path]) -> list[str]:
-    """Return the files that have the name of a secret or hold one; libraries' own texts are not read.
+    """Return the files that have the name of a secret or hold one; libraries' own files are left out.
 
     An empty file is what a mount of the build leaves behind, and no secret.
     """
-    return [name for name, path in _files(layers) if _named(path) or _telling(name, path)]
+    own = ((name, path) for name, path in _files(layers) if not FOREIGN.search(name))
+    return [name for name, path in own if _named(path) or _telling(path)]
 
 
 def build_tools(layers: Iterable[Path]) -> list[str]:
@@ -62,8 +63,8 @@ def _named(path: Path) -> bool:
     )
 
 
-def _telling(name: str, path: Path) -> bool:
-    if path.is_symlink() or not path.is_file() or FOREIGN.search(name) or path.stat().st_size > LARGEST:
+def _telling(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
         return False
     text = path.read_bytes()
     return b"\0" not in text and bool(TEXTS.search(text))

@@ -50,9 +50,7 @@ for found in importlib.metadata.distributions():
 RECORDED = "import json; from optstudy.environment import environment; print(json.dumps(environment()))"
 CUDA = "import torch; print(torch.version.cuda)"
 SERVER = "import getpass, psycopg2, mlflow.server.auth; print('user', getpass.getuser())"
-COMPILED = (
-    "import torch; print(torch.compile(lambda x: (x.sin() ** 2 + x.cos() ** 2).sum())(torch.ones(64)).item())"
-)
+COMPILED = "import torch; print(torch.compile(lambda x: (2 * x + 1).sum())(torch.ones(64)).item())"
 
 
 @dataclass(frozen=True)
@@ -199,10 +197,10 @@ def look(buildah: Buildah, volumes: list[str]) -> Iterator[Check]:
 
 def look_at_compiler(buildah: Buildah, volumes: list[str]) -> Iterator[Check]:
     """Build the image with a compiler, and use it."""
-    buildah.build(volumes, "--build-arg=COMPILE=1", "--tag=compiling")
-    with person(buildah, "compiling") as container:
-        yield same("with COMPILE=1, torch.compile works on the CPU", container.python(COMPILED), "64.0")
-        yield f"that image has {buildah.size('compiling')}", []
+    buildah.build(volumes, "--build-arg=COMPILE=1")
+    with person(buildah, "optstudy") as container:
+        yield same("with COMPILE=1, torch.compile works on the CPU", container.python(COMPILED), "192.0")
+        yield f"that image has {buildah.size('optstudy')}", []
 
 
 def lacking() -> str:

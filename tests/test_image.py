@@ -203,9 +203,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(checkout: Path, *arguments: str, **environment: str) -> list[str]:
-    """The words that an engine gets."""
-    done = ended("sh", str(checkout / "deploy" / "image.sh"), *arguments, **environment)
+def build(checkout: Path, *arguments: str) -> list[str]:
+    """The words that an engine gets, were it called echo."""
+    done = ended("sh", str(checkout / "deploy" / "image.sh"), *arguments, ENGINE="echo")
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -213,7 +213,7 @@ def build(checkout: Path, *arguments: str, **environment: str) -> list[str]:
 def test_the_image_is_told_its_commit(checkout: Path) -> None:
     commit = ended("git", "rev-parse", "HEAD", folder=checkout).stdout.strip()
 
-    words = build(checkout, "--build-arg", "COMPILE=1", ENGINE="echo")
+    words = build(checkout, "--build-arg", "COMPILE=1")
 
     wanted = f"build --build-arg COMMIT={commit} --tag optstudy --build-arg COMPILE=1 ."
     assert words == wanted.split()
@@ -222,7 +222,7 @@ def test_the_image_is_told_its_commit(checkout: Path) -> None:
 def test_the_image_of_a_changed_tree_says_so(checkout: Path) -> None:
     (checkout / "new.py").touch()
 
-    words = build(checkout, ENGINE="echo")
+    words = build(checkout)
 
     assert re.fullmatch(r"COMMIT=[0-9a-f]{40}-dirty", words[2])
 
@@ -291,8 +291,11 @@ def test_a_secret_in_any_layer_is_found(name: str, text: str, tmp_path: Path) ->
     assert secret_files([tmp_path / "upper", tmp_path / "lower"]) == [f"/{name}"]
 
 
-def test_what_a_mount_leaves_behind_is_no_secret(tmp_path: Path) -> None:
+def test_what_a_mount_leaves_behind_and_what_a_library_ships_is_no_secret(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").touch()
+    shipped = tmp_path / "opt" / "lib" / "python3.11" / "site-packages" / "mlflow" / "server" / "auth"
+    shipped.mkdir(parents=True)
+    (shipped / "basic_auth.ini").write_text("admin_password = password1234")
 
     assert secret_files([tmp_path]) == []
 
@@ -303,7 +306,7 @@ def test_what_a_mount_leaves_behind_is_no_secret(tmp_path: Path) -> None:
 def test_a_program_that_builds_is_found(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "usr" / "bin"
     folder.mkdir(parents=True)
-    for each in (name, "python3.11", "mlflow", "cat", "asn1", "makeconv", "ldconfig"):
+    for each in (name, "python3.11", "mlflow", "cat", "asn1", "makeconv", "ldconfig", "ld.so"):
         (folder / each).touch()
 
     assert build_tools([tmp_path]) == [f"/usr/bin/{name}"]
