@@ -258,6 +258,7 @@ def test_a_node_that_joins_gets_a_worker(jobs: ModuleType, machines: Machines, w
     machines.remove(other)
 
 
+@pytest.mark.slow
 def test_gpus_are_dealt_out_one_a_worker_and_shared_where_more_are_asked_for(
     jobs: ModuleType, machines: Machines
 ) -> None:
@@ -421,7 +422,7 @@ def test_a_gpu_by_number_and_a_cluster_without_room_are_refused(
 
 
 @pytest.mark.slow
-def test_a_study_on_a_cluster_that_loses_a_worker_and_a_node_ends_as_on_this_machine(
+def test_a_study_on_a_cluster_that_is_interrupted_and_loses_a_worker_and_a_node_ends_as_on_this_machine(
     machines: Machines, workspace: Path, finished_copy: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Study("tiny").compare()  # opening a copy mends where its artifacts lie
@@ -430,10 +431,16 @@ def test_a_study_on_a_cluster_that_loses_a_worker_and_a_node_ends_as_on_this_mac
     lost, kept = machines.add(num_cpus=1), machines.add(num_cpus=1)
     arguments = ["study", "--study", "tiny", "--ray", machines.address, *tiny.options(**tiny.WHOLE)]
 
+    driver = tiny.start(arguments, workspace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    until(lambda: len(rung_files(workspace)) >= 1)
+    driver.terminate()
+    assert driver.communicate()[1].endswith("optstudy: interrupted; the same command goes on from here\n")
+    assert driver.returncode == 1
+
     driver = tiny.start(arguments, workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until(lambda: len(rung_files(workspace)) >= 2)
+    until(lambda: len(rung_files(workspace)) >= 4 and actors(kept))
     os.kill(actors(kept)[0], signal.SIGKILL)
-    until(lambda: len(rung_files(workspace)) >= 6)
+    until(lambda: len(rung_files(workspace)) >= 9)
     before = {name: path.stat().st_mtime_ns for name, path in rung_files(workspace).items()}
     machines.lose(lost)
     output, errors = driver.communicate()
