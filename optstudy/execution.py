@@ -165,7 +165,7 @@ def in_worker() -> bool:
     return WORKER_MARK in os.environ
 
 
-def _attempt(message: bytes) -> bytes:
+def attempt(message: bytes) -> bytes:
     """Run a pickled task; return what it returned or a Failure, pickled."""
     try:
         task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
@@ -198,4 +198,4 @@ def serve() -> None:
     while True:
         arrived.acquire()
         with contextlib.suppress(OSError):  # the driver is gone, and so is this process in a moment
-            connection.send_bytes(_attempt(pending.pop(0)))
+            connection.send_bytes(attempt(pending.pop(0)))

@@ -8,16 +8,15 @@ from pathlib import Path
 from optstudy import figures
 from optstudy.checkpoints import fitted
 from optstudy.choosing import Wish, choose, count_images
-from optstudy.cluster import RayWorkers
 from optstudy.data import Split
 from optstudy.errors import UsageError
 from optstudy.events import Notice
-from optstudy.execution import LocalWorkers, environments
 from optstudy.finding import choice_of, find_runs, run_name, subject_of
 from optstudy.flows import Failure, Task, run_all
 from optstudy.measure import Choice, Measured, Settings, Subject, measure_all
+from optstudy.place import Place
 from optstudy.tracking import open_written
-from optstudy.training import Method, Plan, check_device
+from optstudy.training import Method, Plan
 
 POINTS = ("start", "middle", "end")
 DRAWS = 3  # samples of each size of a sweep
@@ -78,10 +77,7 @@ def inquire(
     inquiry: Inquiry,
     workspace: Path,
     tracking_uri: str | None,
-    *,
-    jobs: int | None = None,
-    ray: str | None = None,
-    data_dir: Path | None = None,
+    place: Place,
 ) -> Iterator[Measured | Notice | Begun]:
     """Measure what was asked, yielding how much it is, and each result as it comes.
 
@@ -89,9 +85,7 @@ def inquire(
         inquiry: What to measure.
         workspace: Where the runs are kept.
         tracking_uri: Server that keeps them instead.
-        jobs: Workers.
-        ray: Ray cluster to run on in place of this machine: ``auto`` or ``HOST:PORT``.
-        data_dir: Folder of data sets that do not ship with the package.
+        place: Where it is measured.
 
     Raises:
         UsageError: If the run, the file or the sample is not there.
@@ -100,11 +94,12 @@ def inquire(
     subjects, notices = _subjects(inquiry, workspace, tracking_uri)
     if inquiry.device is not None:
         subjects = [_on(inquiry.device, subject) for subject in subjects]
-    if ray is None:
-        for device in {subject.plan.device for subject in subjects}:
-            check_device(device)
+    for device in {subject.plan.device for subject in subjects}:
+        place.check(device)
     plan = subjects[0].plan
-    with _workers(plan, jobs, data_dir, ray) as workers:
+    with place.workers(
+        plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
+    ) as workers:
         [total] = run_all([Task(count_images, (plan,))], workers)
         choices, said = choose(inquiry.wish, choice_of(plan), total)
         notices += [said] if said else []
@@ -118,17 +113,6 @@ def inquire(
             if isinstance(result, Failure):
                 raise result.error()
             yield result
-
-
-def _workers(
-    plan: Plan, jobs: int | None, data_dir: Path | None, ray: str | None
-) -> LocalWorkers | RayWorkers:
-    device, threads, deterministic = plan.device, plan.threads, plan.deterministic
-    if ray is None:
-        return LocalWorkers(environments(device, threads, jobs, data_dir, deterministic=deterministic))
-    return RayWorkers(
-        ray, device, threads, jobs, data_dir, deterministic=deterministic, references=plan.references
-    )
 
 
 def _size(choice: Choice, total: int) -> int:

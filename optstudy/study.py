@@ -11,7 +11,7 @@ from optstudy.environment import environment
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.estimates import estimate, rehearse_all
 from optstudy.events import Estimate, Event, Notice, Problem, SearchEnded
-from optstudy.execution import LocalWorkers, environments, in_worker
+from optstudy.execution import LocalWorkers, in_worker
 from optstudy.facts import check_data, check_facts, check_parts
 from optstudy.final import FinalTask, final_flow, superseded
 from optstudy.flows import Flow, Fork, drive
@@ -19,6 +19,7 @@ from optstudy.kept import read_best
 from optstudy.notices import counted, logged_elsewhere, lost
 from optstudy.optimizers import Space, load_space
 from optstudy.pace import time_rows
+from optstudy.place import Place
 from optstudy.references import reference_to
 from optstudy.rungs import Rungs
 from optstudy.search import Searched
@@ -86,9 +87,7 @@ class Study:
             )
         self.workspace = Path(workspace)
         self.files = StudyFiles(self.workspace, name)
-        self._jobs = jobs
-        self._ray = ray
-        self._data_dir = data_dir
+        self._place = Place(jobs, data_dir, ray)
         self._tracking_uri = tracking_uri
         self._recorded = read_recorded(self.files)
         if preset is None and self._recorded is None:
@@ -137,20 +136,20 @@ class Study:
             yield from counted(
                 self.name, self.specification, given, tuning=tuned, training="training" in phases
             )
-            with self._hired() as workers:
+            with self._workers() as workers:
                 tracking, mended = open_tracking(self.workspace, self._tracking_uri)
                 if mended:
                     yield Notice(mended)
+                known = {
+                    experiment: tracking.known_runs(experiment)
+                    for experiment in (f"{self.name}/tuning", f"{self.name}/final")
+                }
                 rehearsed = rehearse_all(workers, self.specification, chosen, trials=tuned)
                 yield estimate(
                     rehearsed, self.specification, chosen, trials=tuned, configs=wanted, jobs=len(workers)
                 )
                 facts = check_data(facts, rehearsed.data)
                 yield from logged_elsewhere(self.name, facts.get("tracking"), tracking.server)
-                known = {
-                    experiment: tracking.known_runs(experiment)
-                    for experiment in (f"{self.name}/tuning", f"{self.name}/final")
-                }
                 yield from lost(known)
                 self._record({**facts, "tracking": tracking.server}, phases)
                 context = Context(
@@ -225,7 +224,7 @@ class Study:
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
         specification, spaces = self.specification, self._spaces()
-        with self._hired() as workers:
+        with self._workers() as workers:
             rehearsed = rehearse_all(workers, specification, spaces, trials=True)
             configs, jobs = specification.configs, len(workers)
         return estimate(rehearsed, specification, spaces, trials=True, configs=configs, jobs=jobs)
@@ -268,32 +267,14 @@ class Study:
                 found[name, "best"] = read_best(self.files, name, space)
         return found
 
-    def _hired(self) -> LocalWorkers | RayWorkers:
-        """Workers of a Ray cluster where one is named, else of this machine."""
-        if self._ray is None:
-            return self._workers()
+    def _workers(self) -> LocalWorkers | RayWorkers:
         asked = self.specification
         optimizers = [space.optimizer for space in self._spaces().values()]
-        return RayWorkers(
-            self._ray,
+        return self._place.workers(
             asked.device,
             asked.threads,
-            self._jobs,
-            self._data_dir,
             deterministic=asked.deterministic,
             references=(asked.dataset, asked.model, asked.loss, *optimizers),
-        )
-
-    def _workers(self) -> LocalWorkers:
-        asked = self.specification
-        return LocalWorkers(
-            environments(
-                asked.device,
-                asked.threads,
-                self._jobs,
-                self._data_dir,
-                deterministic=asked.deterministic,
-            )
         )
 
     def _record(self, facts: dict[str, Any], phases: Sequence[Phase]) -> None:

@@ -34,6 +34,7 @@ ORDER = (
     "measure",
     "execution",
     "cluster",
+    "place",
     "rungs",
     "search",
     "store",

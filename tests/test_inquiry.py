@@ -7,20 +7,20 @@ import pytest
 import tiny
 from mlflow import MlflowClient
 
-from optstudy import inquiry as module
 from optstudy import store
 from optstudy.errors import UsageError
 from optstudy.events import Notice
 from optstudy.finding import find_runs
 from optstudy.inquiry import Inquiry, draw_measured, inquire
 from optstudy.measure import Measured, Settings
+from optstudy.place import Place
 from optstudy.tracking import open_tracking
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process, since a worker takes seconds to start."""
-    monkeypatch.setattr(module, "LocalWorkers", lambda _: tiny.Here())
+    monkeypatch.setattr(Place, "workers", lambda *_, **__: tiny.Here())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_options_that_do_not_go_together_are_refused(asked: dict[str, Any], said
 
 
 def answers(**asked: Any) -> tuple[list[Measured], list[str]]:
-    events = list(inquire(Inquiry(**asked), Path(), None))
+    events = list(inquire(Inquiry(**asked), Path(), None, Place()))
     measured = [event for event in events if isinstance(event, Measured)]
     return measured, [event.text for event in events if isinstance(event, Notice)]
 

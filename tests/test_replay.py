@@ -144,8 +144,10 @@ class WatchedStudy(Study):
     workers: LocalWorkers
 
     def _workers(self) -> LocalWorkers:
-        self.workers = super()._workers()
-        return self.workers
+        workers = super()._workers()
+        assert isinstance(workers, LocalWorkers)
+        self.workers = workers
+        return workers
 
 
 @pytest.mark.slow

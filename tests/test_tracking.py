@@ -231,6 +231,7 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
         params={"lr": "0.1"},
         files=run.files,
         finished_at=50.0,
+        key="k",
     )
     assert run.files.endswith(f"/{run_id}/artifacts")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from optstudy.execution import _attempt
+from optstudy.execution import attempt
 from optstudy.flows import Task
 from optstudy.study import Study
 
@@ -131,7 +131,7 @@ class Here:
 
     def next_result(self) -> tuple[int, Any]:
         ticket, message = self._waiting.popleft()
-        return ticket, pickle.loads(_attempt(message))  # noqa: S301  # made here
+        return ticket, pickle.loads(attempt(message))  # noqa: S301  # made here
 
 
 class HereStudy(Study):

@@ -28,14 +28,7 @@ def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
         OptstudyError: If a measurement failed, or all was interrupted.
     """
     found: list[Measured] = []
-    events = inquire(
-        inquiry,
-        where.workspace,
-        where.tracking_uri,
-        jobs=where.jobs,
-        ray=where.ray,
-        data_dir=where.data_dir,
-    )
+    events = inquire(inquiry, where.workspace, where.tracking_uri, where.place)
     console, begun = Console(stderr=True, quiet=where.quiet, highlight=False), Begun(0, 0)
     try:
         with console.status("reading") as status:

@@ -11,6 +11,7 @@ import click
 from optstudy.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS, parse_setting
 
 if TYPE_CHECKING:
+    from optstudy.place import Place
     from optstudy.study import Study
 
 Command = Callable[..., Any]
@@ -26,6 +27,13 @@ class Where:
     ray: str | None = None
     data_dir: Path | None = None
     quiet: bool = False
+
+    @property
+    def place(self) -> "Place":
+        """Where workers run."""
+        from optstudy.place import Place
+
+        return Place(self.jobs, self.data_dir, self.ray)
 
     def open_study(self, name: str, settings: dict[str, Any], preset: str | None = None) -> "Study":
         """Open a study here, with the settings that a command was given."""

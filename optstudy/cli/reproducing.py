@@ -9,7 +9,6 @@ from rich.console import Console
 
 from optstudy.cli.options import Where
 from optstudy.cli.showing import print_table
-from optstudy.execution import LocalWorkers, environments
 from optstudy.plain import plain
 from optstudy.report import RUNS, read_archive
 from optstudy.reproduction import (
@@ -21,7 +20,6 @@ from optstudy.reproduction import (
     reproduce,
 )
 from optstudy.tracking import open_written
-from optstudy.training import check_device
 
 
 def reproduced(
@@ -37,15 +35,15 @@ def reproduced(
     if device is not None:
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
-    check_device(plan.device)
+    where.place.check(plan.device)
     total, ended, found = sum(run.plan.epochs for run in recorded), 0, []
     console = Console(stderr=True, quiet=where.quiet, highlight=False)
     if not where.quiet:
         click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
-    own = environments(
-        plan.device, plan.threads, where.jobs, where.data_dir, deterministic=plan.deterministic
+    workers = where.place.workers(
+        plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
     )
-    with console.status("starting workers") as status, LocalWorkers(own[: len(recorded)]) as workers:
+    with console.status("starting workers") as status, workers:
         for event in reproduce(recorded, workers, tolerance):
             if isinstance(event, Again):
                 ended += 1

@@ -15,7 +15,7 @@ from typing import Any, Self
 from optstudy.cluster.home import Home
 from optstudy.cluster.joining import join
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution import ATTEMPTS, WORKER_MARK, _attempt, environments
+from optstudy.execution import ATTEMPTS, WORKER_MARK, attempt, environments
 from optstudy.flows import Failure, Task
 
 NEWS = 5.0  # seconds after which the cluster is asked whether nodes have joined
@@ -35,7 +35,7 @@ class _Actor:
 
     def run(self, message: bytes) -> bytes:
         """Run a pickled task; return what it returned or a Failure, pickled."""
-        return _attempt(message)
+        return attempt(message)
 
 
 class RayWorkers:

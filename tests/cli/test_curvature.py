@@ -11,7 +11,7 @@ import tiny
 import torch
 from commands import Ended, Run
 
-from optstudy import inquiry
+from optstudy.place import Place
 from optstudy.references import call
 
 STUDY = ("sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1")
@@ -21,7 +21,7 @@ CHECKPOINT = "curvature --checkpoint weights.pt --model net.py:make --dataset im
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process, since a worker takes seconds to start."""
-    monkeypatch.setattr(inquiry, "LocalWorkers", lambda _: tiny.Here())
+    monkeypatch.setattr(Place, "workers", lambda *_, **__: tiny.Here())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from commands import Run
 
 from optstudy import store
-from optstudy.cli import reproducing
+from optstudy.place import Place
 
 RUN = "tiny/sgd/seed-0"
 
@@ -18,7 +18,7 @@ RUN = "tiny/sgd/seed-0"
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers take seconds to start; tests of execution and the README's commands have real ones."""
-    monkeypatch.setattr(reproducing, "LocalWorkers", lambda _environments: tiny.Here())
+    monkeypatch.setattr(Place, "workers", lambda *_, **__: tiny.Here())
 
 
 @pytest.fixture
