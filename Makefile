@@ -41,8 +41,10 @@ lock: $(INSTALLED)  ## Write requirements.lock anew from pyproject.toml
 image:  ## Build the image optstudy with docker, podman or buildah
 	sh deploy/image.sh $(ARGS)
 
-image-check:  ## Build the image on a base made here and look into it: Debian, root, buildah and mmdebstrap
-	python3 deploy/image_check.py $(ARGS)
+image-check: $(INSTALLED)  ## Build the image on a base made here and look into it: Debian, root, buildah, mmdebstrap
+	@OPTSTUDY_USER=10001:10001 $(BIN)/podman-compose --dry-run --file compose.yaml --profile study config >/dev/null
+	@echo "ok   compose.yaml parses"
+	$(BIN)/python deploy/image_check.py $(ARGS)
 
 audit: $(INSTALLED)  ## Look up known vulnerabilities of what requirements.lock names
 	$(BIN)/python -m pip install --quiet --group audit
