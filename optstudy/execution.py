@@ -88,7 +88,14 @@ class LocalWorkers:
     def _start(self, environment: Mapping[str, str]) -> None:
         ours, theirs = Pipe()
         process = subprocess.Popen(  # noqa: S603  # this interpreter, this module, a file descriptor
-            [sys.executable, "-c", "from optstudy.execution import serve; serve()", str(theirs.fileno())],
+            # -P: the current folder may hold another optstudy than the driver's; `serve` adds it for the user's files.
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                "from optstudy.execution import serve; serve()",
+                str(theirs.fileno()),
+            ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2,  # what a user's model prints must not mix with the driver's tables and JSON
@@ -180,6 +187,7 @@ def attempt(message: bytes) -> bytes:
 
 def serve() -> None:
     """Be a worker: take tasks from the pipe that the command line names, until the driver is gone."""
+    sys.path.insert(0, "")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     connection = Connection(int(sys.argv[1]))
     pending: list[bytes] = []

@@ -458,6 +458,19 @@ def test_workers_know_what_they_are_and_take_their_environment(jobs: ModuleType)
     assert not in_worker()
 
 
+def test_workers_run_the_drivers_optstudy_whatever_lies_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "optstudy").mkdir()
+    (tmp_path / "optstudy" / "__init__.py").write_text("raise ImportError('of another checkout')\n")
+    monkeypatch.chdir(tmp_path)
+
+    with LocalWorkers([{}]) as workers:
+        (found,) = run_all([Task(available_cores, ())], workers)
+
+    assert found == available_cores()
+
+
 def test_environments_hold_threads_and_the_data_folder_once_for_each_job(tmp_path: Path) -> None:
     found = environments("cpu", threads=2, jobs=3, data_dir=tmp_path)
 
