@@ -14,8 +14,9 @@ from optstudy import figures
 from optstudy.analysis import Analysis
 from optstudy.curvature import Stability, stability
 from optstudy.data import load
-from optstudy.eigentrace import EigenTrace, eigen_trace
+from optstudy.eigentrace import EigenTrace, eigen_trace, separated_share
 from optstudy.optimizers import build_optimizer
+from optstudy.tracking import to_percent
 from optstudy.training import EpochRecord, Observation, Plan
 
 
@@ -52,8 +53,22 @@ def draw(ended: Ended) -> Drawn:
     return Drawn(files, failed)
 
 
-def final_metrics(analysis: Analysis) -> dict[str, float]:
-    """Return the metrics of where a run ended, those that are finite."""
+def final_metrics(
+    records: Sequence[EpochRecord], seen: Sequence[Observation], analysis: Analysis | None
+) -> dict[str, float]:
+    """Return the metrics of where a run ended that a run made again has too: no times, and those that are finite."""
+    last = records[-1]
+    found = {
+        "final/train_accuracy_pct": to_percent(last.exact_accuracy or 0.0),
+        "final/test_accuracy_pct": to_percent(last.heldout_accuracy),
+        "final/steps": float(sum(record.gradients for record in records)),
+        "final/gradient_work": sum(record.gradient_work for record in records),
+        **separated_share(seen),
+    }
+    return found if analysis is None else found | _curvature(analysis)
+
+
+def _curvature(analysis: Analysis) -> dict[str, float]:
     found = {
         "final/lambda_1": analysis.values[0],
         "final/lambda_2": analysis.values[1],

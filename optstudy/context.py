@@ -1,6 +1,5 @@
 """What the flows of one study share, none of which changes while they run."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from optstudy.optimizers import Space
 from optstudy.rungs import Rungs, run_key
 from optstudy.specification import Specification
 from optstudy.tracking import Known, Tracking
-from optstudy.training import Plan, Rehearsal, Rung, run_rung
+from optstudy.training import Plan, Rehearsal, Rung, joined, run_rung
 from optstudy.workspace import StudyFiles
 
-MANY_FILES = 50
+LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,12 @@ class Context:
             plan: The run's.
             machines: What its rungs were computed on.
         """
-        names = dict.fromkeys(name for machine in machines for name in machine)
-        computed = {
-            name: "; ".join(dict.fromkeys(one[name] for one in machines if name in one)) for name in names
-        }
         return {
             "optstudy.data": self.data.checksum,
-            "optstudy.sources": _sources_tag(self._files(plan)),
+            **source_tags(self._files(plan)),
             **{f"optstudy.version.{name}": version for name, version in self.versions.items()},
             **{f"optstudy.environment.{name}": value for name, value in self.environment.items()},
-            **{f"optstudy.environment.{name}": value for name, value in computed.items()},
+            **{f"optstudy.environment.{name}": value for name, value in joined(machines).items()},
         }
 
     def experiment(self, kind: str) -> str:
@@ -144,12 +139,10 @@ class Context:
         return analysis_seconds(self.rehearsals[optimizer], self.data, plan)
 
 
-def _sources_tag(files: Mapping[str, str]) -> str:
-    """Name files and hashes in a tag, whose length MLflow limits."""
-    if len(files) > MANY_FILES:
-        whole = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        files = {f"{len(files)} files": whole}
-    return json.dumps(dict(files), sort_keys=True)
+def source_tags(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the tag that names the user's files and their hashes; none where they are too many for a tag."""
+    text = json.dumps(dict(files), sort_keys=True)
+    return {"optstudy.sources": text} if len(text) <= LONGEST_TAG else {}
 
 
 def run_rung_on(

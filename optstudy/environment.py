@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
         "system": platform.platform(),
         "commit": _git(Path.cwd(), "rev-parse", "HEAD"),
         "tree": _tree(Path.cwd()),
-        "optstudy_commit": os.environ.get("OPTSTUDY_COMMIT", "") or _own_commit(),
+        "optstudy_commit": _image_commit() or _own_commit(),
         "lock": _lock(),
     }
     return {name: value for name, value in found.items() if value}
@@ -37,11 +37,17 @@ def _tree(folder: Path) -> str:
     return "changed" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "clean"
 
 
+def _image_commit() -> str:
+    """The commit that an image was built from; nothing where whoever built it did not say."""
+    commit = os.environ.get("OPTSTUDY_COMMIT", "")
+    return "" if commit == "unknown" else commit
+
+
 def _own_commit() -> str:
     """The commit of the checkout that optstudy runs from; nothing where it is installed as a package."""
     if not (_PROJECT / "pyproject.toml").exists():
         return ""
-    return _git(_PROJECT, "rev-parse", "HEAD") + "-changed" * (_tree(_PROJECT) == "changed")
+    return _git(_PROJECT, "rev-parse", "HEAD") + "-dirty" * (_tree(_PROJECT) == "changed")
 
 
 def _lock() -> str:

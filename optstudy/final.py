@@ -12,7 +12,7 @@ import torch
 from optstudy.artifacts import Ended, draw, final_metrics, spent_to_target
 from optstudy.context import Context
 from optstudy.data import prepare
-from optstudy.eigentrace import separated_share, step_metrics
+from optstudy.eigentrace import step_metrics
 from optstudy.estimates import split_sizes
 from optstudy.events import Notice, Problem, Progress, RunEnded
 from optstudy.flows import Failure, Flow, Task
@@ -132,15 +132,6 @@ def _finish(
     rung: Rung,
 ) -> Flow:
     last, title = records[-1], f"{context.files.name}/{task.name}"
-    values = {
-        "final/train_accuracy_pct": round(100 * (last.exact_accuracy or 0.0), 9),
-        "final/test_accuracy_pct": round(100 * last.heldout_accuracy, 9),
-        "final/seconds": sum(record.seconds for record in records),
-        "final/steps": float(sum(record.gradients for record in records)),
-        "final/gradient_work": sum(record.gradient_work for record in records),
-        **spent_to_target(records, context.specification.target),
-        **separated_share(seen),
-    }
     state = context.rungs.state(context.key(plan), last.epoch)
     assert state is not None  # asked for with last=True
     weights = RunState.from_bytes(state).model
@@ -151,7 +142,6 @@ def _finish(
             yield Notice(f"the curvature where {title} ended could not be measured: {analysis.message}")
             analysis = None
         else:
-            values |= final_metrics(analysis)
             context.tracking.set_tags(run_id, {"optstudy.ratio_verdict": analysis.verdict})
     assert rung.predicted is not None
     ended = Ended(title, task.optimizer, plan, tuple(records), tuple(seen), rung.predicted, analysis)
@@ -164,6 +154,11 @@ def _finish(
     yield Progress(task.name, context.analysis_seconds(task.optimizer, plan))
     if task.with_model:
         yield from _log_model(context, plan, run_id, weights, title)
+    values = {
+        **final_metrics(records, seen, analysis),
+        "final/seconds": sum(record.seconds for record in records),
+        **spent_to_target(records, context.specification.target),
+    }
     context.tracking.log_metrics(
         run_id, [(name, value, 0, last.finished_at) for name, value in values.items()]
     )

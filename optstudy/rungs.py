@@ -129,5 +129,5 @@ def _rung(content: dict[str, Any]) -> Rung:
         outcome=content["outcome"],
         problem=content["problem"],
         predicted=None if predicted is None else tuple(predicted),
-        machine=content.get("machine", {}),  # absent in rungs of version 0.1
+        machine=content.get("machine", {}),  # absent in the first rungs that were written
     )

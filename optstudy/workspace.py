@@ -153,6 +153,10 @@ def locked(files: StudyFiles) -> Iterator[None]:
             raise UsageError(
                 f"study {files.name!r} is being run by process {holder}; wait for it or name another --study"
             ) from None
+        except OSError as error:  # some network file systems have no locks
+            raise OptstudyError(
+                f"cannot lock {path}: {error.strerror}; choose a --workspace on a file system with locks"
+            ) from error
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

@@ -112,9 +112,13 @@ def test_metrics_are_those_that_are_finite() -> None:
     analysis = ended(WATCHED, analysed=True).analysis
     assert analysis is not None
 
-    whole = final_metrics(analysis)
-    partly = final_metrics(replace(analysis, ratio=np.array([math.inf, 1.0, math.inf])))
+    records = [epoch(1, 0.9), epoch(2, 0.97)]
+
+    bare = final_metrics(records, [], None)
+    whole = final_metrics(records, [], analysis)
+    partly = final_metrics(records, [], replace(analysis, ratio=np.array([math.inf, 1.0, math.inf])))
 
     names = {"lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise"}
-    assert set(whole) == {f"final/{name}" for name in names}
+    assert set(whole) - set(bare) == {f"final/{name}" for name in names}
+    assert (bare["final/test_accuracy_pct"], bare["final/steps"]) == (97.0, 20.0)
     assert set(whole) - set(partly) == {"final/ratio", "final/ratio_high"}

@@ -1,11 +1,13 @@
 """A study notices when what its results rest on has changed: spaces, the user's files, versions."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from optstudy.context import source_tags
 from optstudy.facts import check_facts
 from optstudy.optimizers import load_space
 from optstudy.specification import Specification
@@ -110,3 +112,11 @@ def test_the_free_name_is_offered(user_files: Path) -> None:
 
     assert raised.value.free_name == "mine-2"
     assert str(raised.value).endswith("use another name, such as --study mine-2")
+
+
+def test_files_are_named_in_a_tag_unless_it_would_be_cut() -> None:
+    few = {f"folder/{number}.py": 64 * "a" for number in range(20)}
+    many = {f"folder/{number}.py": 64 * "a" for number in range(200)}
+
+    assert json.loads(source_tags(few)["optstudy.sources"]) == few
+    assert source_tags(many) == {}

@@ -52,6 +52,7 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
         return st.lists(st.sampled_from(CONFIGS), min_size=1, unique=True).map(tuple)
     kinds = {
         int: st.integers(1, LARGEST.get(key, 10**12)),
+        bool: st.booleans(),
         float: st.floats(0, 1, exclude_min=True, exclude_max=True),
         str: st.text(min_size=1),
         tuple: NAMES,

@@ -40,8 +40,9 @@ def reproduced(
     console = Console(stderr=True, quiet=where.quiet, highlight=False)
     if not where.quiet:
         click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
+    own = dict.fromkeys(name for run in recorded for name in run.plan.references)
     workers = where.place.workers(
-        plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
+        plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(own)
     )
     with console.status("starting workers") as status, workers:
         for event in reproduce(recorded, workers, tolerance):
@@ -69,6 +70,9 @@ def show_reproduced(one: Reproduced) -> None:
         click.echo("nothing that was recorded of code, data and machine differs here")
     if one.unrecorded:
         click.echo(f"not recorded there: {', '.join(one.unrecorded)}")
+    if one.absent:
+        kinds = dict.fromkeys(name.partition("/")[0] for name in one.absent)
+        click.echo(f"made again, and not in the record: {', '.join(kinds)}")
     for doubt in one.doubts:
         click.echo(f"the record contradicts itself: {doubt}")
     parted = [metric for metric in one.judged if metric.judgement != "identical"]
@@ -114,6 +118,7 @@ def to_json(found: list[Reproduced]) -> str:
             "first_parted": None if first is None else {"metric": first.metric, "at": first.parted},
             "differing": [dataclasses.asdict(each) for each in one.differing],
             "not_recorded": list(one.unrecorded),
+            "absent": list(one.absent),
             "doubts": list(one.doubts),
             "metrics": [dataclasses.asdict(each) for each in one.judged],
         }

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optstudy.data import load_description
-from optstudy.environment import environment
 from optstudy.references import sources
 from optstudy.reproduction.recorded import Recorded
-from optstudy.training import Plan, machine
+from optstudy.training import Plan
 
 # What numbers depend on most comes first.
 FACTS: Mapping[str, str] = {
@@ -41,36 +40,33 @@ class Differing:
     here: str
 
 
-def facts_here(plan: Plan) -> dict[str, str]:
-    """Return what a run recorded of where it was made, of this process and folder; a worker's task."""
-    return {
-        **{name: importlib.metadata.version(name) for name in VERSIONS},
-        **environment(),
-        **machine(plan),
-        "data": load_description(plan.dataset).checksum,
-    }
+def versions() -> dict[str, str]:
+    """Return the versions that are installed here."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS}
 
 
-def sources_here(plan: Plan) -> dict[str, str]:
-    """Return the hashes of the user's files that a plan rests on, as they are now."""
-    return {name: digest for named in plan.references for name, digest in sources(named).items()}
+def foundations(plan: Plan) -> tuple[str, dict[str, str]]:
+    """Return the checksum of a plan's data, and the hashes of the user's files that it rests on; a worker's task."""
+    files = {name: digest for named in plan.references for name, digest in sources(named).items()}
+    return load_description(plan.dataset).checksum, files
 
 
 def differing(recorded: Recorded, here: Mapping[str, str], files: Mapping[str, str]) -> list[Differing]:
     """Say what is not the same here; facts that were not recorded cannot be told apart, and are left out."""
-    found = [
+    before = recorded.sources if recorded.sources is not None else files
+    changed = [
+        Differing(name, before.get(name, "none")[:16], files.get(name, "none")[:16])
+        for name in {**before, **files}
+        if before.get(name) != files.get(name)
+    ]
+    return changed + [
         Differing(what, recorded.facts[name], here.get(name, "none"))
         for name, what in FACTS.items()
         if name in recorded.facts and recorded.facts[name] != here.get(name)
     ]
-    changed = [
-        Differing(name, digest[:16], files.get(name, "missing")[:16])
-        for name, digest in recorded.sources.items()
-        if files.get(name) != digest
-    ]
-    return changed + found
 
 
-def unrecorded(recorded: Recorded, here: Mapping[str, str]) -> list[str]:
+def unrecorded(recorded: Recorded, here: Mapping[str, str], files: Mapping[str, str]) -> list[str]:
     """Name what is known here and was not recorded there."""
-    return [what for name, what in FACTS.items() if name in here and name not in recorded.facts]
+    found = [what for name, what in FACTS.items() if name in here and name not in recorded.facts]
+    return ["the user's files"] * (bool(files) and recorded.sources is None) + found

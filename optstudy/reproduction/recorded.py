@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +32,9 @@ EPOCHS = {
     "train/exact_loss": "exact_loss",
     "train/exact_accuracy": "exact_accuracy",
     "full_gradient_norm": "full_gradient_norm",
-    "gradient_work": "gradient_work",
 }
-ENDING = ("lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise")
+TRACE = ("ratio", "low", "high", "verdict", "verified", "probability", "angle", "gradient_share")
+CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spread", "change")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Recorded:
     name: str  # with its study's
     plan: Plan
     facts: Mapping[str, str]  # versions, machine, commit, checksum of the data
-    sources: Mapping[str, str]  # SHA-256 of the user's files
+    sources: Mapping[str, str] | None  # SHA-256 of the user's files; None where they were not recorded
     series: Mapping[str, Series]  # by metric
     doubts: tuple[str, ...]  # where the record contradicts itself
 
@@ -70,60 +69,61 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[Recorded]:
     for run in runs:
         evidence = read_run(tracking, run, predictions.get(run.run_id))
         weights = tracking.file_of(run, "weights.pt")
-        series = of_metrics(run) | of_epochs(evidence.epochs) | of_trace(evidence.trace)
-        if evidence.analysis is not None:
-            series |= of_curves(evidence.analysis)
-        if evidence.predictions is not None:
-            series["predictions"] = Series(evidence.predictions.predicted)
-        if weights is not None:
-            series |= of_weights(_state_dict(weights, run))
-        found.append(_recorded(evidence, series))
+        series = {} if weights is None else of_weights(_state_dict(weights, run))
+        found.append(_recorded(evidence, series, _shown_otherwise(tracking, evidence)))
     return found
 
 
 def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
     """Read the runs of a report's files that a name means; they hold no weights, and of the curvature its ending.
 
+    Args:
+        archive: The files.
+        target: As for `recorded_in_mlflow`.
+
     Raises:
-        UsageError: If the name means none.
+        UsageError: If the name means none, or the beginning of an ID several.
     """
     named = {f"{run.study}/{run_name(run)}": run for run in archive.final.runs}
     chosen = [
-        run
-        for name, run in named.items()
-        if target in (name, run.study) or name.startswith(f"{target}/") or run.run_id.startswith(target)
+        run for name, run in named.items() if target in (name, run.study) or name.startswith(f"{target}/")
     ]
+    if not chosen:
+        chosen = [run for run in archive.final.runs if target and run.run_id.startswith(target)]
+        if len(chosen) > 1:
+            raise UsageError(f"{len(chosen)} runs begin with {target!r}; give more of the ID")
     if not chosen:
         studies = sorted({run.study for run in archive.final.runs})
         raise UsageError(
             f"no run {target!r} among these{nearest(target, named)}; there are those of {', '.join(studies)}"
         )
-    return [_recorded(*_archived(archive, run)) for run in chosen]
+    return [_recorded(_archived(archive, run), {}, []) for run in chosen]
 
 
-def _archived(archive: Archive, run: FinalRun) -> tuple[RunEvidence, dict[str, Series]]:
+def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
     plan = archive.plans.get(run.run_id)
-    predictions = archive.predictions.get(run.run_id)
-    evidence = RunEvidence(
+    return RunEvidence(
         run,
         None if plan is None else Plan.from_dict(plan),
         archive.epochs.get(run.run_id, ()),
-        predictions,
-        None,
-        None,
+        archive.predictions.get(run.run_id),
+        trace=None,
+        analysis=None,
     )
-    series = of_metrics(run) | of_epochs(evidence.epochs)
-    if predictions is not None:
-        series["predictions"] = Series(predictions.predicted)
-    return evidence, series
 
 
-def _recorded(evidence: RunEvidence, series: Mapping[str, Series]) -> Recorded:
+def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequence[str]) -> Recorded:
     run, plan = evidence.run, evidence.plan
     name = f"{run.study}/{run_name(run)}"
     if plan is None:
         raise OptstudyError(f"{name} has no plan.json, and cannot be made again; train it again")
-    return Recorded(name, plan, run.facts, run.sources or {}, series, tuple(_doubts(run, plan)))
+    series = of_run(run.train_accuracy, run.test_accuracy, run.separated, run.ending)
+    series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.analysis)
+    if evidence.predictions is not None:
+        series["predictions"] = Series(evidence.predictions.predicted)
+    return Recorded(
+        name, plan, run.facts, run.sources, series | dict(weights), (*_doubts(run, plan), *doubts)
+    )
 
 
 def _doubts(run: FinalRun, plan: Plan) -> list[str]:
@@ -131,11 +131,38 @@ def _doubts(run: FinalRun, plan: Plan) -> list[str]:
     found = []
     if run.seed != plan.seed:
         found.append(f"its plan has seed {plan.seed}, the run itself seed {run.seed}")
-    same_torch = run.facts.get("torch") == importlib.metadata.version("torch")  # another one has other keys
-    known = bool(run.key) and same_torch
-    if known and run.sources is not None and run.key != run_key(plan, torch.__version__, run.sources):
+    # Other versions may make other keys of the same plan.
+    same = all(run.facts.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
+    if (
+        same
+        and run.key
+        and run.sources is not None
+        and run.key != run_key(plan, torch.__version__, run.sources)
+    ):
         found.append("its plan or its source files are not those that its key was made of")
     return found
+
+
+def _shown_otherwise(tracking: Tracking, evidence: RunEvidence) -> list[str]:
+    """Name the metrics whose charts in MLflow show other numbers than the run's own file."""
+    found = []
+    for metric, series in of_epochs(evidence.epochs).items():
+        shown = tracking.history(evidence.run.run_id, metric)
+        if shown != list(zip(series.at, series.values.tolist(), strict=True)):
+            found.append(f"MLflow's {metric} is not that of its epochs.json")
+    return found
+
+
+def of_run(
+    train_accuracy: float, test_accuracy: float, separated: float | None, ending: Ending | None
+) -> dict[str, Series]:
+    """Return what tables show of where a run ended."""
+    found: dict[str, Any] = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
+    if separated is not None:
+        found["separated"] = separated
+    if ending is not None:
+        found |= dataclasses.asdict(ending)
+    return {f"final/{name}": Series(np.array(value)) for name, value in found.items()}
 
 
 def of_epochs(records: Sequence[EpochRecord]) -> dict[str, Series]:
@@ -148,41 +175,14 @@ def of_epochs(records: Sequence[EpochRecord]) -> dict[str, Series]:
     return found
 
 
-def of_metrics(run: FinalRun) -> dict[str, Series]:
-    """Return what MLflow shows of where a run ended."""
-    return _ending(run.train_accuracy, run.test_accuracy, run.ending)
-
-
-def of_ending(last: EpochRecord, analysis: Analysis | None) -> dict[str, Series]:
-    """Return the same of a run that was made again."""
-    exact, heldout = (
-        round(round(100 * (x or 0.0), 9) / 100, 12) for x in (last.exact_accuracy, last.heldout_accuracy)
-    )
-    if analysis is None:
-        return _ending(exact, heldout, None)
-    values = (*analysis.values[:2], *analysis.ratio, analysis.trace[0], analysis.loss_rise)
-    numbers = {n: float(v) if math.isfinite(v) else math.nan for n, v in zip(ENDING, values, strict=True)}
-    return _ending(exact, heldout, Ending(**numbers, verdict=analysis.verdict))
-
-
-def _ending(train_accuracy: float, test_accuracy: float, ending: Ending | None) -> dict[str, Series]:
-    found: dict[str, Any] = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
-    if ending is not None:
-        found |= dataclasses.asdict(ending)
-    return {f"final/{name}": Series(np.array(value)) for name, value in found.items()}
-
-
 def of_trace(trace: EigenTrace | None) -> dict[str, Series]:
-    """Return the eigenvalues along the last steps."""
+    """Return what the tracker saw along the last steps."""
     if trace is None:
         return {}
-    columns: dict[str, Any] = {
-        "lambda_1": trace.values[:, 0],
-        "lambda_2": trace.values[:, 1],
-        "ratio": trace.ratio,
-        "residual": trace.residuals[:, 0],
-        "verdict": trace.verdict,
-    }
+    columns = {name: getattr(trace, name) for name in TRACE}
+    for place in (0, 1):
+        columns[f"lambda_{place + 1}"] = trace.values[:, place]
+        columns[f"residual_{place + 1}"] = trace.residuals[:, place]
     steps = tuple(trace.step.tolist())
     found = {f"eigen/{name}": Series(values, steps, "step") for name, values in columns.items()}
     if len(trace.preconditioned):
@@ -191,14 +191,19 @@ def of_trace(trace: EigenTrace | None) -> dict[str, Series]:
     return found
 
 
-def of_curves(analysis: Analysis) -> dict[str, Series]:
-    """Return the loss along the first eigenvectors where a run ended, and the density of its eigenvalues."""
-    return {f"final/{name}": Series(getattr(analysis, name)) for name in ("line", "plane", "density")}
+def of_curves(analysis: Analysis | None) -> dict[str, Series]:
+    """Return the loss around where a run ended, and the density of the eigenvalues there."""
+    if analysis is None:
+        return {}
+    return {f"curves/{name}": Series(np.asarray(getattr(analysis, name))) for name in CURVES}
 
 
 def of_weights(weights: Mapping[str, Tensor]) -> dict[str, Series]:
-    """Return a model's parameters and buffers."""
-    return {f"weights/{name}": Series(tensor.cpu().numpy()) for name, tensor in weights.items()}
+    """Return a model's parameters and buffers; numpy has no bfloat16, which float32 holds exactly."""
+    return {
+        f"weights/{name}": Series((one.float() if one.dtype == torch.bfloat16 else one).cpu().numpy())
+        for name, one in weights.items()
+    }
 
 
 def _state_dict(data: bytes, run: FinalRun) -> dict[str, Tensor]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from optstudy.analysis import Analysis, analyse_run
+from optstudy.artifacts import final_metrics
 from optstudy.eigentrace import eigen_trace
-from optstudy.flows import Failure, Flow, Task, Workers, drive, run_all
-from optstudy.reproduction.differing import Differing, differing, facts_here, sources_here, unrecorded
-from optstudy.reproduction.recorded import Recorded, of_curves, of_ending, of_epochs, of_trace, of_weights
+from optstudy.environment import environment
+from optstudy.flows import Failure, Flow, Task, Workers, drive
+from optstudy.reproduction.differing import Differing, differing, foundations, unrecorded, versions
+from optstudy.reproduction.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
 from optstudy.reproduction.series import Judged, Judgement, Series, judge
-from optstudy.training import EpochRecord, Observation, Plan, RunState, run_rung
+from optstudy.tracking import ending_of, of_percent
+from optstudy.training import EpochRecord, Observation, RunState, joined, run_rung
 
 TOLERANCE = 0.01
 
@@ -33,6 +36,7 @@ class Reproduced:
     name: str
     differing: tuple[Differing, ...]  # between where it was made and here
     unrecorded: tuple[str, ...]  # what is known here, and not of where it was made
+    absent: tuple[str, ...]  # metrics that were made again and that the record does not have
     doubts: tuple[str, ...]  # where the record contradicts itself
     judged: tuple[Judged, ...]
     tolerance: float
@@ -71,22 +75,23 @@ def reproduce(
         UsageError: If the data, the model or the optimizer is not here.
         OptstudyError: If a run fails.
     """
-    [(facts, files)] = run_all([Task(_here, (runs[0].plan,))], workers)
-    for event in drive([_again(run, facts, files, tolerance) for run in runs], workers):
+    drivers = {**versions(), **environment()}
+    for event in drive([_again(run, drivers, tolerance) for run in runs], workers):
         if isinstance(event, Failure):
             raise event.error()
         yield event
 
 
-def _here(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the facts and the user's files of this place; a worker's task."""
-    return facts_here(plan), sources_here(plan)
-
-
-def _again(recorded: Recorded, facts: Mapping[str, str], files: Mapping[str, str], tolerance: float) -> Flow:
+def _again(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> Flow:
     plan = recorded.plan
+    found = yield Task(foundations, (plan,), name=recorded.name)
+    if isinstance(found, Failure):
+        yield found
+        return
+    checksum, files = found
     epochs: list[EpochRecord] = []
     seen: list[Observation] = []
+    machines: list[Mapping[str, str]] = []
     state, rung = None, None
     while rung is None or rung.outcome == "running":
         since = len(epochs)
@@ -97,31 +102,43 @@ def _again(recorded: Recorded, facts: Mapping[str, str], files: Mapping[str, str
         rung, state = result
         epochs += rung.epochs
         seen += rung.observations
+        machines.append(rung.machine)
         yield Again(recorded.name, len(epochs), plan.epochs)
     assert state is not None
     analysis = None
     if plan.trace is not None and rung.outcome == "completed":
-        analysis = yield Task(analyse_run, (plan, state), name=recorded.name)
-        if isinstance(analysis, Failure):
-            yield analysis
+        data = yield Task(analyse_run, (plan, state), name=recorded.name)
+        if isinstance(data, Failure):
+            yield data
             return
-    measured = None if analysis is None else Analysis.from_bytes(analysis)
-    here = of_ending(epochs[-1], measured) | of_epochs(epochs) | of_trace(eigen_trace(seen))
-    if measured is not None:
-        here |= of_curves(measured)
+        analysis = Analysis.from_bytes(data)
+    here = _series(epochs, seen, analysis) | of_weights(RunState.from_bytes(state).model)
     if rung.predicted is not None:
         here["predictions"] = Series(np.array(rung.predicted))
-    here |= of_weights(RunState.from_bytes(state).model)
+    facts = {**drivers, "data": checksum, **joined(machines)}
     nothing = Series(np.zeros(0))
-    judged = [
-        judge(name, series, here.get(name, nothing), tolerance) for name, series in recorded.series.items()
-    ]
     yield Reproduced(
         recorded.name,
         tuple(differing(recorded, facts, files)),
-        tuple(unrecorded(recorded, facts)),
+        tuple(unrecorded(recorded, facts, files)),
+        tuple(name for name in here if name not in recorded.series),
         recorded.doubts,
-        tuple(judged),
+        tuple(judge(name, s, here.get(name, nothing), tolerance) for name, s in recorded.series.items()),
         tolerance,
         steps_per_epoch=epochs[0].gradients,
+    )
+
+
+def _series(
+    epochs: Sequence[EpochRecord], seen: Sequence[Observation], analysis: Analysis | None
+) -> dict[str, Series]:
+    """Return the metrics of a run that was made again, as MLflow would have given them back."""
+    metrics = final_metrics(epochs, seen, analysis)
+    ending = ending_of(metrics, analysis.verdict if analysis else "")
+    train, test = (of_percent(metrics[f"final/{name}_accuracy_pct"]) for name in ("train", "test"))
+    return (
+        of_run(train, test, metrics.get("final/separated"), ending)
+        | of_epochs(epochs)
+        | of_trace(eigen_trace(seen))
+        | of_curves(analysis)
     )

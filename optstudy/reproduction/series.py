@@ -48,7 +48,8 @@ def judge(metric: str, there: Series, here: Series, tolerance: float) -> Judged:
 
     The difference of two values by epoch or step is :math:`|a - b| / \max(|a|, |b|)`; in an array of the end,
     whose entries may be near 0, it is :math:`|a - b| / \max_i |a_i|`; in classes and words it is the share that
-    differ. Numbers that are not finite are equal to themselves alone.
+    differ. Numbers that are not finite are equal to
+    themselves alone, and -0 is not 0.
 
     Args:
         metric: Its name.
@@ -101,8 +102,10 @@ def _unlike(metric: str, there: Series, here: Series) -> Judged:
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     same: NDArray[np.bool_] = a == b
-    if a.dtype.kind == "f":
-        same = same | (np.isnan(a) & np.isnan(b))
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return same
+    same &= np.signbit(a) == np.signbit(b)
+    same |= np.isnan(a) & np.isnan(b)
     return same
 
 
@@ -114,6 +117,7 @@ def _difference(a: NDArray[Any], b: NDArray[Any], equal: NDArray[np.bool_], *, b
         return math.inf
     gap = np.abs(a - b)[~equal]
     if by_value:
-        return float((gap / np.maximum(np.abs(a), np.abs(b))[~equal]).max())
+        larger = np.maximum(np.abs(a), np.abs(b))[~equal]
+        return float(np.divide(gap, larger, out=np.zeros_like(gap), where=larger > 0).max())
     largest = np.abs(a[np.isfinite(a)]).max(initial=0.0)
     return float(gap.max() / largest) if largest else math.inf

@@ -2,7 +2,17 @@
 
 from optstudy.tracking.connection import shown
 from optstudy.tracking.opening import open_tracking, open_written
-from optstudy.tracking.records import Ending, FinalRun, FinalRuns, Known, Predictions, Spent
+from optstudy.tracking.records import (
+    Ending,
+    FinalRun,
+    FinalRuns,
+    Known,
+    Predictions,
+    Spent,
+    ending_of,
+    of_percent,
+    to_percent,
+)
 from optstudy.tracking.runs import Tracking
 from optstudy.tracking.saving import save_model
 
@@ -14,8 +24,11 @@ __all__ = [
     "Predictions",
     "Spent",
     "Tracking",
+    "ending_of",
+    "of_percent",
     "open_tracking",
     "open_written",
     "save_model",
     "shown",
+    "to_percent",
 ]

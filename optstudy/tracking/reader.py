@@ -98,6 +98,11 @@ class Reader:
                     raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
         return found
 
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """Return a metric's steps and values, in the order of the steps."""
+        points = self._call(self._client.get_metric_history, run_id, metric)
+        return sorted((point.step, point.value) for point in points)
+
     def file_of(self, run: FinalRun, name: str) -> bytes | None:
         """Return a final run's artifact, None without one."""
         return self._read(run.run_id, run.files, name)

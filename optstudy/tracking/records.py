@@ -50,6 +50,7 @@ class Predictions:
         return found
 
 
+VERDICT = "optstudy.ratio_verdict"  # a tag
 MARGIN = 0.001  # of runs that were logged before studies had one
 
 
@@ -150,8 +151,8 @@ def final_run_of(run: Run) -> FinalRun:
         config=params["config"],
         seed=int(params["seed"]),
         outcome=tags["optstudy.outcome"],
-        train_accuracy=round(metrics["final/train_accuracy_pct"] / 100, 12),
-        test_accuracy=round(metrics["final/test_accuracy_pct"] / 100, 12),
+        train_accuracy=of_percent(metrics["final/train_accuracy_pct"]),
+        test_accuracy=of_percent(metrics["final/test_accuracy_pct"]),
         paper_setting=tags.get("optstudy.paper_setting") == "true",
         seconds=metrics["final/seconds"],
         gradient_work=metrics["final/gradient_work"],
@@ -159,16 +160,33 @@ def final_run_of(run: Run) -> FinalRun:
         params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
         target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
         reached=_reached(metrics),
-        ending=_ending(metrics, tags),
+        ending=ending_of(metrics, tags.get(VERDICT, "")),
         steps=int(metrics.get("final/steps", 0)),
         step_seconds=metrics.get("final/step_seconds"),
         files=run.info.artifact_uri or "",
         separated=metrics.get("final/separated"),
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
         facts=_facts(tags),
-        sources=json.loads(tags.get("optstudy.sources", "null")),
+        sources=_sources(tags.get("optstudy.sources", "")),
         key=tags.get("optstudy.key", ""),
     )
+
+
+def to_percent(accuracy: float) -> float:
+    """Write a fraction as metrics have it, since MLflow's pages show four digits; `of_percent` reads it."""
+    return round(100 * accuracy, 9)
+
+
+def of_percent(metric: float) -> float:
+    """Return the fraction that a metric in percent stands for."""
+    return round(metric / 100, 12)
+
+
+def _sources(tag: str) -> dict[str, str] | None:
+    try:
+        return dict(json.loads(tag))
+    except (ValueError, TypeError):
+        return None  # not recorded, or a tag that was changed
 
 
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
@@ -187,9 +205,10 @@ def _reached(metrics: Mapping[str, float]) -> Spent | None:
     return Spent(*(metrics[name] for name in names)) if all(name in metrics for name in names) else None
 
 
-def _ending(metrics: Mapping[str, float], tags: Mapping[str, str]) -> Ending | None:
+def ending_of(metrics: Mapping[str, float], verdict: str) -> Ending | None:
+    """Gather the metrics of the curvature where a run ended; None where it was not measured."""
     if "final/lambda_1" not in metrics:
         return None
     names = ("lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise")
     numbers = {name: metrics.get(f"final/{name}", math.nan) for name in names}
-    return Ending(**numbers, verdict=tags.get("optstudy.ratio_verdict", "unresolved"))
+    return Ending(**numbers, verdict=verdict or "unresolved")

@@ -2,7 +2,7 @@
 
 from optstudy.training.advance import advance, run_rung, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
-from optstudy.training.numerics import machine, numerics
+from optstudy.training.numerics import joined, machine, numerics
 from optstudy.training.records import (
     EpochRecord,
     History,
@@ -41,6 +41,7 @@ __all__ = [
     "check_device",
     "evaluate",
     "images_of",
+    "joined",
     "machine",
     "numerics",
     "outcome",

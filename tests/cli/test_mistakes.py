@@ -19,7 +19,7 @@ from optstudy.workspace import StudyFiles, locked
     [
         ("tun", "no command 'tun'; did you mean 'tune'?; see optstudy --help"),
         ("tune extra", "unexpected extra argument (extra)"),
-        ("tune --trails 3", "No such option '--trails'. Did you mean '--trials'?"),
+        ("tune --sampla tpe", "No such option '--sampla'. Did you mean '--sampler'?"),
         ("tune --trials", "Option '--trials' requires an argument."),
         ("tune --trials 0", "Invalid value for '--trials': 0 is not in the range x>=1."),
         ("tune --trials -3", "Invalid value for '--trials': -3 is not in the range x>=1."),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from optstudy.report import read_archive
 from optstudy.reproduction import Reproduced, recorded_in_archive, reproduce
@@ -21,7 +22,10 @@ def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_i
     [found] = [one for one in reproduce(recorded, tiny.Here()) if isinstance(one, Reproduced)]
 
     assert found.doubts == ()
-    if not DECISIVE & {one.what for one in found.differing}:
+    # The instructions were not recorded then; they were these.
+    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & {
+        one.what for one in found.differing
+    }:
         assert found.judgement == "identical"
     # Elsewhere training takes another path to a network about as good.
     [accuracy] = [one for one in found.judged if one.metric == "final/test_accuracy"]

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import tiny
 import torch
 
 from optstudy import store
+from optstudy.errors import UsageError
 from optstudy.evidence import read_evidence
 from optstudy.report.archive import archive, read_archive
 from optstudy.reproduction import Recorded, Reproduced, recorded_in_archive, recorded_in_mlflow, reproduce
-from optstudy.tracking import Tracking, open_tracking
+from optstudy.tracking import FinalRuns, Tracking, open_tracking
 
 RUN = "tiny/sgd/seed-1"
 
@@ -60,13 +62,24 @@ def json_with(**changes: Any) -> Callable[[bytes], bytes]:
     return lambda data: json.dumps(json.loads(data) | changes).encode()
 
 
+def report_of(workspace: Path) -> Path:
+    """Write what a report writes of the study, and return its folder."""
+    tracking, folder = tracking_of(workspace), workspace / "report"
+    evidence = read_evidence(tracking, tracking.final_runs(["tiny"]), ["tiny"])
+    folder.mkdir()
+    for name, data in archive(evidence, {}).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
 def test_a_run_in_mlflow_is_made_again_to_the_bit(finished_copy: Path) -> None:
     found = reproduced(finished_copy, tolerance=0.0)
 
     assert (found.judgement, found.first_parted, found.doubts, found.differing) == ("identical", None, (), ())
     metrics = {one.metric for one in found.judged}
     assert {"train/loss", "test/accuracy", "eigen/ratio", "final/lambda_2", "predictions"} <= metrics
-    assert {"weights/1.weight", "weights/3.bias", "final/plane"} <= metrics
+    assert {"weights/1.weight", "weights/3.bias", "curves/plane", "eigen/angle"} <= metrics
+    assert found.absent == ()
 
 
 def test_all_runs_of_a_study_are_made_again_also_one_that_diverged(workspace: Path) -> None:
@@ -83,14 +96,7 @@ def test_all_runs_of_a_study_are_made_again_also_one_that_diverged(workspace: Pa
 
 
 def test_a_run_in_the_files_of_a_report_is_made_again_to_the_bit(finished_copy: Path) -> None:
-    tracking = tracking_of(finished_copy)
-    evidence = read_evidence(tracking, tracking.final_runs(["tiny"]), ["tiny"])
-    folder = finished_copy / "report"
-    folder.mkdir()
-    for name, data in archive(evidence, {}).items():
-        (folder / name).write_bytes(data)
-
-    recorded = recorded_in_archive(read_archive(folder), RUN)
+    recorded = recorded_in_archive(read_archive(report_of(finished_copy)), RUN)
     shutil.rmtree(finished_copy / "mlruns")
     [found] = again(recorded, tolerance=0.0)
 
@@ -164,6 +170,51 @@ def test_a_metric_that_tables_show_and_that_was_written_over_is_named(name: str,
     assert [one.metric for one in found.judged if one.judgement != "identical"] == [name]
 
 
+def test_a_chart_that_was_written_over_contradicts_the_runs_own_file(finished_copy: Path) -> None:
+    tracking_of(finished_copy).log_metrics(
+        run_id(finished_copy), [("test/accuracy", 0.999, 2, time.time() + 60)]
+    )
+
+    found = reproduced(finished_copy)
+
+    assert found.doubts == ("MLflow's test/accuracy is not that of its epochs.json",)
+    assert found.judgement == "different"
+    assert found.first_parted is None
+
+
+def test_what_the_record_lacks_is_named(finished_copy: Path) -> None:
+    for name in ("weights.pt", "eigen.npz"):
+        [path] = store.artifacts(finished_copy).rglob(f"{run_id(finished_copy)}/artifacts/{name}")
+        path.unlink()
+
+    found = reproduced(finished_copy)
+
+    assert found.judgement == "identical"
+    assert {name.partition("/")[0] for name in found.absent} == {"weights", "eigen"}
+
+
+def test_a_beginning_of_several_ids_means_none_of_them(finished_copy: Path) -> None:
+    folder = report_of(finished_copy)
+
+    with pytest.raises(UsageError, match="no run '' among these"):
+        recorded_in_archive(read_archive(folder), "")
+    runs = read_archive(folder)
+    same = replace(
+        runs, final=FinalRuns(tuple(replace(r, run_id=f"a{n}") for n, r in enumerate(runs.final.runs)), {})
+    )
+    with pytest.raises(UsageError, match="runs begin with 'a'; give more of the ID"):
+        recorded_in_archive(same, "a")
+
+
+def test_each_run_of_a_study_is_held_to_its_own_files(finished_copy: Path) -> None:
+    recorded = recorded_in_mlflow(tracking_of(finished_copy), "tiny")
+
+    found = again(recorded)
+
+    assert {name for run in recorded for name in run.sources or ()} == {"images.py", "net.py", "touchy.py"}
+    assert {one.differing for one in found} == {()}
+
+
 def test_another_torch_is_named_and_the_run_is_made_again_all_the_same(finished_copy: Path) -> None:
     tracking_of(finished_copy).set_tags(run_id(finished_copy), {"optstudy.version.torch": "2.9.0"})
 
@@ -206,5 +257,5 @@ def test_a_record_from_before_machines_were_recorded_says_so(finished_copy: Path
 
     found = reproduced(finished_copy)
 
-    assert set(found.unrecorded) == {"instructions", "flags"}
+    assert set(found.unrecorded) == {"the user's files", "instructions", "flags"}
     assert (found.judgement, found.differing, found.doubts) == ("identical", (), ())

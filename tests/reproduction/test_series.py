@@ -78,6 +78,10 @@ def test_a_run_that_ended_at_another_epoch_differs_from_there_on() -> None:
     assert (judged.there, judged.here) == ("3 epochs", "2 epochs")
 
 
+def test_minus_zero_is_not_zero() -> None:
+    assert judge("loss", epochs(0.0), epochs(-0.0), tolerance=0.0).judgement == "within tolerance"
+
+
 def test_what_was_not_made_again_differs() -> None:
     judged = judge("weights", Series(np.zeros((2, 3))), Series(np.zeros(0)), tolerance=0.9)
 
