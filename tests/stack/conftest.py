@@ -17,7 +17,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """PostgreSQL and MLflow, running."""
+    """PostgreSQL and MLflow, running; each process of pytest-xdist has its own, since none outlives the others."""
     postgresql()
     with tempfile.TemporaryDirectory(
         prefix="optstudy-"

@@ -1,8 +1,10 @@
 """The servers of compose.yaml let in whom they know, keep what a study writes, and give no password away."""
 
 import base64
+import contextlib
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from stack.servers import Stack
 from optstudy.errors import OptstudyError
 from optstudy.tracking.runs import Tracking
 
-pytestmark = pytest.mark.slow  # the first to need the servers waits for them
+# The first to need the servers waits for them, twice STARTUP at most.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def basic(user: str, password: str) -> str:
@@ -101,8 +104,7 @@ def test_artifacts_come_through_the_server(
 def test_no_password_is_seen_outside_its_file(studied: Path, stack: Stack) -> None:
     written = [stack.log, *(file for file in studied.rglob("*") if file.is_file())]
     places = {str(file): file.read_bytes() for file in written}
-    for process in processes():
-        places[f"{process}/cmdline"] = (process / "cmdline").read_bytes()
+    places |= {f"{process}/cmdline": told(process, "cmdline") for process in processes()}
     secrets = stack.project.passwords()
 
     assert {"output.txt", "specification.json"} <= {file.name for file in written}
@@ -114,9 +116,8 @@ def test_no_password_is_seen_outside_its_file(studied: Path, stack: Stack) -> No
 
 def test_no_environment_of_the_server_has_a_password(stack: Stack) -> None:
     *passwords, _ = stack.project.passwords()  # the last, its key, has to stand there
-    environments = [
-        (process / "environ").read_bytes() for process in processes() if group(process) == stack.group
-    ]
+    found = [told(process, "environ") for process in processes() if group(process) == stack.group]
+    environments = [text for text in found if text]
 
     assert len(environments) > 2  # the server and its workers
     assert not any(word.encode() in text for word in passwords for text in environments)
@@ -223,13 +224,28 @@ class TestInThisProcess:
             Tracking(stack.address).studies()
 
 
-def processes() -> Iterator[Path]:
-    """The processes of this machine, but those that end in between."""
-    for process in Path("/proc").glob("[0-9]*"):
-        if (process / "cmdline").exists() and (process / "cmdline").read_bytes():
-            yield process
+def test_a_process_that_has_ended_tells_nothing() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    process = Path(f"/proc/{ended.pid}")
+
+    assert [told(process, name) for name in ("cmdline", "environ", "stat")] == [b"", b"", b""]
+    assert group(process) is None
 
 
-def group(process: Path) -> int:
+def processes() -> list[Path]:
+    """The processes of this machine, of which any may end before it is asked."""
+    return [*Path("/proc").glob("[0-9]*")]
+
+
+def told(process: Path, name: str) -> bytes:
+    """What a file of /proc tells of a process; nothing where it has ended."""
+    with contextlib.suppress(OSError):
+        return (process / name).read_bytes()
+    return b""
+
+
+def group(process: Path) -> int | None:
     """A process's group: the third field after the name, which is in parentheses."""
-    return int((process / "stat").read_text().rpartition(")")[2].split()[2])
+    fields = told(process, "stat").rpartition(b")")[2].split()
+    return int(fields[2]) if fields else None
