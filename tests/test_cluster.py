@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,9 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution import ATTEMPTS
 from optstudy.flows import Failure, Task, run_all
 from optstudy.study import Study
+
+OPTSTUDY = Path(home.__file__).parents[1]
+REMEDY = "install the same there, and keep none in the folder where the study runs"
 
 JOBS = """
 import os, signal, time
@@ -62,6 +66,17 @@ def meet(mine, others):
     for path in others:
         wait_for(path)
     return os.environ.get("CUDA_VISIBLE_DEVICES"), os.getppid()
+
+def one_stays(mine, others, parent):
+    # All meet; then one of that parent's never ends.
+    meet(mine, others)
+    if os.getppid() == parent and not os.path.exists("chosen"):
+        try:
+            os.mkdir("chosen")
+        except FileExistsError:
+            return "free"
+        time.sleep(600)
+    return "free"
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -259,6 +274,43 @@ def test_a_node_that_joins_gets_a_worker(jobs: ModuleType, machines: Machines, w
 
 
 @pytest.mark.slow
+def test_idle_workers_that_are_lost_with_their_node_do_not_end_the_work_of_another(
+    jobs: ModuleType, machines: Machines
+) -> None:
+    lost, kept = machines.add(num_cpus=4), machines.add(num_cpus=1)
+    names = ["a", "b", "c", "d", "e"]
+    with RayWorkers(machines.address, "cpu", 1) as found, ThreadPoolExecutor(1) as aside:
+        for ticket, name in enumerate(names):
+            found.submit(ticket, Task(jobs.one_stays, (name, names, raylet(lost))))
+        assert [found.next_result()[1] for _ in names[1:]] == ["free"] * 4
+        [slow] = actors(kept)
+        os.kill(slow, signal.SIGSTOP)  # so that the dead answer first
+
+        machines.lose(lost)
+        last = aside.submit(found.next_result)
+        until(lambda: len(found) == 1 or last.done())
+        os.kill(slow, signal.SIGCONT)
+
+        assert last.result()[1] == "free"
+    machines.remove(kept)
+
+
+def test_a_cluster_where_no_worker_starts_ends_the_work_in_one_line(
+    jobs: ModuleType, machines: Machines, tmp_path: Path
+) -> None:
+    node = machines.add(num_cpus=2)
+    shadow = tmp_path / "optstudy"
+    shadow.mkdir()
+    (shadow / "__init__.py").write_text("raise RuntimeError('a broken one')")
+
+    with RayWorkers(machines.address, "cpu", 1) as found, pytest.raises(OptstudyError) as raised:
+        run_all([Task(jobs.double, (1,))], found)
+
+    assert re.fullmatch("no worker starts on the Ray cluster: .*a broken one.*", str(raised.value))
+    machines.remove(node)
+
+
+@pytest.mark.slow
 def test_gpus_are_dealt_out_one_a_worker_and_shared_where_more_are_asked_for(
     jobs: ModuleType, machines: Machines
 ) -> None:
@@ -312,11 +364,32 @@ def test_a_node_with_other_versions_ends_the_work_in_one_line(
     )
 
 
+def test_another_optstudy_in_the_folder_of_the_study_is_not_run(
+    machines: Machines, node: Any, jobs: ModuleType, tmp_path: Path
+) -> None:
+    assert node
+    shadow = tmp_path / "optstudy"
+    shutil.copytree(OPTSTUDY, shadow, ignore=shutil.ignore_patterns("_tuning", "__pycache__"))
+    with (shadow / "training" / "__init__.py").open("a") as file:
+        file.write("# other code\n")
+
+    with RayWorkers(machines.address, "cpu", 1) as found, pytest.raises(UsageError) as raised:
+        run_all([Task(jobs.double, (1,))], found)
+
+    assert re.fullmatch(
+        rf"node \S+ has another optstudy in {shadow} than the driver's; {REMEDY}", str(raised.value)
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"folder": "/nowhere"}, "no folder /nowhere; put it on a file system that all nodes share"),
         ({"data_dir": "photos"}, "no data folder photos; put it on a file system that all nodes share"),
+        (
+            {"code": "0"},
+            f"another optstudy in {OPTSTUDY} than the driver's; {REMEDY}",
+        ),
         ({"sources": {"net.py:make": {"net.py": "0"}}}, "another net.py"),
         ({}, ""),
     ],
@@ -372,6 +445,42 @@ def test_a_cluster_that_takes_anyone_is_not_joined(
         shutil.rmtree(other)
 
 
+def test_a_cluster_that_does_not_say_whether_it_takes_anyone_is_not_joined(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif os.environ.get('RAY_AUTH_MODE') == 'disabled':\n    os._exit(3)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    with pytest.raises(UsageError) as raised:
+        RayWorkers(machines.address, "cpu", 1)
+
+    assert str(raised.value) == (
+        f"the Ray cluster at {machines.address} did not say whether it takes callers without a token:"
+        " Ray ended with status 3; the same command asks again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [("", "Ray ended with status 3"), ("no room", "no room"), ("Error: no room", "no room")],
+)
+def test_ray_that_fails_in_whatever_words_is_not_taken_for_joined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str, said: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nsys.stderr.write({printed!r})\nsys.stderr.flush()\nos._exit(3)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+
+    with pytest.raises(UsageError) as raised:
+        RayWorkers("127.0.0.1:1", "cpu", 1)
+
+    assert str(raised.value) == f"no Ray cluster could be joined at 127.0.0.1:1: {said}"
+
+
 def test_a_wrong_token_is_said(machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(secrets.token_hex(32))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
@@ -419,6 +528,14 @@ def test_a_gpu_by_number_and_a_cluster_without_room_are_refused(
         RayWorkers(machines.address, "cuda:1", 1)
     with pytest.raises(UsageError, match="no node of the Ray cluster has 3 CPU and a GPU for a worker"):
         RayWorkers(machines.address, "cuda", 3)
+
+
+def test_workers_that_cannot_be_asked_for_leave_the_program_outside_the_cluster(machines: Machines) -> None:
+    with pytest.raises(ValueError, match="num_cpus"):
+        RayWorkers(machines.address, "cpu", -1)
+
+    with pytest.raises(UsageError, match="no node of the Ray cluster has 1 CPU for a worker"):
+        RayWorkers(machines.address, "cpu", 1)
 
 
 @pytest.mark.slow

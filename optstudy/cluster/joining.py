@@ -13,6 +13,8 @@ from optstudy.errors import UsageError
 
 ANSWER = 20.0  # seconds in which a cluster must answer
 
+_STRANGER = "it does not know the token"
+
 _KNOCK = (
     "import logging, sys, ray;"
     "ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)"
@@ -36,9 +38,15 @@ def join(address: str) -> Any:
     problem = _knock(address, "token")
     if problem:
         raise UsageError(f"no Ray cluster could be joined at {address}: {problem}")
-    if not _knock(address, "disabled"):
+    problem = _knock(address, "disabled")
+    if not problem:
         raise UsageError(
             f"the Ray cluster at {address} takes callers without a token; start it again with RAY_AUTH_MODE=token"
+        )
+    if problem != _STRANGER:
+        raise UsageError(
+            f"the Ray cluster at {address} did not say whether it takes callers without a token: {problem};"
+            " the same command asks again"
         )
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # under `uv run` it would send the folder to each node
@@ -71,10 +79,13 @@ def _knock(address: str, mode: str) -> str:
         try:
             for line in process.stderr:
                 if "Unauthenticated" in line:
-                    return "it does not know the token"
+                    return _STRANGER
         finally:
             timer.cancel()
             process.kill()
     if process.returncode == -signal.SIGKILL:
         return f"no answer within {ANSWER:.0f} seconds"
-    return "" if process.returncode == 0 else line.strip().partition(". ")[0].partition(": ")[2]
+    if process.returncode == 0:
+        return ""
+    last = line.strip().partition(". ")[0]
+    return last.partition(": ")[2] or last or f"Ray ended with status {process.returncode}"

@@ -8,7 +8,7 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,23 +81,17 @@ class RayWorkers:
         self._queue: list[tuple[float, int, Task]] = []
         self._attempts: dict[int, int] = {}
         self._settling: dict[Any, Any] = {}  # what `settle` will return -> the actor
+        self._newborn: set[Any] = set()  # those of them that have not settled before
         self._busy: dict[Any, tuple[Any, int, Task]] = {}  # what `run` will return -> who is at what
         self._idle: list[Any] = []
-        self._stillborn = 0
+        self._stillborn = 0  # how often in a row all that were started died at once
         self._last_seen = time.monotonic()
         self._ray = join(address)
-        if device == "cuda":
-            self._need["GPU"] = _share(jobs, self._total("GPU"))
-        self._actor = self._ray.remote(_Actor).options(
-            num_cpus=threads,
-            num_gpus=self._need.get("GPU", 0),
-            runtime_env={"env_vars": {**own, WORKER_MARK: "1"}},
-        )
-        self._recruit()
-        if not len(self):
+        try:
+            self._start(device, threads, jobs, own)
+        except BaseException:  # or the next study finds this program in a cluster already
             self.close()
-            need = f"{threads} CPU" + " and a GPU" * (device == "cuda")
-            raise UsageError(f"no node of the Ray cluster has {need} for a worker; see ray status")
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +133,19 @@ class RayWorkers:
         self._settling, self._busy, self._idle = {}, {}, []
         self._ray.shutdown()
 
+    def _start(self, device: str, threads: int, jobs: int | None, environment: Mapping[str, str]) -> None:
+        if device == "cuda":
+            self._need["GPU"] = _share(jobs, self._total("GPU"))
+        self._actor = self._ray.remote(_Actor).options(
+            num_cpus=threads,
+            num_gpus=self._need.get("GPU", 0),
+            runtime_env={"env_vars": {**environment, WORKER_MARK: "1"}},
+        )
+        self._recruit()
+        if not len(self):
+            need = f"{threads} CPU" + " and a GPU" * (device == "cuda")
+            raise UsageError(f"no node of the Ray cluster has {need} for a worker; see ray status")
+
     def _total(self, kind: str) -> float:
         nodes = self._ray.nodes()
         return float(sum(node["Resources"].get(kind, 0) for node in nodes if node["Alive"]))
@@ -149,9 +156,11 @@ class RayWorkers:
         return sum(min(int(node.get(kind, 0) / need) for kind, need in self._need.items()) for node in nodes)
 
     def _recruit(self) -> None:
-        for _ in range(len(self), min(self._room(), self._jobs)):
-            self._ask(self._actor.remote())
-        if self._busy or self._idle:
+        alive = bool(self._busy or self._idle)
+        if alive or not self._settling:  # else those that are settling decide first whether any worker starts
+            for _ in range(len(self), min(self._room(), self._jobs)):
+                self._newborn.add(self._ask(self._actor.remote()))
+        if alive:
             self._last_seen = time.monotonic()
         elif time.monotonic() - self._last_seen > PATIENCE:
             raise OptstudyError(
@@ -167,17 +176,20 @@ class RayWorkers:
             return None
         return next(iter(self._ray.wait(waiting, timeout=NEWS)[0]), None)
 
-    def _ask(self, actor: Any) -> None:
-        self._settling[actor.settle.remote(self._home)] = actor
+    def _ask(self, actor: Any) -> Any:
+        answer = actor.settle.remote(self._home)
+        self._settling[answer] = actor
+        return answer
 
     def _welcome(self, answer: Any) -> None:
-        actor = self._settling.pop(answer)
+        actor, newborn = self._settling.pop(answer), answer in self._newborn
+        self._newborn.discard(answer)
         try:
             wrong = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
             self._dismiss(actor)
-            self._stillborn += 1
-            if self._stillborn >= ATTEMPTS and not (self._busy or self._idle):
+            self._stillborn += newborn and not len(self)
+            if self._stillborn >= ATTEMPTS:
                 raise OptstudyError(f"no worker starts on the Ray cluster: {_last_line(error)}") from error
             return
         if wrong:
