@@ -3,7 +3,7 @@
     make image-check
     make image-check ARGS="--compile"
 
-Needs root on Debian or one of its kind, the packages buildah and mmdebstrap, and 25 GB in TMPDIR (else /tmp). Packages
+Needs root on Debian or one of its kind, the packages buildah and mmdebstrap, and 40 GB in TMPDIR (else /tmp). Packages
 come from where pip finds them; a certificate or pip.conf of this machine that it takes is mounted by --volume.
 """
 
@@ -27,7 +27,7 @@ from contents import build_tools, secret_files, secret_words
 
 Check = tuple[str, list[str]]  # a promise, and what breaks it
 
-SPACE = 25  # GB
+SPACE = 40  # GB; the layers, and each once more while it is committed
 OWNER = 4711  # has no line in the image's /etc/passwd
 OPEN = ("/home/optstudy", "/tmp", "/var/tmp", "/run/lock")  # noqa: S108  # looked at, not used
 ENVIRONMENT = {
