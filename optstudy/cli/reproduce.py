@@ -1,5 +1,6 @@
 """`optstudy reproduce`."""
 
+import math
 from pathlib import Path
 
 import click
@@ -32,14 +33,16 @@ def reproduce(
 
     RUN is STUDY/RUN, a run ID or its unique beginning; STUDY/OPTIMIZER and STUDY mean all of their final runs.
     What differs here (versions, device, driver, threads) is said first. The exit status is 1 if a metric
-    differs by more than the tolerance.
+    differs by more than the tolerance, or if the record contradicts itself.
 
     Example: optstudy reproduce quick/sgd/seed-0
     """
     from optstudy.cli.reproducing import reproduced, show_reproduced, to_json
     from optstudy.cli.showing import say_mended
-    from optstudy.errors import OptstudyError
+    from optstudy.errors import OptstudyError, UsageError
 
+    if math.isnan(tolerance):
+        raise UsageError("--tolerance is nan; give a fraction such as 0.01")
     if runs is None:
         say_mended(where)
     found = reproduced(target, where, runs, tolerance, device)

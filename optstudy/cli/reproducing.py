@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from optstudy.cli.options import Where
 from optstudy.cli.showing import print_table
+from optstudy.errors import OptstudyError
 from optstudy.plain import plain
 from optstudy.report import RUNS, read_archive
 from optstudy.reproduction import (
@@ -36,23 +38,34 @@ def reproduced(
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
     where.place.check(plan.device)
-    total, ended, found = sum(run.plan.epochs for run in recorded), 0, []
-    console = Console(stderr=True, quiet=where.quiet, highlight=False)
-    if not where.quiet:
-        click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
     own = dict.fromkeys(name for run in recorded for name in run.plan.references)
     workers = where.place.workers(
         plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(own)
     )
-    with console.status("starting workers") as status, workers:
-        for event in reproduce(recorded, workers, tolerance):
-            if isinstance(event, Again):
-                ended += 1
-                status.update(f"{event.name}: epoch {event.epoch} of {event.epochs} ({ended} of {total})")
-            else:
-                found.append(event)
+    with workers:
+        found = _watched(recorded, reproduce(recorded, workers, tolerance), quiet=where.quiet)
     order = [run.name for run in recorded]
     return sorted(found, key=lambda one: order.index(one.name))
+
+
+def _watched(
+    recorded: list[Recorded], events: Iterator[Again | Reproduced], *, quiet: bool
+) -> list[Reproduced]:
+    total, ended, found = sum(run.plan.epochs for run in recorded), 0, []
+    if not quiet:
+        click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    try:
+        with console.status("starting workers") as status:
+            for event in events:
+                if isinstance(event, Again):
+                    ended += 1
+                    status.update(f"{event.name}: epoch {event.epoch} of {event.epochs} ({ended} of {total})")
+                else:
+                    found.append(event)
+    except KeyboardInterrupt as error:
+        raise OptstudyError("interrupted; nothing is kept, and the same command begins again") from error
+    return found
 
 
 def _recorded(target: str, where: Where, runs: Path | None) -> list[Recorded]:
@@ -72,7 +85,7 @@ def show_reproduced(one: Reproduced) -> None:
         click.echo(f"not recorded there: {', '.join(one.unrecorded)}")
     if one.absent:
         kinds = dict.fromkeys(name.partition("/")[0] for name in one.absent)
-        click.echo(f"made again, and not in the record: {', '.join(kinds)}")
+        click.echo(f"not compared, since the record does not have it: {', '.join(kinds)}")
     for doubt in one.doubts:
         click.echo(f"the record contradicts itself: {doubt}")
     parted = [metric for metric in one.judged if metric.judgement != "identical"]

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,12 @@ def _doubts(run: FinalRun, plan: Plan) -> list[str]:
     found = []
     if run.seed != plan.seed:
         found.append(f"its plan has seed {plan.seed}, the run itself seed {run.seed}")
+    planned = {str(value) for value in _leaves(plan.method.arguments)}
+    found += [
+        f"its parameter {name} is {value}, which its plan does not have"
+        for name, value in run.params.items()
+        if value not in planned
+    ]
     # Other versions may make other keys of the same plan.
     same = all(run.facts.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
     if (
@@ -141,6 +147,17 @@ def _doubts(run: FinalRun, plan: Plan) -> list[str]:
     ):
         found.append("its plan or its source files are not those that its key was made of")
     return found
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the single values of nested arguments, such as both of Adam's betas."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        yield value
+        return
+    for part in value:
+        yield from _leaves(part)
 
 
 def _shown_otherwise(tracking: Tracking, evidence: RunEvidence) -> list[str]:

@@ -138,7 +138,7 @@ def exclusion_of(run: Run) -> str | None:
         return "failed"
     if run.info.status != "FINISHED" or "final/test_accuracy_pct" not in run.data.metrics:
         return "unfinished"
-    return None
+    return None if "optstudy.study" in run.data.tags else "without its tags"
 
 
 def final_run_of(run: Run) -> FinalRun:

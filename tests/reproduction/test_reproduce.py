@@ -3,8 +3,10 @@
 import io
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +182,16 @@ def test_a_chart_that_was_written_over_contradicts_the_runs_own_file(finished_co
     assert found.doubts == ("MLflow's test/accuracy is not that of its epochs.json",)
     assert found.judgement == "different"
     assert found.first_parted is None
+
+
+def test_a_hyperparameter_that_is_not_the_plans_is_named(finished_copy: Path) -> None:
+    database = store.database(finished_copy)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "UPDATE params SET value = '0.3' WHERE run_uuid = ? AND key = 'lr'", (run_id(finished_copy),)
+        )
+
+    assert reproduced(finished_copy).doubts == ("its parameter lr is 0.3, which its plan does not have",)
 
 
 def test_what_the_record_lacks_is_named(finished_copy: Path) -> None:
