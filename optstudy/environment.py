@@ -20,21 +20,29 @@ def environment() -> dict[str, str]:
         it is under git; ``optstudy_commit`` of optstudy itself, where it runs from a checkout or an image; and
         ``lock``, the start of the SHA-256 of the requirements.lock whose versions are installed.
     """
+    commit, tree = _checkout(Path.cwd())
     found = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "commit": _git(Path.cwd(), "rev-parse", "HEAD"),
-        "tree": _tree(Path.cwd()),
+        "commit": commit,
+        "tree": tree,
         "optstudy_commit": _image_commit() or _own_commit(),
         "lock": _lock(),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _tree(folder: Path) -> str:
-    if not _git(folder, "rev-parse", "HEAD"):
-        return ""
-    return "changed" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "clean"
+def versions() -> dict[str, str]:
+    """Return the installed versions of what numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")}
+
+
+def _checkout(folder: Path) -> tuple[str, str]:
+    """Return a folder's commit and whether its tree is clean; nothing where it is not under git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return "", ""
+    return commit, "changed" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "clean"
 
 
 def _image_commit() -> str:
@@ -47,7 +55,8 @@ def _own_commit() -> str:
     """The commit of the checkout that optstudy runs from; nothing where it is installed as a package."""
     if not (_PROJECT / "pyproject.toml").exists():
         return ""
-    return _git(_PROJECT, "rev-parse", "HEAD") + "-dirty" * (_tree(_PROJECT) == "changed")
+    commit, tree = _checkout(_PROJECT)
+    return commit + "-dirty" * (tree == "changed")
 
 
 def _lock() -> str:

@@ -1,12 +1,12 @@
 """What a study's results rest on beside its specification: spaces, the user's own source files, versions."""
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from optstudy.data import Description, OtherDataError, check_dataset
+from optstudy.environment import versions
 from optstudy.errors import UsageError
 from optstudy.models import check_model, load_loss
 from optstudy.optimizers import Space
@@ -29,7 +29,7 @@ def check_facts(
         "spaces": {name: _plain(space) for name, space in spaces.items()},
         "sources": {reference: sources(reference) for reference in named}
         | {space.optimizer: _sources_of(space) for space in spaces.values()},
-        "versions": {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")},
+        "versions": versions(),
     }
     before = recorded.facts if recorded else {}
     for kind, now in facts.items():

@@ -1,6 +1,5 @@
 """What differs between where a run was made and here: code, data, versions, machine."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ FACTS: Mapping[str, str] = {
     "optuna": "Optuna",
     "system": "system",
 }
-VERSIONS = ("optstudy", "optuna", "torch")
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,6 @@ class Differing:
     what: str
     there: str  # "" where it was not recorded
     here: str
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that are installed here."""
-    return {name: importlib.metadata.version(name) for name in VERSIONS}
 
 
 def foundations(plan: Plan) -> tuple[str, dict[str, str]]:

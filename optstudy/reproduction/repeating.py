@@ -9,9 +9,9 @@ import numpy as np
 from optstudy.analysis import Analysis, analyse_run
 from optstudy.artifacts import final_metrics
 from optstudy.eigentrace import eigen_trace
-from optstudy.environment import environment
+from optstudy.environment import environment, versions
 from optstudy.flows import Failure, Flow, Task, Workers, drive
-from optstudy.reproduction.differing import Differing, differing, foundations, unrecorded, versions
+from optstudy.reproduction.differing import Differing, differing, foundations, unrecorded
 from optstudy.reproduction.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
 from optstudy.reproduction.series import Judged, Judgement, Series, judge
 from optstudy.tracking import ending_of, of_percent
