@@ -1,5 +1,6 @@
 """Eigenpairs found, computed afresh in float64, and searched for missed ones, until all three agree."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.precision import can_be_finer, refine
 
-TRIAL = 100  # products in float32, after which it is asked whether float32 can converge at all
+TRIAL = 25  # products in float32, after which it is asked whether it can converge at all, and again after twice as many
 LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
 
 
@@ -52,8 +53,8 @@ def certify(
     basis: Basis,
     block: Tensor,
     goal: Goal,
-    following: float | None,
     generator: torch.Generator,
+    following: float = -math.inf,
 ) -> Found:
     """Find the first pairs of an operator.
 
@@ -62,13 +63,13 @@ def certify(
         basis: Where to begin; may be empty.
         block: Rows to begin with, ``(b, n)``.
         goal: What is looked for.
-        following: How far out the value after the last is expected; None for what the iteration finds.
         generator: The only randomness.
+        following: How far out the value after the last is known to be, at least; the iteration may find more.
     """
     spent, check, missed = 0, None, False
     while True:
         left = goal.max_products - spent
-        limit = min(left, TRIAL) if can_be_finer(operator) else left
+        limit = min(left, max(TRIAL, spent)) if can_be_finer(operator) else left
         basis, products = converge(
             operator,
             basis,
@@ -91,12 +92,12 @@ def certify(
             continue
         if goal.probability is None:
             break
-        expected = following if following is not None else fresh.pairs.reach_after(goal.k, goal.order)
+        seen = basis.ritz(goal.order, goal.k + 1).reach_after(goal.k, goal.order)
         check, outermost = check_complement(
             operator,
             known,
             goal.order,
-            following=expected,
+            following=max(following, seen),
             slack=goal.tolerance * basis.magnitude,
             probability=goal.probability,
             generator=generator,

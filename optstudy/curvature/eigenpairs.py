@@ -121,7 +121,7 @@ def top_eigenpairs(
     generator = torch.Generator().manual_seed(seed)
     start = random_rows(operator, min(k + 1, operator.dim), generator)
     goal = Goal(k, order, tolerance, probability, max_products)
-    found = certify(operator, empty_basis(operator), start, goal, None, generator)
+    found = certify(operator, empty_basis(operator), start, goal, generator)
     pairs = found.pairs.first(k)
     return Eigenpairs(
         values=pairs.values,

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from optstudy.curvature.basis import Basis, new_directions, random_rows
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.recall import LowRank
 
 LARGEST_BASIS = 64  # rows held before a restart
 
@@ -18,12 +19,14 @@ def converge(
     wanted: Tensor,
     limit: int,
     generator: torch.Generator,
+    nearby: LowRank | None = None,
 ) -> tuple[Basis, int]:
     """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
 
     Each round adds the residual of the first pair that has not converged. From random rows this is block Lanczos with
     full reorthogonalisation that takes from each block only what the next pair needs, a fifth fewer products than the
-    whole block on trained networks; from last step's Ritz vectors it is Davidson's method without a preconditioner.
+    whole block on trained networks. With a matrix nearby it adds the correction that this makes of the residual, which
+    is Davidson's method.
     The rows to begin with are to be as many as the pairs, since one row sees one direction of a multiple eigenvalue.
 
     Args:
@@ -34,6 +37,7 @@ def converge(
         wanted: Largest residual of each pair, relative to the largest magnitude, ``(p,)``.
         limit: Products after which to stop.
         generator: Of random rows, where a Krylov space is exhausted.
+        nearby: What is known of the operator after its first pairs.
 
     Returns:
         The basis, and the products spent.
@@ -46,7 +50,10 @@ def converge(
             late = found.residuals > wanted[:pairs] * basis.magnitude
             if not late.any():
                 break
-            block = found.residual_vectors[late.to(operator.device)][:1]
+            first = int(late.nonzero()[0])
+            block = found.residual_vectors[first : first + 1]
+            if nearby is not None:
+                block = nearby.correction(float(found.values[first]), block[0]).unsqueeze(0)
         if spent >= limit or basis.size >= operator.dim:
             break
         fresh = new_directions(basis.rows, block)

@@ -19,6 +19,7 @@ from optstudy.curvature.operators import Expansion, Operator, expand, preconditi
 from optstudy.curvature.precision import can_be_finer
 from optstudy.curvature.preconditioner import preconditioner, scales
 from optstudy.curvature.ratio import block_norm, ratio_interval
+from optstudy.curvature.recall import LowRank, nothing
 
 MOST_PRODUCTS = 300  # of a step, after which its pairs are reported as they are
 
@@ -56,7 +57,7 @@ class EigenTracker:
         data: The sample, or batches; see `hessian`.
         steps: Which steps to look at.
         k: Number of pairs, at least 2.
-        extra: Ritz vectors kept beside them from step to step.
+        recalled: Ritz pairs after these that are kept from step to step, to correct residuals by.
         tolerance: Largest residual of a pair, relative to the largest value.
         verify_every: Steps between two searches for missed values.
         probability: Of a missed value, aimed at by each search.
@@ -71,7 +72,7 @@ class EigenTracker:
     data: Data
     steps: range
     k: int = 2
-    extra: int = 0
+    recalled: int = 10
     tolerance: float = 1e-3
     verify_every: int = 25
     probability: float = 0.01
@@ -126,10 +127,7 @@ class EigenTracker:
                 operator = preconditioned(operator, scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
             found = self._search(operator, last, generator, verify=verified)
-        kept = found.basis.ritz("magnitude", self.k + self.extra).vectors.cpu()
-        double = found.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
-        following = found.check.found if found.check else last.following if last else math.nan
-        memory = _Memory(kept, double=double, noise=found.noise, following=abs(following))
+        memory = self._memory(found, last, double=found.operator.dtype == torch.float64 != at.dtype)
         return asdict(memory), self._values(found, here, last, memory)
 
     def _search(
@@ -138,16 +136,20 @@ class EigenTracker:
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MOST_PRODUCTS)
         if last is None:
             start = random_rows(operator, min(self.k + 1, operator.dim), generator)
-            return certify(operator, empty_basis(operator), start, goal, None, generator)
-        tracked = self._tracked(operator, last, generator)
+            return certify(operator, empty_basis(operator), start, goal, generator)
+        nearby = last.nearby(operator)
+        tracked = self._tracked(operator, last, nearby, generator)
         if not verify and (tracked.converged or not can_be_finer(operator)):
             return tracked
         basis, goal = tracked.basis, replace(goal, spare=0)
-        found = certify(operator, basis, basis.rows[:0], goal, last.following, generator)
+        after = nearby.updated(basis, self.k, 1).reach
+        found = certify(operator, basis, basis.rows[:0], goal, generator, following=after)
         missed = found.missed or (tracked.converged and self._lost(tracked, found))
         return replace(found, products=tracked.products + found.products, missed=missed)
 
-    def _tracked(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> Found:
+    def _tracked(
+        self, operator: Operator, last: "_Memory", nearby: LowRank, generator: torch.Generator
+    ) -> Found:
         wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
         basis, products = converge(
             operator,
@@ -157,6 +159,7 @@ class EigenTracker:
             wanted=wanted,
             limit=MOST_PRODUCTS,
             generator=generator,
+            nearby=nearby,
         )
         pairs = basis.ritz("magnitude", self.k)
         converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
@@ -166,6 +169,17 @@ class EigenTracker:
         """Whether a value is further out than the tracked ones, by more than their residuals allow."""
         further = found.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
         return bool((further > self.tolerance * found.basis.magnitude).any())
+
+    def _memory(self, found: Found, last: "_Memory | None", *, double: bool) -> "_Memory":
+        nearby = last.nearby(found.operator) if last else nothing(found.operator)
+        others = nearby.updated(found.basis, self.k, self.recalled)
+        return _Memory(
+            vectors=found.basis.ritz("magnitude", self.k).vectors.cpu(),
+            other_values=others.values,
+            other_vectors=others.vectors.cpu(),
+            double=double or (last is not None and last.double),
+            noise=found.noise,
+        )
 
     def _values(
         self, found: Found, here: Expansion, last: "_Memory | None", memory: "_Memory"
@@ -198,10 +212,15 @@ class EigenTracker:
 class _Memory:
     """What a tracker keeps from one step to the next."""
 
-    vectors: Tensor  # (k + extra, n) on the CPU
+    vectors: Tensor  # (k, n) on the CPU
+    other_values: Tensor  # (m,) of Ritz pairs after these, some of earlier steps
+    other_vectors: Tensor  # (m, n) on the CPU
     double: bool  # float32 did not carry the tolerance at an earlier step
     noise: float  # of a product, when last measured
-    following: float  # magnitude of the value after the last, when last checked
+
+    def nearby(self, operator: Operator) -> LowRank:
+        """What is known of an operator outside of its first eigenspace."""
+        return LowRank(self.other_values, self.other_vectors.to(operator.device, operator.dtype))
 
 
 def largest_angle(first: Tensor, second: Tensor) -> float:

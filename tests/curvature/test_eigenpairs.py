@@ -157,7 +157,7 @@ def test_is_unconverged_where_the_check_found_more_than_the_products_allow() -> 
     goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=3)
 
     found = certify(
-        a.operator(), empty_basis(a.operator()), a.vectors[1:4], goal, None, torch.Generator().manual_seed(0)
+        a.operator(), empty_basis(a.operator()), a.vectors[1:4], goal, torch.Generator().manual_seed(0)
     )
 
     assert found.check is not None
@@ -175,8 +175,8 @@ def test_finds_a_value_whose_vector_the_start_lacks() -> None:
     goal = Goal(2, "magnitude", 1e-3, 0.01, 2000)
 
     unchecked = Goal(2, "magnitude", 1e-3, None, 2000)
-    alone = certify(operator, empty_basis(operator), start, unchecked, None, torch.Generator())
-    found = certify(operator, empty_basis(operator), start, goal, None, torch.Generator().manual_seed(0))
+    alone = certify(operator, empty_basis(operator), start, unchecked, torch.Generator())
+    found = certify(operator, empty_basis(operator), start, goal, torch.Generator().manual_seed(0))
 
     # What goes unseen without the check.
     assert alone.pairs.values[:2].tolist() == pytest.approx([2.0, 1.0], rel=1e-3)
@@ -193,7 +193,7 @@ def test_a_start_nearly_orthogonal_to_the_first_vector_finds_it() -> None:
     start[:, 0] *= 1e-8
 
     goal = Goal(2, "magnitude", 1e-4, 0.01, 2000)
-    found = certify(operator, empty_basis(operator), start, goal, None, torch.Generator().manual_seed(0))
+    found = certify(operator, empty_basis(operator), start, goal, torch.Generator().manual_seed(0))
 
     assert found.pairs.values[:2].tolist() == pytest.approx([2.0, 1.9], rel=1e-6)
 

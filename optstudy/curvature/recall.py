@@ -1,0 +1,69 @@
+"""What the bases of earlier steps say of an operator that has moved a little since."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optstudy.curvature.basis import Basis, new_directions, ranked
+from optstudy.curvature.operators import Operator
+
+NEAREST = 0.95
+
+
+@dataclass(frozen=True)
+class LowRank:
+    r"""A matrix :math:`M = \sum_i \mu_i u_i u_i^\top`, near an operator outside of its first eigenspace."""
+
+    values: Tensor  # (m,) float64 on the CPU
+    vectors: Tensor  # (m, n) orthonormal rows
+
+    @property
+    def reach(self) -> float:
+        """The largest magnitude; minus infinity of nothing."""
+        return float(self.values.abs().max()) if len(self.values) else -math.inf
+
+    def correction(self, value: float, residual: Tensor) -> Tensor:
+        r"""Return a multiple of :math:`(\theta I - M)^{-1} r`: Davidson's correction of a Ritz vector.
+
+        By first order in :math:`A - M` it is what a Ritz vector with value :math:`\theta` and residual :math:`r`
+        lacks; the residual itself is that for :math:`M = 0` (Davidson, 1975).
+
+        Args:
+            value: :math:`\theta`.
+            residual: :math:`r`, ``(n,)``.
+        """
+        if not value:
+            return residual
+        near = (self.values / value).clamp(max=NEAREST)
+        weights = (near / (1 - near)).to(residual.device, residual.dtype)
+        found: Tensor = residual + (weights * (self.vectors @ residual)) @ self.vectors
+        return found
+
+    def updated(self, basis: Basis, k: int, most: int) -> "LowRank":
+        """Return what a basis knows after its first ``k`` pairs, and outside of it this matrix; by magnitude.
+
+        Args:
+            basis: Of a later operator.
+            k: Number of its pairs that are left out.
+            most: Rows that are kept at most.
+        """
+        fresh = basis.ritz("magnitude", basis.size)
+        outside = new_directions(fresh.vectors, self.vectors)
+        rows = torch.cat([fresh.vectors[k:], outside])
+        known = (fresh.images[k:] @ rows.T).cpu().double()
+        inside = (outside @ self.vectors.T).cpu().double()
+        section = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        section[: len(known)] = known
+        section[:, : len(known)] = known.T
+        section[len(known) :, len(known) :] = (inside * self.values) @ inside.T
+        values, coefficients = torch.linalg.eigh(section)
+        chosen = ranked(values, "magnitude")[:most]
+        return LowRank(values[chosen], coefficients[:, chosen].T.to(rows.device, rows.dtype) @ rows)
+
+
+def nothing(operator: Operator) -> LowRank:
+    """Return the matrix of zeros."""
+    rows = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
+    return LowRank(torch.empty(0, dtype=torch.float64), rows)

@@ -1,0 +1,111 @@
+"""What earlier steps say of an operator: Davidson's correction against a dense solve, and what is kept."""
+
+import oracles
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from optstudy.curvature.basis import empty_basis
+from optstudy.curvature.lanczos import converge
+from optstudy.curvature.recall import NEAREST, LowRank, nothing
+
+SPECTRUM = oracles.bulk(4.0, -3.0, 2.0, -1.5, 1.2, 0.9, dim=40)
+
+
+def rest(a: oracles.Symmetric, first: int, count: int = 40) -> LowRank:
+    """Return the exact pairs of a matrix after the first ones."""
+    return LowRank(a.values[first:count], a.vectors[first:count])
+
+
+def drawn(dim: int = 40, seed: int = 0) -> Tensor:
+    return torch.randn(dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(st.integers(0, 1000))
+def test_a_correction_solves_with_the_matrix(seed: int) -> None:
+    a = oracles.symmetric(SPECTRUM, seed)
+    known = rest(a, 2)
+    matrix = known.vectors.T @ torch.diag(known.values) @ known.vectors
+    residual = drawn(seed=seed)
+
+    for value in (4.0, -3.0):
+        wanted = torch.linalg.solve(value * torch.eye(40, dtype=torch.float64) - matrix, value * residual)
+        torch.testing.assert_close(known.correction(value, residual), wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_one_correction_leaves_an_error_of_second_order() -> None:
+    """Of a Ritz vector that is off by 1e-4, with all else known: what one product then shows is off by 1e-8."""
+    a = oracles.symmetric(SPECTRUM)
+    start = a.vectors[:2] + 1e-4 * torch.stack([drawn(seed=1), drawn(seed=2)])
+    wanted = torch.full((2,), 1e-7, dtype=torch.float64)
+
+    def products(known: LowRank) -> int:
+        generator = torch.Generator().manual_seed(0)
+        found, spent = converge(
+            a.operator(), empty_basis(a.operator()), start, order="magnitude", wanted=wanted, limit=99,
+            generator=generator, nearby=known,
+        )  # fmt: skip
+        assert bool((found.ritz("magnitude", 2).residuals <= 1e-7 * found.magnitude).all())
+        return spent
+
+    assert products(rest(a, 2)) == 2 + 2
+    assert products(nothing(a.operator())) > 2 + 2
+
+
+def test_nothing_corrects_nothing() -> None:
+    a, residual = oracles.symmetric(SPECTRUM), drawn()
+
+    assert torch.equal(nothing(a.operator()).correction(2.0, residual), residual)
+    assert torch.equal(rest(a, 2).correction(0.0, residual), residual)
+
+
+@pytest.mark.parametrize("value", [0.99, 1.0, 1.5, 100.0])
+def test_what_seems_as_large_as_the_value_is_amplified_no_further(value: float) -> None:
+    known = LowRank(torch.tensor([value]), torch.eye(3, dtype=torch.float64)[:1])
+
+    found = known.correction(1.0, torch.ones(3, dtype=torch.float64))
+
+    assert found.tolist() == pytest.approx([1 / (1 - NEAREST), 1.0, 1.0])
+
+
+def test_a_basis_leaves_its_first_pairs_out_and_adds_the_others() -> None:
+    a = oracles.symmetric(SPECTRUM)
+    basis = empty_basis(a.operator()).extended(a.operator(), a.vectors[:5])
+
+    known = nothing(a.operator()).updated(basis, 2, 10)
+
+    assert known.values.tolist() == pytest.approx([2.0, -1.5, 1.2])
+    assert known.reach == pytest.approx(2.0)
+    torch.testing.assert_close(
+        known.vectors.abs() @ a.vectors[2:5].T.abs(), known.vectors.abs() @ known.vectors.T.abs()
+    )
+
+
+def test_of_an_operator_that_stood_still_all_is_known() -> None:
+    """A basis with parts of every vector, and the rest remembered: together they are the matrix."""
+    a = oracles.symmetric(SPECTRUM)
+    mixed = torch.cat([a.vectors[:2], torch.stack([drawn(seed=1), drawn(seed=2)])])
+    basis = empty_basis(a.operator()).extended(a.operator(), mixed)
+
+    known = rest(a, 2).updated(basis, 2, 4)
+
+    torch.testing.assert_close(known.values, a.values[2:6], rtol=0.0, atol=1e-8)
+    torch.testing.assert_close(
+        (known.vectors @ a.vectors[2:6].T).abs(), torch.eye(4, dtype=torch.float64), rtol=0.0, atol=1e-6
+    )
+    assert len(rest(a, 2).updated(basis, 2, 0).values) == 0
+
+
+def test_fresh_products_replace_what_was_remembered() -> None:
+    before, after = oracles.symmetric(SPECTRUM), oracles.symmetric([2 * value for value in SPECTRUM])
+    basis = empty_basis(after.operator()).extended(after.operator(), after.vectors[:4])
+
+    known = rest(before, 2, 6).updated(basis, 2, 4)
+
+    assert known.values.tolist() == pytest.approx([4.0, -3.0, 1.2, 0.9])
+
+
+def test_nothing_reaches_nowhere() -> None:
+    assert nothing(oracles.dense(torch.eye(3))).reach == -float("inf")
