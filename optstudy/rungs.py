@@ -14,7 +14,7 @@ from optstudy.analysis import Analysis
 from optstudy.training import EpochRecord, Observation, Plan, Rung
 from optstudy.workspace import write_bytes, write_json
 
-FORMAT = 1  # raised when the code's numbers change
+FORMAT = 2  # raised when the code's numbers change
 
 
 def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
@@ -25,11 +25,8 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
         torch_version: As `torch.__version__` gives it.
         sources: The user's source files by name, each with its hash.
     """
-    described = dataclasses.asdict(plan)
-    if not plan.deterministic:  # the keys of studies that were begun before plans said so
-        del described["deterministic"]
     content = {
-        "plan": described,
+        "plan": dataclasses.asdict(plan),
         "torch": torch_version,
         "sources": dict(sources),
         "format": FORMAT,

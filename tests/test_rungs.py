@@ -96,7 +96,7 @@ def test_what_a_worker_returns_survives_the_disk(tmp_path: Path) -> None:
     assert RunState.from_bytes(state).epoch == 2
 
 
-def test_keys_of_studies_that_were_begun_before_plans_could_be_deterministic_hold() -> None:
+def test_keys_change_with_the_format_only() -> None:
     plan = Plan(
         "mnist",
         Split("final", 0, 0, 0),
@@ -110,7 +110,7 @@ def test_keys_of_studies_that_were_begun_before_plans_could_be_deterministic_hol
         trace=Trace(100, 100),
     )
 
-    assert run_key(plan, "2.14.1", {"net.py": "abc"}) == "9df0808d08662ab85ab90e16"  # by commit 650a056
+    assert run_key(plan, "2.14.1", {"net.py": "abc"}) == "b94ba1a34ded2d27835d4449"  # format 2
 
 
 def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) -> None:
