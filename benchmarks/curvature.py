@@ -1,6 +1,7 @@
 """What curvature costs, and how exact it is: the project beside PyHessian, curvlinops and hessian-eigenthings.
 
-    python benchmarks/curvature.py                  all parts, about ten minutes
+    python benchmarks/curvature.py                  all parts, about an hour, most of it to train as long as the paper
+    python benchmarks/curvature.py --epochs 20      the same where training is not over, about ten minutes
     python benchmarks/curvature.py --quick          the same with little training and few steps, a minute or two
     python benchmarks/curvature.py --part trace     one part; may be given several times
 
@@ -62,7 +63,7 @@ def parsed() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--part", action="append", choices=PARTS, help="what to do (default: all)")
-    parser.add_argument("--epochs", type=int, help="of training (default: 20; 1 with --quick)")
+    parser.add_argument("--epochs", type=int, help="of training (default: 150; 1 with --quick)")
     parser.add_argument(
         "--models", type=Path, metavar="DIR", help="keep trained states here, and use those found"
     )
@@ -76,7 +77,7 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, and return the exit status."""
     chosen = parsed()
-    size, epochs = (QUICK, chosen.epochs or 1) if chosen.quick else (FULL, chosen.epochs or 20)
+    size, epochs = (QUICK, chosen.epochs or 1) if chosen.quick else (FULL, chosen.epochs or 150)
     torch.set_num_threads(THREADS)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}")

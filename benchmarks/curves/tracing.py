@@ -58,10 +58,11 @@ class Replay:
         return sum(one.answer.ratio < 1 for one in self.seen.values())
 
 
-def replay_ours(run: Trained, weights: Sequence[Weights], images: Images) -> Replay:
-    """Track the trail."""
+def replay_ours(run: Trained, weights: Sequence[Weights], images: Images, **options: int) -> Replay:
+    """Track the trail, at the tracker's defaults or with options."""
     live, memory, seen, seconds = restore(run.state, run.plan), None, {}, 0.0
-    tracker = EigenTracker(functional.cross_entropy, images, range(len(weights)), tolerance=TOLERANCE)
+    steps = range(len(weights))
+    tracker = EigenTracker(functional.cross_entropy, images, steps, tolerance=TOLERANCE, **options)
     for place, some in enumerate(weights):
         model = moved(live.model, some)
         moment = Moment(place, False, model, live.loss, live.optimizer, *images)
@@ -108,6 +109,7 @@ def trace(runs: Iterable[Trained], images: Images, last: int, turns: int) -> lis
         passes[run.name] = mine, theirs, tightened
         rows += [
             row(f"{run.name}, optstudy", mine, answers),
+            row(f"{run.name}, nothing recalled", replay_ours(run, weights, images, recalled=0), answers),
             row(f"{run.name}, PyHessian", theirs, answers),
             row(f"{run.name}, PyHessian, {given}", tightened, answers),
         ]

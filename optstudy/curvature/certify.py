@@ -12,7 +12,7 @@ from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.precision import can_be_finer, refine
 
-TRIAL = 25  # products in float32, after which it is asked whether it can converge at all, and again after twice as many
+TRIAL = 20  # products in float32, after which it is asked whether it can converge at all, and again after twice as many
 LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
 
 

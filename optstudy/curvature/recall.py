@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, new_directions, ranked
+from optstudy.curvature.basis import Basis, ranked
 from optstudy.curvature.operators import Operator
 
+NEW = 1e-4  # squared part of a unit row outside of others, from which on it is a direction of its own
 NEAREST = 0.95
 
 
@@ -50,17 +51,35 @@ class LowRank:
             most: Rows that are kept at most.
         """
         fresh = basis.ritz("magnitude", basis.size)
-        outside = new_directions(fresh.vectors, self.vectors)
+        outside = self.vectors - (self.vectors @ fresh.vectors.T) @ fresh.vectors
         rows = torch.cat([fresh.vectors[k:], outside])
-        known = (fresh.images[k:] @ rows.T).cpu().double()
-        inside = (outside @ self.vectors.T).cpu().double()
+        known = _small(fresh.images[k:], rows)
+        inside = _small(outside, self.vectors)
         section = torch.zeros(len(rows), len(rows), dtype=torch.float64)
         section[: len(known)] = known
         section[:, : len(known)] = known.T
         section[len(known) :, len(known) :] = (inside * self.values) @ inside.T
-        values, coefficients = torch.linalg.eigh(section)
+        white = _whitening(_small(rows, rows))
+        values, coefficients = torch.linalg.eigh(white @ section @ white.T)
         chosen = ranked(values, "magnitude")[:most]
-        return LowRank(values[chosen], coefficients[:, chosen].T.to(rows.device, rows.dtype) @ rows)
+        mix = coefficients[:, chosen].T @ white
+        return LowRank(values[chosen], mix.to(rows.device, rows.dtype) @ rows)
+
+
+def _small(one: Tensor, two: Tensor) -> Tensor:
+    """Return the inner products of rows in float64 on the CPU."""
+    return (one @ two.T).cpu().double()
+
+
+def _whitening(gram: Tensor) -> Tensor:
+    """Return a matrix that makes orthonormal rows of rows with these inner products.
+
+    A QR decomposition of the rows themselves would take half as long as a product.
+    """
+    sizes, directions = torch.linalg.eigh(gram)
+    kept = sizes > NEW
+    whitening: Tensor = directions[:, kept].T / sizes[kept].sqrt().unsqueeze(1)
+    return whitening
 
 
 def nothing(operator: Operator) -> LowRank:
