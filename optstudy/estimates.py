@@ -18,7 +18,7 @@ from optstudy.training import Plan, Rehearsal, rehearse, steps_per_epoch
 REHEARSED_STEPS = 10
 RUN_BYTES = 400_000  # figures, histories and database rows of a final run, beside its weights
 TRIAL_BYTES = 20_000
-STEP_PRODUCTS = 11  # that following the eigenvalues costs at a step, its graph included
+STEP_PRODUCTS = 10  # that following the eigenvalues costs at a step, its graph included
 
 
 @dataclass(frozen=True)

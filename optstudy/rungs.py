@@ -18,7 +18,7 @@ FORMAT = 2  # raised when the code's numbers change
 
 
 def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
-    """Return the key of a run.
+    """Return the key of a run, which begins with the format.
 
     Args:
         plan: The run's own plan.
@@ -29,9 +29,13 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
         "plan": dataclasses.asdict(plan),
         "torch": torch_version,
         "sources": dict(sources),
-        "format": FORMAT,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+    return f"{FORMAT}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]}"
+
+
+def is_of_this_format(key: str) -> bool:
+    """Whether a key was made by code whose numbers are these."""
+    return key.startswith(f"{FORMAT}-")
 
 
 @dataclass(frozen=True)

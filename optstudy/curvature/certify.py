@@ -12,7 +12,7 @@ from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.precision import can_be_finer, refine
 
-TRIAL = 20  # products in float32, after which it is asked whether it can converge at all, and again after twice as many
+TRIAL = 20  # products of a search in float32, after which, and after twice as many, it is asked whether it can converge
 LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
 
 
@@ -64,7 +64,8 @@ def certify(
         block: Rows to begin with, ``(b, n)``.
         goal: What is looked for.
         generator: The only randomness.
-        following: How far out the value after the last is known to be, at least; the iteration may find more.
+        following: How far out the value after the last is expected, where that is further than the iteration finds;
+            it decides how many products the check spends.
     """
     spent, check, missed = 0, None, False
     while True:

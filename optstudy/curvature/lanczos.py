@@ -25,8 +25,8 @@ def converge(
 
     Each round adds the residual of the first pair that has not converged. From random rows this is block Lanczos with
     full reorthogonalisation that takes from each block only what the next pair needs, a fifth fewer products than the
-    whole block on trained networks. With a matrix nearby it adds the correction that this makes of the residual, which
-    is Davidson's method.
+    whole block on trained networks. With a matrix nearby it adds the correction that this makes of the residual, as
+    generalised Davidson methods do (Morgan and Scott, 1986).
     The rows to begin with are to be as many as the pairs, since one row sees one direction of a multiple eigenvalue.
 
     Args:

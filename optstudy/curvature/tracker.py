@@ -22,6 +22,7 @@ from optstudy.curvature.ratio import block_norm, ratio_interval
 from optstudy.curvature.recall import LowRank, nothing
 
 MOST_PRODUCTS = 300  # of a step, after which its pairs are reported as they are
+MOST_SINGLE = 50  # of tracking in float32, after which it is asked whether float32 can converge
 
 
 class Step(Protocol):
@@ -44,7 +45,8 @@ class Step(Protocol):
 class EigenTracker:
     r"""Follows the eigenvalues of largest magnitude of the Hessian on a fixed sample, step by step.
 
-    The search starts from the last step's Ritz vectors and adds the residuals of the pairs that have not converged.
+    The search starts from the last step's Ritz vectors and adds corrections of those that have not converged, made of
+    their residuals and of what earlier steps showed of the rest of the operator (see `LowRank`).
     What has converged may still not be what is largest: the first and the last of the steps and every
     ``verify_every``-th also look for missed values, as `top_eigenpairs` does, and count as verified; so does a step
     that did not converge in float32. The others are tracked.
@@ -84,6 +86,8 @@ class EigenTracker:
     def __post_init__(self) -> None:
         if self.k < 2:  # noqa: PLR2004  # a ratio is of two
             raise ValueError(f"k is {self.k}; the ratio takes at least 2 eigenvalues")
+        if self.recalled < 0:
+            raise ValueError(f"recalled is {self.recalled}; give 0 or more pairs")
 
     def wants(self, moment: Step) -> bool:
         """Whether a step is one of `steps`, and there is something to follow."""
@@ -128,7 +132,8 @@ class EigenTracker:
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
             found = self._search(operator, last, generator, verify=verified)
         memory = self._memory(found, last, double=found.operator.dtype == torch.float64 != at.dtype)
-        return asdict(memory), self._values(found, here, last, memory)
+        over = place == len(self.steps) - 1  # nothing will be looked at again
+        return {} if over else asdict(memory), self._values(found, here, last, memory)
 
     def _search(
         self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
@@ -157,7 +162,7 @@ class EigenTracker:
             last.vectors.to(operator.device, operator.dtype),
             order="magnitude",
             wanted=wanted,
-            limit=MOST_PRODUCTS,
+            limit=MOST_SINGLE if can_be_finer(operator) else MOST_PRODUCTS,
             generator=generator,
             nearby=nearby,
         )
@@ -198,7 +203,7 @@ class EigenTracker:
             "verified": float(found.check is not None),
             "probability": found.check.probability if found.check else math.nan,
             "missed": float(found.missed),
-            "angle": math.nan if last is None else largest_angle(last.vectors[: self.k], pairs.vectors),
+            "angle": math.nan if last is None else largest_angle(last.vectors, pairs.vectors),
             "gradient_share": float(
                 (pairs.vectors.cpu().double() @ gradient).square().sum() / gradient.square().sum()
             ),

@@ -19,7 +19,7 @@ from optstudy.finding import find_runs, run_name
 from optstudy.nearest import nearest
 from optstudy.report import Archive
 from optstudy.reproduction.series import Series
-from optstudy.rungs import run_key
+from optstudy.rungs import is_of_this_format, run_key
 from optstudy.tracking import Ending, FinalRun, FinalRuns, Tracking
 from optstudy.training import EpochRecord, Plan
 
@@ -141,7 +141,7 @@ def _doubts(run: FinalRun, plan: Plan) -> list[str]:
     same = all(run.facts.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
     if (
         same
-        and run.key
+        and is_of_this_format(run.key)
         and run.sources is not None
         and run.key != run_key(plan, torch.__version__, run.sources)
     ):

@@ -14,9 +14,9 @@ from optstudy.curvature.recall import NEAREST, LowRank, nothing
 SPECTRUM = oracles.bulk(4.0, -3.0, 2.0, -1.5, 1.2, 0.9, dim=40)
 
 
-def rest(a: oracles.Symmetric, first: int, count: int = 40) -> LowRank:
+def rest(a: oracles.Symmetric, first: int, end: int = 40) -> LowRank:
     """Return the exact pairs of a matrix after the first ones."""
-    return LowRank(a.values[first:count], a.vectors[first:count])
+    return LowRank(a.values[first:end], a.vectors[first:end])
 
 
 def drawn(dim: int = 40, seed: int = 0) -> Tensor:
@@ -96,6 +96,20 @@ def test_of_an_operator_that_stood_still_all_is_known() -> None:
         (known.vectors @ a.vectors[2:6].T).abs(), torch.eye(4, dtype=torch.float64), rtol=0.0, atol=1e-6
     )
     assert len(rest(a, 2).updated(basis, 2, 0).values) == 0
+
+
+def test_float32_keeps_what_is_known_orthonormal_over_many_steps() -> None:
+    """All but rounding of what is remembered may lie inside of the next basis."""
+    a = oracles.symmetric(SPECTRUM)
+    operator, known = a.operator(torch.float32), nothing(a.operator(torch.float32))
+    for seed in range(50):
+        noise = 10.0 ** -(seed % 8) * torch.stack([drawn(seed=seed), drawn(seed=seed + 1)])
+        block = torch.cat([a.vectors[:2], a.vectors[2:4] + noise]).float()
+        known = known.updated(empty_basis(operator).extended(operator, block), 2, 6)
+
+        inner = known.vectors @ known.vectors.T
+        torch.testing.assert_close(inner, torch.eye(len(inner)), rtol=0.0, atol=1e-3)
+    assert known.values[:2].tolist() == pytest.approx([2.0, -1.5], abs=1e-2)
 
 
 def test_fresh_products_replace_what_was_remembered() -> None:

@@ -157,6 +157,7 @@ def test_a_check_that_finds_what_tracking_lost_says_missed() -> None:
     state, _ = look(probe, At(0, model), None)
     # The state knows the first two unit vectors to the last bit, and nothing of the third.
     state["vectors"] = torch.eye(DIM, dtype=torch.float64)[:2]
+    state["other_values"], state["other_vectors"] = state["other_values"][:0], state["other_vectors"][:0]
     model.at(2.0, 1.0, 1.5)
 
     state, tracked = look(probe, At(24, model), state)
@@ -167,6 +168,58 @@ def test_a_check_that_finds_what_tracking_lost_says_missed() -> None:
     assert verified["lambda_2"] == pytest.approx(1.5)
     assert (verified["missed"], verified["verified"]) == (1.0, 1.0)
     assert verified["probability"] <= 0.05
+
+
+class Turned(nn.Module):
+    """A quadratic with a matrix."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(DIM, dtype=torch.float64))
+        self.register_buffer("matrix", matrix)
+
+    def forward(self, _: Tensor) -> Tensor:
+        return self.weights @ self.matrix @ self.weights / 2
+
+
+def turning(step: int) -> Turned:
+    """A quadratic whose eigenvectors turn by one degree a step, each with those beside it."""
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0, 1.8, -1.5, 1.2, 1.0, dim=DIM))
+    skew = torch.diag(torch.ones(DIM - 1, dtype=torch.float64), 1)
+    turned = torch.linalg.matrix_exp(math.radians(step) * (skew - skew.T)) @ a.matrix
+    return Turned(turned @ torch.linalg.matrix_exp(-math.radians(step) * (skew - skew.T)))
+
+
+def test_what_earlier_steps_showed_saves_products() -> None:
+    moments = [At(step, turning(step)) for step in range(40)]
+
+    def products(recalled: int) -> float:
+        _, seen = watch(tracker(40, recalled=recalled), moments)
+        for moment, found in zip(moments, seen, strict=True):
+            assert found["lambda_2"] == pytest.approx(2.0, rel=1e-3), moment.step
+        return sum(each["products"] for each in seen if not each["verified"])
+
+    assert products(10) < 0.9 * products(0)
+
+
+@pytest.mark.parametrize("recalled", [0, 3, 10])
+def test_no_more_pairs_are_kept_than_asked(recalled: int) -> None:
+    probe, state = tracker(60, recalled=recalled), None
+    for step in range(20):
+        state, _ = look(probe, At(step, turning(step)), state)
+        assert state["vectors"].shape == (2, DIM)
+        assert state["other_vectors"].shape == (len(state["other_values"]), DIM)
+        assert len(state["other_values"]) <= recalled
+
+    assert len(state["other_values"]) == recalled
+
+
+def test_after_the_last_step_nothing_is_kept() -> None:
+    model = Moved().at(2.0, 1.0)
+
+    state, seen = watch(tracker(3), [At(step, model) for step in range(3)])
+
+    assert (state, len(seen)) == ({}, 3)
 
 
 def test_angle_and_gradient_share_are_those_of_a_dense_computation() -> None:
@@ -282,6 +335,11 @@ def test_a_loss_that_is_not_finite_is_reported_and_tracking_goes_on() -> None:
 def test_one_pair_is_no_ratio() -> None:
     with pytest.raises(ValueError, match="k is 1"):
         tracker(k=1)
+
+
+def test_fewer_than_no_recalled_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="recalled is -1; give 0 or more"):
+        tracker(recalled=-1)
 
 
 def test_more_pairs_than_parameters_are_named() -> None:

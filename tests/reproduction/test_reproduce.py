@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 
-from optstudy import store
+from optstudy import rungs, store
 from optstudy.errors import UsageError
 from optstudy.evidence import read_evidence
 from optstudy.report.archive import archive, read_archive
@@ -145,6 +145,14 @@ def test_another_plan_is_not_the_one_that_the_runs_key_was_made_of(finished_copy
         "its plan or its source files are not those that its key was made of"
         in reproduced(finished_copy).doubts
     )
+
+
+def test_a_key_by_code_of_other_numbers_says_nothing_of_the_plan(
+    finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rungs, "FORMAT", rungs.FORMAT + 1)
+
+    assert reproduced(finished_copy).doubts == ()
 
 
 def test_an_epoch_that_was_written_over_is_named(finished_copy: Path) -> None:
