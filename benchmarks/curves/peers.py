@@ -22,7 +22,6 @@ from torch.nn import functional
 from curves.report import Images
 from optstudy.curvature import top_eigenpairs
 
-
 EXACT = 1e-8  # residual of the truth, whose square is about the error: what float64 carries at an eigenvalue of 1e-6
 
 

@@ -58,11 +58,13 @@ class Replay:
         return sum(one.answer.ratio < 1 for one in self.seen.values())
 
 
-def replay_ours(run: Trained, weights: Sequence[Weights], images: Images, **options: int) -> Replay:
-    """Track the trail, at the tracker's defaults or with options."""
+def replay_ours(
+    run: Trained, weights: Sequence[Weights], images: Images, recalled: int = EigenTracker.recalled
+) -> Replay:
+    """Track the trail."""
     live, memory, seen, seconds = restore(run.state, run.plan), None, {}, 0.0
     steps = range(len(weights))
-    tracker = EigenTracker(functional.cross_entropy, images, steps, tolerance=TOLERANCE, **options)
+    tracker = EigenTracker(functional.cross_entropy, images, steps, tolerance=TOLERANCE, recalled=recalled)
     for place, some in enumerate(weights):
         model = moved(live.model, some)
         moment = Moment(place, False, model, live.loss, live.optimizer, *images)
