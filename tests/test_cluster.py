@@ -174,7 +174,9 @@ def machines() -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as patch:
         (folder / "token").write_text(secrets.token_hex(32))
         safe = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
-        for name, value in {**SETTINGS, **safe}.items():
+        # Where Ray notes the newest cluster of a machine, in a folder that it does not make.
+        (folder / "ray").mkdir()
+        for name, value in {**SETTINGS, **safe, "RAY_TMPDIR": str(folder)}.items():
             patch.setenv(name, value)
         made = Machines(folder)
         yield made

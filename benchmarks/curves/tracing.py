@@ -5,14 +5,16 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
+import torch
 from torch.nn import functional
 
 from curves.oneshot import AGREEMENT, TIGHTENED, error_to_first
 from curves.peers import Answer, confirmed, moved, power_iteration, truth
 from curves.report import Bar, Images, table
 from curves.trained import Trained, Weights, short_epochs, trail
-from optstudy.curvature import EigenTracker
+from optstudy.curvature import EigenTracker, hessian
 from optstudy.models import LeNet5
 from optstudy.training import Moment, Probe, advance
 from optstudy.training.live import restore
@@ -218,6 +220,27 @@ def each(numbers: dict[str, float]) -> str:
     return ", ".join(f"{name} {number:.2f}" for name, number in numbers.items())
 
 
+@dataclass(frozen=True)
+class Bare:
+    """Makes the graph and the products that the bar allows, and nothing of them: no tracker can take less."""
+
+    images: Images
+    steps: range
+    name: str = "bare"
+
+    def wants(self, moment: Moment) -> bool:
+        """Whether a step is among them."""
+        return moment.step in self.steps
+
+    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
+        """Multiply the same vector again and again."""
+        operator = hessian(moment.model, functional.cross_entropy, self.images)
+        vector = torch.ones(operator.dim)
+        for _ in range(int(PRODUCTS)):
+            operator @ vector
+        return state, {}
+
+
 def training(run: Trained, images: Images, steps: int, turns: int) -> list[Bar]:
     """Print how much longer training takes with its steps traced, in turns with training alone."""
 
@@ -228,10 +251,14 @@ def training(run: Trained, images: Images, steps: int, turns: int) -> list[Bar]:
         watched = range(run.state.step, run.state.step + count, every)
         return epoch(run, count, [EigenTracker(functional.cross_entropy, images, watched)])
 
-    pairs = [(alone(steps), traced(steps, 1)) for _ in range(turns)]
-    plain, full = (min(some) for some in zip(*pairs, strict=True))
+    def bare(count: int) -> float:
+        return epoch(run, count, [Bare(images, range(run.state.step, run.state.step + count))])
+
+    triples = [(alone(steps), traced(steps, 1), bare(steps)) for _ in range(turns)]
+    plain, full, least = (min(some) for some in zip(*triples, strict=True))
     multiple, every, whole = full / plain, max(2, math.ceil(full / plain)), LONG * steps
-    rows = [["every step", f"{multiple:.2f}"]]
+    floor = f"the graph and {PRODUCTS:g} products of every step, nothing else"
+    rows = [["every step", f"{multiple:.2f}"], [floor, f"{least / plain:.2f}"]]
     for _ in range(2):  # the further apart two steps are, the more products the later one takes
         beside, few = alone(whole), traced(whole, every)
         rows.append([f"every {every}th", f"{few / beside:.2f}"])
