@@ -173,13 +173,16 @@ def test_a_check_that_finds_what_tracking_lost_says_missed() -> None:
 class Turned(nn.Module):
     """A quadratic with a matrix."""
 
+    matrix: Tensor
+
     def __init__(self, matrix: Tensor) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.ones(DIM, dtype=torch.float64))
         self.register_buffer("matrix", matrix)
 
     def forward(self, _: Tensor) -> Tensor:
-        return self.weights @ self.matrix @ self.weights / 2
+        half: Tensor = self.weights @ self.matrix @ self.weights / 2
+        return half
 
 
 def turning(step: int) -> Turned:
@@ -197,14 +200,15 @@ def test_what_earlier_steps_showed_saves_products() -> None:
         _, seen = watch(tracker(40, recalled=recalled), moments)
         for moment, found in zip(moments, seen, strict=True):
             assert found["lambda_2"] == pytest.approx(2.0, rel=1e-3), moment.step
-        return sum(each["products"] for each in seen if not each["verified"])
+        return math.fsum(each["products"] for each in seen if not each["verified"])
 
     assert products(10) < 0.9 * products(0)
 
 
 @pytest.mark.parametrize("recalled", [0, 3, 10])
 def test_no_more_pairs_are_kept_than_asked(recalled: int) -> None:
-    probe, state = tracker(60, recalled=recalled), None
+    probe = tracker(60, recalled=recalled)
+    state: dict[str, Any] = {}
     for step in range(20):
         state, _ = look(probe, At(step, turning(step)), state)
         assert state["vectors"].shape == (2, DIM)
