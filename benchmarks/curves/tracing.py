@@ -14,7 +14,9 @@ from curves.oneshot import AGREEMENT, TIGHTENED, error_to_first
 from curves.peers import Answer, confirmed, moved, power_iteration, truth
 from curves.report import Bar, Images, table
 from curves.trained import Trained, Weights, short_epochs, trail
-from optstudy.curvature import EigenTracker, hessian
+from optstudy.curvature import EigenTracker
+from optstudy.curvature.describing import unchecked
+from optstudy.curvature.operators import expand
 from optstudy.models import LeNet5
 from optstudy.training import Moment, Probe, advance
 from optstudy.training.live import restore
@@ -234,7 +236,8 @@ class Bare:
 
     def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Multiply the same vector again and again."""
-        operator = hessian(moment.model, functional.cross_entropy, self.images)
+        at = unchecked(moment.model, functional.cross_entropy, self.images, parameters=None, dtype=None)
+        operator = expand(at).hessian
         vector = torch.ones(operator.dim)
         for _ in range(int(PRODUCTS)):
             operator @ vector
