@@ -131,9 +131,11 @@ class EigenTracker:
                 operator = preconditioned(operator, scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
             found = self._search(operator, last, generator, verify=verified)
-        memory = self._memory(found, last, double=found.operator.dtype == torch.float64 != at.dtype)
-        over = place == len(self.steps) - 1  # nothing will be looked at again
-        return {} if over else asdict(memory), self._values(found, here, last, memory)
+        double = found.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
+        values = self._values(found, here, last, double=double)
+        if place == len(self.steps) - 1:  # nothing will be looked at again
+            return {}, values
+        return asdict(self._memory(found, last, double=double)), values
 
     def _search(
         self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
@@ -182,12 +184,12 @@ class EigenTracker:
             vectors=found.basis.ritz("magnitude", self.k).vectors.cpu(),
             other_values=others.values,
             other_vectors=others.vectors.cpu(),
-            double=double or (last is not None and last.double),
+            double=double,
             noise=found.noise,
         )
 
     def _values(
-        self, found: Found, here: Expansion, last: "_Memory | None", memory: "_Memory"
+        self, found: Found, here: Expansion, last: "_Memory | None", *, double: bool
     ) -> dict[str, float | str]:
         pairs = found.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
@@ -209,7 +211,7 @@ class EigenTracker:
             ),
             "loss": here.loss,
             "products": float(found.products),
-            "double": float(memory.double),
+            "double": float(double),
         }
 
 
