@@ -14,7 +14,7 @@ from optstudy.analysis import Analysis
 from optstudy.training import EpochRecord, Observation, Plan, Rung
 from optstudy.workspace import write_bytes, write_json
 
-FORMAT = 2  # raised when the code's numbers change
+FORMAT = 3  # raised when the code's numbers change
 
 
 def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:

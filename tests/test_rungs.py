@@ -97,7 +97,7 @@ def test_what_a_worker_returns_survives_the_disk(tmp_path: Path) -> None:
     assert RunState.from_bytes(state).epoch == 2
 
 
-def test_a_key_of_format_2_holds() -> None:
+def test_a_key_of_format_3_holds() -> None:
     plan = Plan(
         "mnist",
         Split("final", 0, 0, 0),
@@ -111,7 +111,7 @@ def test_a_key_of_format_2_holds() -> None:
         trace=Trace(100, 100),
     )
 
-    assert run_key(plan, "2.14.1", {"net.py": "abc"}) == "2-461175e3d0e0c91824505489"
+    assert run_key(plan, "2.14.1", {"net.py": "abc"}) == "3-461175e3d0e0c91824505489"
 
 
 def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) -> None:

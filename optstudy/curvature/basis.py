@@ -64,8 +64,14 @@ class Basis:
             FloatingPointError: If a product is not finite.
         """
         fresh = new_directions(self.rows, block)
-        if not len(fresh):
-            return self
+        return self.joined(operator, fresh) if len(fresh) else self
+
+    def joined(self, operator: Operator, fresh: Tensor) -> "Basis":
+        """Add rows ``(b, n)``, orthonormal and outside of the basis, and their images; b products.
+
+        Raises:
+            FloatingPointError: If a product is not finite.
+        """
         images = operator.apply(fresh)
         rows = torch.cat([self.rows, fresh])
         columns = (rows @ images.T).cpu().double()

@@ -61,8 +61,7 @@ def converge(
             fresh = new_directions(basis.rows, random_rows(operator, pairs, generator))
         if basis.size + len(fresh) > most:
             basis = basis.compressed(order, 2 * pairs)
-        before = basis.size
-        basis = basis.extended(operator, fresh)
-        spent += basis.size - before
+        basis = basis.joined(operator, fresh)
+        spent += len(fresh)
         block = block[:0]
     return basis, spent

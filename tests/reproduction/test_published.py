@@ -1,5 +1,6 @@
 """The study that RESULTS.md shows can be made again."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 
 from optstudy.report import read_archive
 from optstudy.reproduction import Reproduced, recorded_in_archive, reproduce
+from optstudy.tracking import Ending
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 DECISIVE = {"data's checksum", "torch", "processor", "threads"}
+CURVATURE = {"final/separated"} | {f"final/{field.name}" for field in dataclasses.fields(Ending)}
 
 
 @pytest.mark.slow
@@ -26,9 +29,11 @@ def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_i
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & {
         one.what for one in found.differing
     }:
-        # The tracker goes another way to the same tolerance since then, and may see another verdict.
-        parted = {one.metric for one in found.judged if one.judgement != "identical"}
-        assert parted <= {"final/separated"}
+        # Eigenvalues are found by another way since then, to the same tolerance; the tracker may see another verdict.
+        parted = {one.metric: one.judgement for one in found.judged if one.judgement != "identical"}
+        different = {metric for metric, judgement in parted.items() if judgement == "different"}
+        assert parted.keys() <= CURVATURE
+        assert different <= {"final/separated"}
     # Elsewhere training takes another path to a network about as good.
     [accuracy] = [one for one in found.judged if one.metric == "final/test_accuracy"]
     assert np.isclose(accuracy.difference, 0.0, atol=0.005)
