@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Ritz, empty_basis, new_directions
+from optstudy.curvature.basis import Ritz, empty_basis
 from optstudy.curvature.objective import has
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.symmetry import check_section
@@ -28,9 +28,8 @@ def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
         ValueError: If the products are not those of a symmetric matrix.
     """
     best = in_double(operator) or operator
-    start = empty_basis(best)
     vectors = pairs.vectors.to(best.dtype)
-    basis = start.extended(best, new_directions(start.rows, vectors))
+    basis = empty_basis(best).extended(best, vectors)
     fresh = (vectors @ basis.rows.T) @ basis.images
     check_section(vectors, fresh, operator.name)
     noise, extra = _noise(operator, fresh, pairs), 0
