@@ -8,6 +8,8 @@ from torch import Tensor
 
 from optstudy.curvature.operators import Operator
 
+MOST_KEPT = 0.7  # of a length: what is left then is orthogonal to rounding
+
 
 @dataclass(frozen=True)
 class Ritz:
@@ -27,8 +29,7 @@ class Ritz:
     @property
     def residuals(self) -> Tensor:
         """Norms of the residual vectors, ``(k,)`` float64 on the CPU."""
-        norms: Tensor = self.residual_vectors.norm(dim=1)
-        return norms.cpu().double()
+        return norms(self.residual_vectors)
 
     def first(self, k: int) -> "Ritz":
         """Return the first ``k`` pairs."""
@@ -121,35 +122,48 @@ def ranked(values: Tensor, order: str) -> Tensor:
     return keys[order].argsort(descending=True, stable=True)
 
 
+def norms(rows: Tensor) -> Tensor:
+    """Return the norms of rows, ``(m,)`` float64 on the CPU."""
+    found: Tensor = rows.norm(dim=1)
+    return found.cpu().double()
+
+
 def negligible(dtype: torch.dtype) -> float:
     """Return how much of a unit row may lie outside a space and still be rounding."""
     return 100 * float(torch.finfo(dtype).eps)
 
 
 def new_directions(rows: Tensor, block: Tensor) -> Tensor:
-    """Orthonormalise ``block`` against orthonormal ``rows`` and itself; what is no new direction is left out.
+    """Orthonormalise ``block`` against orthonormal ``rows`` and itself; what is no new direction is left out."""
+    found: list[Tensor] = []
+    for row in block:
+        known = torch.cat([rows, torch.stack(found)]) if found else rows
+        fresh, length = outside(known, row)
+        if length > negligible(block.dtype):
+            found.append(fresh)
+    return torch.stack(found) if found else block[:0]
 
-    Classical Gram-Schmidt, done twice, which leaves rounding only (Giraud et al., 2005).
+
+def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
+    """Return the part of a vector ``(n,)`` outside of orthonormal rows, as a unit vector, and its share of the length.
+
+    Classical Gram-Schmidt, a second time where the first took away most: twice is enough, which leaves rounding only
+    (Daniel, Gragg, Kaufman and Stewart, 1976; Giraud et al., 2005).
     """
-    tiny = negligible(block.dtype)
-    found: Tensor = block
+    size = float(row.norm())
+    if not size > 0:
+        return row, 0.0
+    found, share = row / size, 1.0
     for _ in range(2):
-        norms = found.norm(dim=1, keepdim=True)
-        found = found[(norms > 0).squeeze(1)] / norms[norms > 0].unsqueeze(1)
-        found = found - (found @ rows.T) @ rows
-        found = found[found.norm(dim=1) > tiny]
-        if not len(found):
-            return found
-        found = _orthonormal(found, tiny)
-    return found
-
-
-def _orthonormal(rows: Tensor, tiny: float) -> Tensor:
-    if len(rows) == 1:  # a QR decomposition would take as long as a tenth of a product
-        return rows.div(rows.norm())
-    orthonormal, triangle = torch.linalg.qr(rows.T)
-    found: Tensor = orthonormal.T[triangle.diagonal().abs() > tiny]
-    return found
+        found = found - (rows @ found) @ rows
+        length = float(found.norm())
+        share *= length
+        if share <= negligible(row.dtype):
+            return found, 0.0
+        found = found / length
+        if length > MOST_KEPT:
+            break
+    return found, share
 
 
 def random_rows(operator: Operator, count: int, generator: torch.Generator) -> Tensor:

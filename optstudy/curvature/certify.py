@@ -1,6 +1,5 @@
 """Eigenpairs found, computed afresh in float64, and searched for missed ones, until all three agree."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +53,6 @@ def certify(
     block: Tensor,
     goal: Goal,
     generator: torch.Generator,
-    following: float = -math.inf,
 ) -> Found:
     """Find the first pairs of an operator.
 
@@ -64,8 +62,6 @@ def certify(
         block: Rows to begin with, ``(b, n)``.
         goal: What is looked for.
         generator: The only randomness.
-        following: How far out the value after the last is expected, where that is further than the iteration finds;
-            it decides how many products the check spends.
     """
     spent, check, missed = 0, None, False
     while True:
@@ -93,12 +89,10 @@ def certify(
             continue
         if goal.probability is None:
             break
-        seen = basis.ritz(goal.order, goal.k + 1).reach_after(goal.k, goal.order)
         check, outermost = check_complement(
             operator,
             known,
             goal.order,
-            following=max(following, seen),
             slack=goal.tolerance * basis.magnitude,
             probability=goal.probability,
             generator=generator,

@@ -1,33 +1,43 @@
 """A search for eigenvalues that an iteration missed, from a random start, and how likely it is to be wrong."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, Ritz, empty_basis, negligible, random_rows, reach
+from optstudy.curvature.basis import (
+    Basis,
+    Ritz,
+    empty_basis,
+    negligible,
+    outside,
+    random_rows,
+    ranked,
+    reach,
+)
 from optstudy.curvature.operators import Operator
 
-FEWEST, MOST = 10, 40  # products of a check
+MOST = 40  # products of a check
 
 
 @dataclass(frozen=True)
 class Check:
-    r"""What a Lanczos iteration found outside the vectors already known, started in a random direction.
+    r"""What a Lanczos iteration found outside the vectors already known, started in a random direction :math:`b`.
 
-    With :math:`P` the projection on their complement, of dimension :math:`n`, the Ritz values of :math:`PAP` after
-    :math:`j` products reach from :math:`\xi_{\min}` to :math:`\xi_{\max}`. For a start uniform on the sphere
-    Kuczynski and Wozniakowski (1992, theorem 4.2) bound the probability that such an end falls short of the true one
-    by more than a fraction :math:`\varepsilon` of the spectrum's width:
-    :math:`1.648 \sqrt{n} e^{-\sqrt\varepsilon (2j-1)}`.
-    Both ends count: an eigenvalue beyond a threshold :math:`t` was missed with probability at most twice that,
-    where :math:`m = t - \max|\xi|` and :math:`\varepsilon = m / (\xi_{\max} - \xi_{\min} + 2m)`.
+    With :math:`P` the projection on their complement, of dimension :math:`n`, :math:`j` products give an orthonormal
+    basis :math:`Q` that begins with :math:`b`, the section :math:`T = Q^\top A Q`, and :math:`PAQ = QT + \beta q
+    e_j^\top` with a unit vector :math:`q` outside. Let :math:`u` be a unit eigenvector of :math:`PAP` whose eigenvalue
+    :math:`\lambda \ge t` lies beyond all those of :math:`T`. Then :math:`(\lambda I - T)\, Q^\top u = \beta (q^\top
+    u) e_j`, so that with :math:`w = \beta (tI - T)^{-1} e_j` its part of the start is at most
 
-    An iteration may end before its :math:`j` products, as the start's Krylov space is exhausted: of the next vector
-    a part :math:`\tau` at most, the rounding, lies outside. It then holds every eigenvector in the start. One beyond
-    :math:`t` is not in it only if its part of the start is below :math:`\sqrt j\, \tau \max|\xi| / m`, which has the
-    probability :math:`\sqrt{2 n j / \pi}\, \tau \max|\xi| / m` at most.
+    .. math:: |b^\top u| \le \eta = \frac{|w_1|}{\sqrt{1 + \|w\|^2}}
+
+    since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. A start that is uniform on the sphere has so small a part with
+    probability :math:`\sqrt{2 n / \pi}\, \eta` at most, whatever the spectrum, and however the number of products was
+    chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2000). The same holds below, with :math:`-A`.
+    Rounding of size :math:`\tau` adds :math:`\tau \|(tI - T)^{-1} e_1\|` to :math:`\eta`.
     """
 
     products: int
@@ -37,33 +47,52 @@ class Check:
     )
 
 
-def failure_bound(dim: int, products: int, margin: float, width: float) -> float:
-    r"""Return the probability that a value was missed, at most; see `Check`.
+@dataclass(frozen=True)
+class Search:
+    """A Lanczos iteration after some products."""
+
+    basis: Basis
+    coupling: float  # beta: length of what the last product adds to the basis
+    outside: int  # dimension of the complement
+
+    def check(self, order: str, threshold: float) -> Check:
+        """Say what the search means for values whose `reach` is ``threshold`` or more."""
+        section = self.basis.projected
+        ends = torch.linalg.eigvalsh(section)
+        found = float(ends[ranked(ends, order)[0]])
+        signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
+        rounding = 0.0 if self.basis.size == self.outside else negligible(self.basis.rows.dtype)
+        part = max(
+            start_part(sign * section, self.coupling, threshold, rounding * float(ends.abs().max()))
+            for sign in signs
+        )
+        return Check(self.basis.size, found, min(1.0, math.sqrt(2 * self.outside / math.pi) * part))
+
+
+def start_part(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
+    r"""Return the most that the start can hold of an eigenvector beyond a threshold; see `Check`.
 
     Args:
-        dim: :math:`n`.
-        products: :math:`j`.
-        margin: :math:`m`, from the furthest value seen to the threshold.
-        width: :math:`\xi_{\max} - \xi_{\min}`.
+        section: :math:`T`, ``(j, j)`` float64.
+        coupling: :math:`\beta`.
+        threshold: :math:`t`.
+        rounding: :math:`\tau`.
+
+    Returns:
+        :math:`\eta`, or 1 where an eigenvalue of ``section`` reaches the threshold itself.
 
     Example:
-        >>> failure_bound(61_706, 18, margin=0.125, width=1.0) < 0.02
-        True
+        >>> start_part(torch.tensor([[0.5]], dtype=torch.float64), coupling=1e-3, threshold=1.0)  # 1e-3 / 0.5
+        0.00199999600001...
     """
-    if margin <= 0:
+    shifted = threshold * torch.eye(len(section), dtype=section.dtype) - section
+    if not bool((torch.linalg.eigvalsh(shifted) > 0).all()):
         return 1.0
-    share = margin / (width + 2 * margin)
-    return min(1.0, 2 * 1.648 * math.sqrt(dim) * math.exp(-math.sqrt(share) * (2 * products - 1)))
-
-
-def products_for(dim: int, probability: float, margin: float, width: float) -> float:
-    """Return the products that make `failure_bound` fall to ``probability``; infinite without a margin."""
-    if not margin > 0:
-        return math.inf
-    if math.isinf(margin):  # nothing is expected out there, and whatever was missed is far from it
-        return 0.0
-    share = margin / (width + 2 * margin)
-    return (math.log(2 * 1.648 * math.sqrt(dim) / probability) / math.sqrt(share) + 1) / 2
+    ends = torch.zeros(len(section), 2, dtype=section.dtype)
+    ends[0, 0] = ends[-1, 1] = 1.0
+    first, last = torch.linalg.solve(shifted, ends).unbind(1)
+    last = coupling * last
+    return float(last[0].abs() / (1 + last.square().sum()).sqrt() + rounding * first.norm())
 
 
 def check_complement(
@@ -71,86 +100,51 @@ def check_complement(
     pairs: Ritz,
     order: str,
     *,
-    following: float,
     slack: float,
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Check, Ritz]:
-    """Look for values further out than the last of ``pairs``.
+    """Look for values further out than the last of ``pairs``, until one is found or it is known that there is none.
 
     Args:
         operator: What the pairs are of; its precision is used.
         pairs: What is known.
         order: In which they come first.
-        following: How far out the next value is expected, which decides how many products are needed.
         slack: How much further out than the last of ``pairs`` another must be to count as missed.
-        probability: Of a missed value, aimed at.
+        probability: Of a missed value, at which the search ends.
         generator: Of the random start.
 
     Returns:
         The check, and the Ritz pair furthest out.
     """
-    last = reach(float(pairs.values[-1]), order)
-    width = abs(following) if math.isfinite(following) else 1.0
-    needed = products_for(operator.dim, probability, last - following, width)
-    products = math.ceil(min(max(needed, FEWEST), MOST))
-    known = pairs.vectors.to(operator.dtype)
-    basis = search_complement(operator, known, products, generator)
-    outside = operator.dim - len(known)
-    ended = negligible(operator.dtype) if basis.size < min(products, outside) else math.inf
-    return judge(basis, order, last + slack, unspanned=0.0 if basis.size == outside else ended)
+    check, basis = Check(0, 0.0, 0.0), empty_basis(operator)
+    threshold = reach(float(pairs.values[-1]), order) + slack
+    for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
+        check, basis = search.check(order, threshold), search.basis
+        if reach(check.found, order) > threshold or check.probability <= probability or basis.size >= MOST:
+            break
+    return check, basis.ritz(order, 1)
 
 
-def search_complement(operator: Operator, known: Tensor, products: int, generator: torch.Generator) -> Basis:
-    """Run Lanczos on the complement of orthonormal rows ``known`` from a random start, fully reorthogonalised."""
+def search_complement(operator: Operator, known: Tensor, generator: torch.Generator) -> Iterator[Search]:
+    """Yield Lanczos on the complement of orthonormal rows ``known`` from a random start, product by product.
 
-    def outside(rows: Tensor) -> Tensor:
-        return rows - (rows @ known.T) @ known
-
-    deflated = Operator(
-        lambda rows: outside(operator.apply(rows)),
-        operator.dim,
-        operator.dtype,
-        operator.device,
-        f"deflated {operator.name}",
-    )
-    basis = empty_basis(operator)
-    block = outside(outside(random_rows(operator, 1, generator)))
-    for _ in range(min(products, operator.dim - len(known))):
-        larger = basis.extended(deflated, block)
-        if larger.size == basis.size:
-            break  # the start's Krylov space is exhausted
-        basis, block = larger, larger.images[-1:]
-    return basis
-
-
-def judge(basis: Basis, order: str, threshold: float, *, unspanned: float = math.inf) -> tuple[Check, Ritz]:
-    r"""Say what a search of the complement means for a threshold.
-
-    Args:
-        basis: From `search_complement`.
-        order: Of the eigenvalues wanted.
-        threshold: What nothing missed may pass, as `reach` measures.
-        unspanned: Part of the next vector outside of the basis, :math:`\tau`, where the iteration ended early.
-
-    Returns:
-        The check, and the Ritz pair furthest out.
+    It is fully reorthogonalised, and ends with the start's Krylov space.
     """
-    outermost = basis.ritz(order, 1)
-    if not basis.size:  # nothing lies outside
-        return Check(0, 0.0, 0.0), outermost
-    value = float(outermost.values[0])
-    ends = torch.linalg.eigvalsh(basis.projected)
-    margin, width = threshold - reach(value, order), float(ends[-1] - ends[0])
-    dim, products = basis.rows.shape[1], basis.size
-    unseen = _unseen_bound(dim, products, margin, unspanned * float(ends.abs().max()))
-    return Check(products, value, min(unseen, failure_bound(dim, products, margin, width))), outermost
 
+    def deflated(rows: Tensor) -> Tensor:
+        images = operator.apply(rows)
+        return images - (images @ known.T) @ known
 
-def _unseen_bound(dim: int, products: int, margin: float, leak: float) -> float:
-    """Return the probability that an exhausted Krylov space lacks an eigenvector, at most; see `Check`."""
-    if margin < 0 or math.isnan(leak):
-        return 1.0
-    if not leak:
-        return 0.0
-    return min(1.0, math.sqrt(2 * dim * products / math.pi) * leak / margin) if margin else 1.0
+    complement = Operator(
+        deflated, operator.dim, operator.dtype, operator.device, f"deflated {operator.name}"
+    )
+    free = operator.dim - len(known)
+    basis = empty_basis(operator)
+    row, length = outside(known, random_rows(operator, 1, generator)[0])
+    while basis.size < free and length:
+        basis = basis.joined(complement, row.unsqueeze(0))
+        image = basis.images[-1]
+        row, share = outside(torch.cat([known, basis.rows]), image)
+        length = share * float(image.norm())
+        yield Search(basis, length if basis.size < free else 0.0, free)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, new_directions, random_rows
+from optstudy.curvature.basis import Basis, new_directions, norms, random_rows
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.recall import LowRank
 
@@ -47,11 +47,12 @@ def converge(
     while True:
         if not len(block) and basis.size >= pairs:
             found = basis.ritz(order, pairs)
-            late = found.residuals > wanted[:pairs] * basis.magnitude
+            residuals = found.residual_vectors
+            late = norms(residuals) > wanted[:pairs] * basis.magnitude
             if not late.any():
                 break
             first = int(late.nonzero()[0])
-            block = found.residual_vectors[first : first + 1]
+            block = residuals[first : first + 1]
             if nearby is not None:
                 block = nearby.correction(float(found.values[first]), block[0]).unsqueeze(0)
         if spent >= limit or basis.size >= operator.dim:

@@ -1,6 +1,5 @@
 """What the bases of earlier steps say of an operator that has moved a little since."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +18,6 @@ class LowRank:
 
     values: Tensor  # (m,) float64 on the CPU
     vectors: Tensor  # (m, n) orthonormal rows
-
-    @property
-    def reach(self) -> float:
-        """The largest magnitude; minus infinity of nothing."""
-        return float(self.values.abs().max()) if len(self.values) else -math.inf
 
     def correction(self, value: float, residual: Tensor) -> Tensor:
         r"""Return :math:`\theta (\theta I - M)^{-1} r`, the correction of a Ritz vector up to its length.
@@ -60,17 +54,21 @@ class LowRank:
         values, coefficients = torch.linalg.eigh(basis.projected)
         later = ranked(values, "magnitude")[k:]
         known = coefficients[:, later].T
-        outside = self.vectors - (self.vectors @ basis.rows.T) @ basis.rows
-        white = _whitening(_small(outside, outside))
-        cross = known @ _small(basis.images, outside) @ white.T
-        inside = white @ _small(outside, self.vectors)
-        corner = (inside * self.values) @ inside.T
+        inside = _small(self.vectors, basis.rows)
+        outside = _small(self.vectors, self.vectors) - inside @ inside.T
+        white = _whitening(outside)
+        cross = known @ (_small(basis.images, self.vectors) - basis.projected @ inside.T) @ white.T
+        part = white @ outside
+        corner = (part * self.values) @ part.T
         upper, lower = torch.cat([values[later].diag(), cross], 1), torch.cat([cross.T, corner], 1)
         values, mix = torch.linalg.eigh(torch.cat([upper, lower]))
         chosen = ranked(values, "magnitude")[:most]
         fresh, kept = mix[:, chosen].T.tensor_split([len(later)], dim=1)
+        kept = kept @ white
         rows = basis.rows
-        return LowRank(values[chosen], (fresh @ known).to(rows) @ rows + (kept @ white).to(rows) @ outside)
+        return LowRank(
+            values[chosen], (fresh @ known - kept @ inside).to(rows) @ rows + kept.to(rows) @ self.vectors
+        )
 
 
 def _small(one: Tensor, two: Tensor) -> Tensor:

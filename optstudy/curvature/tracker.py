@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -135,7 +135,7 @@ class EigenTracker:
         values = self._values(found, here, last, double=double)
         if place == len(self.steps) - 1:  # nothing will be looked at again
             return {}, values
-        return asdict(self._memory(found, last, double=double)), values
+        return vars(self._memory(found, last, double=double)), values
 
     def _search(
         self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
@@ -144,19 +144,15 @@ class EigenTracker:
         if last is None:
             start = random_rows(operator, min(self.k + 1, operator.dim), generator)
             return certify(operator, empty_basis(operator), start, goal, generator)
-        nearby = last.nearby(operator)
-        tracked = self._tracked(operator, last, nearby, generator)
+        tracked = self._tracked(operator, last, generator)
         if not verify and (tracked.converged or not can_be_finer(operator)):
             return tracked
         basis, goal = tracked.basis, replace(goal, spare=0)
-        after = nearby.updated(basis, self.k, 1).reach
-        found = certify(operator, basis, basis.rows[:0], goal, generator, following=after)
+        found = certify(operator, basis, basis.rows[:0], goal, generator)
         missed = found.missed or (tracked.converged and self._lost(tracked, found))
         return replace(found, products=tracked.products + found.products, missed=missed)
 
-    def _tracked(
-        self, operator: Operator, last: "_Memory", nearby: LowRank, generator: torch.Generator
-    ) -> Found:
+    def _tracked(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> Found:
         wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
         basis, products = converge(
             operator,
@@ -166,7 +162,7 @@ class EigenTracker:
             wanted=wanted,
             limit=MOST_SINGLE if can_be_finer(operator) else MOST_PRODUCTS,
             generator=generator,
-            nearby=nearby,
+            nearby=last.nearby(operator),
         )
         pairs = basis.ritz("magnitude", self.k)
         converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())

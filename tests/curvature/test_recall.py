@@ -77,7 +77,6 @@ def test_a_basis_leaves_its_first_pairs_out_and_adds_the_others() -> None:
     known = nothing(a.operator()).updated(basis, 2, 10)
 
     assert known.values.tolist() == pytest.approx([2.0, -1.5, 1.2])
-    assert known.reach == pytest.approx(2.0)
     torch.testing.assert_close(
         known.vectors.abs() @ a.vectors[2:5].T.abs(), known.vectors.abs() @ known.vectors.T.abs()
     )
@@ -119,7 +118,3 @@ def test_fresh_products_replace_what_was_remembered() -> None:
     known = rest(before, 2, 6).updated(basis, 2, 4)
 
     assert known.values.tolist() == pytest.approx([4.0, -3.0, 1.2, 0.9])
-
-
-def test_nothing_reaches_nowhere() -> None:
-    assert nothing(oracles.dense(torch.eye(3))).reach == -float("inf")
