@@ -67,7 +67,7 @@ def certify(
     while True:
         left = goal.max_products - spent
         limit = min(left, max(TRIAL, spent)) if can_be_finer(operator) else left
-        basis, products = converge(
+        basis, pairs, products = converge(
             operator,
             basis,
             block,
@@ -76,7 +76,7 @@ def certify(
             limit=limit,
             generator=generator,
         )
-        fresh = refine(operator, basis.ritz(goal.order, goal.k + goal.spare), goal.order)
+        fresh = refine(operator, pairs, goal.order)
         spent += products + fresh.products
         known, over = fresh.pairs.first(goal.k), spent >= goal.max_products
         converged = bool((known.residuals <= goal.tolerance * basis.magnitude).all())

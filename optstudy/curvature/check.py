@@ -36,7 +36,7 @@ class Check:
 
     since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. A start that is uniform on the sphere has so small a part with
     probability :math:`\sqrt{2 n / \pi}\, \eta` at most, whatever the spectrum, and however the number of products was
-    chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2000). The same holds below, with :math:`-A`.
+    chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2001). The same holds below, with :math:`-A`.
     Rounding of size :math:`\tau` adds :math:`\tau \|(tI - T)^{-1} e_1\|` to :math:`\eta`.
     """
 

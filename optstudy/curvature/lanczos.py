@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, new_directions, norms, random_rows
+from optstudy.curvature.basis import Basis, Ritz, new_directions, norms, random_rows
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.recall import LowRank
 
@@ -20,7 +20,7 @@ def converge(
     limit: int,
     generator: torch.Generator,
     nearby: LowRank | None = None,
-) -> tuple[Basis, int]:
+) -> tuple[Basis, Ritz, int]:
     """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
 
     Each round adds the residual of the first pair that has not converged. From random rows this is block Lanczos with
@@ -40,21 +40,22 @@ def converge(
         nearby: What is known of the operator after its first pairs.
 
     Returns:
-        The basis, and the products spent.
+        The basis, its first Ritz pairs, and the products spent.
     """
-    spent, pairs = 0, min(len(wanted), operator.dim)
+    pairs = min(len(wanted), operator.dim)
     most = max(LARGEST_BASIS, 4 * pairs)
+    found, spent = basis.ritz(order, pairs), 0
     while True:
-        if not len(block) and basis.size >= pairs:
-            found = basis.ritz(order, pairs)
+        if not len(block):
             residuals = found.residual_vectors
-            late = norms(residuals) > wanted[:pairs] * basis.magnitude
-            if not late.any():
+            late = norms(residuals) > wanted[: len(residuals)] * basis.magnitude
+            if len(residuals) == pairs and not late.any():
                 break
-            first = int(late.nonzero()[0])
-            block = residuals[first : first + 1]
-            if nearby is not None:
-                block = nearby.correction(float(found.values[first]), block[0]).unsqueeze(0)
+            if late.any():
+                first = int(late.nonzero()[0])
+                block = residuals[first : first + 1]
+                if nearby is not None:
+                    block = nearby.correction(float(found.values[first]), block[0]).unsqueeze(0)
         if spent >= limit or basis.size >= operator.dim:
             break
         fresh = new_directions(basis.rows, block)
@@ -63,6 +64,6 @@ def converge(
         if basis.size + len(fresh) > most:
             basis = basis.compressed(order, 2 * pairs)
         basis = basis.joined(operator, fresh)
-        spent += len(fresh)
+        found, spent = basis.ritz(order, pairs), spent + len(fresh)
         block = block[:0]
-    return basis, spent
+    return basis, found, spent

@@ -154,7 +154,7 @@ class EigenTracker:
 
     def _tracked(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> Found:
         wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
-        basis, products = converge(
+        basis, pairs, products = converge(
             operator,
             empty_basis(operator),
             last.vectors.to(operator.device, operator.dtype),
@@ -164,7 +164,6 @@ class EigenTracker:
             generator=generator,
             nearby=last.nearby(operator),
         )
-        pairs = basis.ritz("magnitude", self.k)
         converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
         return Found(pairs, basis, operator, products, converged, last.noise, check=None, missed=False)
 
@@ -177,7 +176,7 @@ class EigenTracker:
         nearby = last.nearby(found.operator) if last else nothing(found.operator)
         others = nearby.updated(found.basis, self.k, self.recalled)
         return _Memory(
-            vectors=found.basis.ritz("magnitude", self.k).vectors.cpu(),
+            vectors=found.pairs.first(self.k).vectors.to("cpu", found.basis.rows.dtype),
             other_values=others.values,
             other_vectors=others.vectors.cpu(),
             double=double,
@@ -231,9 +230,8 @@ def largest_angle(first: Tensor, second: Tensor) -> float:
 
     By its sine, which is exact for small angles where the cosine is not (Bjorck and Golub, 1973).
     """
-    one, two = first.cpu().double(), second.cpu().double()
-    outside = two - (two @ one.T) @ one
-    return math.asin(min(1.0, block_norm(outside)))
+    one = first.to(second.device, second.dtype)
+    return math.asin(min(1.0, block_norm(second - (second @ one.T) @ one)))
 
 
 @contextlib.contextmanager
