@@ -90,7 +90,7 @@ def main() -> int:
     parts: dict[str, Callable[[], list[Bar]]] = {
         "oneshot": functools.partial(oneshot, runs, images, size.turns),
         "trace": functools.partial(trace, runs, images, size.last, size.turns),
-        "training": functools.partial(training, sgd, images, size.last, size.turns),
+        "training": functools.partial(training, sgd, images, size.last, 3 * size.turns),  # each is short
         "whole": functools.partial(whole, sgd, size.counts, size.last, chosen.arpack_seconds),
         "plane": functools.partial(plane, sgd, images, size.points, size.turns),
     }

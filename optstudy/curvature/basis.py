@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -53,10 +54,16 @@ class Basis:
         """Number of rows."""
         return len(self.rows)
 
+    @cached_property
+    def eigh(self) -> tuple[Tensor, Tensor]:
+        """Ritz values ``(m,)``, ascending, and their vectors' coefficients as columns, ``(m, m)``."""
+        values, coefficients = torch.linalg.eigh(self.projected)
+        return values, coefficients
+
     @property
     def magnitude(self) -> float:
         """Largest magnitude of a Ritz value."""
-        return float(torch.linalg.eigvalsh(self.projected).abs().max()) if self.size else 0.0
+        return float(self.eigh[0].abs().max()) if self.size else 0.0
 
     def extended(self, operator: Operator, block: Tensor) -> "Basis":
         """Add the part of ``block`` ``(b, n)`` that is new, and its images; b products at most.
@@ -90,7 +97,7 @@ class Basis:
 
     def ritz(self, order: str, k: int) -> Ritz:
         """Return the first ``k`` Ritz pairs by ``order``; fewer in a smaller basis."""
-        values, coefficients = torch.linalg.eigh(self.projected)
+        values, coefficients = self.eigh
         chosen = ranked(values, order)[:k]
         mix = coefficients[:, chosen].T.to(self.rows.device, self.rows.dtype)
         return Ritz(values[chosen], mix @ self.rows, mix @ self.images)

@@ -58,7 +58,7 @@ class Search:
     def check(self, order: str, threshold: float) -> Check:
         """Say what the search means for values whose `reach` is ``threshold`` or more."""
         section = self.basis.projected
-        ends = torch.linalg.eigvalsh(section)
+        ends, _ = self.basis.eigh
         found = float(ends[ranked(ends, order)[0]])
         signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
         rounding = 0.0 if self.basis.size == self.outside else negligible(self.basis.rows.dtype)

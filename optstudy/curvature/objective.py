@@ -5,6 +5,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,10 +45,20 @@ class Objective:
     modes: tuple[bool, ...]  # of the model's modules, in their order: whether in train mode
     draws: tuple["Draw", ...]  # where the generators that the data may read stood
 
+    @cached_property
+    def shapes(self) -> tuple[torch.Size, ...]:
+        """Of the parameters that count."""
+        return tuple(self.tensors[name].shape for name in self.names)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Numbers in each of the parameters that count."""
+        return [shape.numel() for shape in self.shapes]
+
     @property
     def dim(self) -> int:
         """Number of the parameters that count."""
-        return sum(self.tensors[name].numel() for name in self.names)
+        return sum(self.sizes)
 
     @property
     def weights(self) -> Tensor:
@@ -56,9 +67,8 @@ class Objective:
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """Cut a vector ``(n,)`` into the shapes of the parameters."""
-        shapes = [self.tensors[name].shape for name in self.names]
-        parts = torch.split(vector, [shape.numel() for shape in shapes])
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        parts = vector.split_with_sizes(self.sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def leaves(self) -> list[Tensor]:
         """Return the parameters that count as new leaves of a graph."""

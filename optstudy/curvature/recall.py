@@ -51,7 +51,7 @@ class LowRank:
             k: Number of its pairs that are left out.
             most: Rows that are kept at most.
         """
-        values, coefficients = torch.linalg.eigh(basis.projected)
+        values, coefficients = basis.eigh
         later = ranked(values, "magnitude")[k:]
         known = coefficients[:, later].T
         inside = _small(self.vectors, basis.rows)
