@@ -162,7 +162,8 @@ def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figur
 @styled
 def landscape_plane(analysis: Analysis, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
-    drawn = figure(7.4, 3.8)
+    drawn = figure(7.4, 3.9)
+    drawn.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # a surface is left out of account there
     first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
     plane = gaps(analysis.plane)
     levels = levels_of(plane)

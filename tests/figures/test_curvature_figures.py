@@ -236,6 +236,12 @@ class TestPlane:
             assert len(set(level[:, 0].round(6))) <= 2
             assert len(set(level[:, 1].round(6))) == 41
 
+    def test_the_lowest_label_stays_on_the_sheet_beside_the_surface(self) -> None:
+        drawn = landscape_plane(analysis(), LONG)
+        drawn.draw_without_rendering()
+
+        assert drawn.axes[1].xaxis.label.get_window_extent().y0 > 1
+
     @pytest.mark.parametrize(
         "plane",
         [
