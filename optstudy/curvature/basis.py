@@ -9,8 +9,6 @@ from torch import Tensor
 
 from optstudy.curvature.operators import Operator
 
-MOST_KEPT = 0.7  # of a length: what is left then is orthogonal to rounding
-
 
 @dataclass(frozen=True)
 class Ritz:
@@ -131,8 +129,11 @@ def ranked(values: Tensor, order: str) -> Tensor:
 
 def norms(rows: Tensor) -> Tensor:
     """Return the norms of rows, ``(m,)`` float64 on the CPU."""
-    found: Tensor = rows.norm(dim=1)
-    return found.cpu().double()
+    largest = float(rows.abs().max()) if len(rows) else 0.0
+    if not 0 < largest < math.inf:
+        return torch.full((len(rows),), largest, dtype=torch.float64)
+    found: Tensor = (rows / largest).norm(dim=1)  # of rows whose squares neither overflow nor underflow
+    return largest * found.cpu().double()
 
 
 def negligible(dtype: torch.dtype) -> float:
@@ -152,15 +153,16 @@ def new_directions(rows: Tensor, block: Tensor) -> Tensor:
 
 
 def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
-    """Return the part of a vector ``(n,)`` outside of orthonormal rows, as a unit vector, and its share of the length.
+    """Return the part of a vector ``(n,)`` outside of orthonormal rows as a unit vector, and its share of the length.
 
-    Classical Gram-Schmidt, a second time where the first took away most: twice is enough, which leaves rounding only
-    (Daniel, Gragg, Kaufman and Stewart, 1976; Giraud et al., 2005).
+    Classical Gram-Schmidt, done twice, which leaves rounding only (Giraud et al., 2005). Once would be enough where
+    most of the length is left, but for errors that grow from row to row.
     """
-    size = float(row.norm())
-    if not size > 0:
+    largest = float(row.abs().max())
+    if not 0 < largest < math.inf:
         return row, 0.0
-    found, share = row / size, 1.0
+    found = row / largest  # whose squares neither overflow nor underflow
+    found, share = found / found.norm(), 1.0
     for _ in range(2):
         found = found - (rows @ found) @ rows
         length = float(found.norm())
@@ -168,8 +170,6 @@ def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
         if share <= negligible(row.dtype):
             return found, 0.0
         found = found / length
-        if length > MOST_KEPT:
-            break
     return found, share
 
 

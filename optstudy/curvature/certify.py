@@ -1,5 +1,6 @@
 """Eigenpairs found, computed afresh in float64, and searched for missed ones, until all three agree."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from optstudy.curvature.basis import Basis, Ritz, as_basis, reach
 from optstudy.curvature.check import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.precision import can_be_finer, refine
+from optstudy.curvature.precision import SHRINKS, Refined, can_be_finer, refine
 
 TRIAL = 20  # products of a search in float32, after which, and after twice as many, it is asked whether it can converge
 LOOSE = 1e-2  # relative residual of the pair after the last, which serves for the gap only
@@ -89,11 +90,13 @@ def certify(
             continue
         if goal.probability is None:
             break
+        checked, noise = _quiet(operator, fresh, goal.probability, abs(float(known.values[-1])))
         check, outermost = check_complement(
-            operator,
+            checked,
             known,
             goal.order,
             slack=goal.tolerance * basis.magnitude,
+            noise=noise,
             probability=goal.probability,
             generator=generator,
         )
@@ -102,8 +105,23 @@ def certify(
         if over or not beyond:
             converged = converged and not beyond
             break
-        block, missed = outermost.vectors, True
+        block, missed = outermost.vectors.to(operator.dtype), True
     return Found(fresh.pairs, basis, operator, spent, converged, fresh.noise, check, missed)
+
+
+def check_limits(tolerance: float, probability: float | None) -> None:
+    """Raise ValueError unless a tolerance is positive and a probability, where there is one, one to aim at."""
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance is {tolerance}; give a positive number")
+    if probability is not None and not 0 < probability < 1:
+        raise ValueError(f"probability is {probability}; give one between 0 and 1, or None for no check")
+
+
+def _quiet(operator: Operator, fresh: Refined, probability: float, last: float) -> tuple[Operator, float]:
+    """Return the operator at a precision whose rounding leaves room for a probability, and the error of a product."""
+    if fresh.operator is operator or fresh.noise * math.sqrt(operator.dim) <= probability * last:
+        return operator, fresh.noise
+    return fresh.operator, SHRINKS * fresh.noise
 
 
 def _beyond(check: Check, known: Ritz, goal: Goal, magnitude: float) -> bool:

@@ -12,6 +12,7 @@ from optstudy.curvature.basis import (
     Ritz,
     empty_basis,
     negligible,
+    norms,
     outside,
     random_rows,
     ranked,
@@ -37,7 +38,8 @@ class Check:
     since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. A start that is uniform on the sphere has so small a part with
     probability :math:`\sqrt{2 n / \pi}\, \eta` at most, whatever the spectrum, and however the number of products was
     chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2001). The same holds below, with :math:`-A`.
-    Rounding of size :math:`\tau` adds :math:`\tau \|(tI - T)^{-1} e_1\|` to :math:`\eta`.
+    Products that are off by :math:`\tau` make of it :math:`\eta (1 + \tau \|(tI - T)^{-1}\|) + \tau \|(tI - T)^{-1}
+    e_1\|`.
     """
 
     products: int
@@ -55,18 +57,16 @@ class Search:
     coupling: float  # beta: length of what the last product adds to the basis
     outside: int  # dimension of the complement
 
-    def check(self, order: str, threshold: float) -> Check:
-        """Say what the search means for values whose `reach` is ``threshold`` or more."""
-        section = self.basis.projected
-        ends, _ = self.basis.eigh
-        found = float(ends[ranked(ends, order)[0]])
+    def check(self, order: str, threshold: float, noise: float = 0.0) -> Check:
+        """Say what the search means for values whose `reach` is beyond ``threshold``; products are off by ``noise``."""
+        section, ends = self.basis.projected, self.basis.eigh[0]
+        rounding = 0.0 if self.basis.size == self.outside else noise
+        if rounding and not self.coupling:  # what is left outside was too little to go on with
+            rounding += negligible(self.basis.rows.dtype) * float(ends.abs().max())
         signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
-        rounding = 0.0 if self.basis.size == self.outside else negligible(self.basis.rows.dtype)
-        part = max(
-            start_part(sign * section, self.coupling, threshold, rounding * float(ends.abs().max()))
-            for sign in signs
-        )
-        return Check(self.basis.size, found, min(1.0, math.sqrt(2 * self.outside / math.pi) * part))
+        part = max(start_part(sign * section, self.coupling, threshold, rounding) for sign in signs)
+        probability = min(1.0, math.sqrt(2 * self.outside / math.pi) * part)
+        return Check(self.basis.size, float(ends[ranked(ends, order)[0]]), probability)
 
 
 def start_part(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
@@ -74,25 +74,27 @@ def start_part(section: Tensor, coupling: float, threshold: float, rounding: flo
 
     Args:
         section: :math:`T`, ``(j, j)`` float64.
-        coupling: :math:`\beta`.
+        coupling: :math:`\beta`; 0 where nothing is left outside of the basis that the start could reach.
         threshold: :math:`t`.
         rounding: :math:`\tau`.
 
     Returns:
-        :math:`\eta`, or 1 where an eigenvalue of ``section`` reaches the threshold itself.
+        The bound, or 1 where an eigenvalue of ``section`` is beyond the threshold itself.
 
     Example:
         >>> start_part(torch.tensor([[0.5]], dtype=torch.float64), coupling=1e-3, threshold=1.0)  # 1e-3 / 0.5
         0.00199999600001...
     """
-    shifted = threshold * torch.eye(len(section), dtype=section.dtype) - section
-    if not bool((torch.linalg.eigvalsh(shifted) > 0).all()):
+    values, vectors = torch.linalg.eigh(section)
+    gaps = threshold - values
+    if not (coupling or rounding):
+        return float(gaps[-1] < 0)
+    if not gaps[-1] > 0:
         return 1.0
-    ends = torch.zeros(len(section), 2, dtype=section.dtype)
-    ends[0, 0] = ends[-1, 1] = 1.0
-    first, last = torch.linalg.solve(shifted, ends).unbind(1)
+    first, last = (vectors @ (vectors[row] / gaps) for row in (0, -1))
     last = coupling * last
-    return float(last[0].abs() / (1 + last.square().sum()).sqrt() + rounding * first.norm())
+    part = last[0].abs() / (1 + last.square().sum()).sqrt()
+    return float(part * (1 + rounding / gaps[-1]) + rounding * first.norm())
 
 
 def check_complement(
@@ -101,6 +103,7 @@ def check_complement(
     order: str,
     *,
     slack: float,
+    noise: float,
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Check, Ritz]:
@@ -111,6 +114,7 @@ def check_complement(
         pairs: What is known.
         order: In which they come first.
         slack: How much further out than the last of ``pairs`` another must be to count as missed.
+        noise: 2-norm error of a product with a unit vector.
         probability: Of a missed value, at which the search ends.
         generator: Of the random start.
 
@@ -120,7 +124,7 @@ def check_complement(
     check, basis = Check(0, 0.0, 0.0), empty_basis(operator)
     threshold = reach(float(pairs.values[-1]), order) + slack
     for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
-        check, basis = search.check(order, threshold), search.basis
+        check, basis = search.check(order, threshold, noise), search.basis
         if reach(check.found, order) > threshold or check.probability <= probability or basis.size >= MOST:
             break
     return check, basis.ritz(order, 1)
@@ -144,7 +148,6 @@ def search_complement(operator: Operator, known: Tensor, generator: torch.Genera
     row, length = outside(known, random_rows(operator, 1, generator)[0])
     while basis.size < free and length:
         basis = basis.joined(complement, row.unsqueeze(0))
-        image = basis.images[-1]
-        row, share = outside(torch.cat([known, basis.rows]), image)
-        length = share * float(image.norm())
+        row, share = outside(torch.cat([known, basis.rows]), basis.images[-1])
+        length = share * float(norms(basis.images[-1:]))
         yield Search(basis, length if basis.size < free else 0.0, free)

@@ -154,5 +154,18 @@ def _check_repeats(objective: Objective) -> None:
             raise ValueError(
                 "the loss depends on no parameter, as far as torch sees: detach() or no_grad() hides what it depends on"
             )
+        _check_apart(objective.model, value)
         return
     raise ValueError(NO_DATA)
+
+
+def _check_apart(model: nn.Module, value: Tensor) -> None:
+    """Refuse a loss that reads the model's parameters itself, since it would be computed with others in their place."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    slopes = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
+    for (name, _), slope in zip(named, slopes, strict=True):
+        if slope is not None:
+            raise ValueError(
+                f"the loss reads the model's {name} itself, where it counts as a constant; add a penalty inside of the"
+                " model's forward, or that of weight decay by weight_decay="
+            )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows, reach
-from optstudy.curvature.certify import Found, Goal, certify
+from optstudy.curvature.certify import Found, Goal, certify, check_limits
 from optstudy.curvature.check import Check
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data
@@ -116,6 +116,7 @@ def top_eigenpairs(
         raise ValueError(f"k is {k}; the operator has {operator.dim} eigenvalues")
     if max_products < 1:
         raise ValueError(f"max_products is {max_products}; give at least 1")
+    check_limits(tolerance, probability)
     if tolerance < DOUBLE_FROM:
         operator = in_double(operator) or operator
     generator = torch.Generator().manual_seed(seed)

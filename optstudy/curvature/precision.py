@@ -10,6 +10,10 @@ from optstudy.curvature.objective import has
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.symmetry import check_section
 
+SHRINKS = (
+    torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+)  # errors, from one precision to the other
+
 
 @dataclass(frozen=True)
 class Refined:
@@ -36,8 +40,7 @@ def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
     if best is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
         single = operator.in_dtype(torch.float32)
         error = single.apply(vectors.to(single.dtype)).to(best.dtype) - fresh
-        shrinks = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-        noise, extra = shrinks * float(error.norm(dim=1).max()), len(vectors)
+        noise, extra = SHRINKS * float(error.norm(dim=1).max()), len(vectors)
     return Refined(basis.ritz(order, basis.size), best, basis.size + extra, noise)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows
-from optstudy.curvature.certify import Found, Goal, certify
+from optstudy.curvature.certify import Found, Goal, certify, check_limits
 from optstudy.curvature.describing import objective, unchecked
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
@@ -88,6 +88,9 @@ class EigenTracker:
             raise ValueError(f"k is {self.k}; the ratio takes at least 2 eigenvalues")
         if self.recalled < 0:
             raise ValueError(f"recalled is {self.recalled}; give 0 or more pairs")
+        if self.verify_every < 1:
+            raise ValueError(f"verify_every is {self.verify_every}; give at least 1 step")
+        check_limits(self.tolerance, self.probability)
 
     def wants(self, moment: Step) -> bool:
         """Whether a step is one of `steps`, and there is something to follow."""

@@ -29,6 +29,7 @@ def checked(
     order: str = "magnitude",
     slack: float = 0.0,
     probability: float = 0.01,
+    noise: float = 1e-15,
 ) -> tuple[Check, Ritz]:
     """Check the first eigenpairs."""
     vectors = a.vectors[:count]
@@ -37,6 +38,7 @@ def checked(
         Ritz(a.values[:count], vectors, vectors @ a.matrix),
         order,
         slack=slack,
+        noise=noise,
         probability=probability,
         generator=torch.Generator().manual_seed(seed),
     )
@@ -94,11 +96,35 @@ def test_the_bound_holds_where_products_are_rounded_to_float32(seed: int) -> Non
         assert held <= start_part(search.basis.projected, search.coupling, 1.0, rounding) * (1 + 1e-6)
 
 
-def test_a_value_that_reaches_the_threshold_leaves_no_certainty() -> None:
+def test_a_value_beyond_the_threshold_leaves_no_certainty() -> None:
     section = torch.diag(torch.tensor([0.5, 1.0], dtype=torch.float64))
 
-    assert start_part(section, 0.1, 1.0) == 1.0
-    assert start_part(section, 0.1, 0.9) == 1.0
+    for coupling in (0.1, 0.0):
+        assert start_part(section, coupling, 0.9) == 1.0
+    assert start_part(section, 0.1, 1.0) == 1.0  # where it may be a shade below
+
+
+def test_what_was_seen_whole_holds_nothing_beyond_the_values_seen() -> None:
+    section = torch.diag(torch.tensor([0.5, 1.0], dtype=torch.float64))
+
+    assert start_part(section, 0.0, 1.0) == 0.0
+
+
+def test_a_threshold_within_rounding_of_a_value_is_no_error() -> None:
+    section = torch.tensor([[-0.25, 0.5], [0.5, 0.0]], dtype=torch.float64)
+
+    assert 0 <= start_part(section, 0.1, 0.3903882032022077) <= 1
+
+
+def test_rounding_counts_for_as_much_as_it_may_hide() -> None:
+    """A start that holds nothing of a vector gets a part of it by errors of the products alone."""
+    a = oracles.symmetric([1.0, 0.9, 0.5, *torch.linspace(-0.1, 0.1, 60).tolist()])
+    quiet, loud = (
+        checked(a, 2, slack=1e-3, probability=1e-6, noise=noise)[0].probability for noise in (1e-12, 1e-3)
+    )
+
+    assert quiet <= 1e-6
+    assert loud > 1e-3 * math.sqrt(2 * 61 / math.pi)  # at a distance of the threshold that is below 1
 
 
 def test_the_probability_holds_over_many_starts() -> None:
@@ -150,6 +176,7 @@ def test_a_search_ends_as_soon_as_it_finds_a_missed_value() -> None:
         Ritz(a.values[[0, 3]], vectors, vectors @ a.matrix),
         "magnitude",
         slack=0.0,
+        noise=1e-15,
         probability=1e-12,
         generator=torch.Generator().manual_seed(0),
     )
@@ -203,7 +230,7 @@ def test_nothing_is_missed_where_the_known_vectors_are_all() -> None:
 
 
 def test_an_exhausted_krylov_space_leaves_next_to_no_doubt() -> None:
-    """Two distinct values outside: three products see all that a start sees, and it sees all but surely."""
+    """Two distinct values outside: two products see all that a start sees, and it sees all but surely."""
     a = oracles.symmetric([1.0, 0.9, *([0.5] * 40), *([0.0] * 40)])
 
     check, _ = checked(a, 2, probability=0.0)

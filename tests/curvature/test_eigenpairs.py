@@ -1,5 +1,6 @@
 """Top eigenpairs against spectra that are known: values, vectors, bounds, missed values, precision."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional
 from optstudy.curvature import Eigenpairs, Operator, check_symmetry, hessian, top_eigenpairs
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.certify import Goal, certify
+from optstudy.curvature.lanczos import converge
 
 ROUNDING = 1e-12  # of values near 1, in float64, after some hundred operations
 
@@ -475,3 +477,82 @@ def test_a_thousand_matrices() -> None:
 
     assert stats.binomtest(outside, runs, 0.01, alternative="greater").pvalue > 1e-3
     assert stated <= 0.01 * runs
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-9), (torch.float64, 1e-17)])
+def test_rows_stay_orthonormal_where_residuals_are_below_rounding(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    """What is added then lies mostly inside of the basis, and errors must not grow from row to row."""
+    a = oracles.symmetric(torch.linspace(1, 0, 400))
+    operator = dataclasses.replace(a.operator(dtype), in_dtype=None)
+    generator = torch.Generator().manual_seed(0)
+
+    basis, pairs, _ = converge(
+        operator,
+        empty_basis(operator),
+        random_rows(operator, 3, generator),
+        order="magnitude",
+        wanted=torch.full((3,), tolerance, dtype=torch.float64),
+        limit=1000,
+        generator=generator,
+    )
+
+    exact = torch.finfo(dtype).eps
+    inner = basis.rows @ basis.rows.T
+    assert float((inner - torch.eye(len(inner), dtype=dtype)).abs().max()) < 100 * exact
+    assert float(pairs.values[0]) == pytest.approx(1.0, abs=100 * exact)
+
+
+def test_nothing_further_out_is_missed_in_a_matrix_of_zeros() -> None:
+    pairs = top_eigenpairs(oracles.dense(torch.zeros(20, 20, dtype=torch.float64)))
+
+    assert pairs.values.tolist() == [0.0, 0.0]
+    assert pairs.check is not None
+    assert pairs.check.probability == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_scales_whose_squares_float32_does_not_hold_lose_no_value(scale: float) -> None:
+    a = oracles.symmetric(scale * torch.tensor(oracles.bulk(1.0, 0.9, 0.8), dtype=torch.float64))
+    operator = dataclasses.replace(a.operator(torch.float32), in_dtype=None)
+
+    pairs = top_eigenpairs(operator, tolerance=1e-3)
+
+    torch.testing.assert_close(pairs.values / scale, a.values[:2] / scale, rtol=1e-3, atol=0.0)
+    assert pairs.converged
+    assert pairs.check is not None
+    assert pairs.check.probability <= 0.01
+
+
+def test_a_check_that_float32_is_too_coarse_for_is_done_in_float64() -> None:
+    """Products whose error is a millionth, and a probability that leaves less room."""
+    a = oracles.symmetric(oracles.bulk(1.0, 0.9, 0.5, dim=100))
+    seen: list[torch.dtype] = []
+
+    def noted(operator: Operator) -> Operator:
+        def apply(rows: Tensor) -> Tensor:
+            seen.append(operator.dtype)
+            return operator.apply(rows)
+
+        finer = operator.in_dtype
+        assert finer is not None
+        return dataclasses.replace(operator, apply=apply, in_dtype=lambda dtype: noted(finer(dtype)))
+
+    pairs = top_eigenpairs(noted(a.operator(torch.float32)), tolerance=1e-3, probability=1e-9)
+
+    assert pairs.check is not None
+    assert pairs.check.probability <= 1e-9
+    assert seen[-1] == torch.float64
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, math.nan, math.inf])
+def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
+    with pytest.raises(ValueError, match=f"tolerance is {tolerance}; give a positive number"):
+        top_eigenpairs(oracles.symmetric([2.0, 1.0]).operator(), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("probability", [0.0, -1.0, math.nan, 1.0, 2.0])
+def test_a_probability_that_is_none_is_refused(probability: float) -> None:
+    with pytest.raises(ValueError, match=f"probability is {probability}; give one between 0 and 1"):
+        top_eigenpairs(oracles.symmetric([2.0, 1.0]).operator(), probability=probability)

@@ -421,3 +421,14 @@ def test_vectors_are_cut_in_the_models_order() -> None:
     assert at.dim == 44
     assert all(torch.equal(part, p) for part, p in zip(parts, model.parameters(), strict=True))
     assert all(part.data_ptr() != p.data_ptr() for part, p in zip(parts, model.parameters(), strict=True))
+
+
+def test_a_loss_that_reads_the_models_parameters_itself_is_refused() -> None:
+    """It would be computed with others in their place, and its part of the Hessian lost without a word."""
+    model = nn.Linear(3, 2)
+
+    def penalised(outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, targets) + 0.1 * model.weight.square().sum()
+
+    with pytest.raises(ValueError, match="the loss reads the model's weight itself"):
+        objective(model, penalised, (torch.randn(4, 3), torch.tensor([0, 1, 0, 1])))
