@@ -59,16 +59,19 @@ def preconditioner(
             what = type(optimizer).__name__
             raise ValueError(
                 f"{what} keeps no scale of the steps of {name} that is known; Adam, AdamW, AdaGrad, RMSprop and"
-                " AdaHessian do, of a parameter that has stepped"
+                " AdaHessian do, of a parameter that has stepped: take a step first, and leave one that never gets a"
+                " gradient out by parameters="
             )
         parts.append(scale.detach().expand_as(parameter).flatten())
     return torch.cat(parts)
 
 
-def scales(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer keeps a scale of its steps that `preconditioner` knows, and has stepped."""
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    return all(_known(optimizer, optimizer.state.get(p, {})) is not None for p in own)
+def scales(
+    optimizer: torch.optim.Optimizer, model: nn.Module, parameters: str | Sequence[str] | None = None
+) -> bool:
+    """Whether `preconditioner` with the same arguments knows a scale of all parameters, which have then stepped."""
+    meant = [model.get_parameter(name) for name in chosen(model, parameters)]
+    return all(_known(optimizer, optimizer.state.get(p, {})) is not None for p in meant)
 
 
 def stability(optimizer: torch.optim.Optimizer) -> Stability | None:

@@ -94,7 +94,9 @@ class EigenTracker:
 
     def wants(self, moment: Step) -> bool:
         """Whether a step is one of `steps`, and there is something to follow."""
-        return moment.step in self.steps and (not self.preconditioned or scales(moment.optimizer))
+        if moment.step not in self.steps:
+            return False
+        return not self.preconditioned or scales(moment.optimizer, moment.model, self.parameters)
 
     def observe(
         self, moment: Step, state: dict[str, Any] | None

@@ -127,7 +127,7 @@ def test_parameters_are_chosen_as_for_the_operators() -> None:
 def test_an_optimizer_without_such_a_scale_is_named(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name))
 
-    assert not scales(optimizer)
+    assert not scales(optimizer, model)
     with pytest.raises(ValueError, match=f"{name} keeps no scale of the steps of 0.weight"):
         preconditioner(optimizer, model)
 
@@ -136,16 +136,16 @@ def test_an_optimizer_without_such_a_scale_is_named(name: str) -> None:
 def test_before_the_first_step_there_is_no_scale(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name), steps=0)
 
-    assert not scales(optimizer)
+    assert not scales(optimizer, model)
     with pytest.raises(ValueError, match="that has stepped"):
         preconditioner(optimizer, model)
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "Adagrad", "RMSprop"])
 def test_after_a_step_there_is_one(name: str) -> None:
-    _, optimizer, _ = stepped(getattr(torch.optim, name), steps=1)
+    model, optimizer, _ = stepped(getattr(torch.optim, name), steps=1)
 
-    assert scales(optimizer)
+    assert scales(optimizer, model)
 
 
 def test_a_parameter_that_never_stepped_leaves_no_scale_to_follow() -> None:
@@ -154,7 +154,8 @@ def test_a_parameter_that_never_stepped_leaves_no_scale_to_follow() -> None:
     torch.autograd.backward(functional.cross_entropy(model["used"](X), Y))
     optimizer.step()
 
-    assert not scales(optimizer)
+    assert not scales(optimizer, model)
+    assert scales(optimizer, model, "used.*")
     assert len(preconditioner(optimizer, model, "used.*")) == 16
 
 
