@@ -66,9 +66,8 @@ class LowRank:
         fresh, kept = mix[:, chosen].T.tensor_split([len(later)], dim=1)
         kept = kept @ white
         rows = basis.rows
-        return LowRank(
-            values[chosen], (fresh @ known - kept @ inside).to(rows) @ rows + kept.to(rows) @ self.vectors
-        )
+        fresh_part = (fresh @ known - kept @ inside).to(rows) @ rows
+        return LowRank(values[chosen], torch.addmm(fresh_part, kept.to(rows), self.vectors))
 
 
 def _small(one: Tensor, two: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ def _small(one: Tensor, two: Tensor) -> Tensor:
 def _whitening(gram: Tensor) -> Tensor:
     """Return a matrix that makes orthonormal rows of rows with these inner products.
 
-    A QR decomposition of ten rows themselves would take a fifth as long as a product.
+    A QR decomposition of the rows themselves would take a fifth as long as a product.
     """
     sizes, directions = torch.linalg.eigh(gram)
     kept = sizes > NEW

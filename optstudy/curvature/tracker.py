@@ -74,7 +74,7 @@ class EigenTracker:
     data: Data
     steps: range
     k: int = 2
-    recalled: int = 10
+    recalled: int = 8
     tolerance: float = 1e-3
     verify_every: int = 25
     probability: float = 0.01
@@ -194,7 +194,7 @@ class EigenTracker:
         pairs = found.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
         ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), found.noise)
-        gradient = here.gradient.cpu().double()  # whose square may be below what float32 holds
+        gradient = here.gradient / here.gradient.abs().max()  # whose square float32 holds
         return {
             **{f"lambda_{i}": value for i, value in enumerate(values, 1)},
             **{f"residual_{i}": residual for i, residual in enumerate(residuals, 1)},
@@ -207,7 +207,7 @@ class EigenTracker:
             "missed": float(found.missed),
             "angle": math.nan if last is None else largest_angle(last.vectors, pairs.vectors),
             "gradient_share": float(
-                (pairs.vectors.cpu().double() @ gradient).square().sum() / gradient.square().sum()
+                (pairs.vectors.to(gradient.dtype) @ gradient).square().sum() / gradient.square().sum()
             ),
             "loss": here.loss,
             "products": float(found.products),
