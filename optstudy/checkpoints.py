@@ -97,13 +97,14 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 def _difference(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     missing = [name for name in wanted if name not in weights]
     surplus = [name for name in weights if name not in wanted]
-    if missing and surplus:
+    if missing and surplus:  # other names: only the order tells what belongs where
         for ours, theirs in zip(wanted, weights, strict=False):
             if wanted[ours].shape != weights[theirs].shape:
                 return (
                     f"{theirs} has shape {tuple(weights[theirs].shape)}, where the model has {ours} of shape"
                     f" {tuple(wanted[ours].shape)}; it is of another model"
                 )
+        missing, surplus = list(wanted)[len(weights) :], list(weights)[len(wanted) :]
     if missing:
         return f"{missing[0]} of shape {tuple(wanted[missing[0]].shape)} is missing; it is of another model"
     return f"{surplus[0]} is none of the model's parameters; it is of another model"

@@ -134,7 +134,11 @@ def without(name: str) -> dict[str, Tensor]:
             renamed({**net().state_dict(), "2.bias": torch.zeros(5)}),
             "module.2.bias has shape (5,), where the model has 2.bias of shape (2,); it is of another model",
         ),
-        (renamed(without("2.bias")), "0.weight of shape (3, 4) is missing; it is of another model"),
+        (renamed(without("2.bias")), "2.bias of shape (2,) is missing; it is of another model"),
+        (
+            renamed({**net().state_dict(), "extra": torch.zeros(2)}),
+            "module.extra is none of the model's parameters; it is of another model",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_say_which_and_how_and_change_nothing(

@@ -83,7 +83,8 @@ class Basis:
         columns = (rows @ images.T).cpu().double()
         if not bool(columns.isfinite().all()):
             raise FloatingPointError(
-                f"a product with the {operator.name} is not finite; has the model diverged?"
+                f"a product with the {operator.name} is not finite; has the model diverged, or do"
+                " its inputs hold such numbers?"
             )
         old = self.size
         projected = torch.empty(len(rows), len(rows), dtype=torch.float64)
