@@ -147,8 +147,8 @@ def new_directions(rows: Tensor, block: Tensor) -> Tensor:
     found: list[Tensor] = []
     for row in block:
         known = torch.cat([rows, torch.stack(found)]) if found else rows
-        fresh, length = outside(known, row)
-        if length > negligible(block.dtype):
+        fresh, share = outside(known, row)
+        if share:
             found.append(fresh)
     return torch.stack(found) if found else block[:0]
 
@@ -156,14 +156,14 @@ def new_directions(rows: Tensor, block: Tensor) -> Tensor:
 def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
     """Return the part of a vector ``(n,)`` outside of orthonormal rows as a unit vector, and its share of the length.
 
+    The share is 0 where what lies outside is rounding.
     Classical Gram-Schmidt, done twice, which leaves rounding only (Giraud et al., 2005). Once would be enough where
     most of the length is left, but for errors that grow from row to row.
     """
-    largest = float(row.abs().max())
-    if not 0 < largest < math.inf:
+    size = float(norms(row.unsqueeze(0)))
+    if not 0 < size < math.inf:
         return row, 0.0
-    found = row / largest  # whose squares neither overflow nor underflow
-    found, share = found / found.norm(), 1.0
+    found, share = row / size, 1.0
     for _ in range(2):
         found = found - (rows @ found) @ rows
         length = float(found.norm())

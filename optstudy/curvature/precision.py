@@ -10,9 +10,8 @@ from optstudy.curvature.objective import has
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.symmetry import check_section
 
-SHRINKS = (
-    torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-)  # errors, from one precision to the other
+# By how much errors shrink from float32 to float64.
+SHRINKS = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
