@@ -16,7 +16,8 @@ from unittest import mock
 
 import numpy as np
 
-from optstudy.tracking import Tracking, open_tracking
+from optstudy.records.location import Location
+from optstudy.tracking import Tracking, open_tracking, open_written
 
 OPTIMIZERS = ("sgd", "adagrad", "adam", "adahessian")
 EPOCHS, IMAGES = 15, 10_000
@@ -48,10 +49,10 @@ def write_run(tracking: Tracking, optimizer: str, seed: int) -> None:
 
 def own_seconds(folder: Path) -> float:
     """Read in this process, and return what is spent outside of MLflow's calls and of imports."""
-    from optstudy import reading
+    from optstudy.comparison import read
     from optstudy.tracking.connection import Connection
 
-    reading.read_studies(["big"], folder, None)  # imports
+    read.read_studies(open_written(Location(folder)), ["big"])  # imports
     theirs: list[float] = []
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +68,7 @@ def own_seconds(folder: Path) -> float:
     # A profiler would make Python's own work look larger than it is.
     with mock.patch.object(Connection, "call", timed(Connection.call)):
         began = time.perf_counter()
-        reading.read_studies(["big"], folder, None)
+        read.read_studies(open_written(Location(folder)), ["big"])
         return time.perf_counter() - began - sum(theirs)
 
 
@@ -77,7 +78,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1000, help="final runs (default: 1000)")
     count = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
-        tracking, _ = open_tracking(Path(folder), None)
+        tracking, _ = open_tracking(Location(Path(folder)))
         for place in range(count):
             write_run(tracking, OPTIMIZERS[place % 4], place // 4)
         start = "from optstudy.cli import main; main()"

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from optstudy import Study
-from optstudy.execution import available_cores
+from optstudy.execution.local import available_cores
+from optstudy.study.driver import Study
 
 LIMIT = 0.05
 

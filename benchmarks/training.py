@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import transforms
 
-import optstudy.data
-from optstudy.data import Split, batches, load_parts, prepare
-from optstudy.data.mnist import parse_idx
-from optstudy.models import LeNet5
-from optstudy.training import Method, Moment, Plan, advance, start
+import optstudy.workloads
+from optstudy.records.plan import Method, Plan, Split
+from optstudy.training import Moment, advance, start
+from optstudy.workloads import batches, load_parts, prepare
+from optstudy.workloads.mnist import parse_idx
+from optstudy.workloads.models import LeNet5
 
 STEPS_IN_EPOCH = 600
 BATCH = 100
@@ -79,7 +80,7 @@ class Digits(torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision h
     """torchvision's MNIST, which makes a PIL image of each digit and transforms it, on the packaged files."""
 
     def __init__(self) -> None:
-        folder = Path(optstudy.data.__file__).parent
+        folder = Path(optstudy.workloads.__file__).parent
         packed = (folder / f"train-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1"))
         parsed = (parse_idx(gzip.decompress(path.read_bytes())) for path in packed)
         self.data, self.targets = (torch.from_numpy(array.copy()) for array in parsed)

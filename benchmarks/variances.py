@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optstudy.report import read_archive
+from optstudy.report.archive import read_archive
 from optstudy.statistics import variance_components
 
 

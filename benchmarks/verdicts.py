@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from optstudy.report import read_archive
+from optstudy.report.archive import read_archive
 from optstudy.statistics import Difference, difference, judge
 
 OPTIMIZERS, IMAGES, MARGIN = 4, 10_000, 0.001

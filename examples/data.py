@@ -3,7 +3,7 @@
 import torch
 from sklearn.datasets import load_digits
 
-from optstudy.data import Dataset
+from optstudy.workloads import Dataset
 
 
 def load() -> Dataset:

@@ -4,8 +4,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from optstudy import Study
-from optstudy.data import Dataset
+from optstudy.study.driver import Study
+from optstudy.workloads import Dataset
 
 
 def make() -> nn.Module:

@@ -3,16 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optstudy.study import Study as Study
+    from optstudy.study.driver import Study as Study
+    from optstudy.workloads.dataset import Dataset as Dataset
 
 __version__ = "0.1.0"
-__all__ = ["Study", "__version__"]
+__all__ = ["Dataset", "Study", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Study brings torch and mlflow, seconds of imports; `import optstudy` and `--help` stay light.
+    # Both bring torch, and Study mlflow, seconds of imports; `import optstudy` and `--help` stay light.
     if name == "Study":
-        from optstudy.study import Study
+        from optstudy.study.driver import Study
 
         return Study
+    if name == "Dataset":
+        from optstudy.workloads.dataset import Dataset
+
+        return Dataset
     raise AttributeError(f"module 'optstudy' has no attribute {name!r}")

@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from optstudy.data import Split
-from optstudy.optimizers import Space, find_spaces, load_space
-from optstudy.training import EpochRecord, History, Method, Plan
+from optstudy.optimizers import find_spaces, load_space
+from optstudy.records.plan import Method, Plan, Split
+from optstudy.records.run import EpochRecord
+from optstudy.records.space import Space
+from optstudy.training import History
 
 HERE = Path(__file__).parent  # a workspace without files of its own
 TRAIN, TEST, BATCH = 200, 60, 64  # the last batch has 8 images

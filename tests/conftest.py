@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from optstudy import store
+from optstudy.records.location import Location
+from optstudy.tracking import embedded
 
 settings.register_profile("optstudy", deadline=None)  # a busy machine is no failure
 settings.load_profile("optstudy")
@@ -64,7 +65,7 @@ def empty_store(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     def make(folder: Path) -> None:
         from optstudy.tracking import open_tracking
 
-        open_tracking(folder, None)[0].studies()
+        open_tracking(Location(folder))[0].studies()
 
     return once("empty-store", make)
 
@@ -120,7 +121,7 @@ def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     _artifact_repos_cache.clear()  # by run, and the runs of every copy have the same names
     folder = Path(shutil.copytree(finished, tmp_path / "copy"))
-    store.mend_moved(folder)
+    embedded.mend_moved(folder)
     monkeypatch.chdir(folder)
     path = [*sys.path]
     yield folder

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from optstudy.analysis import Analysis
-from optstudy.eigentrace import EigenTrace
-from optstudy.evidence import Evidence, RunEvidence, SearchEvidence
-from optstudy.optimizers import Range, Space
-from optstudy.search import Searched, Trial
-from optstudy.table import Comparison, compare
-from optstudy.tracking import FinalRun, FinalRuns, Predictions
-from optstudy.tracking.records import Ending, Spent
-from optstudy.training import EpochRecord
+from optstudy.comparison.table import Comparison, compare
+from optstudy.records.curvature import Analysis
+from optstudy.records.eigen_trace import EigenTrace
+from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.run import Ending, EpochRecord, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.records.search import Searched, SearchEvidence, Trial
+from optstudy.records.space import Range, Space
 
 PAPER = ("sgd", "adagrad", "adam", "adahessian")
 LONG = "an_optimizer_with_a_long_name_"  # 30 letters

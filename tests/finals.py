@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from optstudy.table import Comparison, compare
-from optstudy.tracking import FinalRun, FinalRuns, Predictions
+from optstudy.comparison.table import Comparison, compare
+from optstudy.records.run import FinalRun, FinalRuns, Predictions
 
 # Log odds of the fictitious optimizers of `answers`: every pair is decided by five seeds and 1000 images.
 SKILL = {"sgd": 0.0, "adam": 1.5, "lion": 3.0}

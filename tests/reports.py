@@ -8,15 +8,14 @@ from typing import Any
 
 from evidence import LONG, PAPER, bare, diverged, runs_of, search_evidence, space, with_run
 
-from optstudy.evidence import Evidence, RunEvidence, SearchEvidence
-from optstudy.optimizers import Choice
-from optstudy.plans import final_plan
-from optstudy.report import build_report
-from optstudy.search import Finalist
-from optstudy.searches import SearchSummary, summarise
-from optstudy.specification import TUNING_KEYS, Specification
-from optstudy.table import Comparison, compare
-from optstudy.tracking import FinalRuns
+from optstudy.comparison.table import Comparison, compare
+from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.run import FinalRuns
+from optstudy.records.search import Finalist, SearchEvidence, SearchSummary, summarise
+from optstudy.records.space import Choice
+from optstudy.report.bundle import build_report
+from optstudy.study.plans import final_plan
+from optstudy.study.specification import TUNING_KEYS, Specification
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

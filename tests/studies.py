@@ -11,7 +11,7 @@ import tiny
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from optstudy import store
+from optstudy.tracking import embedded
 
 # Touchy's first trial fails, so that its search has nothing to choose among. Its runs are logged first, and
 # come last in the comparison.
@@ -54,13 +54,13 @@ def copy(finished: Path, folder: Path) -> Path:
 
     _artifact_repos_cache.clear()  # by run, and the runs of every copy have the same names
     shutil.copytree(finished, folder)
-    store.mend_moved(folder)
+    embedded.mend_moved(folder)
     return folder
 
 
 def runs(workspace: Path, kind: str) -> dict[str, Run]:
     """Return the study's runs by name; a name must be there once."""
-    client = MlflowClient(store.uri(workspace))
+    client = MlflowClient(embedded.uri(workspace))
     found = client.get_experiment_by_name(f"tiny/{kind}")
     assert found is not None
     listed = client.search_runs([found.experiment_id])
@@ -70,7 +70,7 @@ def runs(workspace: Path, kind: str) -> dict[str, Run]:
 
 def logged(workspace: Path, *kinds: str) -> dict[str, Any]:
     """Return all that MLflow has of the study: by run, what it is, tags, parameters, histories and files."""
-    client = MlflowClient(store.uri(workspace))
+    client = MlflowClient(embedded.uri(workspace))
     found: dict[str, Any] = {}
     for kind in kinds or ("tuning", "final"):
         for name, run in runs(workspace, kind).items():

@@ -1,4 +1,4 @@
-"""Modules import only from those above them, each heavy library has one door, and light things stay light."""
+"""Packages import only those before them, each heavy library has one importer, and light things stay light."""
 
 import ast
 import json
@@ -13,96 +13,36 @@ import optstudy
 
 PACKAGE = Path(optstudy.__file__).parent
 
-# From the top down: a module or package imports only those above it, or files of its own package.
-ORDER = (
-    "errors",
-    "plain",
-    "curvature",
-    "lookup",
-    "nearest",
-    "references",
-    "data",
-    "models",
-    "optimizers",
-    "training",
-    "eigentrace",
-    "analysis",
-    "specification",
-    "workspace",
-    "flows",
-    "checkpoints",
-    "measure",
-    "execution",
-    "cluster",
-    "place",
-    "rungs",
-    "search",
-    "store",
-    "tracking",
-    "statistics",
-    "summaries",
-    "searches",
-    "verdicts",
-    "table",
-    "tablecells",
-    "summarytext",
-    "searchtext",
-    "tabletext",
-    "evidence",
-    "figures",
-    "plans",
-    "events",
-    "estimates",
-    "notices",
-    "context",
-    "environment",
-    "facts",
-    "finalists",
-    "pace",
-    "kept",
-    "choosing",
-    "finding",
-    "inquiry",
-    "report",
-    "reading",
-    "reporting",
-    "serving",
-    "tuning",
-    "artifacts",
-    "reproduction",
-    "final",
-    "study",
-    "cli",
-)
+# A package imports only those before it, or files of its own; so do imports for type checkers alone.
+ORDER = [
+    "errors", "curvature", "statistics", "records", "workloads", "optimizers", "training", "execution",
+    "tracking", "comparison", "report", "study", "posthoc", "cli",
+]  # fmt: skip
+
+# What stands beside them, and may import any.
+FRONT = {"__init__", "__main__", "data"}
 
 # The only importers of libraries that take time to load, or belong to one side of the program.
-DOORS = {
-    "optuna": {"search"},
-    "mlflow": {"tracking"},
-    "matplotlib": {"figures"},
-    "click": {"cli"},
-    "rich": {"cli"},
-    "ray": {"cluster"},
+IMPORTERS = {
+    "optuna": "study/tuning/",
+    "mlflow": "tracking/",
+    "matplotlib": "report/figures/",
+    "click": "cli/",
+    "rich": "cli/",
+    "ray": "execution/ray/",
 }
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = {file.relative_to(PACKAGE).as_posix(): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 
-def unit(file: Path) -> str:
-    """Return the name in ORDER that a file belongs to."""
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return "" if parts == ("__init__",) else parts[0]
+def package_of(name: str) -> str:
+    """Return the name in ORDER or FRONT that a file belongs to."""
+    return name.partition("/")[0].removesuffix(".py")
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Yield what a file imports anywhere in it, except for type checkers alone."""
-    waiting: list[ast.AST] = [ast.parse(file.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            waiting += node.orelse  # what only annotations name is not there when the program runs
-            continue
-        waiting += ast.iter_child_nodes(node)
+    """Yield what a file imports anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
         match node:
             case ast.Import(names):
                 yield from (alias.name for alias in names)
@@ -112,34 +52,53 @@ def imported(file: Path) -> Iterator[str]:
                 yield "a relative import"
 
 
-def test_every_module_has_its_place_in_the_order() -> None:
-    assert {unit(file) for file in FILES} - {""} == set(ORDER)
+def loaded_by(program: str) -> set[str]:
+    """Return the top-level modules that a program has loaded when it ends."""
+    modules = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{modules}"], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
-def test_a_module_imports_only_from_above(file: Path) -> None:
-    own = unit(file)
-    above = set(ORDER[: ORDER.index(own)] if own else ORDER)
-    names = [name.split(".") for name in imported(file)]
-    units = {parts[1] for parts in names if parts[0] == "optstudy" and parts[1] != "__version__"}
-
-    assert "a relative import" not in imported(file)
-    assert units - {own} <= above
+def test_every_file_has_its_place_in_the_order() -> None:
+    assert {package_of(name) for name in FILES} == FRONT | set(ORDER)
 
 
-@pytest.mark.parametrize("library", DOORS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_imports_only_packages_before_its_own(name: str) -> None:
+    own = package_of(name)
+    before = set(ORDER[: ORDER.index(own) + 1]) if own in ORDER else set(ORDER)
+    parts = [found.split(".") for found in imported(FILES[name])]
+
+    assert "a relative import" not in imported(FILES[name])
+    assert {part[1] for part in parts if part[0] == "optstudy"} - {"__version__"} <= before
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith("/__init__.py")])
+def test_a_package_says_in_its_first_line_what_it_holds(name: str) -> None:
+    docstring = ast.get_docstring(ast.parse(FILES[name].read_text()))
+
+    assert docstring is not None
+    assert docstring.splitlines()[0].endswith(".")
+
+
+@pytest.mark.parametrize("library", IMPORTERS)
 def test_a_library_has_one_importer(library: str) -> None:
-    importers = {
-        unit(file) for file in FILES if any(name.split(".")[0] == library for name in imported(file))
-    }
+    importers = [
+        name
+        for name, file in FILES.items()
+        if any(found.split(".")[0] == library for found in imported(file))
+    ]
 
-    assert importers == DOORS[library]
+    assert importers
+    assert all(name.startswith(IMPORTERS[library]) for name in importers)
 
 
 def test_nothing_calls_print() -> None:
     calls = [
-        f"{file.name}:{node.lineno}"
-        for file in FILES
+        f"{name}:{node.lineno}"
+        for name, file in FILES.items()
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write")
     ]
@@ -155,12 +114,18 @@ def test_nothing_calls_print() -> None:
         "from optstudy.cli.main import group; group(['study', '--help'], standalone_mode=False)",
     ],
 )
-def test_what_must_answer_at_once_imports_nothing_heavy(program: str) -> None:
-    asked = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{program}\n{asked}"], capture_output=True, text=True, check=True
+def test_help_imports_nothing_heavy(program: str) -> None:
+    heavy = {"torch", "mlflow", "optuna", "pandas", "numpy", "matplotlib", "ray"}
+
+    assert loaded_by(program) & heavy == set()
+
+
+def test_comparing_and_drawing_need_neither_torch_nor_mlflow() -> None:
+    records = sorted(
+        name[:-3].replace("/", ".") for name in FILES if name.startswith("records/") and "__" not in name
     )
+    modules = [*records, "comparison.table", "report.tables.formats", "report.figures", "statistics"]
 
-    loaded = set(json.loads(done.stdout.splitlines()[-1]))
-
-    assert loaded & {"torch", "mlflow", "optuna", "pandas", "numpy", "matplotlib", "ray"} == set()
+    assert (
+        loaded_by("\n".join(f"import optstudy.{module}" for module in modules)) & {"torch", "mlflow"} == set()
+    )

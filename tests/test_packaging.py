@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MNIST = {
-    f"optstudy/data/{part}-{kind}-ubyte.gz"
+    f"optstudy/workloads/{part}-{kind}-ubyte.gz"
     for part in ("train", "t10k")
     for kind in ("images-idx3", "labels-idx1")
 }
@@ -108,7 +108,7 @@ def test_wheel_holds_the_package_with_data_licence_spaces_and_presets(source: Pa
         for path in (source / "tuning" / part).iterdir()
     }
     assert names == files_below(source / "optstudy") | tuning
-    assert {*MNIST, "optstudy/data/LICENSE-MNIST.md", "optstudy/py.typed"} <= names
+    assert {*MNIST, "optstudy/workloads/LICENSE-MNIST.md", "optstudy/py.typed"} <= names
     assert {"optstudy/_tuning/spaces/sgd.toml", "optstudy/_tuning/presets/quick.toml"} <= names
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from optstudy.execution import attempt
-from optstudy.flows import Task
-from optstudy.study import Study
+from optstudy.execution.flows import Task
+from optstudy.execution.local import attempt
+from optstudy.study.driver import Study
 
 IMAGES = """
 import torch

@@ -14,12 +14,11 @@ from curves.oneshot import AGREEMENT, TIGHTENED, error_to_first
 from curves.peers import Answer, confirmed, moved, power_iteration, truth
 from curves.report import Bar, Images, table
 from curves.trained import Trained, Weights, short_epochs, trail
-from optstudy.curvature import EigenTracker
+from optstudy.curvature import EigenTracker, expand
 from optstudy.curvature.describing import unchecked
-from optstudy.curvature.operators import expand
-from optstudy.models import LeNet5
 from optstudy.training import Moment, Probe, advance
 from optstudy.training.live import restore
+from optstudy.workloads.models import LeNet5
 
 TOLERANCE = 1e-3
 PRODUCTS, FEWER, FASTER, MULTIPLE = 5.0, 4.0, 3.0, 9.0

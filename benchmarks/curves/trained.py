@@ -10,10 +10,11 @@ from torch import Tensor
 from training import Layers
 
 from curves.report import Images
-from optstudy.data import Split, load_parts
-from optstudy.models import LeNet5
-from optstudy.training import Method, Moment, Plan, RunState, advance, sample_images, start, steps_per_epoch
+from optstudy.records.plan import Method, Plan, Split, steps_per_epoch
+from optstudy.training import Moment, RunState, advance, sample_images, start
 from optstudy.training.live import STEPS, capture, restore
+from optstudy.workloads import load_parts
+from optstudy.workloads.models import LeNet5
 
 THREADS = 2
 METHODS = {

@@ -18,9 +18,10 @@ from curves.report import Bar, table
 from curves.tracing import epoch
 from curves.trained import THREADS, Trained, Weights
 from optstudy.curvature import Operator, hessian, top_eigenpairs
-from optstudy.data import Split, load_parts
-from optstudy.models import LeNet5
+from optstudy.records.plan import Split
 from optstudy.training import sample_images
+from optstudy.workloads import load_parts
+from optstudy.workloads.models import LeNet5
 
 TOLERANCE = 1e-3
 FEW = 3  # products, after which the memory is what it will be

@@ -46,13 +46,14 @@ def compare(
 
     Example: optstudy compare --study quick --format markdown
     """
-    from optstudy.cli.showing import next_step, say_mended, show_comparison, write_comparison
-    from optstudy.reading import read_studies
+    from optstudy.cli.output import next_step, say_mended, show_comparison, write_comparison
+    from optstudy.comparison.read import read_studies
+    from optstudy.study.status import open_recorded
 
     if output is not None and output.exists():
         raise UsageError(f"{output} is there already; give another --output")
     say_mended(where)
-    read = read_studies(studies, where.workspace, where.tracking_uri, optimizers)
+    read = read_studies(open_recorded(where), studies, optimizers)
     if output is None:
         show_comparison(read.comparison, as_json=as_json, **how)
     else:

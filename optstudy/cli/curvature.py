@@ -81,7 +81,7 @@ def curvature(
 
     Example: optstudy curvature quick/sgd/seed-0 --samples 1000
     """
-    from optstudy.cli.measuring import (
+    from optstudy.cli.curvature_output import (
         RESULT,
         check_output,
         json_bytes,
@@ -90,9 +90,9 @@ def curvature(
         show_measured,
         show_sweep,
     )
-    from optstudy.cli.showing import next_step
-    from optstudy.inquiry import Inquiry, draw_measured
-    from optstudy.measure import Settings
+    from optstudy.cli.output import next_step
+    from optstudy.posthoc.curvature import Inquiry, draw_measured
+    from optstudy.posthoc.measure import Settings
 
     inquiry = Inquiry(settings=Settings(k, dtype, density, landscape), **asked)
     if output is not None:

@@ -7,9 +7,8 @@ import sys
 import click
 
 from optstudy import __version__
-from optstudy.cli.again import same_command
-from optstudy.errors import OptstudyError, UsageError
-from optstudy.nearest import nearest
+from optstudy.cli.retry import same_command
+from optstudy.errors import OptstudyError, UsageError, nearest
 
 # name -> module; each is imported when its help or itself is asked for
 COMMANDS = (

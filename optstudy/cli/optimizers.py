@@ -17,7 +17,7 @@ def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
 
     Example: optstudy optimizers adam
     """
-    from optstudy.cli.showing import next_step, show_space, show_spaces
+    from optstudy.cli.output import next_step, show_space, show_spaces
     from optstudy.optimizers import find_spaces, load_space
 
     if name is not None:

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from optstudy.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS, parse_setting
+from optstudy.records.location import Location
+from optstudy.study.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS, parse_setting
 
 if TYPE_CHECKING:
-    from optstudy.place import Place
-    from optstudy.study import Study
+    from optstudy.execution.pool import Place
+    from optstudy.study.driver import Study
 
 Command = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Where:
+class Where(Location):
     """Where a study lives and runs."""
 
-    workspace: Path
-    tracking_uri: str | None
     jobs: int | None = None
     ray: str | None = None
     data_dir: Path | None = None
@@ -31,13 +30,13 @@ class Where:
     @property
     def place(self) -> "Place":
         """Where workers run."""
-        from optstudy.place import Place
+        from optstudy.execution.pool import Place
 
         return Place(self.jobs, self.data_dir, self.ray)
 
     def open_study(self, name: str, settings: dict[str, Any], preset: str | None = None) -> "Study":
         """Open a study here, with the settings that a command was given."""
-        from optstudy.study import Study
+        from optstudy.study.driver import Study
 
         return Study(
             name,

@@ -26,8 +26,9 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json
 
     Example: optstudy report --study quick --output report
     """
-    from optstudy.cli.showing import next_step, say_mended
-    from optstudy.reporting import write_report
+    from optstudy.cli.output import next_step, say_mended
+    from optstudy.report.write import write_report
+    from optstudy.study.status import open_recorded
 
     try:
         taken = output.exists() and any(output.iterdir())
@@ -36,7 +37,7 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json
     if taken:
         raise UsageError(f"{output} is not empty; give another --output")
     say_mended(where)
-    written = write_report(studies, where.workspace, where.tracking_uri, output)
+    written = write_report(open_recorded(where), studies, output)
     if as_json:
         content = {"page": str(written.page), "files": list(written.files), "run": written.run}
         click.echo(json.dumps(content, indent=2))

@@ -37,8 +37,8 @@ def reproduce(
 
     Example: optstudy reproduce quick/sgd/seed-0
     """
-    from optstudy.cli.reproducing import reproduced, show_reproduced, to_json
-    from optstudy.cli.showing import say_mended
+    from optstudy.cli.output import say_mended
+    from optstudy.cli.reproduce_output import reproduced, show_reproduced, to_json
     from optstudy.errors import OptstudyError, UsageError
 
     if math.isnan(tolerance):

@@ -16,16 +16,16 @@ def status(where: options.Where, as_json: bool) -> None:
 
     Example: optstudy status
     """
-    from optstudy.cli.showing import next_step, say_mended, show_standings
-    from optstudy.reading import logged_elsewhere, read_standings
+    from optstudy.cli.output import next_step, say_mended, show_standings
+    from optstudy.study.status import logged_elsewhere, read_standings
 
     say_mended(where)
-    standings = read_standings(where.workspace, where.tracking_uri)
+    standings = read_standings(where)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(standing) for standing in standings], indent=2))
     else:
         show_standings(standings)
-    for line in logged_elsewhere(where.workspace, where.tracking_uri):
+    for line in logged_elsewhere(where):
         click.echo(f"note: {line}", err=True)
     last = standings[-1].study
     done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in standings if s.study == last)

@@ -25,9 +25,9 @@ def study(
 
     Example: optstudy study --preset quick
     """
-    from optstudy.cli.again import command_without
-    from optstudy.cli.showing import next_step, show_comparison, show_plan
-    from optstudy.cli.watching import watch
+    from optstudy.cli.output import next_step, show_comparison, show_plan
+    from optstudy.cli.progress import watch
+    from optstudy.cli.retry import command_without
 
     name = name or preset or "quick"
     made = where.open_study(name, settings, preset)

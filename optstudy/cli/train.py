@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from optstudy.cli import options
-from optstudy.specification import CONFIGS
+from optstudy.study.specification import CONFIGS
 
 
 @click.command()
@@ -28,8 +28,8 @@ def train(
 
     Example: optstudy train --opt sgd --seeds 3 --epochs 10
     """
-    from optstudy.cli.showing import next_step, show_comparison
-    from optstudy.cli.watching import watch
+    from optstudy.cli.output import next_step, show_comparison
+    from optstudy.cli.progress import watch
 
     made = where.open_study(study or "main", settings)
     watch(made.run("training", optimizers=settings.get("optimizers"), configs=chosen), quiet=where.quiet)

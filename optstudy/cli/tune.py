@@ -16,8 +16,8 @@ def tune(study: str | None, where: options.Where, settings: dict[str, Any], as_j
 
     Example: optstudy tune --opt sgd --opt adam --trials 20 --epochs 5
     """
-    from optstudy.cli.showing import next_step, show_best
-    from optstudy.cli.watching import watch
+    from optstudy.cli.output import next_step, show_best
+    from optstudy.cli.progress import watch
 
     made = where.open_study(study or "main", settings)
     chosen = settings.get("optimizers")

@@ -18,15 +18,16 @@ def ui(study: str | None, port: int, where: options.Where) -> None:
 
     Example: optstudy ui --study quick
     """
-    from optstudy.cli.showing import say_mended, show_links
-    from optstudy.serving import links, served, server_uri
+    from optstudy.cli.output import say_mended, show_links
+    from optstudy.records.location import Location
+    from optstudy.tracking.server import links, served, server_uri
 
     uri = server_uri(where.tracking_uri)
     if uri is not None:
-        show_links(links(uri, where.workspace, uri, study))
+        show_links(links(uri, Location(where.workspace, uri), study))
         return
     say_mended(where)
     with contextlib.suppress(KeyboardInterrupt), served(where.workspace, port) as (address, server):
-        show_links(links(address, where.workspace, None, study))
+        show_links(links(address, Location(where.workspace), study))
         click.echo("Ctrl-C ends it. next: open a link", err=True)
         server.wait()

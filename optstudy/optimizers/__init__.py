@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from optstudy.optimizers.parsing import parse_space
-from optstudy.optimizers.space import Choice, Range, Space
-from optstudy.optimizers.spec import find_spaces, load_space
+from optstudy.optimizers.catalogue import find_spaces, load_space
+from optstudy.optimizers.space_file import parse_space
 
 if TYPE_CHECKING:
     from optstudy.optimizers.adahessian import AdaHessian as AdaHessian
@@ -13,10 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaHessian",
-    "Choice",
-    "Range",
     "RefusedError",
-    "Space",
     "build_optimizer",
     "find_spaces",
     "load_space",

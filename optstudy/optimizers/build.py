@@ -7,7 +7,7 @@ import torch
 from torch.optim.optimizer import ParamsT
 
 from optstudy.errors import UsageError
-from optstudy.references import load_object
+from optstudy.workloads.user_code import load_object
 
 
 class RefusedError(UsageError):

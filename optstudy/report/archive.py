@@ -13,13 +13,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
-from optstudy.evidence import Evidence
-from optstudy.plain import plain
-from optstudy.searches import SearchSummary, summarise
-from optstudy.table import Comparison, compare
-from optstudy.tracking import Ending, FinalRun, FinalRuns, Predictions, Spent
-from optstudy.training import EpochRecord
+from optstudy.records.evidence import Evidence
+from optstudy.records.io import plain
+from optstudy.records.run import Ending, EpochRecord, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.records.search import SearchSummary, summarise
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"

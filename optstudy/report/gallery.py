@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from optstudy import figures
-from optstudy.evidence import Evidence, only
-from optstudy.table import Comparison
-from optstudy.tablecells import row_label
+from optstudy.comparison.table import Comparison
+from optstudy.records.evidence import Evidence, only
+from optstudy.records.naming import row_label
+from optstudy.report import figures
 
 
 @dataclass(frozen=True)

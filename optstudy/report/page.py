@@ -8,14 +8,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from optstudy.evidence import Evidence, SearchEvidence
+from optstudy.comparison.table import Comparison
+from optstudy.records.evidence import Evidence
+from optstudy.records.naming import label_of, row_label
+from optstudy.records.search import SearchEvidence
+from optstudy.report.commands import command_of
 from optstudy.report.gallery import Exhibit
-from optstudy.report.repeating import command_of
 from optstudy.report.sentences import asked, headline, verdict_sentence
-from optstudy.searchtext import value_label
-from optstudy.table import Comparison, label_of
-from optstudy.tablecells import row_label
-from optstudy.tabletext import Metric, alignment, tables_of
+from optstudy.report.tables.formats import Metric, alignment, tables_of
+from optstudy.report.tables.tuning import value_label
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from optstudy.evidence import Evidence, RunEvidence, SearchEvidence
+from optstudy.comparison.pairs import Pair
+from optstudy.comparison.table import Comparison, Row
+from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.naming import label_of, row_label
+from optstudy.records.search import SearchEvidence
 from optstudy.report.citation import cited
-from optstudy.table import Comparison, Row, label_of
-from optstudy.tablecells import p_label, row_label
-from optstudy.verdicts import Pair
+from optstudy.report.tables.table import p_label
 
 
 def verdict_sentence(pair: Pair, margin: float) -> str:

@@ -14,18 +14,10 @@ from mlflow.entities import Run
 from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
+from optstudy.records.run import FinalRun, FinalRuns, Predictions
 from optstudy.tracking.connection import PATIENCE, Connection, shown
-from optstudy.tracking.records import (
-    FinalRun,
-    FinalRuns,
-    Known,
-    Predictions,
-    exclusion_of,
-    final_run_of,
-    known_of,
-    local_folder,
-)
-from optstudy.tracking.view import KEY, TAG
+from optstudy.tracking.decode import Known, exclusion_of, final_run_of, known_of, local_folder
+from optstudy.tracking.run_list_view import KEY, TAG
 
 T = TypeVar("T")
 PREDICTIONS = "predictions.npz"

@@ -9,23 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optstudy.data import batches, load_parts, prepare
+from optstudy.records.plan import Plan, steps_per_epoch
+from optstudy.records.run import EpochRecord, Observation, Rung
 from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
 from optstudy.training.live import STEPS, Live, build, capture, isolated, restore, seed_generators
 from optstudy.training.numerics import machine
-from optstudy.training.records import (
-    EpochRecord,
-    History,
-    Moment,
-    Observation,
-    Plan,
-    Probe,
-    Rung,
-    RunState,
-    outcome,
-    steps_per_epoch,
-)
-from optstudy.training.trace import probes_of
+from optstudy.training.probes import probes_of
+from optstudy.training.state import History, Moment, Probe, RunState, outcome
+from optstudy.workloads import batches, load_parts, prepare
 
 
 def start(plan: Plan) -> RunState:

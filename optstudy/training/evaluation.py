@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optstudy.data import prepare
-from optstudy.models import Loss
 from optstudy.training.live import forked_generators
-from optstudy.training.records import Moment
+from optstudy.training.state import Moment
+from optstudy.workloads import prepare
+from optstudy.workloads.models import Loss
 
 EVALUATION_BATCH = 500  # images a chunk; larger ones leave the cache of a CPU
 

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.data import load
 from optstudy.errors import UsageError
-from optstudy.models import Loss, build_model, load_loss
 from optstudy.optimizers import build_optimizer
+from optstudy.records.plan import Plan
 from optstudy.training.numerics import numerics
-from optstudy.training.records import Plan, RunState
+from optstudy.training.state import RunState
+from optstudy.workloads import load
+from optstudy.workloads.models import Loss, build_model, load_loss
 
 
 @dataclass

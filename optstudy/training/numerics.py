@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from optstudy.training.records import Plan
+from optstudy.records.plan import Plan
 
 
 @contextlib.contextmanager

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature import check_symmetry, hessian
-from optstudy.data import Dataset, Parts, load, load_parts, prepare
 from optstudy.errors import UsageError
+from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sweep
 from optstudy.training.live import STEPS, Live, capture, isolated, restore
-from optstudy.training.records import Plan, Trace
-from optstudy.training.trace import sample_images
+from optstudy.training.probes import sample_images
+from optstudy.workloads import Dataset, Parts, load, load_parts, prepare
 
 
 def check_device(device: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from optstudy.data import batches, load_parts, prepare
+from optstudy.records.plan import Plan
 from optstudy.training.advance import start
 from optstudy.training.live import STEPS, isolated, restore
-from optstudy.training.records import Plan
+from optstudy.workloads import batches, load_parts, prepare
 
 WARMING = 10  # steps before the first that counts
 

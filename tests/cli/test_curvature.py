@@ -11,8 +11,9 @@ import tiny
 import torch
 from commands import Ended, Run
 
-from optstudy.place import Place
-from optstudy.references import call
+from optstudy.execution.pool import Place
+from optstudy.records.location import Location
+from optstudy.workloads.user_code import call
 
 STUDY = ("sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1")
 CHECKPOINT = "curvature --checkpoint weights.pt --model net.py:make --dataset images.py:load"
@@ -62,12 +63,11 @@ def test_json_is_a_list_for_whatever_may_be_several(run: Run, finished_copy: Pat
 def test_a_run_measured_again_gives_what_it_logged(run: Run, finished_copy: Path) -> None:
     from mlflow import MlflowClient
 
-    from optstudy import store
-    from optstudy.finding import find_runs
-    from optstudy.tracking import open_tracking
+    from optstudy.posthoc.find_runs import find_runs
+    from optstudy.tracking import embedded, open_tracking
 
-    [known] = find_runs(open_tracking(finished_copy, None)[0], "tiny/sgd/seed-0")
-    metrics = MlflowClient(store.uri(finished_copy)).get_run(known.run_id).data.metrics
+    [known] = find_runs(open_tracking(Location(finished_copy))[0], "tiny/sgd/seed-0")
+    metrics = MlflowClient(embedded.uri(finished_copy)).get_run(known.run_id).data.metrics
 
     found = answer(run("curvature", known.run_id[:16], "--json"))
 

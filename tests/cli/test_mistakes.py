@@ -8,10 +8,9 @@ import pytest
 import tiny
 from commands import Run
 
-from optstudy import store
-from optstudy.nearest import nearest
-from optstudy.tracking import opening
-from optstudy.workspace import StudyFiles, locked
+from optstudy.errors import nearest
+from optstudy.study.workspace import StudyFiles, locked
+from optstudy.tracking import embedded, stores
 
 
 @pytest.mark.parametrize(
@@ -172,19 +171,19 @@ def test_a_damaged_specification_is_status_1_and_names_the_file(run: Run, finish
 
 
 def test_a_damaged_database_is_status_1_and_names_the_file(run: Run, finished_copy: Path) -> None:
-    store.database(finished_copy).write_bytes(b"no database" * 100)
+    embedded.database(finished_copy).write_bytes(b"no database" * 100)
 
     ended = run("compare")
 
     assert ended.status == 1
-    assert ended.line.startswith(f"optstudy: {store.database(finished_copy)}: not a tracking database")
+    assert ended.line.startswith(f"optstudy: {embedded.database(finished_copy)}: not a tracking database")
 
 
 def test_a_server_that_does_not_answer_is_status_1(
     run: Run, user_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opening.READING <= 10  # seconds of a person who only wants to look
-    monkeypatch.setattr(opening, "READING", 0.2)
+    assert stores.READING <= 10  # seconds of a person who only wants to look
+    monkeypatch.setattr(stores, "READING", 0.2)
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         uri = f"http://me:secret@127.0.0.1:{probe.getsockname()[1]}"
 

@@ -13,12 +13,13 @@ import tiny
 from commands import Run
 from mlflow import MlflowClient
 
-from optstudy import store
 from optstudy.cli.options import Where
-from optstudy.evidence import read_evidence
-from optstudy.reading import read_studies
-from optstudy.report import read_archive
-from optstudy.report.repeating import command_of
+from optstudy.comparison.read import read_studies
+from optstudy.records.location import Location
+from optstudy.report.archive import read_archive
+from optstudy.report.commands import command_of
+from optstudy.tracking import embedded, open_written
+from optstudy.tracking.evidence import read_evidence
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -31,7 +32,7 @@ def content(folder: Path) -> dict[str, str]:
 
 def logged(workspace: Path, study: str = "tiny") -> dict[str, dict[str, str]]:
     """Contents of the reports in MLflow by the name of their runs."""
-    client = MlflowClient(store.uri(workspace))
+    client = MlflowClient(embedded.uri(workspace))
     experiment = client.get_experiment_by_name(f"{study}/report")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -134,7 +135,7 @@ def test_an_unknown_study_names_the_nearest(run: Run, finished_copy: Path) -> No
 
 
 def test_a_study_without_a_finished_run_is_refused(run: Run, finished_copy: Path) -> None:
-    client = MlflowClient(store.uri(finished_copy))
+    client = MlflowClient(embedded.uri(finished_copy))
     for found in studies.runs(finished_copy, "final").values():
         client.set_tag(found.info.run_id, "optstudy.superseded", "true")
 
@@ -164,7 +165,7 @@ def test_the_command_of_a_report_makes_the_same_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
-    read = read_studies(["tiny"], finished, None)
+    read = read_studies(open_written(Location(finished)), ["tiny"])
     command = command_of(read_evidence(read.tracking, read.final, ["tiny"]), "tiny")
 
     def opened(

@@ -9,8 +9,8 @@ import tiny
 import torch
 from commands import Run
 
-from optstudy import store
-from optstudy.place import Place
+from optstudy.execution.pool import Place
+from optstudy.tracking import embedded
 
 RUN = "tiny/sgd/seed-0"
 
@@ -24,7 +24,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def changed(finished_copy: Path) -> Path:
     """The workspace, a weight of a run changed."""
-    for path in store.artifacts(finished_copy).rglob("weights.pt"):
+    for path in embedded.artifacts(finished_copy).rglob("weights.pt"):
         weights = torch.load(path, weights_only=True)
         next(iter(weights.values()))[0, 0] += 1.0
         buffer = io.BytesIO()

@@ -16,7 +16,8 @@ import pytest
 import tiny
 from commands import Run
 
-from optstudy.serving import links
+from optstudy.records.location import Location
+from optstudy.tracking.server import links
 
 
 def free_port() -> int:
@@ -69,7 +70,7 @@ def test_the_server_answers_where_the_links_point_and_ends_when_told(
 
 
 def test_the_links_choose_the_studys_final_runs(finished_copy: Path) -> None:
-    found = dict(links("http://host", finished_copy, None, "tiny"))
+    found = dict(links("http://host", Location(finished_copy), "tiny"))
 
     address, _, query = unquote(found["compare"]).partition("?")
     chosen = re.fullmatch(r"runs=(\[.*\])&experiments=(\[.*\])&workflowType=machine_learning", query)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optstudy.curvature import Operator
+from optstudy.curvature import Check, Operator
 from optstudy.curvature.basis import Ritz
-from optstudy.curvature.check import MOST, Check, Search, check_complement, search_complement, start_part
+from optstudy.curvature.check import MOST, Search, check_complement, search_complement, start_part
 
 
 def searched(a: oracles.Symmetric, count: int, products: int, seed: int = 0) -> Search:

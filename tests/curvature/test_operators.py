@@ -14,15 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import (
-    Operator,
-    expand,
-    fisher,
-    gauss_newton,
-    hessian,
-    objective,
-    preconditioned,
-)
+from optstudy.curvature import Operator, expand, fisher, gauss_newton, hessian, objective, preconditioned
 
 
 def near(one: Tensor, two: Tensor) -> bool:

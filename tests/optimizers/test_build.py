@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optstudy.errors import UsageError
-from optstudy.optimizers import AdaHessian, Space, build_optimizer, find_spaces, load_space
+from optstudy.optimizers import AdaHessian, build_optimizer, find_spaces, load_space
+from optstudy.records.space import Space
 
 NOWHERE = Path("no-such-workspace")  # only the packaged spaces
 PACKAGED = sorted(find_spaces(NOWHERE))

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
+from optstudy.records.location import Location
 from optstudy.tracking import open_written
 
 LAPTOP: ViewportSize = {"width": 1400, "height": 900}
@@ -67,7 +68,7 @@ def test_the_list_of_runs_opens_with_optimizer_config_seed_and_final_accuracies(
     visit(page, links["final runs"])
     expect(page.get_by_role("link", name="sgd/seed-0")).to_be_visible()
 
-    runs = open_written(studied, None).final_runs(["tiny"]).runs
+    runs = open_written(Location(studied)).final_runs(["tiny"]).runs
     assert len(runs) == 4
     for run in runs:
         name = f"{run.optimizer}/seed-{run.seed}"
@@ -86,7 +87,7 @@ def test_the_compare_page_shows_parameters_and_metrics_of_every_final_run(
     visit(page, links["compare"])
     expect(page.get_by_role("heading", name="Comparing 4 Runs")).to_be_visible()
 
-    by_id = {run.run_id: run for run in open_written(studied, None).final_runs(["tiny"]).runs}
+    by_id = {run.run_id: run for run in open_written(Location(studied)).final_runs(["tiny"]).runs}
     runs = [by_id[run_id] for run_id in json.loads(parse_qs(links["compare"].partition("?")[2])["runs"][0])]
     for name in ("optimizer", "config", "seed"):
         row = page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from stack.servers import Stack
 
 from optstudy.errors import OptstudyError
-from optstudy.tracking.runs import Tracking
+from optstudy.tracking import Tracking
 
 # The first to need the servers waits for them, twice STARTUP at most.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

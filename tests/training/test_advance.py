@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.data import Split, epoch_order, load
-from optstudy.optimizers import Space, load_space
-from optstudy.references import call
-from optstudy.training import Moment, Plan, RunState, advance, run_rung, start, steps_per_epoch
+from optstudy.optimizers import load_space
+from optstudy.records.plan import Plan, Split, steps_per_epoch
+from optstudy.records.space import Space
+from optstudy.training import Moment, RunState, advance, run_rung, start
+from optstudy.workloads import epoch_order, load
+from optstudy.workloads.user_code import call
 
 EVERY_OPTIMIZER = pytest.mark.parametrize("space", cases.spaces(), ids=lambda space: space.name)
 ONE_OF_EACH_KIND = pytest.mark.parametrize("space", {space.needs: space for space in cases.spaces()}.values())

@@ -6,7 +6,9 @@ from dataclasses import asdict, replace
 import cases
 import pytest
 
-from optstudy.training import EpochRecord, Plan, RunState, advance, run_rung, start
+from optstudy.records.plan import Plan
+from optstudy.records.run import EpochRecord
+from optstudy.training import RunState, advance, run_rung, start
 
 LONG = cases.plan(epochs=3, sweep_epochs=(3,))
 LOST = [

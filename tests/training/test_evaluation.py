@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from optstudy.data import load
-from optstudy.references import call
 from optstudy.training import evaluate, sweep
 from optstudy.training.evaluation import EVALUATION_BATCH
+from optstudy.workloads import load
+from optstudy.workloads.user_code import call
 
 
 @pytest.mark.parametrize("measure", [evaluate, sweep])

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from optstudy.data import Split
-from optstudy.training import Method, Plan, advance, machine, numerics, start
+from optstudy.records.plan import Method, Plan, Split
+from optstudy.training import advance, machine, numerics, start
 
 PLAN = Plan(
     dataset="mnist",

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from optstudy.errors import UsageError
-from optstudy.optimizers import Space
-from optstudy.training import Method, Plan, Trace, check_device, rehearsal, rehearse, start
+from optstudy.records.plan import Method, Plan, Trace
+from optstudy.records.space import Space
+from optstudy.training import check_device, rehearsal, rehearse, start
 
 WRONG = {
     "images of another shape": (

@@ -1,0 +1,194 @@
+"""Runs an inquiry on the terminal, and prints and keeps what it found."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from optstudy.cli.options import Where
+from optstudy.cli.output import print_table
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.posthoc.curvature import Begun, Inquiry, inquire
+from optstudy.records.curvature import Analysis, Measured
+from optstudy.study.events import Notice
+
+RESULT = "curvature.json"  # among the files that are kept
+MANY = 10_000  # images, on which a product takes about a second
+
+
+def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
+    """Measure what was asked, saying on standard error what is done; in the order of the question.
+
+    Raises:
+        OptstudyError: If a measurement failed, or all was interrupted.
+    """
+    found: list[Measured] = []
+    events = inquire(inquiry, where, where.place)
+    console, begun = Console(stderr=True, quiet=where.quiet, highlight=False), Begun(0, 0)
+    try:
+        with console.status("reading") as status:
+            for event in events:
+                if isinstance(event, Notice):
+                    click.echo(f"note: {event.text}", err=True)
+                elif isinstance(event, Begun):
+                    begun = event
+                    if not where.quiet:
+                        click.echo(_announced(begun), err=True)
+                else:
+                    found.append(event)
+                    if not where.quiet:
+                        click.echo(_reported(event, inquiry), err=True)
+                status.update(f"measured {len(found)} of {begun.measurements}")
+    except KeyboardInterrupt as error:
+        raise OptstudyError(
+            "interrupted; nothing is kept of a question that is not answered to the end"
+        ) from error
+    return sorted(found, key=lambda one: (one.name, inquiry.at.index(one.at), one.samples, one.seed))
+
+
+def _announced(begun: Begun) -> str:
+    times = "once" if begun.measurements == 1 else f"{begun.measurements} times"
+    long = "; that many take minutes each" if begun.images >= MANY else ""
+    return f"measuring {times}, on {_counted(begun.images)}{' at most' * (begun.measurements > 1)}{long}"
+
+
+def _reported(one: Measured, inquiry: Inquiry) -> str:
+    draw = f", draw {one.seed}" if inquiry.sweep else ""
+    return f"measured {one.name} at its {one.at} on {_counted(one.samples)}{draw}"
+
+
+def _counted(images: int) -> str:
+    return f"{images:,} image{'s' * (images != 1)}"
+
+
+def show_measured(found: Sequence[Measured]) -> None:
+    """Print a table of measurements."""
+    headers = ["Run", "At", "Images", "Eigenvalues", "Ratio", "Verdict", "Loss", "Gradient", "Products", "In"]
+    cells = [
+        [
+            one.name,
+            one.at,
+            f"{one.samples:,}",
+            ", ".join(
+                f"{value:.4g} ± {residual:.0e}"
+                for value, residual in zip(one.eigenvalues, one.residuals, strict=True)
+            ),
+            f"{one.ratio:.4g} [{one.low:.4g}, {one.high:.4g}]" if len(one.eigenvalues) > 1 else "",
+            one.verdict if len(one.eigenvalues) > 1 else "",
+            f"{one.loss:.3g}",
+            f"{one.gradient_norm:.3g}",
+            str(one.products),
+            one.dtype,
+        ]
+        for one in found
+    ]
+    print_table(headers, cells)
+    for one in found:
+        if one.analysis is not None:
+            click.echo(f"{one.name} at its {one.at}: {_analysed(one.analysis)}")
+    click.echo(_explained(found))
+    _say_unconverged(found)
+
+
+def _explained(found: Sequence[Measured]) -> str:
+    k, worst = len(found[0].eigenvalues), max(one.probability for one in found)
+    missed = "a larger eigenvalue" if k == 1 else f"one larger than the last of the {k}"
+    sentences = [
+        "± is the residual, Gradient the norm of the loss's gradient, In the precision that the answer took.",
+        f"By a search from a random start {missed} was missed with probability {worst:.2g} at most.",
+    ]
+    if k > 1:
+        sentences.append("The ratio's interval holds if none was.")
+    if worst > 1 / 2:
+        sentences.append(
+            "The probability is large where the next eigenvalue is as large as the last one shown."
+        )
+    return " ".join(sentences)
+
+
+def _analysed(analysis: Analysis) -> str:
+    parts = []
+    if len(analysis.grid):
+        value, low, high = analysis.trace.tolist()
+        parts.append(f"trace {value:.4g} [{low:.4g}, {high:.4g}]")
+    if len(analysis.line):
+        rise = f"{analysis.loss_rise:.4g}"
+        parts.append(f"the loss rises by {rise} at distance 1 along the first eigenvector")
+    return "; ".join(parts)
+
+
+def show_sweep(found: Sequence[Measured]) -> None:
+    """Print a table of measurements on samples of many sizes: mean and range over the draws of each."""
+    groups: dict[tuple[str, str, int], list[Measured]] = {}
+    for one in found:
+        groups.setdefault((one.name, one.at, one.samples), []).append(one)
+    cells = [
+        [
+            name,
+            at,
+            f"{samples:,}",
+            str(len(draws)),
+            _spread([abs(one.eigenvalues[0]) for one in draws]),
+            _spread([one.ratio for one in draws]),
+            ", ".join(f"{times} {verdict}" for verdict, times in Counter(d.verdict for d in draws).items()),
+        ]
+        for (name, at, samples), draws in groups.items()
+    ]
+    print_table(["Run", "At", "Images", "Draws", "|First eigenvalue|", "Ratio", "Verdicts"], cells)
+    click.echo("Mean over the draws, and their range. --json has each of them with its interval.")
+    _say_unconverged(found)
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{sum(values) / len(values):.4g}"
+    return mean if len(values) == 1 else f"{mean} [{min(values):.4g}, {max(values):.4g}]"
+
+
+def _say_unconverged(found: Sequence[Measured]) -> None:
+    if not all(one.converged for one in found):
+        click.echo("Not all eigenvalues have converged; their intervals are wide.")
+
+
+def check_output(folder: Path) -> None:
+    """Find out before anything is measured whether results can be kept in a folder.
+
+    Raises:
+        UsageError: If it holds some already.
+        OptstudyError: If it cannot be written.
+    """
+    if (folder / RESULT).exists():
+        raise UsageError(f"{folder / RESULT} is there already; give another --output")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise OptstudyError(f"cannot write {folder}: {there} is no folder that may be written")
+
+
+def keep(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, none of them over another.
+
+    Raises:
+        UsageError: If one of them is there already.
+        OptstudyError: If the folder cannot be written.
+    """
+    there = [name for name in files if (folder / name).exists()]
+    if there:
+        raise UsageError(f"{folder / there[0]} is there already; give another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise OptstudyError(f"cannot write {folder}: {error.strerror}") from error
+    click.echo(f"kept in {folder}: {', '.join(files)}", err=True)
+
+
+def json_bytes(found: Sequence[Measured], inquiry: Inquiry) -> bytes:
+    """Return the JSON of measurements: an object where one was asked for, else a list, however long."""
+    study = inquiry.target is not None and found[0].name.startswith(f"{inquiry.target}/")
+    several = study or inquiry.sweep or len(inquiry.at) > 1
+    shown = [one.to_dict() for one in found]
+    return (json.dumps(shown if several else shown[0], indent=2, allow_nan=False) + "\n").encode()

@@ -1,0 +1,218 @@
+"""Prints results on standard output, and the next command on standard error."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from optstudy.cli.options import Where
+from optstudy.cli.progress import show_estimate
+from optstudy.comparison.table import Comparison
+from optstudy.errors import OptstudyError
+from optstudy.records.space import Choice, Range, Space
+from optstudy.report.tables.formats import render, tables_of
+from optstudy.report.tables.tuning import value_label
+
+if TYPE_CHECKING:
+    from optstudy.study.driver import Study
+    from optstudy.study.events import Estimate
+    from optstudy.study.status import Standing
+
+
+def show_comparison(
+    comparison: Comparison, *, as_json: bool = False, form: str = "table", metric: str = "accuracy"
+) -> None:
+    """Print a comparison."""
+    if form == "table" and not as_json:
+        for table in tables_of(comparison, metric):  # type: ignore[arg-type]  # click checked it
+            print_table(table.headers, table.cells)
+            click.echo(table.caption)
+    else:
+        click.echo(_written(comparison, as_json=as_json, form=form, metric=metric), nl=False)
+
+
+def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form: str, metric: str) -> None:
+    """Write what would be printed into a new file; a table for the terminal as Markdown.
+
+    Raises:
+        OptstudyError: If it cannot be written.
+    """
+    form = "markdown" if form == "table" else form
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_written(comparison, as_json=as_json, form=form, metric=metric))
+    except OSError as error:
+        raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
+    click.echo(f"kept in {path}", err=True)
+
+
+def _written(comparison: Comparison, *, as_json: bool, form: str, metric: str) -> str:
+    if as_json:
+        return json.dumps(comparison.to_dict(), indent=2) + "\n"
+    return render(comparison, form, metric)  # type: ignore[arg-type]  # click checked them
+
+
+def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> None:
+    """Print what the searches chose."""
+    found = {name: json.loads(study.files.best(name).read_text()) for name in optimizers}
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    objective = study.specification.objective
+    headers = ["Optimizer", f"Validation {objective}", "Trial", "Gradient work", "Configuration"]
+    cells = [
+        [
+            name,
+            f"{100 * best['score']:.2f} %" if objective == "accuracy" else f"{best['score']:.4f}",
+            f"{best['trial']} of {best['trials']}",
+            f"{best['gradient_work']:,.0f}",
+            ", ".join(f"{key} {value_label(value)}" for key, value in best["config"].items()),
+        ]
+        for name, best in found.items()
+    ]
+    print_table(headers, cells)
+    counts = {best["trials"] for best in found.values()}
+    if len(counts) > 1:
+        click.echo(
+            "The optimizers have different numbers of trials; tune them all with the same --trials to compare."
+        )
+    click.echo(f"Kept in {study.files.best(optimizers[0]).parent}")
+
+
+def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
+    """Print what a study would do."""
+    specification = study.specification
+    keys = {key: getattr(specification, key) for key in specification.__dataclass_fields__}
+    if as_json:
+        content: dict[str, Any] = {
+            "study": study.name,
+            "specification": keys,
+            "hours": estimate.seconds / 3600,
+            "disk_bytes": estimate.disk_bytes,
+            "jobs": estimate.jobs,
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    print_table(["Key", "Value"], [[key, _listed(value)] for key, value in keys.items()])
+    show_estimate(estimate, Console(highlight=False))
+
+
+def show_spaces(spaces: Sequence[Space]) -> None:
+    """Print the optimizers that can be tuned."""
+    cells = [[s.name, s.optimizer, ", ".join(d.name for d in s.search), str(s.source)] for s in spaces]
+    print_table(["Optimizer", "Class", "Searched", "File"], cells)
+
+
+def show_space(space: Space, *, as_json: bool) -> None:
+    """Print what is searched of one optimizer."""
+    default, paper = space.config("default"), space.config("paper") if space.paper is not None else {}
+    if as_json:
+        content = {
+            "name": space.name,
+            "optimizer": space.optimizer,
+            "fixed": space.fixed,
+            "search": {d.name: {"values": str(d), "why": d.why} for d in space.search},
+            "default": default,
+            "paper": paper or None,
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    click.echo(f"{space.name}: {space.optimizer}")
+    if space.fixed:
+        click.echo(
+            "fixed: " + ", ".join(f"{name} {value_label(value)}" for name, value in space.fixed.items())
+        )
+    headers = ["Hyperparameter", "Searched", "Default", "Paper", "Why"]
+    cells = [
+        [
+            d.name,
+            _searched(d),
+            value_label(default[d.name]),
+            value_label(paper[d.name]) if paper else "--",
+            d.why,
+        ]
+        for d in space.search
+    ]
+    print_table(headers, cells)
+    click.echo(f"From {space.source}")
+
+
+def show_standings(standings: Sequence["Standing"]) -> None:
+    """Print how far studies are."""
+    cells = [
+        [s.study, s.optimizer, _of(s.trials, s.trials_asked), _of(s.runs, s.runs_asked)] for s in standings
+    ]
+    print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
+
+
+def _of(done: int, asked: int) -> str:
+    return f"{done} of {asked}" if asked or done else "--"
+
+
+def say_mended(where: Where) -> None:
+    """Mend a workspace that was moved, before it is read, and say so."""
+    from optstudy.tracking.embedded import mend_moved
+
+    notice = mend_moved(where.workspace)
+    if notice is not None:
+        click.echo(f"note: {notice}", err=True)
+
+
+def show_links(links: Sequence[tuple[str, str]]) -> None:
+    """Print where to look."""
+    for text, link in links:
+        click.echo(f"{text}: {link}")
+
+
+def next_step(
+    command: str, where: Where, *, study: str | None = None, optimizers: Sequence[str] = ()
+) -> None:
+    """Name the command that comes next, with the options that it needs."""
+    if where.quiet:
+        return
+    words = [command]
+    for name in optimizers:
+        words += ["--opt", shlex.quote(name)]
+    if study is not None:
+        words += ["--study", shlex.quote(study)]
+    if where.workspace != Path():
+        words += ["--workspace", shlex.quote(str(where.workspace))]
+    if where.tracking_uri is not None:
+        from optstudy import tracking
+
+        words += ["--tracking-uri", shlex.quote(tracking.shown(where.tracking_uri))]
+    click.echo(f"next: {' '.join(words)}", err=True)
+
+
+def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        numeric = header.endswith(
+            ("(%)", "(points)", "target", "a step", "work", "Paper's", "Diff.")
+        ) or header in (
+            "Seeds",
+            "Seconds",
+        )
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    # In a file or pipe a line may be as long as it needs to be.
+    width = None if os.isatty(1) else 200
+    Console(width=width, highlight=False).print(table)
+
+
+def _searched(item: Range | Choice) -> str:
+    if isinstance(item, Range) and item.log:
+        return f"{item}, evenly in log({'1 - ' * item.complement}{item.name})"
+    return str(item)
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

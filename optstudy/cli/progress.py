@@ -1,0 +1,114 @@
+"""Shows a running study on standard error: one line of progress, and a line for what happens."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from optstudy.errors import OptstudyError
+from optstudy.report.tables.tuning import value_label
+from optstudy.study.events import Estimate, Event, Notice, Problem, RunEnded, SearchEnded, TrialEnded
+from optstudy.study.events import Progress as Advanced
+
+
+class _Remaining(ProgressColumn):
+    """Time left, at the pace so far; the estimate's own where nothing is known yet."""
+
+    def render(self, task: Task) -> Text:
+        elapsed, done, total = task.elapsed or 0.0, task.completed, task.total or 0.0
+        if done <= 0 or total <= 0:
+            return Text("")
+        return Text(f"{duration(elapsed * (total - done) / done)} left")
+
+
+def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
+    """Show events as they come.
+
+    Raises:
+        OptstudyError: At the end, if there were problems.
+    """
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    problems = 0
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        _Remaining(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # it would leave an empty line in a log file
+    ) as bar:
+        line = bar.add_task("starting workers", total=None)
+        milestone = 0.25
+        for event in events:
+            match event:
+                case Estimate():
+                    show_estimate(event, console)
+                    bar.update(line, description="running", total=event.work_seconds * event.jobs or 1.0)
+                    bar.reset(line, total=event.work_seconds * event.jobs or 1.0, description="running")
+                case Advanced():
+                    bar.update(line, advance=event.seconds, description=f"{event.run:<24}")
+                    task = bar.tasks[0]
+                    share = task.completed / task.total if task.total else 0.0
+                    if share >= milestone:
+                        if not (console.is_terminal or event.before):  # a log file shows no bar
+                            console.print(f"{100 * share:.0f} % done")
+                        milestone = 0.25 * (share // 0.25 + 1)
+                case TrialEnded(before=True):
+                    pass  # the line of its search is enough
+                case Problem():
+                    problems += 1
+                    console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)
+                case _:
+                    console.print(Text(line_of(event)), soft_wrap=True)
+    if problems:
+        raise OptstudyError(f"{problems} problem{'s' * (problems > 1)}, shown above; the rest is done")
+
+
+def line_of(event: Event) -> str:
+    """One line for an event."""
+    match event:
+        case Notice():
+            return f"note: {event.text}"
+        case TrialEnded():
+            trial = event.trial
+            score = "" if trial.score is None else f" {trial.score:.4f}"
+            values = ", ".join(f"{name} {value_label(value)}" for name, value in trial.params.items())
+            return f"{event.optimizer}/{trial.number:03d} {trial.state}{score} ({values})"
+        case SearchEnded():
+            best = event.searched.best
+            assert best is not None
+            values = ", ".join(f"{name} {value_label(value)}" for name, value in best.params.items())
+            among = len(event.searched.finalists)
+            how = f", by other seeds of the {among} best" if among else ""
+            return f"{event.searched.optimizer}: best is trial {best.number} with {values}{how}"
+        case RunEnded():
+            return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"
+        case _:
+            return str(event)
+
+
+def show_estimate(estimate: Estimate, console: Console) -> None:
+    """Say what is to be done and how long it may take."""
+    for item in estimate.optimizers:
+        console.print(
+            f"{item.optimizer:<12} {item.trials} trials {duration(item.trial_seconds):>7},"
+            f" {item.runs} final runs {duration(item.run_seconds):>7}"
+            f"  ({1000 * item.step_seconds:.1f} ms a step)"
+        )
+    workers = f"{estimate.jobs} worker{'s' * (estimate.jobs > 1)}"
+    size = f"{estimate.disk_bytes / 1e6:.0f} MB"
+    console.print(
+        f"about {duration(estimate.seconds)} with {workers}, {size} of disk, if nothing is done yet"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it."""
+    if seconds < 90:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    if seconds < 5400:  # noqa: PLR2004
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

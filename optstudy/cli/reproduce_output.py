@@ -1,0 +1,143 @@
+"""Makes runs again on the terminal, and prints how they compare with their records."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from optstudy.cli.options import Where
+from optstudy.cli.output import print_table
+from optstudy.errors import OptstudyError
+from optstudy.posthoc.reproduce import (
+    Again,
+    Recorded,
+    Reproduced,
+    recorded_in_archive,
+    recorded_in_mlflow,
+    reproduce,
+)
+from optstudy.records.io import plain
+from optstudy.report.archive import RUNS, read_archive
+from optstudy.tracking import open_written
+
+
+def reproduced(
+    target: str, where: Where, runs: Path | None, tolerance: float, device: str | None
+) -> list[Reproduced]:
+    """Make the runs that a name means again, saying on standard error how far they are.
+
+    Raises:
+        UsageError: If the name means none.
+        OptstudyError: If a run fails.
+    """
+    recorded = _recorded(target, where, runs)
+    if device is not None:
+        recorded = [run.on(device) for run in recorded]
+    plan = recorded[0].plan
+    where.place.check(plan.device)
+    own = dict.fromkeys(name for run in recorded for name in run.plan.references)
+    workers = where.place.workers(
+        plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(own)
+    )
+    with workers:
+        found = _watched(recorded, reproduce(recorded, workers, tolerance), quiet=where.quiet)
+    order = [run.name for run in recorded]
+    return sorted(found, key=lambda one: order.index(one.name))
+
+
+def _watched(
+    recorded: list[Recorded], events: Iterator[Again | Reproduced], *, quiet: bool
+) -> list[Reproduced]:
+    total, ended, found = sum(run.plan.epochs for run in recorded), 0, []
+    if not quiet:
+        click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    try:
+        with console.status("starting workers") as status:
+            for event in events:
+                if isinstance(event, Again):
+                    ended += 1
+                    status.update(f"{event.name}: epoch {event.epoch} of {event.epochs} ({ended} of {total})")
+                else:
+                    found.append(event)
+    except KeyboardInterrupt as error:
+        raise OptstudyError("interrupted; nothing is kept, and the same command begins again") from error
+    return found
+
+
+def _recorded(target: str, where: Where, runs: Path | None) -> list[Recorded]:
+    if runs is None:
+        return recorded_in_mlflow(open_written(where), target)
+    return recorded_in_archive(read_archive(runs.parent if runs.name == RUNS else runs), target)
+
+
+def show_reproduced(one: Reproduced) -> None:
+    """Print what differs here, the metrics that are not identical, and the verdict."""
+    click.echo(one.name)
+    if one.differing:
+        print_table(["Differs here", "There", "Here"], [[d.what, d.there, d.here] for d in one.differing])
+    else:
+        click.echo("nothing that was recorded of code, data and machine differs here")
+    if one.unrecorded:
+        click.echo(f"not recorded there: {', '.join(one.unrecorded)}")
+    if one.absent:
+        kinds = dict.fromkeys(name.partition("/")[0] for name in one.absent)
+        click.echo(f"not compared, since the record does not have it: {', '.join(kinds)}")
+    for doubt in one.doubts:
+        click.echo(f"the record contradicts itself: {doubt}")
+    parted = [metric for metric in one.judged if metric.judgement != "identical"]
+    if parted:
+        cells = [
+            [
+                metric.metric,
+                metric.judgement,
+                f"{metric.difference:.1e}",
+                metric.parted,
+                metric.there,
+                metric.here,
+            ]
+            for metric in parted
+        ]
+        print_table(["Metric", "Judgement", "Difference", "First parted at", "There", "Here"], cells)
+        names = [metric.metric for metric in one.judged if metric.judgement == "identical"]
+        click.echo(f"identical to the bit: {', '.join(names) or 'nothing'}")
+    click.echo(_verdict(one))
+
+
+def _verdict(one: Reproduced) -> str:
+    values = sum(metric.values for metric in one.judged)
+    counted = f"{_counted(len(one.judged), 'metric')} of {values:,} values"
+    first = one.first_parted
+    if first is None:
+        ending = "identical to the bit" if not one.doubts else "the numbers agree, the record does not"
+        return f"{one.name}: {ending}, {counted}"
+    where = f"first parted at {first.parted} in {first.metric}: {first.there} there, {first.here} here"
+    stated = f"within {one.tolerance:g}" if one.judgement == "within tolerance" else "different"
+    return f"{one.name}: {stated}, {counted}; {where}"
+
+
+def to_json(found: list[Reproduced]) -> str:
+    """Return what ``--json`` prints; a number that is not finite is None."""
+    content = []
+    for one in found:
+        first = one.first_parted
+        shown = {
+            "run": one.name,
+            "judgement": one.judgement,
+            "tolerance": one.tolerance,
+            "first_parted": None if first is None else {"metric": first.metric, "at": first.parted},
+            "differing": [dataclasses.asdict(each) for each in one.differing],
+            "not_recorded": list(one.unrecorded),
+            "absent": list(one.absent),
+            "doubts": list(one.doubts),
+            "metrics": [dataclasses.asdict(each) for each in one.judged],
+        }
+        content.append(plain(shown))
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"

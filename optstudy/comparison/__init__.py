@@ -1,0 +1,1 @@
+"""From final runs to rows, pairs and ranks."""

@@ -1,0 +1,120 @@
+"""What the final runs of one optimizer and configuration tell beside their accuracy: images, cost, geometry."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optstudy.records.run import Ending, FinalRun, Predictions, Spent
+from optstudy.statistics import Interval, Rank, mean_interval, rank_correlation, wilson_interval
+
+
+@dataclass(frozen=True)
+class Images:
+    """How well the test images are classified, whatever the seeds; fractions."""
+
+    count: int
+    low: float  # of Wilson's interval of the mean accuracy: the sampling error of the images alone
+    high: float
+    worst_class: int
+    worst_accuracy: float  # of its images, mean over seeds
+
+
+@dataclass(frozen=True)
+class ToTarget:
+    """How soon a target test accuracy was reached.
+
+    A run that never did is censored: the median over all seeds is known where more than half of them did.
+    """
+
+    target: float  # fraction
+    reached: int  # runs
+    epochs: float  # median; nan where half of the seeds or more never did
+    seconds: float
+    gradient_work: float
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The curvature where the seeds ended; means with Student t intervals, of the seeds where it was measured."""
+
+    runs: int
+    lambda_1: Interval
+    lambda_2: Interval
+    ratio: Interval
+    trace: Interval
+    loss_rise: Interval
+    verdicts: dict[str, int]  # of the ratio: how many runs
+    separated: Interval  # share of the last steps whose ratio was separated; nan where none were followed
+    flatness: Rank  # of the loss's rise with the test error, over these runs alone; descriptive
+
+
+def images_of(predictions: Sequence["Predictions"]) -> Images | None:
+    """Summarise predictions of the same images over seeds; None without any."""
+    if not predictions:
+        return None
+    labels = predictions[0].labels
+    right = np.mean([found.correct for found in predictions], axis=0)
+    by_class = {int(label): float(right[labels == label].mean()) for label in np.unique(labels)}
+    worst = min(by_class, key=lambda label: by_class[label])
+    share = wilson_interval(float(right.sum()), len(labels))
+    assert share.low is not None
+    assert share.high is not None
+    return Images(len(labels), share.low, share.high, worst, by_class[worst])
+
+
+def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:
+    """Summarise how soon runs reached their study's target; None where it had none."""
+    target = runs[0].target
+    if target is None:
+        return None
+    reached = [(run, run.reached) for run in runs if run.reached is not None]
+
+    def median(of: Callable[["FinalRun", "Spent"], float]) -> float:
+        if 2 * len(reached) <= len(runs):
+            return math.nan
+        missed = [math.inf] * (len(runs) - len(reached))
+        return float(np.median([*(of(run, spent) for run, spent in reached), *missed]))
+
+    return ToTarget(
+        target,
+        len(reached),
+        epochs=median(lambda _, spent: spent.epochs),
+        seconds=median(_seconds_to_target),
+        gradient_work=median(lambda _, spent: spent.gradient_work),
+    )
+
+
+def _seconds_to_target(run: "FinalRun", spent: "Spent") -> float:
+    if run.step_seconds is None:
+        return spent.seconds
+    return run.pace_seconds * spent.gradient_work / run.gradient_work  # every step is the same work
+
+
+def geometry_of(runs: Sequence["FinalRun"]) -> Geometry | None:
+    """Summarise the curvature where runs ended; None where none was measured."""
+    ends = [(run.ending, 1 - run.test_accuracy) for run in runs if run.ending is not None]
+    if not ends:
+        return None
+
+    followed = [run.separated for run in runs if run.separated is not None]
+
+    def over_seeds(of: Callable[["Ending"], float]) -> Interval:
+        values = [value for end, _ in ends if math.isfinite(value := of(end))]
+        if not values:
+            return Interval(math.nan, None, None)
+        return mean_interval(values)
+
+    return Geometry(
+        runs=len(ends),
+        lambda_1=over_seeds(lambda end: end.lambda_1),
+        lambda_2=over_seeds(lambda end: end.lambda_2),
+        ratio=over_seeds(lambda end: end.ratio),
+        trace=over_seeds(lambda end: end.trace),
+        loss_rise=over_seeds(lambda end: end.loss_rise),
+        verdicts=dict(sorted(Counter(end.verdict for end, _ in ends).items())),
+        separated=mean_interval(followed) if followed else Interval(math.nan, None, None),
+        flatness=rank_correlation([end.loss_rise for end, _ in ends], [error for _, error in ends]),
+    )

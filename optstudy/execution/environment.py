@@ -1,0 +1,89 @@
+"""What a study runs with: the code and the packages, so that another can tell what differs."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+_PROJECT = Path(__file__).resolve().parents[2]
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+def environment() -> dict[str, str]:
+    """Return what is known of the code and the packages in use.
+
+    Returns:
+        ``python`` and ``system``; ``commit`` of the working folder, and whether its ``tree`` was clean, where
+        it is under git; ``optstudy_commit`` of optstudy itself, where it runs from a checkout or an image; and
+        ``lock``, the start of the SHA-256 of the requirements.lock whose versions are installed.
+    """
+    commit, tree = _checkout(Path.cwd())
+    found = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "commit": commit,
+        "tree": tree,
+        "optstudy_commit": _image_commit() or _own_commit(),
+        "lock": _lock(),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of what numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")}
+
+
+def _checkout(folder: Path) -> tuple[str, str]:
+    """Return a folder's commit and whether its tree is clean; nothing where it is not under git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return "", ""
+    return commit, "changed" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "clean"
+
+
+def _image_commit() -> str:
+    """The commit that an image was built from; nothing where whoever built it did not say."""
+    commit = os.environ.get("OPTSTUDY_COMMIT", "")
+    return "" if commit == "unknown" else commit
+
+
+def _own_commit() -> str:
+    """The commit of the checkout that optstudy runs from; nothing where it is installed as a package."""
+    if not (_PROJECT / "pyproject.toml").exists():
+        return ""
+    commit, tree = _checkout(_PROJECT)
+    return commit + "-dirty" * (tree == "changed")
+
+
+def _lock() -> str:
+    """Name the lock that the installed packages follow, if they follow it to the letter."""
+    path = Path(os.environ.get("OPTSTUDY_LOCK", "") or _PROJECT / "requirements.lock")
+    try:
+        text = path.read_text()
+    except OSError:
+        return ""
+    pins = _PIN.findall(text)
+    if not pins or any(_installed(name) not in (None, version) for name, version in pins):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _installed(name: str) -> str | None:
+    """The installed version of a package; extras may be left out, so none is no departure."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # git of the user's path
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,61 @@
+"""Space files: where they are, and the space that a name stands for."""
+
+from pathlib import Path
+from typing import Literal
+
+from optstudy.errors import UsageError, closest
+from optstudy.optimizers.space_file import parse_space
+from optstudy.records.space import Choice, Range, Space
+
+__all__ = ["Choice", "Range", "Space", "find_spaces", "load_space", "parse_space"]
+
+
+def find_spaces(workspace: Path) -> dict[str, Path]:
+    """List the space files that a workspace sees.
+
+    Args:
+        workspace: Folder that holds ``tuning/``; it need not.
+
+    Returns:
+        File of each optimizer by name, sorted: the workspace's own where it has one, else the packaged one.
+    """
+    return tuning_files("spaces", workspace)
+
+
+def load_space(name: str, workspace: Path) -> Space:
+    """Read the space of one optimizer.
+
+    Args:
+        name: Name of a space file, without its ending.
+        workspace: Folder whose ``tuning/spaces`` comes first.
+
+    Returns:
+        The space.
+
+    Raises:
+        UsageError: If there is no such optimizer, or its file is malformed.
+    """
+    spaces = find_spaces(workspace)
+    if name not in spaces:
+        near = closest(name.lower(), spaces)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise UsageError(f"no optimizer is named {name!r}; {hint}there are {', '.join(spaces)}")
+    return parse_space(spaces[name])
+
+
+PACKAGED = Path(__file__).parents[1] / "_tuning"
+
+
+def tuning_files(kind: Literal["spaces", "presets"], workspace: Path) -> dict[str, Path]:
+    """List the files of a kind that a workspace sees.
+
+    Args:
+        kind: Folder below ``tuning/``.
+        workspace: Folder that holds ``tuning/``; it need not.
+
+    Returns:
+        File by name, sorted: the workspace's own where it has one, else the packaged one.
+    """
+    folders = (PACKAGED / kind, workspace / "tuning" / kind)
+    found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    return dict(sorted(found.items()))

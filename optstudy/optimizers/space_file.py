@@ -1,0 +1,234 @@
+"""From a space file to its records; whatever is wrong in it becomes one sentence that says where."""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from optstudy.errors import UsageError, closest
+from optstudy.records.space import Choice, Range, Scalar, Space
+
+NEEDS = ("", "closure")
+
+_KEYS = (
+    "optimizer",
+    "needs",
+    "seeded",
+    "hessian_products",
+    "tuples",
+    "fixed",
+    "search",
+    "default",
+    "paper",
+)
+_RANGE_KEYS = ("low", "high", "log", "complement", "integer", "why")
+_CHOICE_KEYS = ("choices", "why")
+
+
+def parse_space(path: Path) -> Space:
+    """Read a space file.
+
+    Args:
+        path: A TOML file; its name without the ending is the optimizer's.
+
+    Returns:
+        The space.
+
+    Raises:
+        UsageError: If it cannot be read or is malformed; the message names file, key and value, and what
+            would be right.
+    """
+    document = _read(path)
+    try:
+        return _space(path, document)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise UsageError(f"{path}: not a TOML file: {error}") from error
+
+
+def _space(path: Path, document: dict[str, Any]) -> Space:
+    _refuse_unknown("the file", document, _KEYS)
+    if not _table(document, "search"):
+        raise UsageError("[search] is missing or empty; add a [search.NAME] for each value to be tuned")
+    fixed = {name: _constant(f"[fixed] {name}", value) for name, value in _table(document, "fixed").items()}
+    search = tuple(_dimension(name, entry) for name, entry in document["search"].items())
+    seeded = _flag(document, "seeded", "")
+    _refuse_twice(fixed, search, seeded=seeded)
+    space = Space(
+        name=path.stem,
+        optimizer=_text(document, "optimizer", "", 'a class path such as "torch.optim.SGD"'),
+        needs=_needs(document.get("needs", "")),
+        seeded=seeded,
+        hessian_products=_count(document.get("hessian_products", 0)),
+        tuples=_tuples(_table(document, "tuples"), {*fixed, *(dimension.name for dimension in search)}),
+        fixed=fixed,
+        search=search,
+        default=_configuration("default", _table(document, "default"), search, ()),
+        paper=_configuration("paper", _table(document, "paper"), search, fixed)
+        if "paper" in document
+        else None,
+        source=path,
+    )
+    if wrong := space.outside(space.default):
+        raise UsageError(f"[default] {wrong[0]}; give the library's default, and a range that holds it")
+    return space
+
+
+def _dimension(name: str, entry: Any) -> Range | Choice:
+    """Read one [search.NAME]."""
+    where = f"[search] {name}"
+    if not isinstance(entry, dict):
+        raise UsageError(
+            f"{where} is {entry!r}; write [search.{name}] with low and high, or choices, and why"
+        )
+    if "choices" in entry:
+        if clash := [key for key in _RANGE_KEYS[:-1] if key in entry]:
+            raise UsageError(f"{where} has both choices and {clash[0]}; keep one of them")
+        _refuse_unknown(where, entry, _CHOICE_KEYS)
+        return Choice(name, _choices(where, entry["choices"]), _why(where, entry))
+    _refuse_unknown(where, entry, (*_RANGE_KEYS, "choices"))
+    if missing := [key for key in ("low", "high") if key not in entry]:
+        raise UsageError(f"{where} has no {missing[0]}; give low and high, or choices")
+    return _range(name, where, entry)
+
+
+def _range(name: str, where: str, entry: dict[str, Any]) -> Range:
+    log, complement, integer = (_flag(entry, key, where) for key in ("log", "complement", "integer"))
+    low, high = (_number(f"{where} {key}", entry[key]) for key in ("low", "high"))
+    if low > high:
+        raise UsageError(f"{where} has low {low:g} above high {high:g}; swap them or widen the range")
+    if low == high:
+        raise UsageError(f"{where} has low and high both {low:g}; widen the range, or put it under [fixed]")
+    if log and complement and high >= 1:
+        raise UsageError(f"{where} has high {high:g}; log of 1 - {name} needs high below 1")
+    if log and not complement and low <= 0:
+        raise UsageError(f"{where} has low {low:g}; log needs low above 0")
+    if integer and complement:
+        raise UsageError(f"{where} has both integer and complement; keep one of them")
+    if integer and not (isinstance(low, int) and isinstance(high, int)):
+        raise UsageError(f"{where} runs from {low:g} to {high:g}; integer needs low and high without a point")
+    if not integer:
+        low, high = float(low), float(high)
+    return Range(name, low, high, log, complement, integer, _why(where, entry))
+
+
+def _choices(where: str, choices: Any) -> tuple[Scalar, ...]:
+    if not isinstance(choices, list) or not choices:
+        raise UsageError(f"{where} has choices {choices!r}; give a list of at least one value")
+    values = tuple(_scalar(f"{where} choices", value) for value in choices)
+    for index, value in enumerate(values):
+        if Choice("", values[:index], "").contains(value):
+            raise UsageError(f"{where} has the choice {value!r} twice; name it once")
+    return values
+
+
+def _configuration(
+    table: str, values: dict[str, Any], search: tuple[Range | Choice, ...], others: Iterable[str]
+) -> dict[str, Any]:
+    """Read [default] or [paper], in the order of the search."""
+    known = (*(dimension.name for dimension in search), *others)
+    _refuse_unknown(f"[{table}]", values, known)
+    numbers = {dimension.name for dimension in search if isinstance(dimension, Range)}
+    read = {}
+    for name in (name for name in known if name in values):
+        check = _number if name in numbers else _constant
+        read[name] = check(f"[{table}] {name}", values[name])
+    return read
+
+
+def _tuples(table: dict[str, Any], known: set[str]) -> dict[str, tuple[str, ...]]:
+    for name, parts in table.items():
+        if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+            raise UsageError(
+                f'[tuples] {name} is {parts!r}; give a list of names such as ["beta_1", "beta_2"]'
+            )
+        if name in known:
+            raise UsageError(f"[tuples] {name} is also under [search] or [fixed]; keep one of them")
+        _refuse_unknown(f"[tuples] {name}", parts, known)
+    return {name: tuple(parts) for name, parts in table.items()}
+
+
+def _refuse_twice(fixed: dict[str, Any], search: tuple[Range | Choice, ...], *, seeded: bool) -> None:
+    names = [dimension.name for dimension in search]
+    if twice := [name for name in names if name in fixed]:
+        raise UsageError(f"{twice[0]} is under both [search] and [fixed]; keep one of them")
+    if seeded and "seed" in (*names, *fixed):
+        raise UsageError("seed is given, but seeded = true takes the run's; remove one of them")
+
+
+def _refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            near = closest(name, known)
+            hint = f"did you mean {near!r}" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"{where} has unknown {name!r}; {hint}")
+
+
+def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{name} is {table!r}; write it as a table, [{name}]")
+    return table
+
+
+def _text(table: Mapping[str, Any], key: str, where: str, right: str) -> str:
+    subject = f"{where} {key}".strip()
+    if key not in table:
+        raise UsageError(f"{subject} is missing; give {right}")
+    if not isinstance(table[key], str) or not table[key].strip():
+        raise UsageError(f"{subject} is {table[key]!r}; give {right}")
+    return str(table[key])
+
+
+def _why(where: str, entry: Mapping[str, Any]) -> str:
+    return _text(entry, "why", where, "a sentence that says why this range")
+
+
+def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{where} {key} is {value!r}; give true or false".strip())
+    return value
+
+
+def _number(where: str, value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UsageError(f"{where} is {value!r}; give a finite number")
+    return value
+
+
+def _scalar(where: str, value: Any) -> Scalar:
+    if isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        return _number(where, value)
+    raise UsageError(f"{where} is {value!r}; give a number, a string, true or false")
+
+
+def _constant(where: str, value: Any) -> Any:
+    """A scalar, or a list of them, which becomes a tuple as constructors expect."""
+    if isinstance(value, list):
+        return tuple(_scalar(where, each) for each in value)
+    return _scalar(where, value)
+
+
+def _needs(value: Any) -> str:
+    if value not in NEEDS:
+        raise UsageError(f"needs is {value!r}; give one of {', '.join(map(repr, NEEDS))}")
+    return str(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(f"hessian_products is {value!r}; give a whole number from 0 on")
+    return value

@@ -1,0 +1,20 @@
+"""Runs made again from their records, and compared with them metric by metric."""
+
+from optstudy.posthoc.reproduce.compare import Judged, Series, judge
+from optstudy.posthoc.reproduce.environment import Differing
+from optstudy.posthoc.reproduce.recorded import Recorded, recorded_in_archive, recorded_in_mlflow
+from optstudy.posthoc.reproduce.rerun import TOLERANCE, Again, Reproduced, reproduce
+
+__all__ = [
+    "TOLERANCE",
+    "Again",
+    "Differing",
+    "Judged",
+    "Recorded",
+    "Reproduced",
+    "Series",
+    "judge",
+    "recorded_in_archive",
+    "recorded_in_mlflow",
+    "reproduce",
+]

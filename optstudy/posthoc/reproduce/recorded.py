@@ -1,0 +1,222 @@
+"""What a run left behind, as numbers that can be made again."""
+
+import dataclasses
+import importlib.metadata
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optstudy.errors import OptstudyError, UsageError, nearest
+from optstudy.posthoc.find_runs import find_runs, run_name
+from optstudy.posthoc.reproduce.compare import Series
+from optstudy.records.curvature import Analysis
+from optstudy.records.eigen_trace import EigenTrace
+from optstudy.records.evidence import RunEvidence
+from optstudy.records.metrics import EPOCH_METRICS
+from optstudy.records.plan import Plan, is_of_this_format, run_key
+from optstudy.records.run import Ending, EpochRecord, FinalRun, FinalRuns
+from optstudy.report.archive import Archive
+from optstudy.tracking import Tracking
+from optstudy.tracking.evidence import read_run
+
+TRACE = ("ratio", "low", "high", "verdict", "verified", "probability", "angle", "gradient_share")
+CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spread", "change")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as it was recorded."""
+
+    name: str  # with its study's
+    plan: Plan
+    facts: Mapping[str, str]  # versions, machine, commit, checksum of the data
+    sources: Mapping[str, str] | None  # SHA-256 of the user's files; None where they were not recorded
+    series: Mapping[str, Series]  # by metric
+    doubts: tuple[str, ...]  # where the record contradicts itself
+
+    def on(self, device: str) -> "Recorded":
+        """The same run, to be computed on another device."""
+        return dataclasses.replace(self, plan=dataclasses.replace(self.plan, device=device))
+
+
+def recorded_in_mlflow(tracking: Tracking, target: str) -> list[Recorded]:
+    """Read the final runs that a name means, with the weights where they ended.
+
+    Args:
+        tracking: Where they are.
+        target: A study, STUDY/OPTIMIZER, STUDY/RUN, a run ID or its unique beginning.
+
+    Raises:
+        UsageError: If the name means none.
+        OptstudyError: If a run's files cannot be read.
+    """
+    found, runs = [], find_runs(tracking, target)
+    predictions = tracking.predictions(FinalRuns(tuple(runs), {}))
+    for run in runs:
+        evidence = read_run(tracking, run, predictions.get(run.run_id))
+        weights = tracking.file_of(run, "weights.pt")
+        series = {} if weights is None else of_weights(_state_dict(weights, run))
+        found.append(_recorded(evidence, series, _shown_otherwise(tracking, evidence)))
+    return found
+
+
+def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
+    """Read the runs of a report's files that a name means; they hold no weights, and of the curvature its ending.
+
+    Args:
+        archive: The files.
+        target: As for `recorded_in_mlflow`.
+
+    Raises:
+        UsageError: If the name means none, or the beginning of an ID several.
+    """
+    named = {f"{run.study}/{run_name(run)}": run for run in archive.final.runs}
+    chosen = [
+        run for name, run in named.items() if target in (name, run.study) or name.startswith(f"{target}/")
+    ]
+    if not chosen:
+        chosen = [run for run in archive.final.runs if target and run.run_id.startswith(target)]
+        if len(chosen) > 1:
+            raise UsageError(f"{len(chosen)} runs begin with {target!r}; give more of the ID")
+    if not chosen:
+        studies = sorted({run.study for run in archive.final.runs})
+        raise UsageError(
+            f"no run {target!r} among these{nearest(target, named)}; there are those of {', '.join(studies)}"
+        )
+    return [_recorded(_archived(archive, run), {}, []) for run in chosen]
+
+
+def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
+    plan = archive.plans.get(run.run_id)
+    return RunEvidence(
+        run,
+        None if plan is None else Plan.from_dict(plan),
+        archive.epochs.get(run.run_id, ()),
+        archive.predictions.get(run.run_id),
+        trace=None,
+        analysis=None,
+    )
+
+
+def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequence[str]) -> Recorded:
+    run, plan = evidence.run, evidence.plan
+    name = f"{run.study}/{run_name(run)}"
+    if plan is None:
+        raise OptstudyError(f"{name} has no plan.json, and cannot be made again; train it again")
+    series = of_run(run.train_accuracy, run.test_accuracy, run.separated, run.ending)
+    series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.analysis)
+    if evidence.predictions is not None:
+        series["predictions"] = Series(evidence.predictions.predicted)
+    return Recorded(
+        name, plan, run.facts, run.sources, series | dict(weights), (*_doubts(run, plan), *doubts)
+    )
+
+
+def _doubts(run: FinalRun, plan: Plan) -> list[str]:
+    """Find out whether a run's plan is the one that it was made by."""
+    found = []
+    if run.seed != plan.seed:
+        found.append(f"its plan has seed {plan.seed}, the run itself seed {run.seed}")
+    planned = {str(value) for value in _leaves(plan.method.arguments)}
+    found += [
+        f"its parameter {name} is {value}, which its plan does not have"
+        for name, value in run.params.items()
+        if value not in planned
+    ]
+    # Other versions may make other keys of the same plan.
+    same = all(run.facts.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
+    if (
+        same
+        and is_of_this_format(run.key)
+        and run.sources is not None
+        and run.key != run_key(plan, torch.__version__, run.sources)
+    ):
+        found.append("its plan or its source files are not those that its key was made of")
+    return found
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the single values of nested arguments, such as both of Adam's betas."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        yield value
+        return
+    for part in value:
+        yield from _leaves(part)
+
+
+def _shown_otherwise(tracking: Tracking, evidence: RunEvidence) -> list[str]:
+    """Name the metrics whose charts in MLflow show other numbers than the run's own file."""
+    found = []
+    for metric, series in of_epochs(evidence.epochs).items():
+        shown = tracking.history(evidence.run.run_id, metric)
+        if shown != list(zip(series.at, series.values.tolist(), strict=True)):
+            found.append(f"MLflow's {metric} is not that of its epochs.json")
+    return found
+
+
+def of_run(
+    train_accuracy: float, test_accuracy: float, separated: float | None, ending: Ending | None
+) -> dict[str, Series]:
+    """Return what tables show of where a run ended."""
+    found: dict[str, Any] = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
+    if separated is not None:
+        found["separated"] = separated
+    if ending is not None:
+        found |= dataclasses.asdict(ending)
+    return {f"final/{name}": Series(np.array(value)) for name, value in found.items()}
+
+
+def of_epochs(records: Sequence[EpochRecord]) -> dict[str, Series]:
+    """Return what epochs recorded, clock readings apart."""
+    found = {}
+    for metric, field in EPOCH_METRICS.items():
+        kept = [(one.epoch, getattr(one, field)) for one in records if getattr(one, field) is not None]
+        if kept:
+            found[metric] = Series(np.array([value for _, value in kept]), tuple(e for e, _ in kept), "epoch")
+    return found
+
+
+def of_trace(trace: EigenTrace | None) -> dict[str, Series]:
+    """Return what the tracker saw along the last steps."""
+    if trace is None:
+        return {}
+    columns = {name: getattr(trace, name) for name in TRACE}
+    for place in (0, 1):
+        columns[f"lambda_{place + 1}"] = trace.values[:, place]
+        columns[f"residual_{place + 1}"] = trace.residuals[:, place]
+    steps = tuple(trace.step.tolist())
+    found = {f"eigen/{name}": Series(values, steps, "step") for name, values in columns.items()}
+    if len(trace.preconditioned):
+        at = tuple(trace.preconditioned_step.tolist())
+        found["eigen/preconditioned_lambda_1"] = Series(trace.preconditioned, at, "step")
+    return found
+
+
+def of_curves(analysis: Analysis | None) -> dict[str, Series]:
+    """Return the loss around where a run ended, and the density of the eigenvalues there."""
+    if analysis is None:
+        return {}
+    return {f"curves/{name}": Series(np.asarray(getattr(analysis, name))) for name in CURVES}
+
+
+def of_weights(weights: Mapping[str, Tensor]) -> dict[str, Series]:
+    """Return a model's parameters and buffers; numpy has no bfloat16, which float32 holds exactly."""
+    return {
+        f"weights/{name}": Series((one.float() if one.dtype == torch.bfloat16 else one).cpu().numpy())
+        for name, one in weights.items()
+    }
+
+
+def _state_dict(data: bytes, run: FinalRun) -> dict[str, Tensor]:
+    try:
+        loaded: dict[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:  # torch's reader raises errors of many kinds at bytes that are none
+        raise OptstudyError(f"weights.pt of run {run.run_id} is damaged ({type(error).__name__})") from error
+    return loaded

@@ -1,0 +1,145 @@
+"""A run made again from its record, and compared with it."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optstudy.execution.environment import environment, versions
+from optstudy.execution.flows import Failure, Flow, Task, Workers, drive
+from optstudy.posthoc.reproduce.compare import Judged, Judgement, Series, judge
+from optstudy.posthoc.reproduce.environment import Differing, differing, foundations, unrecorded
+from optstudy.posthoc.reproduce.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
+from optstudy.records.curvature import Analysis
+from optstudy.records.eigen_trace import eigen_trace
+from optstudy.records.metrics import ending_of, final_metrics, of_percent
+from optstudy.records.run import EpochRecord, Observation
+from optstudy.training import RunState, joined, run_rung
+from optstudy.training.analysis import analyse_run
+
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Again:
+    """A run that is being made again has reached an epoch."""
+
+    name: str
+    epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A run beside its record."""
+
+    name: str
+    differing: tuple[Differing, ...]  # between where it was made and here
+    unrecorded: tuple[str, ...]  # what is known here, and not of where it was made
+    absent: tuple[str, ...]  # metrics that were made again and that the record does not have
+    doubts: tuple[str, ...]  # where the record contradicts itself
+    judged: tuple[Judged, ...]
+    tolerance: float
+    steps_per_epoch: int
+
+    @property
+    def judgement(self) -> Judgement:
+        """The worst of all metrics; a record that contradicts itself is the record of another run."""
+        found = {one.judgement for one in self.judged}
+        if "different" in found or self.doubts:
+            return "different"
+        return "within tolerance" if "within tolerance" in found else "identical"
+
+    @property
+    def first_parted(self) -> Judged | None:
+        """What first went another way; None where nothing did."""
+        parted = [one for one in self.judged if one.judgement != "identical"]
+        return min(parted, key=self._moment, default=None)
+
+    def _moment(self, one: Judged) -> float:
+        """When a metric parted, in epochs; what belongs to the end comes last."""
+        return {"epoch": one.at, "step": one.at / self.steps_per_epoch}.get(one.unit, math.inf)
+
+
+def reproduce(
+    runs: Sequence[Recorded], workers: Workers, tolerance: float = TOLERANCE
+) -> Iterator[Again | Reproduced]:
+    """Make runs again, and compare each with its record as it is done.
+
+    Args:
+        runs: As they were recorded, all of one study.
+        workers: Where they are made again.
+        tolerance: Largest difference of a metric that counts as within tolerance; see `series.judge`.
+
+    Raises:
+        UsageError: If the data, the model or the optimizer is not here.
+        OptstudyError: If a run fails.
+    """
+    drivers = {**versions(), **environment()}
+    for event in drive([_again(run, drivers, tolerance) for run in runs], workers):
+        if isinstance(event, Failure):
+            raise event.error()
+        yield event
+
+
+def _again(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> Flow:
+    plan = recorded.plan
+    found = yield Task(foundations, (plan,), name=recorded.name)
+    if isinstance(found, Failure):
+        yield found
+        return
+    checksum, files = found
+    epochs: list[EpochRecord] = []
+    seen: list[Observation] = []
+    machines: list[Mapping[str, str]] = []
+    state, rung = None, None
+    while rung is None or rung.outcome == "running":
+        since = len(epochs)
+        result = yield Task(run_rung, (plan, state, since, since + 1), name=recorded.name)
+        if isinstance(result, Failure):
+            yield result
+            return
+        rung, state = result
+        epochs += rung.epochs
+        seen += rung.observations
+        machines.append(rung.machine)
+        yield Again(recorded.name, len(epochs), plan.epochs)
+    assert state is not None
+    analysis = None
+    if plan.trace is not None and rung.outcome == "completed":
+        data = yield Task(analyse_run, (plan, state), name=recorded.name)
+        if isinstance(data, Failure):
+            yield data
+            return
+        analysis = Analysis.from_bytes(data)
+    here = _series(epochs, seen, analysis) | of_weights(RunState.from_bytes(state).model)
+    if rung.predicted is not None:
+        here["predictions"] = Series(np.array(rung.predicted))
+    facts = {**drivers, "data": checksum, **joined(machines)}
+    nothing = Series(np.zeros(0))
+    yield Reproduced(
+        recorded.name,
+        tuple(differing(recorded, facts, files)),
+        tuple(unrecorded(recorded, facts, files)),
+        tuple(name for name in here if name not in recorded.series),
+        recorded.doubts,
+        tuple(judge(name, s, here.get(name, nothing), tolerance) for name, s in recorded.series.items()),
+        tolerance,
+        steps_per_epoch=epochs[0].gradients,
+    )
+
+
+def _series(
+    epochs: Sequence[EpochRecord], seen: Sequence[Observation], analysis: Analysis | None
+) -> dict[str, Series]:
+    """Return the metrics of a run that was made again, as MLflow would have given them back."""
+    metrics = final_metrics(epochs, seen, analysis)
+    ending = ending_of(metrics, analysis.verdict if analysis else "")
+    train, test = (of_percent(metrics[f"final/{name}_accuracy_pct"]) for name in ("train", "test"))
+    return (
+        of_run(train, test, metrics.get("final/separated"), ending)
+        | of_epochs(epochs)
+        | of_trace(eigen_trace(seen))
+        | of_curves(analysis)
+    )

@@ -1,0 +1,1 @@
+"""Plans, runs, searches and curvature results: frozen, one file form each; needs numpy at most."""

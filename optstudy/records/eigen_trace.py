@@ -1,0 +1,75 @@
+"""The top eigenvalues along a run's last steps, as arrays."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optstudy.records.run import Observation
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EigenTrace:
+    """What the tracker saw at each of ``s`` steps; see `optstudy.curvature.EigenTracker`."""
+
+    step: NDArray[np.int64]  # (s,) counted from 0 over the run; each was looked at before it was taken
+    values: Floats  # (s, 2)
+    residuals: Floats  # (s, 2)
+    ratio: Floats  # (s,)
+    low: Floats  # (s,)
+    high: Floats  # (s,)
+    verdict: NDArray[np.str_]  # (s,)
+    verified: NDArray[np.bool_]  # (s,)
+    probability: Floats  # (s,) of a missed value; nan where tracked
+    angle: Floats  # (s,) radians, to the eigenspace of the step before
+    gradient_share: Floats  # (s,)
+    products: Floats  # (s,)
+    preconditioned_step: NDArray[np.int64]  # (p,)
+    preconditioned: Floats  # (p,) first eigenvalue of the preconditioned Hessian
+
+    def to_bytes(self) -> bytes:
+        """Serialise as npz without pickles."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **vars(self))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "EigenTrace":
+        """Read what `to_bytes` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return cls(**{name: arrays[name] for name in arrays.files})
+
+
+def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
+    """Gather what the trackers saw; None where they saw nothing, or a loss that was not finite."""
+    seen = [o for o in observations if o.probe == "eigen" and "lambda_1" in o.values]
+    scaled = [o for o in observations if o.probe == "preconditioned" and "lambda_1" in o.values]
+    if not seen:
+        return None
+
+    def column(*names: str) -> Any:
+        rows = [[math.nan if o.values[name] is None else o.values[name] for name in names] for o in seen]
+        return np.array(rows if len(names) > 1 else [row[0] for row in rows])
+
+    return EigenTrace(
+        step=np.array([o.step for o in seen]),
+        values=column("lambda_1", "lambda_2"),
+        residuals=column("residual_1", "residual_2"),
+        ratio=column("ratio"),
+        low=column("ratio_low"),
+        high=column("ratio_high"),
+        verdict=column("verdict"),
+        verified=column("verified").astype(bool),
+        probability=column("probability"),
+        angle=column("angle"),
+        gradient_share=column("gradient_share"),
+        products=column("products"),
+        preconditioned_step=np.array([o.step for o in scaled], dtype=np.int64),
+        preconditioned=np.array([o.values["lambda_1"] for o in scaled], dtype=np.float64),
+    )

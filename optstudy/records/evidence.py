@@ -1,0 +1,45 @@
+"""All that the runs of some studies left behind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optstudy.records.curvature import Analysis
+from optstudy.records.eigen_trace import EigenTrace
+from optstudy.records.plan import Plan
+from optstudy.records.run import EpochRecord, FinalRun, Predictions
+from optstudy.records.search import SearchEvidence
+
+
+@dataclass(frozen=True)
+class RunEvidence:
+    """One finished final run with the data behind its figures."""
+
+    run: FinalRun
+    plan: Plan | None  # None of a run that was logged before runs kept theirs
+    epochs: tuple[EpochRecord, ...]
+    predictions: Predictions | None
+    trace: EigenTrace | None  # along its last steps; None where that was not measured
+    analysis: Analysis | None  # of where it ended, likewise
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All final runs of some studies, and their searches, each in the order of the comparison's rows."""
+
+    runs: tuple[RunEvidence, ...]
+    searches: tuple[SearchEvidence, ...]
+
+    def rows(self) -> dict[tuple[str, str, str], list[RunEvidence]]:
+        """The runs by study, optimizer and configuration, seeds in order."""
+        found: dict[tuple[str, str, str], list[RunEvidence]] = {}
+        for one in self.runs:
+            found.setdefault((one.run.study, one.run.optimizer, one.run.config), []).append(one)
+        return {names: sorted(row, key=lambda one: one.run.seed) for names, row in found.items()}
+
+
+def only(evidence: Evidence, studies: Sequence[str]) -> Evidence:
+    """Leave out the runs and searches of other studies."""
+    return Evidence(
+        tuple(one for one in evidence.runs if one.run.study in studies),
+        tuple(one for one in evidence.searches if one.study in studies),
+    )

@@ -1,0 +1,135 @@
+"""What determines the numbers of one run."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optstudy.errors import UsageError
+
+FORMAT = 3  # raised when the code's numbers change
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a data set is divided.
+
+    ``tuning`` holds out part of the training set and never sees the test set. ``final`` holds out the test set,
+    and does not read ``validation``.
+    """
+
+    role: Literal["tuning", "final"]
+    validation: int = 0  # training images held out when tuning
+    size: int = 0  # images to train on, of those that are left; 0 means all of them
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.role not in ("tuning", "final"):
+            raise UsageError(f"a split's role is tuning or final, not {self.role!r}")
+        if self.size < 0 or self.seed < 0:
+            raise UsageError(f"a split has size {self.size} and seed {self.seed}; neither can be negative")
+        if self.validation < (self.role == "tuning"):
+            raise UsageError(
+                f"a split holds out {self.validation} images for validation; hold out at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a run updates its parameters: an optimizer's class, what it is given, and what its step takes."""
+
+    optimizer: str  # class path
+    arguments: Mapping[str, Any]
+    needs: str = ""  # "closure": step takes a function that returns the loss; "": backward and step
+    seeded: bool = False  # the constructor takes `seed`, and gets the run's
+    hessian_products: int = 0  # spent by one step
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Which of a run's steps have their curvature measured, and on how many images."""
+
+    samples: int | None  # training images; None for all
+    last: int | None  # steps at the end of the run; None for all steps, 0 for none
+    every: int = 1  # steps from one to the next
+    seed: int = 0  # of the choice of images
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that determines the numbers of one run."""
+
+    dataset: str
+    split: Split
+    model: str
+    loss: str
+    method: Method
+    epochs: int
+    sweep_epochs: tuple[int, ...]  # after these, an exact sweep over the training set
+    batch_size: int
+    seed: int  # of the initial weights and the order of the batches: the same for every optimizer
+    device: str = "cpu"
+    threads: int = 1
+    trace: Trace | None = None  # None where no curvature is measured
+    deterministic: bool = False  # by algorithms that give the same bits each time, on a GPU too
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What may be the user's own code."""
+        return self.dataset, self.model, self.loss, self.method.optimizer
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
+        """Build a plan from `dataclasses.asdict` of one, as it comes back from JSON."""
+        trace = content["trace"]
+        return cls(
+            **{
+                **content,
+                "split": Split(**content["split"]),
+                "method": Method(**content["method"]),
+                "sweep_epochs": tuple(content["sweep_epochs"]),
+                "trace": Trace(**trace) if trace else None,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a data set is, in words and numbers."""
+
+    name: str  # its reference: mnist, data.py:load
+    checksum: str  # SHA-256 over all tensors and the classes
+    train: int  # examples
+    test: int
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]  # of one example
+    dtype: str  # uint8, float32, ...
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Mini-batches in an epoch; the last may be short."""
+    return math.ceil(images / batch_size)
+
+
+def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
+    """Return the key of a run, which begins with the format.
+
+    Args:
+        plan: The run's own plan.
+        torch_version: As `torch.__version__` gives it.
+        sources: The user's source files by name, each with its hash.
+    """
+    content = {
+        "plan": dataclasses.asdict(plan),
+        "torch": torch_version,
+        "sources": dict(sources),
+    }
+    return f"{FORMAT}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]}"
+
+
+def is_of_this_format(key: str) -> bool:
+    """Whether a key was made by code whose numbers are these."""
+    return key.startswith(f"{FORMAT}-")

@@ -1,0 +1,47 @@
+"""A report's files, from a comparison and its evidence."""
+
+import json
+
+from optstudy.comparison.table import Comparison
+from optstudy.records.evidence import Evidence
+from optstudy.report import figures
+from optstudy.report.archive import archive
+from optstudy.report.citation import bibtex
+from optstudy.report.gallery import file_names, gallery
+from optstudy.report.page import picture, render_page
+from optstudy.report.sentences import methods
+from optstudy.report.tables.formats import render
+
+PAGE = "index.html"
+
+
+def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]:
+    """Make all files of a report.
+
+    Args:
+        comparison: Of some studies, at least one finished run.
+        evidence: Of the same runs and searches.
+
+    Returns:
+        Contents by path: ``index.html``, ``figures/`` as PNG and PDF, ``table.tex``, ``methods.md``,
+        ``references.bib``, ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the
+        same bytes.
+    """
+    studies = dict.fromkeys(row.study for row in comparison.rows)
+    paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
+    citations = bibtex(paragraphs)
+    exhibits = list(gallery(comparison, evidence))
+    names = file_names(exhibits)
+    images = {name: figures.png(one.figure) for name, one in zip(names, exhibits, strict=True)}
+    pictures = [picture(one, data) for one, data in zip(exhibits, images.values(), strict=True)]
+    page = render_page(comparison, evidence, pictures, methods=paragraphs, bibtex=citations)
+    return {
+        PAGE: page.encode(),
+        **{f"figures/{name}.png": data for name, data in images.items()},
+        **{f"figures/{name}.pdf": figures.pdf(one.figure) for name, one in zip(names, exhibits, strict=True)},
+        "table.tex": render(comparison, "latex").encode(),
+        "methods.md": (paragraphs + "\n").encode(),
+        "references.bib": citations.encode(),
+        "comparison.json": (json.dumps(comparison.to_dict(), indent=1) + "\n").encode(),
+        **archive(evidence, comparison.excluded),
+    }

@@ -1,0 +1,44 @@
+"""Figures, each a function from records to a matplotlib Figure. The only importer of matplotlib."""
+
+from matplotlib.figure import Figure
+
+from optstudy.report.figures.comparing import accuracies, differences
+from optstudy.report.figures.confusion import confusion, confusion_of
+from optstudy.report.figures.curvature import eigen_ratio, landscape_line, landscape_plane, spectrum
+from optstudy.report.figures.geometry import flatness
+from optstudy.report.figures.search import history, importances, score_against_learning_rate, slices
+from optstudy.report.figures.seeds import gradient_norms, loss_lines, ratios
+from optstudy.report.figures.style import pdf, png
+from optstudy.report.figures.surface import surface_of
+from optstudy.report.figures.sweep import sample_sweep
+from optstudy.report.figures.targets import times_to_target
+from optstudy.report.figures.training import gradient_norm
+from optstudy.report.figures.tuning import learning_rates, tuning_curves
+
+__all__ = [
+    "Figure",
+    "accuracies",
+    "confusion",
+    "confusion_of",
+    "differences",
+    "eigen_ratio",
+    "flatness",
+    "gradient_norm",
+    "gradient_norms",
+    "history",
+    "importances",
+    "landscape_line",
+    "landscape_plane",
+    "learning_rates",
+    "loss_lines",
+    "pdf",
+    "png",
+    "ratios",
+    "sample_sweep",
+    "score_against_learning_rate",
+    "slices",
+    "spectrum",
+    "surface_of",
+    "times_to_target",
+    "tuning_curves",
+]

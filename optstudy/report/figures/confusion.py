@@ -1,0 +1,141 @@
+"""What a classifier takes for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from optstudy.records.evidence import RunEvidence
+from optstudy.records.naming import row_label
+from optstudy.report.figures.rows import LINE, empty, folded, head, plain, seeds_of
+from optstudy.report.figures.style import INK, column, column_styled, figure, styled
+
+_MOST_NUMBERED = 20  # classes; with more, the numbers in the cells could not be read
+_MOST_IN_COLUMN = 12  # the same where the figure is as wide as a paper's column
+_LONGEST = 14  # letters of a class's name there
+_LEAST = 0.05  # per cent; what is smaller would be written as 0.0
+_DARK = 40  # per cent; ink on a darker cell could not be read
+_MOST_NAMED = 40  # classes; with more, only some are named along the axes
+
+
+@styled
+def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], title: str) -> Figure:
+    """Draw the confusion matrix as a heat map, each row as shares of its true class (paper, figures 4 to 7).
+
+    The colours follow the square root of the share, so that errors of a few per cent can be seen.
+
+    Args:
+        labels: True classes, integers from 0, shape ``(n,)``, ``n`` at least 1.
+        predicted: Predicted classes, likewise.
+        classes: Names, in the order of the integers.
+        title: What run it is.
+
+    Returns:
+        The heat map, with per cent in the cells up to 20 classes; a cell without a number is exactly 0, and
+        the row of a class that has no image is grey.
+    """
+    shares = _shares(np.asarray(labels), np.asarray(predicted), len(classes))
+    side = min(max(0.45 * len(classes), 2.2), 9.0)
+    drawn = figure(side + 1.6, side + 0.9)
+    axes = drawn.add_subplot(xlabel="Predicted class", ylabel="True class")
+    axes.set_title(f"{title}\ntest images" if title else "Test images")
+    percents = np.ma.masked_invalid(100 * shares)
+    bar = _heat(axes, percents, shrink=0.8, aspect=10 + 3 * side)
+    bar.set_ticks([0, 1, 5, 20, 50, 100])
+    _name(axes, classes)
+    if len(classes) <= _MOST_NUMBERED:
+        _number(axes, percents)
+    return drawn
+
+
+@column_styled
+def confusion_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
+    """Draw the mean confusion matrix of a row's seeds, each seed's rows as shares of their true class.
+
+    Args:
+        row: Runs of one optimizer and configuration, at least one.
+        title: What row it is; by default as tables name it.
+
+    Returns:
+        The heat map in the width of a paper's column, with per cent in the cells up to 12 classes, those below 0.05
+        without a number; the row of a class that has no image is grey.
+    """
+    run = row[0].run
+    named = folded(plain(title or row_label(f"{run.optimizer}/{run.config}")), LINE)
+    known = [one.predictions for one in row if one.predictions is not None and len(one.predictions.labels)]
+    if not known:
+        return empty(f"{named}\nNo predictions were kept")
+    names = max((found.classes for found in known), key=len)
+    count = max(len(names), *(1 + int(max(f.labels.max(), f.predicted.max())) for f in known))
+    classes = [*names, *map(str, range(len(names), count))]
+    shares = np.ma.masked_invalid([_shares(found.labels, found.predicted, count) for found in known])
+    percents = np.ma.masked_array(100 * shares.mean(axis=0))
+    drawn = column(3.75)
+    axes = drawn.add_subplot(xlabel="Predicted class", ylabel="True class")
+    bar = _heat(axes, percents, location="bottom", aspect=30, fraction=0.05, pad=0.02)
+    bar.set_ticks([0, 1, 5, 20, 50, 100])
+    _name(axes, [_shortened(name) for name in classes])
+    if count <= _MOST_IN_COLUMN:
+        _number(axes, percents, fontsize=5.5, least=_LEAST)
+    over = f"mean over {seeds_of([known])}" if len(known) > 1 else f"seed {run.seed}"
+    head(
+        drawn,
+        f"{named}\n{over}, test images; no number: below {_LEAST} %"
+        if count <= _MOST_IN_COLUMN
+        else f"{named}\n{over}, test images",
+    )
+    return drawn
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _heat(axes: Axes, percents: np.ma.MaskedArray, **bar: Any) -> Colorbar:
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_facecolor("#e0e0e0")
+    image = axes.imshow(percents, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100))
+    drawn = axes.get_figure()
+    assert drawn is not None
+    found = drawn.colorbar(image, label="Share of the true class (%)", **bar)
+    found.outline.set_visible(False)
+    return found
+
+
+def _shares(labels: NDArray[np.int_], predicted: NDArray[np.int_], classes: int) -> NDArray[np.float64]:
+    from sklearn.metrics import confusion_matrix  # a second to import, needed here alone
+
+    shares = np.array(confusion_matrix(labels, predicted, labels=range(classes), normalize="true"))
+    shares[np.bincount(labels, minlength=classes) == 0] = np.nan  # sklearn says 0
+    return shares
+
+
+def _name(axes: Axes, classes: Sequence[str]) -> None:
+    shown = range(0, len(classes), 1 + len(classes) // _MOST_NAMED)
+    names = [classes[number].replace("$", r"\$") for number in shown]  # no mathematics, as typed
+    slanted = max(map(len, names)) > 2  # noqa: PLR2004 - two letters fit the width of a cell
+    axes.set_yticks(shown, names)
+    axes.set_xticks(shown, names, rotation=90 if slanted else 0)
+    axes.tick_params(length=0)
+
+
+def _number(axes: Axes, percents: np.ma.MaskedArray, fontsize: float = 7, least: float = 0) -> None:
+    for (true, guess), percent in np.ndenumerate(percents.filled(0)):
+        if percent > 0 and percent >= least:
+            colour = "white" if percent > _DARK else INK
+            axes.text(guess, true, _short(percent), ha="center", va="center", fontsize=fontsize, color=colour)
+
+
+def _short(percent: float) -> str:
+    """Write a share with one decimal, but 100 only for all and never 0 for some."""
+    if percent < _LEAST:
+        return "<0.1"
+    return "100" if round(percent, 9) == 100 else f"{min(percent, 99.9):.1f}"  # noqa: PLR2004 - per cent

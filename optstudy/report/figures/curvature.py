@@ -1,0 +1,240 @@
+"""Curvature of a run: the ratio while it trained, and the loss and the spectrum where it ended."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from optstudy.records.curvature import Analysis
+from optstudy.records.eigen_trace import EigenTrace
+from optstudy.report.figures.axes import log_axis
+from optstudy.report.figures.style import GREY, INK, Mark, figure, mark_of, styled
+
+Floats = NDArray[np.float64]
+
+VERDICTS = {
+    "separated": ("o", "separated"),
+    "degenerate": ("s", "degenerate"),
+    "indefinite": ("v", "opposite signs"),
+    "unresolved": ("x", "unresolved"),
+}
+_SECOND = "#56B4E9"
+_FAR = 2.0  # times the largest value; where a threshold is further up, its line would press the rest flat
+
+
+class StabilityLimit(Protocol):
+    """Where full-batch steps on a quadratic would overshoot, as `optstudy.curvature.Stability` says it."""
+
+    @property
+    def threshold(self) -> float:
+        """The eigenvalue beyond which they do."""
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether it is one of the preconditioned Hessian."""
+
+    @property
+    def formula(self) -> str:
+        """The threshold as a formula."""
+
+
+@styled
+def eigen_ratio(
+    trace: EigenTrace, title: str, optimizer: str = "", stability: StabilityLimitLimit | None = None
+) -> Figure:
+    """Draw the ratio of the two largest eigenvalues during the last steps, figure 3 of the paper.
+
+    Args:
+        trace: What the tracker saw.
+        title: What run it is.
+        optimizer: Its name, for the colour.
+        stability: Where its steps would overshoot, as a dashed line; for an optimizer with a preconditioner on the
+            eigenvalue that this scales, in a panel of its own.
+
+    Returns:
+        The ratio with its interval and verdicts; filled marks were checked for missed values. Below it the two values.
+    """
+    mark = mark_of(optimizer)
+    scaled = bool(len(trace.preconditioned))
+    drawn = figure(5.6, 5.8 if scaled else 4.4)
+    panels = drawn.subplots(
+        3 if scaled else 2, 1, sharex=True, height_ratios=[3, 2, 1.6] if scaled else [3, 2]
+    )
+    _ratio_panel(panels[0], trace, mark)
+    panels[0].set_title(f"{title}\nlargest eigenvalues of the Hessian, by magnitude")
+    _values_panel(panels[1], trace, mark, stability)
+    if scaled:
+        _scaled_panel(panels[2], trace, mark, stability)
+    panels[-1].set_xlabel("Step")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return drawn
+
+
+def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
+    high = np.where(np.isfinite(trace.high), trace.high, np.nan)
+    ratio = np.where(np.isfinite(trace.ratio), trace.ratio, np.nan)
+    axes.fill_between(trace.step, trace.low, high, color=mark.colour, alpha=0.25, linewidth=0)
+    axes.plot(trace.step, ratio, color=mark.colour, linewidth=1)
+    for verdict, (marker, text) in VERDICTS.items():
+        chosen = trace.verdict == verdict
+        for checked in (True, False):
+            some = chosen & (trace.verified == checked)
+            if not some.any():
+                continue
+            named = checked or not (chosen & trace.verified).any()  # once each
+            axes.plot(
+                trace.step[some],
+                ratio[some],
+                marker,
+                color=mark.colour if marker not in "xv" else INK,
+                markerfacecolor=mark.colour if checked else "white",
+                markersize=5 if checked else 3,
+                label=text if named else None,
+            )
+    axes.axhline(1, color=GREY, linewidth=0.8)
+    axes.set_ylabel(r"$|\lambda_1|\,/\,|\lambda_2|$")
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        title="filled: checked\nfor missed values,\nopen: followed",
+        alignment="left",
+    )
+
+
+def _values_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimitLimit | None) -> None:
+    for index, (colour, line) in enumerate(((mark.colour, "-"), (_SECOND, "--"))):
+        step, values = _broken(trace.step, trace.values[:, index])
+        axes.plot(
+            step, values, color=colour, linestyle=line, marker=".", ms=3, label=rf"$\lambda_{index + 1}$"
+        )
+    if (trace.values < 0).any():
+        axes.axhline(0, color=GREY, linewidth=0.8)
+    if stability is not None and not stability.preconditioned:
+        _line(axes, stability, float(np.nanmax(np.append(np.abs(trace.values), 0))))
+    axes.set_ylabel("Eigenvalue")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _broken(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
+    """Break a line where its sign changes: by magnitude the first value jumps there, and passes no zero."""
+    turns = 1 + np.flatnonzero(np.diff(np.sign(values)) != 0)
+    return np.insert(step.astype(np.float64), turns, np.nan), np.insert(values, turns, np.nan)
+
+
+def _scaled_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimitLimit | None) -> None:
+    sizes = np.abs(trace.preconditioned)
+    axes.plot(trace.preconditioned_step, sizes, color=mark.colour, marker=mark.marker, ms=4)
+    below = trace.preconditioned < 0
+    if below.any():  # which a logarithm would leave out
+        look: dict[str, Any] = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
+        axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **look)
+    thresholds = []
+    if stability is not None:
+        _line(axes, stability, math.inf)
+        thresholds = [stability.threshold]
+    axes.set_ylabel(r"$|\lambda_1|$ of" "\n" r"$P^{-1/2} H P^{-1/2}$")
+    log_axis(axes, "y", list(filter(math.isfinite, [*sizes.tolist(), *thresholds])))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _line(axes: Axes, stability: StabilityLimit, largest: float) -> None:
+    """Draw the threshold, or name it where it lies so far above the largest value that this would be flat."""
+    name = _formula(stability)
+    if stability.threshold <= _FAR * largest and math.isfinite(stability.threshold):
+        axes.axhline(stability.threshold, color=INK, linestyle=":", linewidth=1, label=name)
+    else:
+        axes.plot([], [], linestyle="", label=f"{name}\nis {stability.threshold:.3g}")
+
+
+def _formula(stability: StabilityLimit) -> str:
+    return f"{stability.formula}\n(full-batch\nheuristic)".replace(" / ((", " /\n((")
+
+
+@styled
+def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
+    """Draw the loss along the first eigenvector with its quadratic model, figure 2 of the paper."""
+    mark = mark_of(optimizer)
+    drawn = figure(4.8, 3.2)
+    axes = drawn.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
+    axes.set_title(f"{title}\nloss around its end")
+    for values, colour, line, text in (
+        (analysis.line, mark.colour, "-", f"loss on {analysis.samples:,} images"),
+        (analysis.line_model, INK, "--", "quadratic model"),
+    ):
+        axes.plot(analysis.distances, gaps(values), color=colour, linestyle=line, label=text)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    drawn.legend(loc="outside lower center", ncols=2)
+    return drawn
+
+
+@styled
+def landscape_plane(analysis: Analysis, title: str) -> Figure:
+    """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
+    drawn = figure(7.4, 3.9)
+    drawn.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # a surface is left out of account there
+    first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
+    plane = gaps(analysis.plane)
+    levels = levels_of(plane)
+    surface = drawn.add_subplot(1, 2, 1, projection="3d")
+    colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
+    surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
+    surface.set(xlabel="1st", ylabel="2nd")
+    surface.view_init(elev=28, azim=-55)
+    surface.set_box_aspect(None, zoom=0.8)
+    flat = drawn.add_subplot(1, 2, 2, aspect="equal")
+    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
+    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
+    flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.4)
+    flat.plot(0, 0, "P", color="white", markeredgecolor=INK)
+    drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
+    drawn.suptitle(f"{title}\nloss on {analysis.samples:,} images around its end (+)", x=0.02, ha="left")
+    return drawn
+
+
+def gaps(values: np.ndarray) -> np.ndarray:
+    """Return values with a gap where a loss is too large for its number format."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def levels_of(plane: np.ndarray) -> Sequence[float]:
+    """Return the heights of contours, closer together near the minimum; some even where the loss is flat."""
+    finite = plane[np.isfinite(plane)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    if not high > low:
+        return [low - 1, low + 1]
+    return list(low + (high - low) * np.linspace(0, 1, 13) ** 2)
+
+
+@styled
+def spectrum(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
+    """Draw the density of the Hessian's eigenvalues, and its two largest."""
+    mark = mark_of(optimizer)
+    drawn = figure(5.2, 3.2)
+    axes = drawn.add_subplot(xlabel="Eigenvalue", ylabel="Density")
+    axes.set_title(f"{title}\nspectrum of the Hessian on {analysis.samples:,} images, smoothed")
+    floor = max(float(analysis.density.max()), 1e-300) * 1e-7
+    density = np.where(analysis.density > floor, analysis.density, np.nan)
+    low, high = (np.maximum(analysis.density + sign * analysis.spread, floor) for sign in (-1, 1))
+    axes.fill_between(
+        analysis.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="± standard error"
+    )
+    axes.plot(analysis.grid, density, color=mark.colour)
+    for index, value in enumerate(analysis.values):
+        axes.axvline(
+            value,
+            color=INK,
+            linestyle=(":", "--")[index],
+            linewidth=1,
+            label=rf"$\lambda_{index + 1} = {value:.3g}$",
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=floor)
+    drawn.legend(loc="outside lower center", ncols=3)
+    return drawn

@@ -1,0 +1,190 @@
+"""The rows of a comparison in a figure of one column: their looks, a panel for each, and a legend."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+
+from optstudy.records.naming import row_label
+from optstudy.report.figures.style import COLUMN, column, mark_of, note
+
+Names = tuple[str, str, str]  # study, optimizer, config
+
+LINE = 58  # letters that fit across the column
+_PANEL = 25  # letters that fit across one of two panels
+_SHADES = (0, 0.45, -0.45, 0.75)  # of an optimizer's rows: towards black, or with a minus towards white
+_DARK = 0.1  # luminosity below which a colour gets lighter, not darker
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a row is told from others: its optimizer's colour, line and marker.
+
+    Further rows of the same optimizer have other shades of the colour, every other one with open marks.
+    """
+
+    name: str
+    colour: str
+    line: str
+    marker: str
+    face: str  # of its marks
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What matplotlib takes for single points."""
+        return {"marker": self.marker, "color": self.colour, "markerfacecolor": self.face}
+
+
+def looks(rows: Iterable[Names]) -> dict[Names, Look]:
+    """Return the look of each row, named as tables do, with the study in front where there are several."""
+    rows = list(rows)
+    several = len({study for study, _, _ in rows}) > 1
+    before: dict[str, int] = {}
+    found = {}
+    for study, optimizer, config in rows:
+        place = before[optimizer] = before.get(optimizer, -1) + 1
+        mark = mark_of(optimizer)
+        colour = _shade(mark.colour, place)
+        name = f"{study}: " * several + row_label(f"{optimizer}/{config}")
+        found[study, optimizer, config] = Look(
+            plain(name), colour, mark.line, mark.marker, "white" if place % 2 else colour
+        )
+    return found
+
+
+def plain(text: str) -> str:
+    """Return a name so that matplotlib draws it as typed and reads no mathematics in it."""
+    return text.replace("$", r"\$")
+
+
+def folded(text: str, letters: int) -> str:
+    """Break a text into lines of so many letters."""
+    return "\n".join(textwrap.wrap(text, letters)) or text
+
+
+def panels(
+    titles: Sequence[str], *, below: bool, common: Literal["xy", "y", ""] = "xy", height: float = 1.15
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with two panels a line, and one as wide as both ``below`` them.
+
+    Args:
+        titles: Of the panels of the rows, of which there is at least one.
+        below: Whether there is one more, without a title.
+        common: The axes that they share.
+        height: Of a line, in inches, its title apart.
+    """
+    columns = 1 if len(titles) == 1 else 2
+    lines = math.ceil(len(titles) / columns)
+    written = [folded_lines(title, _PANEL if columns > 1 else LINE) for title in titles]
+    tallest = max(text.count("\n") for text in written)
+    drawn = column(0.4 + lines * (height + 0.11 * tallest) + below * (height + 0.5))
+    grid = drawn.add_gridspec(lines + below, columns, height_ratios=[1] * lines + [1.25] * below)
+    found: list[Axes] = []
+    for place, title in enumerate(written):
+        shared = {f"share{side}": found[0] for side in common} if found else {}
+        axes = drawn.add_subplot(grid[divmod(place, columns)], **shared)
+        axes.set_title(title)
+        if "y" in common and place % columns:
+            axes.tick_params(labelleft=False)
+        if "x" in common and place + columns < len(titles):
+            axes.tick_params(labelbottom=False)
+        found.append(axes)
+    if below:
+        found.append(drawn.add_subplot(grid[lines, :], sharex=found[0], sharey=found[0]))
+    return drawn, found
+
+
+def folded_lines(text: str, letters: int) -> str:
+    """Break each line of a text where it is longer."""
+    return "\n".join(folded(line, letters) for line in text.split("\n"))
+
+
+def empty(text: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    drawn = column(1.2)
+    axes = drawn.add_subplot(xticks=[])
+    note(axes, text)
+    return drawn
+
+
+def remark(axes: Axes, text: str) -> None:
+    """Say in the middle of a panel why nothing is drawn in it, whose axes others share."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+
+
+def head(drawn: Figure, text: str) -> None:
+    """Say above the panels what is drawn."""
+    drawn.suptitle(folded_lines(text, LINE + 4), x=0.01, ha="left")
+
+
+def legend(drawn: Figure, handles: Mapping[str, Any]) -> None:
+    """Name what is drawn below the panels, in as many columns as there is room for."""
+    if not handles:
+        return
+    names = [folded(name, LINE - 8) for name in handles]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    room = max(1, min(4, len(names), int(COLUMN * 21 / (longest + 8))))
+    columns = math.ceil(len(names) / math.ceil(len(names) / room))  # as even as it can be
+    drawn.legend([*handles.values()], names, loc="outside lower center", ncols=columns)
+
+
+def label_sides(found: Sequence[Axes], count: int, x: str, y: str) -> None:
+    """Name the y axis of all panels that `panels` returned, ``count`` of them of rows, and the x axis of the lowest."""
+    columns = 1 if count == 1 else 2
+    lowest = found[count:] or found[max(0, count - columns) :]
+    for axes in found:
+        axes.set(xlabel=x if axes in lowest else "", ylabel="")
+    drawn = found[0].get_figure()
+    assert isinstance(drawn, Figure)
+    drawn.supylabel(y)
+
+
+def apart(axes: Axes, side: Literal["x", "y"], inches: float, least: float) -> None:
+    """Leave out ticks whose labels would overlap, from the low end on, so that the highest stays.
+
+    Args:
+        axes: Where, with its scale and limits.
+        side: Which axis.
+        inches: How long it is, roughly.
+        least: How far apart ticks must be, in inches.
+    """
+    axis = axes.xaxis if side == "x" else axes.yaxis
+    scale = axis.get_transform()
+    low, high = scale.transform(np.array(axis.get_view_interval()))
+    kept: dict[float, float] = {}  # place in inches by tick
+    for tick in sorted(axis.get_majorticklocs().tolist(), reverse=True):
+        place = inches * float((scale.transform(np.array([tick]))[0] - low) / (high - low))
+        if 0 <= place <= inches and place + least <= min(kept.values(), default=math.inf):
+            kept[tick] = place
+    if kept:
+        axis.set_major_locator(FixedLocator(sorted(kept)))
+
+
+def seeds_of(rows: Iterable[Sized]) -> str:
+    """Say how many seeds rows have: "10 seeds", "1 seed", or "3 to 10 seeds"."""
+    counts = sorted({len(row) for row in rows})
+    if not counts:
+        return "no seeds"
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + f" seed{'s' * (counts[-1] > 1)}"
+
+
+def _shade(colour: str, place: int) -> str:
+    """Return a colour for the first row of an optimizer, and shades of it for those that follow."""
+    hue, light, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    share = _SHADES[place % len(_SHADES)]
+    if not share:
+        return colour
+    if light < _DARK:
+        share = -abs(share)
+    light = light * (1 - share) if share > 0 else light - share * (1 - light)
+    return to_hex(np.clip(colorsys.hls_to_rgb(hue, light, saturation), 0, 1).tolist())

@@ -1,0 +1,169 @@
+"""What a search found: Optuna's plots, drawn from records."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from optstudy.records.naming import label_of
+from optstudy.records.search import Searched
+from optstudy.records.space import Choice, Range, Space
+from optstudy.report.figures.axes import log_axis
+from optstudy.report.figures.style import GREY, figure, mark_of, note, styled
+from optstudy.report.figures.trials import draw_trials, ring_given, score_axis, shown
+
+_PANELS = 3  # in a row at most
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@styled
+def history(searched: Searched) -> Figure:
+    """Draw the score of each trial by its number, and the best of the completed ones so far as steps."""
+    drawn = figure(5.2, 3.4)
+    axes = drawn.add_subplot(title=f"{label_of(searched.optimizer)}: history of the search", xlabel="Trial")
+    score_axis(axes, searched)
+    numbers = [trial.number for trial in searched.trials]
+    steps = _best_so_far(searched)
+    if steps:
+        ends = [*steps, max(numbers)]
+        heights = [*steps.values(), [*steps.values()][-1]]
+        axes.step(ends, heights, where="post", color=mark_of(searched.optimizer).colour, label="best so far")
+    draw_trials(axes, searched, {number: number for number in numbers})
+    axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    drawn.legend(loc="outside lower center", ncols=3)
+    return drawn
+
+
+@styled
+def importances(searched: Searched) -> Figure:
+    """Draw the importance of each hyperparameter as a bar, the largest on top."""
+    shares = sorted(searched.importances.items(), key=lambda share: share[1])
+    drawn = figure(5.2, 1.1 + 0.3 * max(len(shares), 1))
+    title = f"{label_of(searched.optimizer)}: importance for validation {searched.objective}"
+    axes = drawn.add_subplot(title=title)
+    if not shares:
+        axes.set_xticks([])
+        note(axes, "These trials do not tell the hyperparameters' importance")
+        return drawn
+    bars = axes.barh(
+        [name for name, _ in shares],
+        [100 * share for _, share in shares],
+        height=0.6,
+        color=mark_of(searched.optimizer).colour,
+    )
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set(xlabel="Importance (%)", xlim=(0, 108), xticks=range(0, 101, 20))
+    axes.set_ylim(-0.6, len(shares) - 0.4)
+    axes.grid(visible=False, axis="y")
+    return drawn
+
+
+@styled
+def slices(searched: Searched, space: Space) -> Figure:
+    """Draw every trial's score against each hyperparameter, a panel for each.
+
+    Args:
+        searched: The search.
+        space: What was searched, at least one hyperparameter. A range with ``log`` has a logarithmic axis, of
+            1 - x where it is a complement; the points of a choice are spread sideways, so that none hides
+            another.
+
+    Returns:
+        Panels with a common y axis. A value that has no place on its axis, as 0 on a logarithmic one, is
+        left out.
+    """
+    height = math.ceil(len(space.search) / _PANELS)
+    width = math.ceil(len(space.search) / height)
+    drawn = figure(max(2.3 * width, 3.2) + 0.6, 2.3 * height + 0.8)
+    title = f"{label_of(searched.optimizer)}: validation {searched.objective} by hyperparameter"
+    drawn.suptitle(title, x=0.01, horizontalalignment="left")
+    panels = [*drawn.subplots(height, width, sharey=True, squeeze=False).flat]
+    score_axis(panels[0], searched)
+    for axes, dimension in zip(panels, space.search, strict=False):
+        draw_slice(axes, searched, dimension)
+    for axes in panels[width::width]:
+        axes.set_ylabel(panels[0].get_ylabel())
+    for axes in panels[len(space.search) :]:
+        axes.remove()
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return drawn
+
+
+@styled
+def score_against_learning_rate(searched: Searched, space: Space) -> Figure:
+    """Draw every trial's score against its learning rate, ringed where library or paper chose the values.
+
+    Args:
+        searched: The search.
+        space: What was searched, the hyperparameter ``lr`` among it.
+
+    Returns:
+        Points with a logarithmic x axis; a sentence in their place if ``lr`` was not searched.
+    """
+    objective = searched.objective
+    drawn = figure(5.2, 3.6)
+    title = f"{label_of(searched.optimizer)}: validation {objective} against learning rate"
+    axes = drawn.add_subplot(title=title)
+    rates = [dimension for dimension in space.search if dimension.name == "lr"]
+    if not rates:
+        axes.set_xticks([])
+        note(axes, "The learning rate was not searched")
+        return drawn
+    score_axis(axes, searched)
+    places = draw_slice(axes, searched, rates[0])
+    ring_given(axes, searched, space, places)
+    axes.set_xlabel("Learning rate")
+    drawn.legend(loc="outside lower center", ncols=3)
+    return drawn
+
+
+def _best_so_far(searched: Searched) -> dict[int, float]:
+    """Best score as drawn after each completed trial, by the trial's number."""
+    better = max if searched.objective == "accuracy" else min
+    best: dict[int, float] = {}
+    for trial in searched.trials:
+        if trial.state == "completed" and trial.score is not None:
+            best[trial.number] = better([shown(searched, trial.score), *[*best.values()][-1:]])
+    return best
+
+
+def draw_slice(axes: Axes, searched: Searched, dimension: Range | Choice) -> dict[int, float]:
+    """Draw trials along one hyperparameter and return their places, x by number."""
+    values = {t.number: t.params[dimension.name] for t in searched.trials if dimension.name in t.params}
+    if isinstance(dimension, Choice):
+        places = _choice_axis(axes, dimension, values)
+    else:
+        places = _range_axis(axes, dimension, values)
+    draw_trials(axes, searched, places)
+    return places
+
+
+def _range_axis(axes: Axes, dimension: Range, values: Mapping[int, float]) -> dict[int, float]:
+    complement = dimension.log and dimension.complement
+    axes.set_xlabel(f"1 - {dimension.name}" if complement else dimension.name)
+    places = {number: 1 - value if complement else value for number, value in values.items()}
+    if not dimension.log:
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=dimension.integer, min_n_ticks=1))
+        return places
+    places = {number: place for number, place in places.items() if place > 0}
+    log_axis(axes, "x", [*places.values()])
+    return places
+
+
+def _choice_axis(axes: Axes, dimension: Choice, values: Mapping[int, Any]) -> dict[int, float]:
+    names: Sequence[str] = [str(choice) for choice in dimension.choices]
+    written = [f"{c:g}" if isinstance(c, float) else str(c) for c in dimension.choices]
+    axes.set_xticks(range(len(names)), written, rotation=30 if sum(map(len, names)) > 20 else 0)  # noqa: PLR2004
+    axes.set(xlabel=f"{dimension.name}, spread sideways", xlim=(-0.5, len(names) - 0.5))
+    for edge in range(1, len(names)):
+        axes.axvline(edge - 0.5, color=GREY, linewidth=0.5)
+    # Multiples of the golden ratio spread any number of points evenly, and alike each time.
+    return {
+        number: names.index(str(value)) + 0.5 * ((number * _GOLDEN) % 1 - 0.5)
+        for number, value in values.items()
+        if str(value) in names
+    }

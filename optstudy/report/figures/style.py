@@ -1,0 +1,166 @@
+"""One style for every figure: an optimizer's colour, line and marker, the sheet it is drawn on, its bytes."""
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from optstudy.records.naming import label_of
+
+__all__ = [
+    "COLUMN",
+    "GREY",
+    "INK",
+    "Mark",
+    "column",
+    "column_styled",
+    "figure",
+    "label_of",
+    "mark_of",
+    "note",
+    "pdf",
+    "png",
+    "styled",
+]
+
+INK = "#222222"
+GREY = "#8c8c8c"
+COLUMN = 3.4  # inches: the width of one column of a paper
+
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.titlesize": 10,
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a figure looks the same on every machine
+    "font.size": 8,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "text.color": INK,
+    "text.usetex": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+# For figures that stand in a paper's column at their own size.
+_COLUMN_STYLE = _STYLE | {
+    "axes.labelpad": 2,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.titlepad": 3,
+    "axes.titlesize": 7,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.wspace": 0.06,
+    "figure.labelsize": 7,
+    "figure.titlesize": 6.5,
+    "font.size": 7,
+    "grid.linewidth": 0.4,
+    "legend.borderaxespad": 0.2,
+    "legend.columnspacing": 1.2,
+    "legend.fontsize": 6.5,
+    "legend.handlelength": 2.4,
+    "legend.handletextpad": 0.5,
+    "legend.labelspacing": 0.3,
+    "lines.linewidth": 1.0,
+    "lines.markeredgewidth": 0.7,
+    "lines.markersize": 3,
+    "xtick.labelsize": 6.5,
+    "xtick.major.pad": 2,
+    "xtick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "xtick.minor.size": 1.5,
+    "xtick.minor.width": 0.4,
+    "ytick.labelsize": 6.5,
+    "ytick.major.pad": 2,
+    "ytick.major.size": 2.5,
+    "ytick.major.width": 0.6,
+    "ytick.minor.size": 1.5,
+    "ytick.minor.width": 0.4,
+}
+
+# Wraps a function that draws. The settings hold while it runs, without pyplot, which takes a second to import
+# and keeps every figure alive.
+styled = mpl.rc_context(_STYLE)
+column_styled = mpl.rc_context(_COLUMN_STYLE)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How an optimizer is told from others: by colour, and in grey by line and marker."""
+
+    colour: str
+    line: str  # a matplotlib line style
+    marker: str
+
+
+# The colours of Okabe and Ito (2008), which people with any common colour blindness tell apart. Their yellow
+# is too pale for a line on white; wine, from Tol's muted scheme (2021), stands in for it.
+_MARKS = {
+    "sgd": Mark("#0072B2", "-", "o"),
+    "adagrad": Mark("#E69F00", "--", "s"),
+    "adam": Mark("#009E73", "-.", "^"),
+    "adahessian": Mark("#D55E00", ":", "D"),
+    "adamw": Mark("#CC79A7", "-.", "v"),
+    "rmsprop": Mark("#56B4E9", "--", "P"),
+    "nadam": Mark("#000000", "-.", "<"),
+    "radam": Mark("#882255", "-.", ">"),
+}
+_OTHERS = tuple(_MARKS[name] for name in ("adamw", "rmsprop", "nadam", "radam"))
+
+
+def mark_of(optimizer: str) -> Mark:
+    """Return the colour, line and marker of an optimizer, the same in every figure and every study.
+
+    An optimizer that is not known here gets those of one outside the paper, picked by its name; no name gets
+    black.
+    """
+    if not optimizer:
+        return Mark(INK, "-", "o")
+    return _MARKS.get(optimizer) or _OTHERS[zlib.crc32(optimizer.encode()) % len(_OTHERS)]
+
+
+def figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, whose layout keeps labels from overlapping."""
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def column(height: float) -> Figure:
+    """Return an empty figure as wide as a paper's column, of a height in inches; sharp on a web page too."""
+    return Figure(figsize=(COLUMN, height), dpi=220, layout="constrained")
+
+
+def note(axes: Axes, text: str) -> None:
+    """Say in the middle of the axes why nothing is drawn along their y axis, which loses its ticks."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=INK)
+    axes.set_yticks([])
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG: the same bytes whenever the same records are drawn, by one matplotlib."""
+    buffer = io.BytesIO()
+    # Software would name matplotlib's version; a PNG of matplotlib has no other metadata and no date.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF with its fonts inside: the same bytes whenever the same records are drawn."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which publishers ask for in place of Type 3
+        nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+        figure.savefig(buffer, format="pdf", metadata=nothing)
+    return buffer.getvalue()

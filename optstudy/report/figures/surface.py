@@ -1,0 +1,74 @@
+"""The loss around the end of a row's typical run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from optstudy.records.evidence import RunEvidence
+from optstudy.records.naming import row_label
+from optstudy.report.figures.curvature import gaps, levels_of
+from optstudy.report.figures.rows import LINE, empty, folded, head, plain
+from optstudy.report.figures.style import INK, column, column_styled
+
+
+@column_styled
+def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
+    """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper.
+
+    Surfaces of different seeds lie along different vectors and have no mean: the seed whose loss rises by the median at
+    distance 1 stands for all, of an even number the lower of the middle two.
+
+    Args:
+        row: Runs of one optimizer and configuration, at least one.
+        title: What row it is; by default as tables name it.
+
+    Returns:
+        The surface above its contours.
+    """
+    run = row[0].run
+    named = folded(plain(title or row_label(f"{run.optimizer}/{run.config}")), LINE)
+    chosen = _typical(row)
+    if chosen is None or chosen.analysis is None:
+        return empty(f"{named}\nThe loss around its end was not measured")
+    found = chosen.analysis
+    first, second = np.meshgrid(found.distances, found.distances, indexing="ij")
+    plane = gaps(found.plane)
+    levels = levels_of(plane)
+    colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
+    drawn = column(4.9)
+    grid = drawn.add_gridspec(2, 1, height_ratios=[1.1, 1])
+    surface = drawn.add_subplot(grid[0], projection="3d")
+    surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
+    surface.set_xlabel("Along 1st", labelpad=-6)
+    surface.set_ylabel("Along 2nd", labelpad=-6)
+    surface.set_zlabel("Loss", labelpad=2)
+    surface.view_init(elev=28, azim=-55)
+    surface.locator_params(nbins=4)
+    surface.tick_params(pad=-3)
+    surface.tick_params(axis="z", pad=1)
+    surface.set_box_aspect((4, 4, 3), zoom=0.95)
+    flat = drawn.add_subplot(grid[1], aspect="equal")
+    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
+    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
+    flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.3)
+    flat.plot(0, 0, "P", color="white", markeredgecolor=INK, markersize=5)
+    bar = drawn.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
+    bar.ax.set_title("Loss", loc="left", pad=7)
+    which = f"seed {chosen.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
+    head(drawn, f"{named}: {which}\nloss on {found.samples:,} training images around its end (+)")
+    return drawn
+
+
+def _typical(row: Sequence[RunEvidence]) -> RunEvidence | None:
+    """Return the run with the median rise of the loss; None where no surface was measured."""
+    with np.errstate(invalid="ignore"):  # an infinite loss has no rise
+        measured = [(one.analysis.loss_rise, one) for one in row if one.analysis and one.analysis.plane.size]
+    finite = [pair for pair in measured if math.isfinite(pair[0])]
+    ordered = sorted(finite, key=lambda pair: pair[0]) or measured
+    return ordered[(len(ordered) - 1) // 2][1] if ordered else None

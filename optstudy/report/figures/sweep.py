@@ -1,0 +1,103 @@
+"""How the curvature depends on the sample that it is measured on."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from optstudy.records.curvature import Measured
+from optstudy.records.naming import label_of
+from optstudy.report.figures.axes import log_axis
+from optstudy.report.figures.style import GREY, figure, mark_of, styled
+
+_WIDTH = 95  # letters of a legend's line
+_MOST_NAMED = 6  # runs; of more, the optimizers alone are named
+_LINES: dict[str, Any] = {"start": ":", "middle": "--", "end": "-"}  # where there are several points
+_FILLS: dict[str, Any] = {"start": "none", "middle": "left", "end": "full"}
+
+
+def _first(one: Measured) -> float:
+    return abs(one.eigenvalues[0]) or math.nan  # zero has no logarithm
+
+
+def _ratio(one: Measured) -> float:
+    return one.ratio if math.isfinite(one.ratio) else math.nan
+
+
+@styled
+def sample_sweep(found: Sequence[Measured]) -> Figure:
+    """Draw the first eigenvalue and the ratio of the first two against the size of the sample.
+
+    Args:
+        found: What was measured; several draws of a size are points above each other, joined by their means.
+    """
+    drawn = figure(6.4, 5.2)
+    top, bottom = drawn.subplots(2, 1, sharex=True)
+    lines = dict.fromkeys((one.name, one.at) for one in found)
+    points = dict.fromkeys(at for _, at in lines)
+    several = len({one.name for one in found}) > _MOST_NAMED
+    for name, at in lines:
+        own = [one for one in found if (one.name, one.at) == (name, at)]
+        mark = mark_of(own[0].optimizer)
+        sizes = sorted({one.samples for one in own})
+        for axes, value in ((top, _first), (bottom, _ratio)):
+            means = []
+            for size in sizes:
+                values = [value(one) for one in own if one.samples == size]
+                means.append(sum(values) / len(values))
+                axes.plot(
+                    [size] * len(values),
+                    values,
+                    mark.marker,
+                    color=mark.colour,
+                    fillstyle=_FILLS[at],
+                    ms=4,
+                    alpha=0.7,
+                )
+            axes.plot(
+                sizes,
+                means,
+                color=mark.colour,
+                linestyle=mark.line if len(points) == 1 else _LINES[at],
+                label=label_of(own[0].optimizer) if several else name,
+            )
+    log_axis(top, "y", [_first(one) for one in found])
+    log_axis(bottom, "y", [1.0, *map(_ratio, found)])
+    log_axis(bottom, "x", [one.samples for one in found])
+    bottom.xaxis.set_major_locator(FixedLocator(_apart(sorted({one.samples for one in found}))))
+    bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    bottom.xaxis.set_minor_locator(NullLocator())
+    where = " and ".join(points)
+    top.set_title(f"Largest eigenvalues at the {where} of training, lines are means over draws")
+    top.set_ylabel(r"$|\lambda_1|$")
+    bottom.axhline(1, color=GREY, linewidth=0.8)
+    bottom.set(xlabel="Training images in the sample", ylabel=r"$|\lambda_1|\,/\,|\lambda_2|$")
+    handles, labels = bottom.get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))  # once each
+    if len(points) > 1:
+        named |= {
+            f"at the {at}": Line2D(
+                [], [], color=GREY, marker="o", fillstyle=_FILLS[at], linestyle=_LINES[at], ms=5
+            )
+            for at in points
+        }
+    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=_columns(list(named)))
+    return drawn
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    """Leave out sizes whose labels would overlap on a logarithmic axis."""
+    least = (sizes[-1] / sizes[0]) ** (1 / 8)
+    kept: list[int] = []
+    for size in reversed(sizes):
+        if not kept or kept[-1] >= least * size:
+            kept.append(size)
+    return kept
+
+
+def _columns(names: Sequence[str]) -> int:
+    """Return how many columns of names the sheet is wide enough for."""
+    return max(1, min(4, _WIDTH // (max(map(len, names)) + 8)))

@@ -1,0 +1,75 @@
+"""How soon the seeds of each row reached their study's target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.run import Spent
+from optstudy.report.figures.axes import log_axis
+from optstudy.report.figures.rows import Look, apart, empty, head, legend, looks
+from optstudy.report.figures.style import column, column_styled
+
+
+@column_styled
+def times_to_target(evidence: Evidence) -> Figure:
+    """Draw the share of each row's seeds that had reached the target test accuracy, by epoch and by gradient work.
+
+    Args:
+        evidence: The runs; rows of studies without a target are left out.
+
+    Returns:
+        Steps in two panels. A run that never reached it is censored where it ended: the curve of a row with such runs
+        ends below 100 %, with an open mark where the last of them was given up.
+    """
+    rows = {names: row for names, row in evidence.rows().items() if row[0].run.target is not None}
+    if not rows:
+        return empty("No study has a target")
+    drawn = column(2.0 + 0.1 * len(rows))
+    by_epoch, by_work = drawn.subplots(1, 2, sharey=True)
+    handles: dict[str, Any] = {}
+    for look, row in zip(looks(rows).values(), rows.values(), strict=True):
+        _draw(by_epoch, row, look, lambda spent: spent.epochs, max(map(_epochs, row)))
+        last = max(one.run.gradient_work for one in row)
+        handles[look.name] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
+    for axes, least in ((by_epoch, 0.2), (by_work, 0.28)):
+        log_axis(axes, "x", [float(x) for line in axes.lines for x in np.asarray(line.get_xdata()) if x > 0])
+        apart(axes, "x", inches=1.2, least=least)
+        axes.set_ylim(-4, 106)
+        axes.set_yticks([0, 25, 50, 75, 100])
+    by_epoch.set(xlabel="Epoch", ylabel="Seeds at the target (%)")
+    by_work.set_xlabel("Gradient work (mini-batches)")
+    by_work.xaxis.set_major_formatter(EngFormatter(sep=""))
+    targets = sorted({row[0].run.target or 0.0 for row in rows.values()})
+    head(drawn, f"Target: test accuracy {' or '.join(f'{100 * target:.5g}' for target in targets)} %")
+    legend(drawn, handles)
+    return drawn
+
+
+def _draw(
+    axes: Axes, row: Sequence[RunEvidence], look: Look, spent: Callable[[Spent], float], last: float
+) -> Any:
+    """Draw the steps of one row, from its first seed on; without any, along the lower edge."""
+    times = sorted(spent(one.run.reached) for one in row if one.run.reached is not None)
+    places = sorted(set(times))
+    heights = [100 * sum(time <= place for time in times) / len(row) for place in places]
+    marked = list(range(1, 1 + len(places)))
+    places, heights = [places[0] if places else 0.0, *places], [0.0, *heights]
+    censored = len(times) < len(row)
+    if censored:
+        places, heights = [*places, max(last, *places)], [*heights, heights[-1]]
+    [line] = axes.plot(places, heights, ds="steps-post", ls=look.line, markevery=marked, **look.marks)
+    if censored:
+        axes.plot(places[-1:], heights[-1:], ls="none", ms=5, **look.marks | {"markerfacecolor": "white"})
+    return line
+
+
+def _epochs(one: RunEvidence) -> float:
+    reached = one.run.reached.epochs if one.run.reached is not None else 0.0
+    return max([reached, *(float(record.epoch) for record in one.epochs)])

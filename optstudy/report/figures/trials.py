@@ -1,0 +1,99 @@
+"""Trials as points: how every figure of a search shows score, outcome and where a configuration is from."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from optstudy.records.search import Searched, Trial
+from optstudy.records.space import Space
+from optstudy.report.figures.axes import accuracy_axis, log_axis
+from optstudy.report.figures.style import GREY, INK, mark_of, note
+
+_STATES: dict[str, dict[str, Any]] = {  # from the back to the front
+    "pruned": {"marker": "o", "color": GREY, "markerfacecolor": "white", "markersize": 4.5},
+    "failed": {"marker": "+", "color": INK, "markersize": 7},
+    "diverged": {"marker": "x", "color": INK, "markersize": 5},
+    "completed": {"markersize": 5},
+}
+_RING: dict[str, Any] = {"color": INK, "markerfacecolor": "none", "markeredgewidth": 1.2}
+
+
+def shown(searched: Searched, score: float) -> float:
+    """Return a score as drawn: accuracy in per cent, loss as it is."""
+    return 100 * score if searched.objective == "accuracy" else score
+
+
+def score_axis(axes: Axes, searched: Searched) -> None:
+    """Label and scale the y axis for a search's scores."""
+    scores = [shown(searched, trial.score) for trial in searched.trials if trial.score is not None]
+    of_accuracy = "Validation accuracy (%),\nlogarithmic in the error"
+    axes.set_ylabel(of_accuracy if searched.objective == "accuracy" else "Validation loss")
+    if not scores:
+        note(axes, "No trial has a finite score")
+    elif searched.objective == "accuracy":
+        accuracy_axis(axes, "y", scores)
+    elif min(scores) > 0:
+        log_axis(axes, "y", scores)
+
+
+def draw_trials(axes: Axes, searched: Searched, places: Mapping[int, float]) -> None:
+    """Draw each trial by its state, and a star on the best.
+
+    A trial without a score stands at the edge of the axes where scores are bad.
+
+    Args:
+        axes: Where, with the y axis of ``score_axis``.
+        searched: The search.
+        places: x of a trial by its number; trials that it lacks are not drawn.
+    """
+    mark = mark_of(searched.optimizer)
+    own = {"marker": mark.marker, "color": mark.colour}
+    for state, look in _STATES.items():
+        trials = [trial for trial in searched.trials if trial.state == state]
+        label = "pruned, its last score" if state == "pruned" else state
+        _draw(axes, searched, trials, places, own | look | {"label": label})
+    star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
+    _draw(axes, searched, [searched.best] if searched.best else [], places, star)
+
+
+def ring_given(axes: Axes, searched: Searched, space: Space, places: Mapping[int, float]) -> None:
+    """Put a diamond around the trial of the library's defaults, a square around the one of the paper's."""
+    if default := _trial_of(searched, space, space.config("default")):
+        look = _RING | {"marker": "D", "markersize": 10, "label": "library's defaults"}
+        _draw(axes, searched, [default], places, look)
+    if space.paper is not None and (paper := _trial_of(searched, space, space.config("paper"))):
+        look = _RING | {"marker": "s", "markersize": 12, "label": "paper's values"}
+        _draw(axes, searched, [paper], places, look)
+
+
+def _draw(
+    axes: Axes, searched: Searched, trials: Iterable[Trial], places: Mapping[int, float], look: dict[str, Any]
+) -> None:
+    edge = 0.03 if searched.objective == "accuracy" else 0.97
+    placed = [trial for trial in trials if trial.number in places]
+    scores = {trial.number: shown(searched, trial.score) for trial in placed if trial.score is not None}
+    lost = [trial.number for trial in placed if trial.score is None]
+    points = [
+        (scores, list(scores.values()), axes.transData),
+        (lost, [edge] * len(lost), axes.get_xaxis_transform()),
+    ]
+    for numbers, heights, transform in points:
+        if numbers:
+            xs = [places[number] for number in numbers]
+            axes.plot(xs, heights, linestyle="none", transform=transform, **look)
+            look = {key: value for key, value in look.items() if key != "label"}  # once in the legend
+
+
+def _trial_of(searched: Searched, space: Space, config: Mapping[str, Any]) -> Trial | None:
+    """Return the first trial that has a configuration's values of all that is searched."""
+    names = [dimension.name for dimension in space.search]
+    same = (t for t in searched.trials if all(_same(t.params.get(n), config.get(n)) for n in names))
+    return next(same, None)
+
+
+def _same(a: Any, b: Any) -> bool:
+    # 1 - (1 - 0.9) is not 0.9 to the bit, and a complement is stored that way.
+    numbers = isinstance(a, int | float) and isinstance(b, int | float)
+    return math.isclose(a, b, rel_tol=1e-9) if numbers else bool(a == b)

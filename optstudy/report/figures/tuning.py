@@ -1,0 +1,188 @@
+"""What the searches found for their trials and their work, and at which learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from optstudy.records.evidence import Evidence
+from optstudy.records.search import SearchEvidence
+from optstudy.report.figures.axes import accuracy_axis, log_axis
+from optstudy.report.figures.progress import Progress, progress_over, progress_with_band
+from optstudy.report.figures.rows import Look, apart, empty, head, label_sides, legend, looks, panels, remark
+from optstudy.report.figures.search import draw_slice
+from optstudy.report.figures.style import GREY, INK, column, column_styled, note
+from optstudy.report.figures.trials import ring_given, score_axis
+
+_SMALL = 0.65  # marks, of their size in a figure of one search
+_SCORES = {"accuracy": "validation accuracy (%)", "loss": "validation loss"}
+
+
+@column_styled
+def tuning_curves(evidence: Evidence) -> Figure:
+    """Draw the best score so far of each search against its trials and against its gradient work.
+
+    Every trial spends its work, and only completed ones improve the best. Searches that differ in their seed alone are
+    one line, their median, in the band from the worst to the best of them. A random search that pruned nothing has a
+    band of its own: any order of its trials was as likely, and 200 orders give the band that holds 95 % of them, which
+    closes where every trial is in. A sampler that learns has one order, and no band.
+
+    Args:
+        evidence: The searches.
+
+    Returns:
+        Two panels for each objective.
+    """
+    if not evidence.searches:
+        return empty("There are no searches")
+    groups = _replicates(evidence.searches)
+    objectives = list(dict.fromkeys(group[0].searched.objective for _, group in groups))
+    drawn = column(0.75 + 1.75 * len(objectives) + 0.07 * len(groups))
+    found = drawn.subplots(len(objectives), 2, sharey="row", squeeze=False)
+    handles: dict[str, Any] = {}
+    for line, objective in zip(found, objectives, strict=True):
+        own = [(look, group) for look, group in groups if group[0].searched.objective == objective]
+        values: list[float] = []
+        for axes, by_work in zip(line, (False, True), strict=True):
+            for look, group in own:
+                progress = _progress(group, by_work=by_work)
+                values += progress.finite()
+                handles[look.name] = _draw(axes, progress, look)
+        _score_axis(line[0], objective, values)
+        line[0].set_ylabel(f"Best {_SCORES[objective]}")
+    for axes in found[:, 0]:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    for axes in found[:, 1]:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlim(left=0)
+    found[-1, 0].set_xlabel("Trials")
+    found[-1, 1].set_xlabel("Gradient work (mini-batches)")
+    if "accuracy" in objectives:
+        head(drawn, "The axis of accuracy is logarithmic in the error")
+    legend(drawn, handles)
+    return drawn
+
+
+def _replicates(searches: Sequence[SearchEvidence]) -> list[tuple[Look, list[SearchEvidence]]]:
+    """Gather the searches that differ in their seed alone, each such group with its look."""
+    groups: dict[str, list[SearchEvidence]] = {}
+    for one in searches:
+        rest = sorted((name, repr(value)) for name, value in one.settings.items() if name != "seed")
+        key = repr((one.searched.optimizer, one.space.search, rest))
+        seeds = [other.settings.get("seed") for other in groups.get(key, [])]
+        apart = "" if one.settings.get("seed") not in seeds else one.study  # the same search in another study
+        groups.setdefault(key + apart, []).append(one)
+    names = [(group[0].study, group[0].searched.optimizer, "best") for group in groups.values()]
+    found = []
+    for look, group in zip(looks(names).values(), groups.values(), strict=True):
+        name = f"{look.name} ({len(group)} searches)" if len(group) > 1 else look.name
+        found.append((replace(look, name=name), group))
+    return found
+
+
+def _progress(group: Sequence[SearchEvidence], *, by_work: bool) -> Progress:
+    searches = [one.searched for one in group]
+    settings = group[0].settings
+    if len(group) == 1 and (settings.get("sampler"), settings.get("pruner")) == ("random", "none"):
+        return progress_with_band(searches[0], by_work=by_work)
+    return progress_over(searches, by_work=by_work)
+
+
+def _draw(axes: Axes, progress: Progress, look: Look) -> Any:
+    best = np.where(np.isfinite(progress.best), progress.best, math.nan)
+    if progress.low is not None and progress.high is not None:
+        axes.fill_between(
+            progress.places, progress.low, progress.high, step="post", color=look.colour, alpha=0.2, lw=0
+        )
+    better = np.flatnonzero(np.isfinite(best) & (np.append(math.nan, best[:-1]) != best))
+    [line] = axes.plot(
+        progress.places, best, ds="steps-post", ls=look.line, markevery=better.tolist(), **look.marks
+    )
+    return line
+
+
+def _score_axis(axes: Axes, objective: str, values: Sequence[float]) -> None:
+    if not values:
+        note(axes, "No trial was completed")
+    elif objective == "accuracy":
+        accuracy_axis(axes, "y", values)
+        apart(axes, "y", inches=1.7, least=0.14)
+    elif min(values) > 0:
+        log_axis(axes, "y", values)
+
+
+@column_styled
+def learning_rates(evidence: Evidence) -> Figure:
+    """Draw the score of every trial against its learning rate, a panel a search, with a common y axis.
+
+    Args:
+        evidence: The searches.
+
+    Returns:
+        Points, ringed where library or paper chose the values; a sentence where ``lr`` was not searched.
+    """
+    searches = evidence.searches
+    if not searches:
+        return empty("There are no searches")
+    titles = [
+        look.name for look in looks((one.study, one.searched.optimizer, "best") for one in searches).values()
+    ]
+    objectives = {one.searched.objective for one in searches}
+    if len(objectives) > 1:
+        titles = [
+            f"{title}\n{_SCORES[one.searched.objective]}" for title, one in zip(titles, searches, strict=True)
+        ]
+    drawn, found = panels(titles, below=False, common="y" if len(objectives) == 1 else "", height=1.3)
+    handles: dict[str, Any] = {}
+    for axes, one in zip(found, searches, strict=True):
+        alike = [other for other in searches if other.searched.objective == one.searched.objective]
+        trials = tuple(trial for other in alike for trial in other.searched.trials)
+        _draw_rates(axes, one, all_trials=trials)
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, _grey(handle, name))
+    scores = (
+        "Validation score" if len(objectives) > 1 else _SCORES[searches[0].searched.objective].capitalize()
+    )
+    label_sides(found, len(searches), "Learning rate", scores)
+    if "accuracy" in objectives:
+        head(drawn, "The axis of accuracy is logarithmic in the error")
+    legend(drawn, handles)
+    return drawn
+
+
+def _draw_rates(axes: Axes, one: SearchEvidence, all_trials: tuple[Any, ...]) -> None:
+    """Draw one search on an axis that holds the scores of all."""
+    rates = [dimension for dimension in one.space.search if dimension.name == "lr"]
+    if any(trial.score is not None for trial in all_trials):
+        score_axis(axes, replace(one.searched, trials=all_trials))
+        apart(axes, "y", inches=1.1, least=0.14)
+    if not rates:
+        axes.set_xticks([])
+        remark(axes, "The learning rate\nwas not searched")
+        return
+    places = draw_slice(axes, one.searched, rates[0])
+    ring_given(axes, one.searched, one.space, places)
+    for line in axes.lines:
+        line.set_markersize(_SMALL * line.get_markersize())
+
+
+def _grey(handle: Any, name: str) -> Line2D:
+    """Return a legend's entry that stands for all optimizers."""
+    marks = {
+        "marker": handle.get_marker(),
+        "mfc": handle.get_markerfacecolor(),
+        "ms": handle.get_markersize(),
+    }
+    marks |= {"mec": handle.get_markeredgecolor()}
+    if name in ("completed", "chosen"):
+        marks |= {"mfc": GREY, "mec": GREY if name == "completed" else INK}
+    return Line2D([], [], ls="none", **marks)

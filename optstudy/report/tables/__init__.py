@@ -1,0 +1,1 @@
+"""Tables of a comparison, as text for people and programs."""

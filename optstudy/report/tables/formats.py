@@ -1,0 +1,126 @@
+"""A table in each format."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from optstudy.comparison.table import Comparison
+from optstudy.errors import UsageError
+from optstudy.report.tables.accuracy import caption, columns
+from optstudy.report.tables.details import classes_table, cost_table, geometry_table, networks_table
+from optstudy.report.tables.pairs import pair_caption, pair_columns
+from optstudy.report.tables.table import Table
+from optstudy.report.tables.tuning import tuning_table
+
+Format = Literal["markdown", "latex", "csv"]
+
+
+Metric = Literal["accuracy", "cost", "geometry", "classes", "networks", "tuning"]
+
+
+_WORDS = (
+    "Study",
+    "Optimizer",
+    "Config",
+    "A",
+    "B",
+    "A is",
+    "Verdicts",
+    "Ended",
+    "Chosen",
+)  # headers of columns that hold words
+
+
+def tables_of(comparison: Comparison, metric: Metric = "accuracy") -> list[Table]:
+    """Return the tables that show a metric."""
+    if metric == "cost":
+        return [cost_table(comparison)]
+    if metric == "geometry":
+        return [geometry_table(comparison)]
+    if metric == "classes":
+        return [classes_table(comparison)]
+    if metric == "tuning":
+        return [tuning_table(comparison)]
+    if metric == "networks":
+        return [networks_table(comparison)]
+    tables = [Table(*columns(comparison), caption(comparison), "tab:comparison")]
+    if comparison.pairs:
+        tables.append(Table(*pair_columns(comparison), pair_caption(comparison), "tab:pairs"))
+    return tables
+
+
+def render(
+    comparison: Comparison,
+    format: Format,  # noqa: A002 - named like the flag --format
+    metric: Metric = "accuracy",
+) -> str:
+    """Write the comparison as text.
+
+    Args:
+        comparison: What ``compare`` returned.
+        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``tables_of`` and their
+            captions; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions, and of other metrics
+            the cells of their table.
+        metric: What the tables show.
+
+    Returns:
+        The text, ending with a newline.
+
+    Raises:
+        UsageError: If there is no such format.
+    """
+    if format == "csv":
+        return (
+            comparison.to_pandas().to_csv(index=False) if metric == "accuracy" else _csv(comparison, metric)
+        )
+    if format not in ("markdown", "latex"):
+        raise UsageError(f"format is {format!r}; give markdown, latex or csv")
+    write = _markdown if format == "markdown" else _latex
+    return "\n".join(write(table) for table in tables_of(comparison, metric))
+
+
+def alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
+    """Return on which side the cells of each column stand: words left, numbers right."""
+    return ["left" if name in _WORDS else "right" for name in headers]
+
+
+def _csv(comparison: Comparison, metric: Metric) -> str:
+    import pandas as pd
+
+    [table] = tables_of(comparison, metric)
+    return pd.DataFrame(table.cells, columns=table.headers).to_csv(index=False)
+
+
+def _markdown(table: Table) -> str:
+    import pandas as pd
+
+    frame = pd.DataFrame(table.cells, columns=table.headers)
+    # tabulate would read the cells as numbers and print 98.90 as 98.9.
+    text = frame.to_markdown(index=False, disable_numparse=True, colalign=alignment(table.headers))
+    return f"{text}\n\n{table.caption}\n"
+
+
+def _latex(table: Table) -> str:
+    import pandas as pd
+
+    escaped = pd.DataFrame(
+        [[_escape(cell) for cell in row] for row in table.cells],
+        columns=[_escape(name) for name in table.headers],
+    )
+    written = escaped.to_latex(
+        index=False,
+        column_format="".join(side[0] for side in alignment(table.headers)),
+        caption=_escape(table.caption),
+        label=table.label,
+    )
+    # Over both columns of a paper that has two, and narrow enough for one that has one.
+    narrow = "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{2.4pt}"
+    return written.replace(r"\begin{table}", narrow).replace(r"\end{table}", r"\end{table*}")
+
+
+def _escape(text: str) -> str:
+    special = {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
+    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    words |= {"<": "$<$", ">": "$>$"}  # LaTeX's own font has Spanish marks there
+    escaped = text.translate(special | {ord(letter): word for letter, word in words.items()})
+    return re.sub(r"--(?=\w)", "-{}-", escaped)  # two hyphens before an option's name, not a dash

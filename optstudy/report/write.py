@@ -1,0 +1,73 @@
+"""Reads studies from MLflow, writes their report into a folder, and logs it."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from optstudy.comparison.read import Read, read_studies
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.io import write_bytes
+from optstudy.report.bundle import build_report
+from optstudy.tracking import Tracking
+from optstudy.tracking.evidence import read_evidence
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was written."""
+
+    page: Path
+    files: tuple[str, ...]  # paths inside the folder
+    run: str  # name of its MLflow run, with the experiment in front
+    studies: tuple[str, ...]
+
+
+def write_report(tracking: Tracking, studies: Sequence[str], output: Path) -> Written:
+    """Write the report of some studies, by default of the one written last.
+
+    Args:
+        tracking: Where they are.
+        studies: Their names.
+        output: Folder for it, made if it is not there.
+
+    Raises:
+        UsageError: If there is no such study, or none has a finished final run.
+        OptstudyError: If a file cannot be read or written.
+    """
+    read = read_studies(tracking, studies)
+    if not read.comparison.rows:
+        raise UsageError(
+            f"no final run of {' and '.join(read.studies)} is finished yet; `optstudy status` tells how far it is"
+        )
+    evidence = read_evidence(read.tracking, read.final, read.studies)
+    files = build_report(read.comparison, evidence)
+    for name, data in files.items():
+        path = output / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data)
+        except OSError as error:
+            raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
+    return Written(output / "index.html", tuple(files), _log(read, files), read.studies)
+
+
+def _log(read: Read, files: Mapping[str, bytes]) -> str:
+    """Log a report to its first study's experiment, once; the same report again is the same run."""
+    key = hashlib.sha256(b"".join(files.values())).hexdigest()[:24]
+    experiment, name = f"{read.studies[0]}/report", f"report-{key[:8]}"
+    known = read.tracking.known_runs(experiment).get(name)
+    if known is None or not known.finished:
+        run_id = read.tracking.open_run(
+            experiment,
+            name,
+            key=key,
+            tags={"optstudy.study": read.studies[0], "optstudy.kind": "report"},
+            params={"studies": ", ".join(read.studies), "runs": len(read.final.runs)},
+            started_at=time.time(),
+            known=known,
+        )
+        read.tracking.log_files(run_id, files)
+        read.tracking.close_run(run_id, "completed")
+    return f"{experiment}, run {name}"

@@ -1,0 +1,157 @@
+"""What the flows of one study share, none of which changes while they run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from optstudy.execution.flows import Failure, Flow, Task
+from optstudy.records.curvature import Analysis
+from optstudy.records.plan import Description, Plan, run_key
+from optstudy.records.run import Rung
+from optstudy.records.space import Space
+from optstudy.study.estimate import analysis_seconds, run_seconds
+from optstudy.study.run_cache import Rungs
+from optstudy.study.specification import Specification
+from optstudy.study.workspace import StudyFiles
+from optstudy.tracking import Known, Tracking
+from optstudy.training import Rehearsal, joined, run_rung
+from optstudy.training.analysis import analyse_run
+from optstudy.workloads import Dataset, OtherDataError, load, load_description
+
+LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
+
+
+@dataclass(frozen=True)
+class Context:
+    """A study under way."""
+
+    files: StudyFiles
+    specification: Specification
+    spaces: Mapping[str, Space]
+    sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by what a plan names and by file
+    versions: Mapping[str, str]
+    environment: Mapping[str, str]  # of this machine and the working folder's code
+    data: Description
+    rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
+    rungs: Rungs
+    tracking: Tracking
+    known: Mapping[str, Mapping[str, Known]]  # MLflow's runs by experiment and name, as the study found them
+
+    def key(self, plan: Plan) -> str:
+        """The key of a run."""
+        return run_key(plan, torch.__version__, self._files(plan))
+
+    def _files(self, plan: Plan) -> dict[str, str]:
+        """Hashes of the user's files that a plan rests on; those of other optimizers may come and go."""
+        return {name: digest for named in plan.references for name, digest in self.sources[named].items()}
+
+    def facts(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
+        """Tags that say what a run's numbers rest on beside its plan.
+
+        Args:
+            plan: The run's.
+            machines: What its rungs were computed on.
+        """
+        return {
+            "optstudy.data": self.data.checksum,
+            **source_tags(self._files(plan)),
+            **{f"optstudy.version.{name}": version for name, version in self.versions.items()},
+            **{f"optstudy.environment.{name}": value for name, value in self.environment.items()},
+            **{f"optstudy.environment.{name}": value for name, value in joined(machines).items()},
+        }
+
+    def experiment(self, kind: str) -> str:
+        """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
+        return f"{self.files.name}/{kind}"
+
+    def known_run(self, kind: str, name: str, plan: Plan) -> Known | None:
+        """MLflow's run of that name, if it is one of this very plan."""
+        known = self.known[self.experiment(kind)].get(name)
+        return known if known is not None and known.key == self.key(plan) else None
+
+    def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
+        """Return a rung from disk or have it computed: a flow that returns a Rung or a Failure.
+
+        Args:
+            optimizer: The optimizer's name in the study.
+            plan: The run's plan.
+            since: Epoch at which the last rung ended.
+            until: Epoch to reach.
+            last: The run's state will be needed after this rung, so a rung without it does not do.
+        """
+        key = self.key(plan)
+        stored = self.rungs.read(key, until)
+        if stored is not None and not (last and self.rungs.state(key, until) is None):
+            return stored
+        state = self.rungs.state(key, since) if since else None
+        result = yield Task(
+            run_rung_on,
+            (self.data.checksum, plan, state, since, until),
+            self.seconds(optimizer, plan, since, until),
+        )
+        if result is None:
+            raise OtherDataError(plan.dataset)
+        if not isinstance(result, tuple):
+            return result
+        rung, after = result
+        self.rungs.write(key, until, rung, after)
+        return rung
+
+    def keep_failure(self, plan: Plan, until: int, failure: Failure) -> Rung:
+        """Keep a failure like any result: a search builds on it, and must find it again when it is resumed."""
+        rung = Rung((), (), "failed", problem=failure.message)
+        self.rungs.write(self.key(plan), until, rung, None)
+        return rung
+
+    def analysis(self, optimizer: str, plan: Plan) -> Flow:
+        """Return what was measured where a run ended, or have it measured: a flow.
+
+        Returns:
+            An Analysis, or a Failure.
+        """
+        key = self.key(plan)
+        stored = self.rungs.analysis(key)
+        if stored is not None:
+            return stored
+        state = self.rungs.state(key, plan.epochs)
+        result = yield Task(analyse_run, (plan, state), self.analysis_seconds(optimizer, plan))
+        if isinstance(result, Failure):
+            return result
+        self.rungs.write_analysis(key, result)
+        return Analysis.from_bytes(result)
+
+    def dataset(self) -> Dataset:
+        """Load the data set in this process.
+
+        Raises:
+            OtherDataError: If it is not the one that the workers have.
+        """
+        reference = self.specification.dataset
+        if load_description(reference).checksum != self.data.checksum:
+            raise OtherDataError(reference)
+        return load(reference)
+
+    def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
+        """Expected time of some epochs on one worker."""
+        return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
+
+    def analysis_seconds(self, optimizer: str, plan: Plan) -> float:
+        """Expected time of measuring the curvature where a run ended."""
+        return analysis_seconds(self.rehearsals[optimizer], self.data, plan)
+
+
+def source_tags(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the tag that names the user's files and their hashes; none where they are too many for a tag."""
+    text = json.dumps(dict(files), sort_keys=True)
+    return {"optstudy.sources": text} if len(text) <= LONGEST_TAG else {}
+
+
+def run_rung_on(
+    checksum: str, plan: Plan, state: bytes | None, since: int, until: int
+) -> tuple[Rung, bytes] | None:
+    """Do a rung on the data of a checksum; None if the data set is another. A worker's task."""
+    if load_description(plan.dataset).checksum != checksum:
+        return None
+    return run_rung(plan, state, since, until)

@@ -1,0 +1,334 @@
+"""A study: the driver and the single writer."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from optstudy.comparison.table import Comparison, compare
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.execution.environment import environment
+from optstudy.execution.flows import Flow, Fork, drive
+from optstudy.execution.local import LocalWorkers, in_worker
+from optstudy.execution.pool import Place
+from optstudy.execution.ray import RayWorkers
+from optstudy.optimizers import load_space
+from optstudy.records.location import Location
+from optstudy.records.search import Searched
+from optstudy.records.space import Space
+from optstudy.study.context import Context
+from optstudy.study.estimate import estimate, rehearse_all
+from optstudy.study.events import Estimate, Event, Notice, Problem, SearchEnded
+from optstudy.study.final_runs import FinalTask, final_flow, superseded
+from optstudy.study.fingerprint import check_data, check_facts, check_parts
+from optstudy.study.notices import counted, logged_elsewhere, lost
+from optstudy.study.run_cache import Rungs
+from optstudy.study.specification import Specification, check_keys, read_preset
+from optstudy.study.timing import time_rows
+from optstudy.study.tuning.best import read_best
+from optstudy.study.tuning.flow import Tuning
+from optstudy.study.workspace import (
+    ChangedStudyError,
+    Recorded,
+    StudyFiles,
+    locked,
+    merge,
+    read_recorded,
+    write_recorded,
+)
+from optstudy.tracking import open_tracking
+from optstudy.workloads.user_code import reference_to
+
+Phase = Literal["tuning", "training"]
+
+
+class Study:
+    """Optimizers compared under the same budget.
+
+    A study lives in a workspace folder, and going on with it repeats nothing that is finished.
+
+    Example::
+
+        study = Study("mine", model=make, dataset=load, optimizers=["sgd", "adam"])
+        study.tune(trials=20)
+        study.train(seeds=5)
+        study.compare().to_pandas()
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        preset: str | None = None,
+        workspace: str | Path = ".",
+        tracking_uri: str | None = None,
+        jobs: int | None = None,
+        ray: str | None = None,
+        data_dir: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
+        """Open a study, or describe a new one; nothing is written before it runs.
+
+        Args:
+            name: The study's name.
+            preset: What it is made of; a new study takes ``quick``.
+            workspace: Folder that holds ``tuning/`` and ``mlruns/``.
+            tracking_uri: MLflow server; by default ``MLFLOW_TRACKING_URI``, else the workspace's own store.
+            jobs: Workers; by default one a CPU core that this process may use, or one a visible GPU.
+            ray: Ray cluster to run on in place of this machine: ``auto`` or ``HOST:PORT``.
+            data_dir: Folder of Fashion-MNIST and CIFAR-10; ``data`` by default.
+            settings: Keys of a preset; ``model``, ``dataset`` and ``loss`` may be functions of a file.
+
+        Raises:
+            UsageError: If a setting is not what it must be, or differs from what the study was begun with.
+        """
+        if in_worker():
+            raise UsageError(
+                "this file runs a study whenever it is imported, also by the study's workers;"
+                " put that under: if __name__ == '__main__':"
+            )
+        self.location = Location(Path(workspace), tracking_uri)
+        self.files = StudyFiles(self.location.workspace, name)
+        self._place = Place(jobs, data_dir, ray)
+        self._recorded = read_recorded(self.files)
+        if preset is None and self._recorded is None:
+            preset = "quick"
+        asked = read_preset(preset, self.location.workspace) if preset else {}
+        self._asked = _checked(settings)
+        self.specification = self._with(asked | self._asked)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.files.name
+
+    def run(
+        self,
+        *phases: Phase,
+        optimizers: Sequence[str] | None = None,
+        configs: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> Iterator[Event]:
+        """Do what is left to do, and yield events as it goes.
+
+        Args:
+            phases: ``"tuning"`` searches, ``"training"`` trains final runs; both by default.
+            optimizers: Which of the study's; all by default. New ones join the study.
+            configs: Where final runs' hyperparameters come from; the study's by default.
+            settings: Keys of a preset to change.
+
+        Raises:
+            UsageError: If another process runs the study, or something cannot be done as asked.
+            OptstudyError: If the work cannot go on.
+        """
+        phases = phases or ("tuning", "training")
+        added = {"optimizers": optimizers, "configs": configs}
+        asked = _checked({**settings, **{key: value for key, value in added.items() if value}})
+        with locked(self.files):
+            self._recorded = read_recorded(self.files)
+            self.specification = self._with(dataclasses.asdict(self.specification) | asked)
+            wanted = tuple(configs or self.specification.configs) if "training" in phases else ()
+            spaces = self._spaces()
+            chosen = {name: spaces[name] for name in optimizers or spaces}
+            facts = check_facts(self.files, self._recorded, self.specification, spaces)
+            params = self._params(chosen, wanted, searching="tuning" in phases)
+            tuned = "tuning" in phases
+            given = {**self._asked, **asked}
+            yield from counted(
+                self.name, self.specification, given, tuning=tuned, training="training" in phases
+            )
+            with self._workers() as workers:
+                tracking, mended = open_tracking(self.location)
+                if mended:
+                    yield Notice(mended)
+                known = {
+                    experiment: tracking.known_runs(experiment)
+                    for experiment in (f"{self.name}/tuning", f"{self.name}/final")
+                }
+                rehearsed = rehearse_all(workers, self.specification, chosen, trials=tuned)
+                yield estimate(
+                    rehearsed, self.specification, chosen, trials=tuned, configs=wanted, jobs=len(workers)
+                )
+                facts = check_data(facts, rehearsed.data)
+                yield from logged_elsewhere(self.name, facts.get("tracking"), tracking.server)
+                yield from lost(known)
+                self._record({**facts, "tracking": tracking.server}, phases)
+                context = Context(
+                    files=self.files,
+                    specification=self.specification,
+                    spaces=spaces,
+                    sources=facts["sources"],
+                    versions=facts["versions"],
+                    environment=environment(),
+                    data=rehearsed.data,
+                    rehearsals=rehearsed.optimizers,
+                    rungs=Rungs(self.files.folder / "rungs"),
+                    tracking=tracking,
+                    known=known,
+                )
+                flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
+                yield from drive(flows, workers)
+                yield from time_rows(context, workers, self._trained(chosen, wanted, params))
+
+    def tune(
+        self, trials: int | None = None, *, optimizers: Sequence[str] | None = None, **settings: Any
+    ) -> dict[str, Searched]:
+        """Search the best hyperparameters of each optimizer.
+
+        Args:
+            trials: Configurations to try for each optimizer.
+            optimizers: Which of the study's; all by default.
+            settings: Keys of a preset to change, such as ``tune_epochs``.
+
+        Returns:
+            What was found, by optimizer.
+
+        Raises:
+            OptstudyError: If an optimizer has no trial that completed.
+        """
+        given = settings if trials is None else {**settings, "trials": trials}
+        events = _heard(self.run("tuning", optimizers=optimizers, **given))
+        return {e.searched.optimizer: e.searched for e in events if isinstance(e, SearchEnded)}
+
+    def train(
+        self,
+        seeds: int | None = None,
+        *,
+        optimizers: Sequence[str] | None = None,
+        configs: Sequence[str] = ("best",),
+        **settings: Any,
+    ) -> Comparison:
+        """Train final runs on all training images.
+
+        Args:
+            seeds: Runs of each configuration, from seed 0 on.
+            optimizers: Which of the study's; all by default.
+            configs: Where hyperparameters come from: ``best``, ``paper``, ``default``.
+            settings: Keys of a preset to change, such as ``train_epochs``.
+
+        Returns:
+            The study's comparison.
+
+        Raises:
+            OptstudyError: If a run failed.
+        """
+        given = settings if seeds is None else {**settings, "seeds": seeds}
+        _heard(self.run("training", optimizers=optimizers, configs=configs, **given))
+        return self.compare()
+
+    def compare(self) -> Comparison:
+        """Compare the study's final runs, as MLflow has them."""
+        tracking, _ = open_tracking(self.location)
+        final = tracking.final_runs([self.name])
+        return compare(final, predictions=tracking.predictions(final))
+
+    def estimate(self) -> Estimate:
+        """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
+        specification, spaces = self.specification, self._spaces()
+        with self._workers() as workers:
+            rehearsed = rehearse_all(workers, specification, spaces, trials=True)
+            configs, jobs = specification.configs, len(workers)
+        return estimate(rehearsed, specification, spaces, trials=True, configs=configs, jobs=jobs)
+
+    def _with(self, asked: Mapping[str, Any]) -> Specification:
+        if self._recorded is None:
+            return Specification(**asked)
+        try:
+            return merge(self.files, self._recorded, asked)
+        except ChangedStudyError:
+            check_parts(asked)  # what is not there is not there under another name either
+            raise
+
+    def _spaces(self) -> dict[str, Space]:
+        return {name: load_space(name, self.location.workspace) for name in self.specification.optimizers}
+
+    def _params(
+        self, chosen: Mapping[str, Space], configs: Sequence[str], *, searching: bool
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Hyperparameters by optimizer and config, those that the search will choose left out."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for name, space in chosen.items():
+            for config in configs:
+                if config != "best":
+                    found[name, config] = space.config("paper" if config == "paper" else "default")
+                elif not searching:
+                    found[name, config] = read_best(self.files, name, space)
+        return found
+
+    def _trained(
+        self,
+        chosen: Mapping[str, Space],
+        configs: Sequence[str],
+        params: Mapping[tuple[str, str], dict[str, Any]],
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Hyperparameters by optimizer and config as they were trained, those of a search that failed left out."""
+        found = dict(params)
+        for name, space in chosen.items():
+            if "best" in configs and self.files.best(name).exists():
+                found[name, "best"] = read_best(self.files, name, space)
+        return found
+
+    def _workers(self) -> LocalWorkers | RayWorkers:
+        asked = self.specification
+        optimizers = [space.optimizer for space in self._spaces().values()]
+        return self._place.workers(
+            asked.device,
+            asked.threads,
+            deterministic=asked.deterministic,
+            references=(asked.dataset, asked.model, asked.loss, *optimizers),
+        )
+
+    def _record(self, facts: dict[str, Any], phases: Sequence[Phase]) -> None:
+        begun = self._recorded.begun if self._recorded else ()
+        both = tuple(dict.fromkeys((*begun, *phases)))
+        self._recorded = Recorded(self.specification, facts, both)
+        write_recorded(self.files, self._recorded)
+
+
+def _optimizer_flow(
+    context: Context,
+    optimizer: str,
+    phases: Sequence[Phase],
+    configs: Sequence[str],
+    params: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> Flow:
+    """Tune one optimizer, then train its final runs; those of fixed configurations need not wait."""
+    chosen = {config: values for (name, config), values in params.items() if name == optimizer}
+    for config, values in chosen.items():
+        yield from _finals(context, optimizer, config, values)
+    if "tuning" not in phases:
+        return
+    tuning = Tuning(context, context.spaces[optimizer])
+    try:
+        searched = yield from tuning.flow()
+        if searched.best is not None and "training" in phases and "best" in configs:
+            yield from _finals(context, optimizer, "best", searched.best.params)
+        yield from tuning.report(searched)
+    finally:
+        tuning.interrupt()
+
+
+def _finals(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
+    yield from superseded(context, optimizer, config, params)
+    yield Fork(
+        tuple(
+            final_flow(context, FinalTask(optimizer, config, seed, params, with_model=seed == 0))
+            for seed in range(context.specification.seeds)
+        )
+    )
+
+
+def _heard(events: Iterator[Event]) -> list[Event]:
+    heard = list(events)
+    problems = [event.text for event in heard if isinstance(event, Problem)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OptstudyError(problems[0] + more)
+    return heard
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    named: dict[str, Callable[..., Any] | str] = {
+        key: value for key, value in settings.items() if key in ("model", "dataset", "loss")
+    }
+    return check_keys({**settings, **{key: reference_to(value) for key, value in named.items()}})

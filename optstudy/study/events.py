@@ -1,0 +1,92 @@
+"""What a running study tells whoever watches, in the order in which it happens."""
+
+from dataclasses import dataclass
+
+from optstudy.records.run import EpochRecord
+from optstudy.records.search import Searched, Trial
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something worth a line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something went wrong; the rest of the study goes on, and the command fails in the end."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class OptimizerEstimate:
+    """Expected work of one optimizer."""
+
+    optimizer: str
+    step_seconds: float
+    trials: int
+    trial_seconds: float  # all trials together, on one worker, if none is pruned
+    runs: int
+    run_seconds: float  # all final runs together, on one worker
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected work of a study, from a few timed steps of each optimizer."""
+
+    optimizers: tuple[OptimizerEstimate, ...]
+    jobs: int
+    parameters: int
+    disk_bytes: int
+    startup_seconds: float = 0.0  # until the workers have imported what they need
+
+    @property
+    def seconds(self) -> float:
+        """Expected wall time."""
+        return self.startup_seconds + self.work_seconds
+
+    @property
+    def work_seconds(self) -> float:
+        """Expected wall time of all work, shared by the workers."""
+        return sum(item.trial_seconds + item.run_seconds for item in self.optimizers) / self.jobs
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Work that is done, or need not be done any more."""
+
+    run: str
+    seconds: float  # as estimated, on one worker
+    record: EpochRecord | None = None  # its last epoch, if it was trained
+    before: bool = False  # it was finished when the study was started this time
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial was told."""
+
+    optimizer: str
+    trial: Trial
+    before: bool = False  # it was finished when the study was started this time
+
+
+@dataclass(frozen=True)
+class SearchEnded:
+    """An optimizer's search is over."""
+
+    searched: Searched
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """A final run is over."""
+
+    run: str
+    outcome: str
+    train_accuracy: float
+    test_accuracy: float
+
+
+Event = Notice | Problem | Estimate | Progress | TrialEnded | SearchEnded | RunEnded

@@ -1,0 +1,92 @@
+"""What a study's results rest on beside its specification: spaces, the user's own source files, versions."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from optstudy.errors import UsageError
+from optstudy.execution.environment import versions
+from optstudy.records.plan import Description
+from optstudy.records.space import Space
+from optstudy.study.specification import Specification
+from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
+from optstudy.training import check_device
+from optstudy.workloads import OtherDataError, check_dataset
+from optstudy.workloads.models import check_model, load_loss
+from optstudy.workloads.user_code import sources
+
+
+def check_facts(
+    files: StudyFiles, recorded: Recorded | None, specification: Specification, spaces: Mapping[str, Space]
+) -> dict[str, Any]:
+    """Return what the study's results rest on beside its specification.
+
+    Raises:
+        ChangedStudyError: If any of it has changed since the study began.
+    """
+    named = [specification.dataset, specification.model, specification.loss]
+    facts: dict[str, dict[str, Any]] = {
+        "spaces": {name: _plain(space) for name, space in spaces.items()},
+        "sources": {reference: sources(reference) for reference in named}
+        | {space.optimizer: _sources_of(space) for space in spaces.values()},
+        "versions": versions(),
+    }
+    before = recorded.facts if recorded else {}
+    for kind, now in facts.items():
+        for name, old in before.get(kind, {}).items():
+            if now.get(name, old) != old and name != "optstudy":
+                raise ChangedStudyError(files, _difference(kind, name, old, now[name]))
+    return before | {kind: {**before.get(kind, {}), **now} for kind, now in facts.items()}
+
+
+def check_data(facts: Mapping[str, Any], data: Description) -> dict[str, Any]:
+    """Return the facts with the data's checksum.
+
+    Raises:
+        OtherDataError: If the data are not those that the study began with.
+    """
+    if facts.get("data", {}).get(data.name, data.checksum) != data.checksum:
+        raise OtherDataError(data.name)
+    return {**facts, "data": {data.name: data.checksum}}
+
+
+def check_parts(asked: Mapping[str, Any]) -> None:
+    """Find out whether the model, the loss, the data set and the device that are asked for are there.
+
+    Raises:
+        UsageError: If one of them is not.
+    """
+    checks: dict[str, Callable[[str], object]] = {
+        "model": check_model,
+        "loss": load_loss,
+        "dataset": check_dataset,
+        "device": check_device,
+    }
+    for key, check in checks.items():
+        if key in asked:
+            check(asked[key])
+
+
+def _sources_of(space: Space) -> dict[str, str]:
+    try:
+        return sources(space.optimizer)
+    except UsageError as error:
+        raise UsageError(f"{space.source}: {error}") from None
+
+
+def _difference(kind: str, name: str, old: Any, new: Any) -> str:
+    if kind == "versions":
+        return f"{name} {old}, not {new}"
+    keys = ", ".join(key for key in {**old, **new} if old.get(key) != new.get(key))
+    return f"another space of {name} ({keys} differ)" if kind == "spaces" else f"another {keys}"
+
+
+def _plain(space: Space) -> dict[str, Any]:
+    """A space as JSON, without what does not change a search: where it lies, and why each range is what it is."""
+    content = dataclasses.asdict(space)
+    del content["source"]
+    for dimension in content["search"]:
+        del dimension["why"]
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain

@@ -1,0 +1,49 @@
+"""What is worth a line before a study's work begins."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optstudy.study.events import Notice
+from optstudy.study.plans import whole_batches
+from optstudy.study.specification import Specification
+from optstudy.tracking import Known
+
+
+def counted(
+    study: str, specification: Specification, asked: Mapping[str, Any], *, tuning: bool, training: bool
+) -> Iterator[Notice]:
+    """Say where the number of trials or of seeds is not the one that was asked for."""
+    trials, seeds, batch = specification.trials, specification.seeds, specification.batch
+    if tuning and asked.get("trials", trials) < trials:
+        yield Notice(f"study {study!r} has {trials} trials an optimizer already; it keeps to them")
+    whole = whole_batches(trials, batch)
+    if tuning and whole != trials:
+        yield Notice(f"{trials} trials become {whole}: they come in whole batches of {batch}")
+    if training and asked.get("seeds", seeds) < seeds:
+        yield Notice(f"study {study!r} has {seeds} seeds a configuration already; it keeps to them")
+
+
+def logged_elsewhere(study: str, before: str | None, now: str) -> Iterator[Notice]:
+    """Say if a study was logged to another place so far.
+
+    Args:
+        study: The study's name.
+        before: Where it was logged so far, "" for the workspace's own store; None if that is not known.
+        now: Where it will be logged.
+    """
+    if before is not None and before != now:
+        advice = f"give --tracking-uri {before}" if before else "give no --tracking-uri"
+        yield Notice(
+            f"study {study!r} was logged to {before or 'the workspace'} so far, and is logged to"
+            f" {now or 'the workspace'} now; {advice} to keep it in one place"
+        )
+
+
+def lost(known: Mapping[str, Mapping[str, Known]]) -> Iterator[Notice]:
+    """Say if files of finished runs are gone."""
+    count = sum(run.lost for runs in known.values() for run in runs.values())
+    if count:
+        yield Notice(
+            f"mlruns/artifacts lacks the files of {count} finished runs;"
+            " those that this command is about are written again"
+        )

@@ -1,0 +1,109 @@
+"""Finished pieces of runs on disk, under keys made of everything that determines them."""
+
+import dataclasses
+import json
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optstudy.records.curvature import Analysis
+from optstudy.records.io import write_bytes, write_json
+from optstudy.records.run import EpochRecord, Observation, Rung
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run steps where nothing else runs on the study's workers."""
+
+    step_seconds: float  # mean
+    steps: int  # that were timed
+    timed_at: float  # Unix time
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """The rungs of a study: of each run all histories, and the last state."""
+
+    folder: Path
+
+    def read(self, key: str, until: int) -> Rung | None:
+        """Return the rung that ended with epoch ``until``, if it is there."""
+        try:
+            content = json.loads(self._history(key, until).read_text())
+            return _rung(content)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # absent, or damaged from outside: it is computed again
+
+    def state(self, key: str, epoch: int) -> bytes | None:
+        """Return the state at the end of ``epoch``, if it is there."""
+        path = self._state(key, epoch)
+        return path.read_bytes() if path.exists() else None
+
+    def write(self, key: str, until: int, rung: Rung, state: bytes | None) -> None:
+        """Keep a rung and its state, and drop the state before it; a failed rung has none."""
+        if state is not None:
+            write_bytes(self._state(key, until), state)
+        write_json(self._history(key, until), dataclasses.asdict(rung))
+        for older in self._run(key).glob("*.pt"):
+            if older != self._state(key, until):
+                older.unlink()
+
+    def analysis(self, key: str) -> Analysis | None:
+        """Return what was measured where a run ended, if it is there."""
+        try:
+            return Analysis.from_bytes(self._analysis(key).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None  # absent, or damaged from outside: it is measured again
+
+    def write_analysis(self, key: str, data: bytes) -> None:
+        """Keep what was measured where a run ended."""
+        write_bytes(self._analysis(key), data)
+
+    def pace(self, key: str) -> Pace | None:
+        """Return how fast a run steps, if that was timed."""
+        try:
+            return Pace(**json.loads(self._pace(key).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None  # absent, or damaged from outside: it is timed again
+
+    def write_pace(self, key: str, pace: Pace) -> None:
+        """Keep how fast a run steps."""
+        write_json(self._pace(key), dataclasses.asdict(pace))
+
+    def drop_state(self, key: str) -> None:
+        """Forget the state of a run that will not go on."""
+        for path in self._run(key).glob("*.pt"):
+            path.unlink()
+
+    def drop(self, key: str) -> None:
+        """Forget a run."""
+        shutil.rmtree(self._run(key), ignore_errors=True)
+
+    def _run(self, key: str) -> Path:
+        return self.folder / key
+
+    def _history(self, key: str, until: int) -> Path:
+        return self._run(key) / f"{until:04d}.json"
+
+    def _analysis(self, key: str) -> Path:
+        return self._run(key) / "analysis.npz"
+
+    def _pace(self, key: str) -> Path:
+        return self._run(key) / "pace.json"
+
+    def _state(self, key: str, epoch: int) -> Path:
+        return self._run(key) / f"{epoch:04d}.pt"
+
+
+def _rung(content: dict[str, Any]) -> Rung:
+    predicted = content["predicted"]
+    return Rung(
+        epochs=tuple(EpochRecord(**record) for record in content["epochs"]),
+        observations=tuple(Observation(**seen) for seen in content["observations"]),
+        outcome=content["outcome"],
+        problem=content["problem"],
+        predicted=None if predicted is None else tuple(predicted),
+        machine=content.get("machine", {}),  # absent in the first rungs that were written
+    )

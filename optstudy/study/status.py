@@ -1,0 +1,92 @@
+"""How far the studies of a workspace are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from optstudy.errors import UsageError
+from optstudy.records.location import Location
+from optstudy.study.workspace import StudyFiles, read_recorded, study_names
+from optstudy.tracking import Tracking, open_written
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one optimizer of a study is."""
+
+    study: str
+    optimizer: str
+    trials: int  # finished
+    trials_asked: int
+    runs: int  # finished final runs
+    runs_asked: int
+
+
+def read_standings(location: Location) -> list[Standing]:
+    """Say how far the workspace's studies are, the one written last at the end.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    workspace = location.workspace
+    names = study_names(workspace)
+    if not names:
+        raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
+    tracking = open_recorded(location)
+    standings = []
+    for name in names:
+        recorded = read_recorded(StudyFiles(workspace, name))
+        assert recorded is not None  # listed by its file
+        asked = recorded.specification
+        done = {
+            kind: [run for run, known in tracking.known_runs(f"{name}/{kind}").items() if known.ended]
+            for kind in ("tuning", "final")
+        }
+        standings += [
+            Standing(
+                study=name,
+                optimizer=optimizer,
+                trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
+                trials_asked=asked.trials if "tuning" in recorded.begun else 0,
+                runs=sum(run.startswith(f"{optimizer}/") for run in done["final"]),
+                runs_asked=asked.seeds * len(asked.configs) if "training" in recorded.begun else 0,
+            )
+            for optimizer in asked.optimizers
+        ]
+    return standings
+
+
+def logged_elsewhere(location: Location) -> list[str]:
+    """Say in a line each which of the workspace's studies are logged to another place than the one that is read."""
+    workspace = location.workspace
+    now = open_recorded(location).server
+    places = {name: recorded_uri(workspace, name) for name in study_names(workspace)}
+    return [
+        f"study {name!r} is logged to {place or 'the workspace'};"
+        f" {f'give --tracking-uri {place}' if place else 'give no --tracking-uri'} to see its runs"
+        for name, place in places.items()
+        if place is not None and place != now
+    ]
+
+
+def open_recorded(location: Location) -> Tracking:
+    """Open what studies have written; where there is nothing, the error names the server of the study run last.
+
+    Raises:
+        UsageError: If there is nothing.
+    """
+    workspace = location.workspace
+    try:
+        return open_written(location)
+    except UsageError as error:
+        for name in reversed(study_names(workspace)):
+            if place := recorded_uri(workspace, name):
+                raise UsageError(
+                    f"study {name!r} is logged to {place}; give --tracking-uri {place}"
+                ) from error
+        raise
+
+
+def recorded_uri(workspace: Path, study: str) -> str | None:
+    """Where a study was logged last, "" for the workspace's own store; None if that is not known."""
+    recorded = read_recorded(StudyFiles(workspace, study))
+    return recorded.facts.get("tracking") if recorded else None

@@ -1,0 +1,61 @@
+"""How fast each row's optimizer steps, timed when nothing else runs on the study's workers."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from optstudy.execution.flows import Failure, Task, Workers
+from optstudy.records.naming import final_name
+from optstudy.records.plan import Plan
+from optstudy.study.context import Context
+from optstudy.study.events import Notice
+from optstudy.study.plans import final_plan
+from optstudy.study.run_cache import Pace
+from optstudy.training import time_steps
+
+STEPS = 100
+
+
+def time_rows(
+    context: Context, workers: Workers, rows: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> Iterator[Notice]:
+    """Time the steps of each row that has not been timed, one after the other, and log the pace to its runs.
+
+    Args:
+        context: A study whose workers idle.
+        workers: They.
+        rows: Hyperparameters by optimizer and config.
+    """
+    there = context.tracking.known_runs(context.experiment("final"))
+    for (optimizer, config), params in rows.items():
+        plans = {
+            final_name(optimizer, config, seed): final_plan(
+                context.specification, context.spaces[optimizer], params, seed
+            )
+            for seed in range(context.specification.seeds)
+        }
+        finished = {
+            name: there[name].run_id
+            for name, plan in plans.items()
+            if name in there and there[name].finished and there[name].key == context.key(plan)
+        }
+        if not finished:
+            continue
+        first = next(iter(plans.values()))
+        pace = context.rungs.pace(context.key(first)) or _time(context, workers, first)
+        if isinstance(pace, Failure):
+            yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace.message}")
+            continue
+        metric = ("final/step_seconds", pace.step_seconds, 0, pace.timed_at)
+        for run_id in finished.values():  # also those that have it: its time stands in the record
+            context.tracking.log_metrics(run_id, [metric])
+
+
+def _time(context: Context, workers: Workers, plan: Plan) -> Pace | Failure:
+    workers.submit(0, Task(time_steps, (plan, STEPS), name="timing a run's steps"))
+    _, seconds = workers.next_result()
+    if isinstance(seconds, Failure):
+        return seconds
+    pace = Pace(seconds, STEPS, time.time())
+    context.rungs.write_pace(context.key(plan), pace)
+    return pace

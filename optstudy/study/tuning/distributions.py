@@ -1,0 +1,54 @@
+"""A space in Optuna's words, and its values in ours."""
+
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from optstudy.records.space import Choice, Range, Space
+
+
+def first_configs(space: Space) -> list[dict[str, Any]]:
+    """The paper's and the library's default configuration, where they lie in the space."""
+    default = space.config("default")
+    paper = default if space.paper is None else space.config("paper")
+    inside = [config for config in (paper, default) if space.contains(config)]
+    return inside[:1] if paper == default else inside
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Optuna's description of a space. What is searched as 1 - x is named so."""
+    made: dict[str, BaseDistribution] = {}
+    for item in space.search:
+        if isinstance(item, Choice):
+            made[item.name] = CategoricalDistribution(item.choices)
+        elif item.integer:
+            made[item.name] = IntDistribution(int(item.low), int(item.high), log=item.log)
+        elif item.complement:
+            made[f"1 - {item.name}"] = FloatDistribution(1 - item.high, 1 - item.low, log=item.log)
+        else:
+            made[item.name] = FloatDistribution(item.low, item.high, log=item.log)
+    return made
+
+
+def config_of(space: Space, asked: dict[str, Any]) -> dict[str, Any]:
+    """Turn Optuna's values into hyperparameters."""
+    return {item.name: _value_of(item, asked) for item in space.search}
+
+
+def _value_of(item: Range | Choice, asked: dict[str, Any]) -> Any:
+    if isinstance(item, Choice):
+        return asked[item.name]
+    # Rounded, so that 1 - (1 - 0.1) is 0.1 again; held inside, since rounding may step over an end.
+    value = round(1 - asked[f"1 - {item.name}"], 12) if item.complement else asked[item.name]
+    return min(max(value, item.low), item.high)
+
+
+def asked_of(space: Space, config: dict[str, Any]) -> dict[str, Any]:
+    """Turn hyperparameters into Optuna's values."""
+    made = distributions(space)
+    return {name: 1 - config[name[4:]] if name.startswith("1 - ") else config[name] for name in made}

@@ -1,0 +1,164 @@
+"""Where a study lives: its files, what they say of it, its lock."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.io import write_json
+from optstudy.study.specification import GROWING, TRAINING_KEYS, TUNING_KEYS, Specification
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Paths of one study inside a workspace."""
+
+    workspace: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise UsageError(
+                f"study name {self.name!r}: use letters, digits, '.', '_' and '-', in ASCII,"
+                " and begin with a letter or digit"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """What is written while the study runs."""
+        return self.workspace / "tuning" / "studies" / self.name
+
+    @property
+    def specification(self) -> Path:
+        """What the study is made of, and what has begun."""
+        return self.folder / "specification.json"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal, for dashboards."""
+        return self.folder / "optuna.log"
+
+    def best(self, optimizer: str) -> Path:
+        """The configuration that the search chose."""
+        return self.workspace / "tuning" / "best" / self.name / f"{optimizer}.json"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A study as it stands on disk."""
+
+    specification: Specification
+    facts: dict[str, Any]  # what else must not change: spaces, the user's source files, versions
+    begun: tuple[str, ...]  # "tuning", "training"
+
+
+class ChangedStudyError(UsageError):
+    """A study was asked for with another value of something that its results rest on."""
+
+    def __init__(self, files: StudyFiles, what: str) -> None:
+        """Say what differs; `free_name` is a study name that is not taken."""
+        self.free_name = free_name(files)
+        super().__init__(
+            f"study {files.name!r} was begun with {what}; its results would not compare:"
+            f" use another name, such as --study {self.free_name}"
+        )
+
+
+def read_recorded(files: StudyFiles) -> Recorded | None:
+    """Read what a study is, or None if it is new."""
+    if not files.specification.exists():
+        return None
+    try:
+        content = json.loads(files.specification.read_text())
+        asked = dict(content["specification"]).items()
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked}
+        return Recorded(Specification(**values), dict(content["facts"]), tuple(content["begun"]))
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise OptstudyError(
+            f"{files.specification}: not a study's specification ({error}); restore it or remove {files.folder}"
+        ) from error
+
+
+def write_recorded(files: StudyFiles, recorded: Recorded) -> None:
+    """Keep what a study is."""
+    write_json(files.specification, dataclasses.asdict(recorded))
+
+
+def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specification:
+    """Return a study's specification with what was asked for now.
+
+    Keys of work that has not begun may change. Optimizers, configs, trials and seeds only grow.
+
+    Raises:
+        ChangedStudyError: If anything else differs.
+    """
+    now = dict(asked)
+    for key, value in asked.items():
+        before = getattr(old.specification, key)
+        if key in ("optimizers", "configs"):
+            now[key] = (*before, *(item for item in value if item not in before))
+        elif value == before or _open(key, old.begun):
+            continue
+        elif key in GROWING:
+            now[key] = max(before, value)
+        else:
+            raise ChangedStudyError(files, f"{key} {before}, not {value}")
+    return dataclasses.replace(old.specification, **now)
+
+
+def _open(key: str, begun: Sequence[str]) -> bool:
+    governed_by = "tuning" if key in TUNING_KEYS else "training" if key in TRAINING_KEYS else None
+    return governed_by is not None and governed_by not in begun
+
+
+def free_name(files: StudyFiles) -> str:
+    """Return a name that no study of the workspace has."""
+    stem = re.sub(r"-\d+$", "", files.name)
+    taken = set(study_names(files.workspace))
+    return next(name for i in range(2, len(taken) + 3) if (name := f"{stem}-{i}") not in taken)
+
+
+def study_names(workspace: Path) -> list[str]:
+    """Names of the workspace's studies, the one written last at the end."""
+    specifications = (workspace / "tuning" / "studies").glob("*/specification.json")
+    return [path.parent.name for path in sorted(specifications, key=lambda path: path.stat().st_mtime_ns)]
+
+
+@contextlib.contextmanager
+def locked(files: StudyFiles) -> Iterator[None]:
+    """Hold the study: a second driver is refused. The lock goes with the process, however it ends.
+
+    Raises:
+        UsageError: If another process holds it.
+        OptstudyError: If the folder cannot be written.
+    """
+    path = files.folder / "lock"
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    except OSError as error:
+        raise OptstudyError(f"cannot write {path}: {error.strerror}; choose another --workspace") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise UsageError(
+                f"study {files.name!r} is being run by process {holder}; wait for it or name another --study"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            raise OptstudyError(
+                f"cannot lock {path}: {error.strerror}; choose a --workspace on a file system with locks"
+            ) from error
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield

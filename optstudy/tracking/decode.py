@@ -1,0 +1,109 @@
+"""Runs as MLflow has them, read back as typed records."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mlflow.entities import Run
+
+from optstudy.records.metrics import ending_of, of_percent
+from optstudy.records.run import FinalRun, Spent
+
+VERDICT = "optstudy.ratio_verdict"  # a tag
+MARGIN = 0.001  # of runs that were logged before studies had one
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run that MLflow already has."""
+
+    run_id: str
+    key: str  # of everything that determines the run
+    finished: bool
+    ended: bool  # finished, or a trial that was pruned or failed
+    lost: bool = False  # it was finished, and its files are gone: it is to be written again
+
+
+def known_of(run: Run, *, embedded: bool) -> Known:
+    """Say what MLflow already has of a run; what a server keeps is the server's to look after."""
+    finished = run.info.status == "FINISHED"
+    ended = finished or run.data.tags.get("optstudy.outcome") in ("pruned", "failed")
+    writes_files = run.data.tags.get("optstudy.kind") in ("search", "final")
+    folder = local_folder(run.info.artifact_uri or "")
+    lost = embedded and finished and writes_files and not (folder and folder.is_dir())
+    key = run.data.tags.get("optstudy.key", "")
+    return Known(run.info.run_id, key, finished and not lost, ended and not lost, lost)
+
+
+def local_folder(uri: str) -> Path | None:
+    """Return where the artifacts of a URI lie on this machine; None where a server or a bucket keeps them."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None
+
+
+def exclusion_of(run: Run) -> str | None:
+    """Say why a final run cannot be compared, if so."""
+    outcome = run.data.tags.get("optstudy.outcome", "")
+    if run.data.tags.get("optstudy.superseded") == "true":
+        return "superseded"
+    if run.info.status == "FAILED" or outcome == "failed":
+        return "failed"
+    if run.info.status != "FINISHED" or "final/test_accuracy_pct" not in run.data.metrics:
+        return "unfinished"
+    return None if "optstudy.study" in run.data.tags else "without its tags"
+
+
+def final_run_of(run: Run) -> FinalRun:
+    """Read a finished final run."""
+    tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
+    return FinalRun(
+        run_id=run.info.run_id,
+        study=tags["optstudy.study"],
+        optimizer=params["optimizer"],
+        config=params["config"],
+        seed=int(params["seed"]),
+        outcome=tags["optstudy.outcome"],
+        train_accuracy=of_percent(metrics["final/train_accuracy_pct"]),
+        test_accuracy=of_percent(metrics["final/test_accuracy_pct"]),
+        paper_setting=tags.get("optstudy.paper_setting") == "true",
+        seconds=metrics["final/seconds"],
+        gradient_work=metrics["final/gradient_work"],
+        margin=float(tags.get("optstudy.margin", MARGIN)),
+        params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
+        target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
+        reached=_reached(metrics),
+        ending=ending_of(metrics, tags.get(VERDICT, "")),
+        steps=int(metrics.get("final/steps", 0)),
+        step_seconds=metrics.get("final/step_seconds"),
+        files=run.info.artifact_uri or "",
+        separated=metrics.get("final/separated"),
+        finished_at=run.info.end_time / 1000 if run.info.end_time else None,
+        facts=_facts(tags),
+        sources=_sources(tags.get("optstudy.sources", "")),
+        key=tags.get("optstudy.key", ""),
+    )
+
+
+def _sources(tag: str) -> dict[str, str] | None:
+    try:
+        return dict(json.loads(tag))
+    except (ValueError, TypeError):
+        return None  # not recorded, or a tag that was changed
+
+
+def _facts(tags: Mapping[str, str]) -> dict[str, str]:
+    prefixes = ("optstudy.version.", "optstudy.environment.")
+    found = {
+        name.removeprefix(prefix): value
+        for prefix in prefixes
+        for name, value in tags.items()
+        if name.startswith(prefix)
+    }
+    return found | ({"data": tags["optstudy.data"]} if "optstudy.data" in tags else {})
+
+
+def _reached(metrics: Mapping[str, float]) -> Spent | None:
+    names = ("final/epochs_to_target", "final/seconds_to_target", "final/work_to_target")
+    return Spent(*(metrics[name] for name in names)) if all(name in metrics for name in names) else None

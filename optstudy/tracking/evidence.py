@@ -1,0 +1,81 @@
+"""What the runs of some studies left behind, as figures and reports take it."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+from optstudy.errors import OptstudyError
+from optstudy.records.curvature import Analysis
+from optstudy.records.eigen_trace import EigenTrace
+from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.naming import order_of
+from optstudy.records.plan import Plan
+from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
+from optstudy.records.search import SearchEvidence
+from optstudy.tracking.writer import Tracking
+
+T = TypeVar("T")
+
+
+def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) -> Evidence:
+    """Read what final runs and the searches of their studies left in MLflow.
+
+    Args:
+        tracking: Where they are.
+        final: The runs.
+        studies: The studies, in the order of the comparison.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
+    """
+    predictions = tracking.predictions(final)
+    runs = [read_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
+    searches = [
+        _made(SearchEvidence.from_json, data, f"search.json of a search of study {study!r}")
+        for study in studies
+        for data in tracking.search_files([study])
+    ]
+    places = {study: place for place, study in enumerate(studies)}
+    return Evidence(
+        tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
+        tuple(sorted(searches, key=lambda one: (places[one.study], order_of(one.searched.optimizer)))),
+    )
+
+
+def _place(run: FinalRun) -> tuple[Any, ...]:
+    return order_of(run.optimizer, run.config)
+
+
+def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:
+    """Read what a final run left in MLflow, its predictions apart.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
+    """
+
+    def kept(name: str, make: Callable[[bytes], T]) -> T | None:
+        data = tracking.file_of(run, name)
+        return None if data is None else _made(make, data, f"{name} of run {run.run_id}")
+
+    return RunEvidence(
+        run,
+        kept("plan.json", lambda data: Plan.from_dict(json.loads(data))),
+        kept("epochs.json", _epochs) or (),
+        predictions,
+        kept("eigen.npz", EigenTrace.from_bytes),
+        kept("analysis.npz", Analysis.from_bytes),
+    )
+
+
+def _made(make: Callable[[bytes], T], data: bytes, what: str) -> T:
+    """Read a file, or say which one cannot be read."""
+    try:
+        return make(data)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise OptstudyError(f"{what} is damaged ({type(error).__name__}: {reason})") from error
+
+
+def _epochs(data: bytes) -> tuple[EpochRecord, ...]:
+    return tuple(EpochRecord(**record) for record in json.loads(data))

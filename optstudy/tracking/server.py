@@ -1,0 +1,141 @@
+"""MLflow's own interface on the embedded store, on loopback."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from optstudy.errors import OptstudyError, UsageError, nearest
+from optstudy.records.location import Location
+from optstudy.records.run import FinalRun
+from optstudy.tracking import embedded
+from optstudy.tracking.stores import open_written
+
+_LEARNING = "workflowType=machine_learning"  # without it MLflow opens pages for language models
+
+STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
+
+
+@contextlib.contextmanager
+def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server on the workspace's store; it answers from the start and is gone at the end.
+
+    Yields:
+        The server's address, and its process.
+
+    Raises:
+        UsageError: If there is no store, or the port is taken.
+        OptstudyError: If the server does not start.
+    """
+    database = embedded.database(workspace)
+    if not database.exists():
+        raise UsageError(
+            f"{database} is not there: no study has run here; run: optstudy study --preset smoke"
+        )
+    embedded.mend_moved(workspace)
+    _refuse_taken(port)
+    options = {
+        "--backend-store-uri": embedded.uri(workspace),
+        "--default-artifact-root": embedded.artifacts(workspace).as_uri(),
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "1",
+    }
+    server = subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
+        [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)],
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # it has processes of its own, which end with its group
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(server, address)
+        yield address, server
+    finally:
+        _end(server)
+
+
+def server_uri(tracking_uri: str | None) -> str | None:
+    """The MLflow server that the option or the environment names, or None for the workspace's own store."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return uri if uri and uri.startswith("http") else None
+
+
+def links(address: str, location: Location, study: str | None) -> list[tuple[str, str]]:
+    """Return what to open: the runs of a study, its trials, and its final runs beside one another.
+
+    Raises:
+        UsageError: If there is no such study.
+    """
+    tracking = open_written(location)
+    known = tracking.studies()
+    name = study or (known[-1] if known else None)
+    if name is None:
+        return [("all experiments", address)]
+    if name not in known and not tracking.experiment_ids(name):
+        raise UsageError(f"no study {name!r} in {tracking.shown_uri}{nearest(name, known)}")
+    ids = tracking.experiment_ids(name)
+    found = []
+    for kind, text in (("final", "final runs"), ("tuning", "trials")):
+        if kind in ids:
+            view = tracking.view_of(ids[kind])
+            shared = f"&viewStateShareKey={view}" if view else ""  # one that is absent would lead elsewhere
+            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}{shared}"))
+    runs = tracking.final_runs([name]).runs
+    firsts = {(run.optimizer, run.config): run for run in sorted(runs, key=lambda run: -run.seed)}
+    if runs:
+        found.append(("compare", _compared(address, ids["final"], runs)))
+    if 1 < len(firsts) < len(runs):
+        found.append(("compare a seed of each", _compared(address, ids["final"], list(firsts.values()))))
+    return found or [("all experiments", address)]
+
+
+def _compared(address: str, experiment: str, runs: Sequence[FinalRun]) -> str:
+    chosen, experiments = quote(json.dumps([run.run_id for run in runs])), quote(json.dumps([experiment]))
+    return f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&{_LEARNING}"
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and its own processes: kindly, then, as it waits for open connections, at once."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, kind)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=5)
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(f"port {port} is taken; choose another with --port") from error
+
+
+def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
+    until = time.monotonic() + STARTUP
+    while not _answers(address):
+        if server.poll() is not None:
+            raise OptstudyError(f"the MLflow server ended at once with status {server.returncode}")
+        if time.monotonic() > until:
+            raise OptstudyError(f"the MLflow server did not answer within {STARTUP:.0f} s")
+        time.sleep(0.2)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2):  # noqa: S310  # our own http address
+            return True
+    except (urllib.error.URLError, OSError):
+        return False

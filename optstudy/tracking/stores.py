@@ -1,0 +1,99 @@
+"""Which store a workspace's runs are in."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.location import Location
+from optstudy.tracking import embedded
+from optstudy.tracking.connection import PATIENCE, shown
+from optstudy.tracking.writer import Tracking
+
+READING = 10.0  # seconds that a server may stay silent when there is nothing to lose
+
+
+def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Tracking, str | None]:
+    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store; say what was mended.
+
+    Raises:
+        UsageError: If MLflow keeps no runs at such an address.
+        OptstudyError: If the workspace's own store cannot be written or read.
+    """
+    workspace = location.workspace
+    uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return _open_server(uri, patience), None
+    address, path = embedded.uri(workspace), embedded.database(workspace)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_database(path)
+        notice = embedded.mend_moved(workspace)
+        return Tracking(address, embedded.artifacts(workspace)), notice
+    except OptstudyError:
+        raise
+    except OSError as error:
+        raise OptstudyError(
+            f"cannot write {path.parent}: {error.strerror}; choose another --workspace"
+        ) from error
+    except Exception as error:  # of SQLAlchemy, alembic or MLflow
+        raise OptstudyError(
+            f"{path}: MLflow cannot open it ({type(error).__name__}: {_first_line(error)}); restore it, or move"
+            " it away and give the same command again: runs are written again from what is in tuning/studies"
+        ) from error
+
+
+def open_written(location: Location) -> Tracking:
+    """Open what studies have written, as `open_tracking` does, but make nothing where there is nothing.
+
+    Raises:
+        UsageError: If the workspace has no store.
+    """
+    uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not (uri or embedded.database(location.workspace).exists()):
+        raise UsageError(
+            f"no study has run in {location.workspace.resolve()} yet; run: optstudy study --preset quick"
+        )
+    return open_tracking(location, READING)[0]
+
+
+def _open_server(uri: str, patience: float) -> Tracking:
+    try:
+        return Tracking(uri, patience=patience)
+    except Exception as error:  # drivers of databases raise errors of their own
+        # MLflow's own are long, and say that it does not know the kind of address.
+        why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {_first_line(error)})"
+        raise UsageError(
+            f"{shown(uri)}: MLflow keeps no runs there{why}; give a server, as http://HOST:PORT or databricks,"
+            " or a database, as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
+        ) from error
+
+
+def _make_database(path: Path) -> None:
+    """Make an empty database beside its place and put it there when it is complete.
+
+    One that MLflow was killed in the middle of can never be opened again. The lock goes with its process, so
+    whoever holds it finds nothing that is still being made.
+    """
+    if path.exists():
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with path.with_name("lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        new = path.with_name(f"{path.name}.new")
+        for left in path.parent.glob(f"{new.name}*"):  # and its journal
+            left.unlink()
+        made: Any = SqlAlchemyStore
+        made(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        new.rename(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

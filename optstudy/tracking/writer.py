@@ -1,0 +1,143 @@
+"""A study's runs, written to MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mlflow.entities import Dataset as DatasetEntity
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+
+from optstudy.errors import OptstudyError
+from optstudy.records.metrics import epoch_metrics
+from optstudy.records.plan import Description
+from optstudy.records.run import EpochRecord
+from optstudy.tracking.decode import Known
+from optstudy.tracking.reader import Reader
+from optstudy.tracking.run_list_view import TAG, view
+
+PAGE = 1000  # metrics a batch: MLflow's limit
+
+
+class Tracking(Reader):
+    """Writes a study's runs to one MLflow store, and reads them back.
+
+    After work that stopped, since the server did, the same command goes on later.
+    """
+
+    def open_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        started_at: float,
+        parent: str | None = None,
+        known: Known | None = None,
+    ) -> str:
+        """Create a run, or reopen one that was interrupted; return its ID."""
+        if known is not None:
+            self._call(self._client.update_run, known.run_id, status="RUNNING")
+            run_id = known.run_id
+        else:
+            parents = {"mlflow.parentRunId": parent} if parent else {}
+            run: Run = self._call(
+                self._client.create_run,
+                self._experiment(experiment),
+                start_time=_milliseconds(started_at),
+                tags={"optstudy.key": key, "mlflow.source.name": "optstudy", **parents, **tags},
+                run_name=name,
+            )
+            run_id = run.info.run_id
+        self._call(
+            self._client.log_batch,
+            run_id,
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+        return run_id
+
+    def log_epochs(
+        self, run_id: str, records: Sequence[EpochRecord], heldout: Literal["validation", "test"]
+    ) -> None:
+        """Log what epochs recorded. Logging one again changes nothing: its time stands in the record."""
+        self.log_metrics(run_id, [metric for record in records for metric in epoch_metrics(record, heldout)])
+
+    def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int, float]]) -> None:
+        """Log metrics, each a name, a value, a step and a Unix time."""
+        entities = [Metric(n, value, _milliseconds(at), step) for n, value, step, at in metrics]
+        for first in range(0, len(entities), PAGE):
+            self._call(self._client.log_batch, run_id, metrics=entities[first : first + PAGE])
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Log artifacts by name, or by path below the run's root."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in files.items():
+                Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+                Path(folder, name).write_bytes(data)
+            self._call(self._client.log_artifacts, run_id, folder)
+
+    def log_dataset(self, run_id: str, description: Description, context: str) -> None:
+        """Name the run's data: where it comes from, its checksum, and which part of it."""
+        counts = {"train": description.train, "test": description.test}
+        entity = DatasetEntity(
+            name=description.name,
+            digest=description.checksum[:16],
+            source_type="optstudy",
+            source=description.name,
+            profile=json.dumps({**counts, "sha256": description.checksum}),
+        )
+        inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
+        self._call(self._client.log_inputs, run_id, inputs)
+
+    def log_model(self, run_id: str, folder: Path, name: str) -> None:
+        """Log a folder that `save_model` wrote as the run's model, to be loaded by `mlflow.pytorch`."""
+        run: Run = self._call(self._client.get_run, run_id)
+        for old in run.outputs.model_outputs if run.outputs else ():  # of a run that is written again
+            self._call(self._client.delete_logged_model, old.model_id)
+        model = self._call(
+            self._client.create_logged_model, run.info.experiment_id, name=name, source_run_id=run_id
+        )
+        self._call(self._client.log_model_artifacts, model.model_id, str(folder))
+        self._call(self._client.finalize_logged_model, model.model_id, "READY")
+        self._call(self._client.log_outputs, run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self._call(self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def close_run(self, run_id: str, outcome: str, finished_at: float | None = None) -> None:
+        """End a run. A diverged one is finished, and counts with what it has."""
+        status = {"pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}.get(outcome, "FINISHED")
+        self.set_tags(run_id, {"optstudy.outcome": outcome})
+        end = _milliseconds(time.time() if finished_at is None else finished_at)
+        self._call(self._client.set_terminated, run_id, status=status, end_time=end)
+
+    def interrupt_run(self, run_id: str) -> None:
+        """Close a run that stops in the middle; the next start reopens it, closed or not."""
+        with contextlib.suppress(OptstudyError):
+            self.close_run(run_id, "interrupted")
+
+    def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            found = self._call(self._client.get_experiment_by_name, name)
+            if found is not None:
+                self._experiments[name] = found.experiment_id
+            else:
+                location = None if self._artifacts is None else (self._artifacts / name).as_uri()
+                made = self._call(self._client.create_experiment, name, artifact_location=location)
+                if name.endswith("/final"):
+                    self._call(self._client.set_experiment_tag, made, TAG, view(time.time()))
+                self._experiments[name] = made
+        return self._experiments[name]
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)

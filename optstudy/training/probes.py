@@ -1,0 +1,87 @@
+"""What of a run's curvature is watched while it trains, and on which images."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from optstudy.curvature import EigenTracker
+from optstudy.curvature.tracker import Step
+from optstudy.records.plan import Plan, steps_per_epoch
+from optstudy.training.evaluation import EVALUATION_BATCH
+from optstudy.training.state import Probe
+from optstudy.workloads import Parts, load_parts, prepare, sample
+from optstudy.workloads.models import load_loss
+
+PRECONDITIONED_EVERY = 25  # steps between two looks at the preconditioned Hessian, each from a random start
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training images as batches that a model takes, made anew each time they are gone through."""
+
+    x: Tensor
+    y: Tensor
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(self.y), EVALUATION_BATCH):
+            some = slice(first, first + EVALUATION_BATCH)
+            yield prepare(self.x[some]), self.y[some]
+
+
+@dataclass(frozen=True)
+class _Patient(EigenTracker):
+    """A tracker that sees nothing where the Hessian is not finite, though the loss still is: the run goes on."""
+
+    def observe(
+        self, moment: Step, state: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
+        """Find the eigenpairs before a step."""
+        try:
+            return super().observe(moment, state)
+        except FloatingPointError:
+            return state or {}, {"loss": math.nan}
+
+
+def sample_images(parts: Parts, count: int | None, seed: int, device: str) -> Images | tuple[Tensor, Tensor]:
+    """Return the images on which curvature is measured, the same for all runs of a study.
+
+    Args:
+        parts: The divided data set.
+        count: How many training images; None for all. A smaller sample is the beginning of a larger one.
+        seed: Of the choice.
+        device: Where to put them.
+
+    Returns:
+        As `images_of`.
+    """
+    x, y = parts.train_x, parts.train_y
+    if count is not None and count < len(y):
+        chosen = sample(len(y), count, seed)
+        x, y = x[chosen], y[chosen]
+    return images_of(x, y, device)
+
+
+def images_of(x: Tensor, y: Tensor, device: str) -> Images | tuple[Tensor, Tensor]:
+    """Return images as one batch where they fit into one, so that its graph can be kept; else as batches."""
+    images = Images(x.to(device), y.to(device))
+    return next(iter(images)) if len(y) <= EVALUATION_BATCH else images
+
+
+def probes_of(plan: Plan) -> list[Probe]:
+    """Make the probes of a plan: none where nothing is to be traced."""
+    if plan.trace is None or plan.trace.last == 0:
+        return []
+    trace, parts = plan.trace, load_parts(plan.dataset, plan.split)
+    total = plan.epochs * steps_per_epoch(len(parts.train_y), plan.batch_size)
+    first = 0 if trace.last is None else max(0, total - trace.last)
+    steps = range(first, total, trace.every)
+    images = sample_images(parts, trace.samples, trace.seed, plan.device)
+    loss = load_loss(plan.loss)
+    few = range(first, total, max(trace.every, PRECONDITIONED_EVERY))
+    return [
+        _Patient(loss, images, steps),
+        _Patient(loss, images, few, preconditioned=True, name="preconditioned"),
+    ]

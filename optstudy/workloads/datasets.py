@@ -1,0 +1,88 @@
+"""From a data set's name to the data set."""
+
+from functools import cache, lru_cache
+from pathlib import Path
+
+from optstudy.errors import UsageError, nearest
+from optstudy.records.plan import Description
+from optstudy.workloads import downloads, mnist
+from optstudy.workloads.dataset import Dataset, describe
+from optstudy.workloads.user_code import call, load_object
+
+NAMES = ("mnist", "fashion-mnist", "cifar10")
+
+
+def load(reference: str) -> Dataset:
+    """Return a data set, read once a process.
+
+    Fashion-MNIST and CIFAR-10 are looked for in the folder ``OPTSTUDY_DATA_DIR`` (default: ``data``) and
+    downloaded to it where absent; several processes must not do so at once.
+
+    Args:
+        reference: ``mnist``, ``fashion-mnist``, ``cifar10``, or ``data.py:load``, a function without
+            arguments that returns a `Dataset`.
+
+    Raises:
+        UsageError: If there is no such data set, or the user's function fails or returns something else.
+        OptstudyError: If files are missing or corrupt.
+    """
+    match reference:
+        case "mnist":
+            return mnist.load()
+        case "fashion-mnist":
+            return downloads.fashion_mnist(downloads.data_folder())
+        case "cifar10":
+            return downloads.cifar10(downloads.data_folder())
+        case _ if ":" in reference or "." in reference:
+            return _from_user(reference, Path.cwd())
+    raise UsageError(_unknown(reference))
+
+
+def check_dataset(reference: str) -> None:
+    """Raise UsageError unless there is such a data set, or such a function; nothing is loaded."""
+    if ":" in reference or "." in reference:
+        load_object(reference)
+    elif reference not in NAMES:
+        raise UsageError(_unknown(reference))
+
+
+def load_description(reference: str) -> Description:
+    """Describe a data set, once a process, since its checksum takes a while.
+
+    Args:
+        reference: As for `load`.
+    """
+    return _described(load(reference), reference)
+
+
+class OtherDataError(UsageError):
+    """A data set is not the one that results rest on."""
+
+    def __init__(self, reference: str) -> None:
+        """Say so, and what would be right."""
+        super().__init__(
+            f"{reference} returned other data than before; it must return the same each time, in every process,"
+            " for example with fixed seeds (data that were changed on purpose need another --study)"
+        )
+
+
+@lru_cache(maxsize=4)
+def _described(dataset: Dataset, reference: str) -> Description:
+    return describe(dataset, reference)
+
+
+def _unknown(reference: str) -> str:
+    return (
+        f"'{reference}' is no data set{nearest(reference, NAMES)} "
+        f"(known: {', '.join(NAMES)}, and your own as data.py:load)"
+    )
+
+
+@cache
+def _from_user(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - the folder tells equal names apart
+    dataset = call(reference)
+    if not isinstance(dataset, Dataset):
+        raise UsageError(
+            f"{reference} returned an object of type {type(dataset).__name__}, not an optstudy.Dataset"
+        )
+    return dataset

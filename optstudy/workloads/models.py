@@ -1,0 +1,204 @@
+"""LeNet-5, and how a user names a model or a loss of their own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from optstudy.errors import UsageError, nearest
+from optstudy.workloads.dataset import Dataset
+from optstudy.workloads.user_code import call, load_object
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss over the batch
+
+
+class LeNet5(nn.Module):
+    r"""LeNet-5 with tanh and average pooling, for images of 32 by 32 (LeCun et al., 1998).
+
+    ========  ===================  =============  ==========
+    layer     weight               output         after it
+    ========  ===================  =============  ==========
+    conv1     (6, channels, 5, 5)  (6, 28, 28)    tanh, pool
+    conv2     (16, 6, 5, 5)        (16, 10, 10)   tanh, pool
+    conv3     (120, 16, 5, 5)      (120, 1, 1)    tanh
+    fc1       (84, 120)            (84,)          tanh
+    fc2       (classes, 84)        (classes,)
+    ========  ===================  =============  ==========
+
+    With a bias each: 61,706 parameters for one channel and ten classes, drawn as `nn.Conv2d` and `nn.Linear`
+    draw theirs, in this order. ``pool`` is the mean over squares of 2 by 2. Unlike in the 1998 network, each
+    map of conv2 sees all maps below it, and the outputs are logits.
+
+    `forward` computes this function by matrix products, which on a CPU takes three fifths of the time of the
+    layers called one by one (``benchmarks/training.py``). A square of 2 by 2 outputs of a 5 by 5 convolution
+    sees 6 by 6 inputs; so one product of all 6 by 6 patches, taken every second pixel, with each kernel at its
+    4 places in a patch gives the convolution with what the pooling needs side by side. Images are columns, so
+    patches are made by copying rows. The convolutions hold parameters only and are not called: hooks on them do
+    not run.
+
+    Args:
+        channels: Of the images.
+        classes: How many logits to return.
+    """
+
+    shifts: Tensor
+    patches1: Tensor
+    patches2: Tensor
+
+    def __init__(self, channels: int = 1, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 6, kernel_size=5)
+        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
+        self.conv3 = nn.Conv2d(16, 120, kernel_size=5)
+        self.fc1 = nn.Linear(120, 84)
+        self.fc2 = nn.Linear(84, classes)
+        self.register_buffer("shifts", -2 * _shifts(), persistent=False)  # see _convolve_tanh_pool
+        self.register_buffer("patches1", _patches(channels, 32), persistent=False)
+        self.register_buffer("patches2", _patches(6, 14), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits, ``(n, classes)``.
+
+        Args:
+            x: Images of shape ``(n, channels, 32, 32)``, floating.
+
+        Raises:
+            UsageError: If the images have another shape.
+        """
+        wanted = (self.conv1.weight.shape[1], 32, 32)
+        if tuple(x.shape[1:]) != wanted:
+            raise UsageError(f"LeNet5 takes images of shape {wanted}, but these are {tuple(x.shape[1:])}")
+        h = self._convolve_tanh_pool(x.flatten(1).t().contiguous(), self.conv1, self.patches1)
+        h = self._convolve_tanh_pool(h, self.conv2, self.patches2)
+        # conv3 is as large as the maps that it sees, so it is one product
+        h = functional.linear(h.t(), self.conv3.weight.flatten(1), self.conv3.bias).tanh()
+        return self.fc2(self.fc1(h).tanh())  # type: ignore[no-any-return]  # nn.Module's calls are untyped
+
+    def _convolve_tanh_pool(self, x: Tensor, layer: nn.Conv2d, patches: Tensor) -> Tensor:
+        r"""Apply a 5 by 5 convolution, tanh and 2 by 2 mean pooling.
+
+        On a CPU torch's tanh can take six times as long as its sigmoid, so
+        :math:`\tanh a = 1 - 2\,\sigma(-2a)`, with the factor -2 in ``shifts`` and in the bias.
+
+        Args:
+            x: Maps, one image a column, ``(in * h * w, n)``.
+            layer: Holds the parameters.
+            patches: Where each patch finds its inputs, ``(in * 36 * squares,)``.
+
+        Returns:
+            Pooled maps, ``(out * squares, n)``.
+        """
+        maps, inputs = layer.weight.shape[:2]
+        kernels = layer.weight.reshape(maps * inputs, 25) @ self.shifts.to(layer.weight.dtype)
+        kernels = kernels.reshape(maps, inputs, 4, 36).transpose(1, 2).reshape(maps * 4, inputs * 36)
+        assert layer.bias is not None
+        bias = (-2 * layer.bias).repeat_interleave(4).unsqueeze(1)
+        columns = x.index_select(0, patches).reshape(inputs * 36, -1)
+        squares = torch.addmm(bias, kernels, columns).reshape(maps, 4, -1).sigmoid()
+        return torch.rsub(squares.sum(1), 1, alpha=0.5).reshape(-1, x.shape[1])  # 1 - sum / 2
+
+
+def build_model(reference: str, dataset: Dataset) -> nn.Module:
+    """Make a model, its weights drawn from torch's generator.
+
+    Args:
+        reference: ``lenet5``, which adapts to the data set's channels and classes, or the user's own function
+            without arguments, or class of modules, as ``net.py:make`` or ``package.module:make``.
+        dataset: What the model is for.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        UsageError: If there is no such model, if it does not fit the data set, or if the function fails or
+            returns something else.
+    """
+    check_model(reference)
+    if _is_own(reference):
+        return _own_model(reference)
+    match tuple(dataset.train_x.shape[1:]):
+        case (channels, 32, 32):
+            return LeNet5(channels, classes=len(dataset.classes))
+        case shape:
+            raise UsageError(
+                f"model lenet5 takes images of 32 by 32, but the data set's examples have shape {shape};"
+                " resize them, or name a model of your own, as net.py:make"
+            )
+
+
+def check_model(reference: str) -> None:
+    """Raise UsageError unless there is such a model, or such a function; nothing is made."""
+    if _is_own(reference):
+        load_object(reference)
+    elif reference != "lenet5":
+        raise UsageError(_unknown("model", reference, "lenet5", "net.py:make"))
+
+
+def load_loss(reference: str) -> Loss:
+    """Return a loss: a function of outputs and targets that returns their mean loss.
+
+    Args:
+        reference: ``cross_entropy``, or the user's own function, as ``loss.py:name`` or ``package.module:name``.
+
+    Raises:
+        UsageError: If there is no such loss, or if it is no function.
+    """
+    if reference == "cross_entropy":
+        return functional.cross_entropy
+    if not _is_own(reference):
+        raise UsageError(_unknown("loss", reference, "cross_entropy", "loss.py:name"))
+    loss: Loss = load_object(reference)
+    if not callable(loss) or isinstance(loss, type):
+        raise UsageError(
+            f"loss {reference} is {_kind(loss)}; name a function of (outputs, targets) that returns the mean loss"
+        )
+    return loss
+
+
+def _own_model(reference: str) -> nn.Module:
+    made = load_object(reference)
+    if isinstance(made, nn.Module):  # calling it would run it
+        raise UsageError(
+            f"model {reference} is one module; name a function that makes a new one for each run"
+        )
+    model = call(reference)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model {reference} returned {_kind(model)}; it must return a torch.nn.Module")
+    return model
+
+
+def _is_own(reference: str) -> bool:
+    return ":" in reference or "." in reference
+
+
+def _unknown(what: str, reference: str, known: str, example: str) -> str:
+    hint = nearest(reference, [known]) or f"; there is {known}"
+    return f"{what} '{reference}' is not known{hint} (your own is named as {example})"
+
+
+def _kind(thing: object) -> str:
+    if thing is None:
+        return "None"
+    return (
+        f"the class {thing.__name__}"
+        if isinstance(thing, type)
+        else f"an object of type {type(thing).__name__}"
+    )
+
+
+def _shifts() -> Tensor:
+    """Return the map from a 5 by 5 kernel to its 4 places in a patch of 6 by 6, ``(25, 4 * 36)``, 0 and 1."""
+    kernels = torch.eye(25).view(25, 1, 5, 5)
+    places = [functional.pad(kernels, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1)]
+    return torch.cat(places, dim=1).flatten(1)
+
+
+def _patches(maps: int, side: int) -> Tensor:
+    """Return where the 6 by 6 patches of ``(maps, side, side)``, one every second pixel, find their inputs.
+
+    Returns:
+        int64, flat; in order of map, row and column in the patch, then row and column of the patch.
+    """
+    places = torch.arange(maps * side * side).view(maps, side, side)
+    return places.unfold(1, 6, 2).unfold(2, 6, 2).permute(0, 3, 4, 1, 2).flatten()

@@ -1,0 +1,93 @@
+"""Which images are trained on, and which are held out."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from optstudy.errors import UsageError
+from optstudy.records.plan import Split
+from optstudy.workloads.dataset import Dataset
+from optstudy.workloads.datasets import load
+from optstudy.workloads.seeds import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A data set, divided."""
+
+    train_x: Tensor  # (n, ...)
+    train_y: Tensor  # (n,) int64
+    heldout_x: Tensor  # (m, ...)
+    heldout_y: Tensor  # (m,) int64
+
+
+def parts(dataset: Dataset, split: Split) -> Parts:
+    """Divide a data set.
+
+    Each draw is stratified: every class has its share of the images held out and, of the images left, its share
+    of those to train on, both to within one image. What is held out does not depend on ``size``. The images keep
+    the order of the data set.
+
+    Args:
+        dataset: The data set.
+        split: How to divide it.
+
+    Returns:
+        Disjoint parts, of exactly the sizes asked for.
+
+    Raises:
+        UsageError: If the training set has fewer images than asked for.
+    """
+    x, y = dataset.train_x, dataset.train_y
+    final = split.role == "final"
+    if final and not split.size:
+        return Parts(x, y, dataset.test_x, dataset.test_y)  # no copy
+    validation = 0 if final else split.validation
+    if validation + max(split.size, 1) > len(y):
+        raise UsageError(
+            f"the training set has {len(y)} images, too few for {validation} held out for validation "
+            f"and {split.size or 'at least 1'} to train on"
+        )
+    shuffled = torch.randperm(len(y), generator=generator("split", split.seed))
+    heldout, rest = _draw(shuffled, y, validation)
+    train, _ = _draw(rest, y, split.size or len(rest))
+    if final:
+        return Parts(x[train], y[train], dataset.test_x, dataset.test_y)
+    return Parts(x[train], y[train], x[heldout], y[heldout])
+
+
+@lru_cache(maxsize=4)  # a study has two splits, one for each role
+def _kept(dataset: Dataset, split: Split) -> Parts:
+    return parts(dataset, split)
+
+
+def load_parts(reference: str, split: Split) -> Parts:
+    """Load a data set and divide it, once a process; the tensors are shared: do not write to them.
+
+    Args:
+        reference: As for `load`.
+        split: How to divide it.
+    """
+    return _kept(load(reference), split)
+
+
+def _draw(candidates: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Take the first candidates of each class, its share of them; return the taken, ascending, and the rest."""
+    of_candidates = labels[candidates]
+    quotas = _shares(of_candidates.bincount().tolist(), size)
+    taken = torch.zeros(len(candidates), dtype=torch.bool)
+    for label, quota in enumerate(quotas):
+        taken[(of_candidates == label).nonzero().flatten()[:quota]] = True
+    return candidates[taken].sort().values, candidates[~taken]
+
+
+def _shares(counts: list[int], size: int) -> list[int]:
+    """Divide ``size`` in proportion to the counts, by largest remainders; ties go to the lower label."""
+    total = sum(counts)
+    shares = [count * size // total for count in counts]
+    by_remainder = sorted(range(len(counts)), key=lambda label: -(counts[label] * size % total))
+    for label in by_remainder[: size - sum(shares)]:
+        shares[label] += 1
+    return shares

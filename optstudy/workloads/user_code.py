@@ -1,0 +1,245 @@
+"""How a user names code of their own: ``net.py:make``, and what such a reference stands for."""
+
+import ast
+import hashlib
+import importlib
+import os
+import pkgutil
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from optstudy.errors import UsageError, nearest
+
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+_OPTSTUDY = Path(__file__).resolve().parents[1]
+
+
+def load_object(reference: str) -> Any:
+    """Import what a reference names, and return it.
+
+    A file is loaded once a process, under its own name: ``net.py`` is the module ``net`` (``pkg.net`` in a
+    package ``pkg``). The current folder and the folder of the file become importable.
+
+    Args:
+        reference: ``net.py:make`` (a path), ``package.module:make`` or ``package.module.Class``.
+
+    Raises:
+        UsageError: If there is no such file, module or name, or if importing it raises.
+    """
+    where, name = _parse(reference)
+    module = _load_file(where) if where.endswith(".py") else _load_module(where)
+    if not hasattr(module, name):
+        raise UsageError(f"{where} has no '{name}'{nearest(name, dir(module))}")
+    return getattr(module, name)
+
+
+def call(reference: str) -> Any:
+    """Return what the named function returns when called without arguments.
+
+    Raises:
+        UsageError: As `load_object` does, and if the object cannot be called or raises, with file and line.
+    """
+    function = load_object(reference)
+    if not callable(function):
+        raise UsageError(f"{reference} is no function but of type {type(function).__name__}")
+    with _blaming(reference):
+        return function()
+
+
+def reference_to(function: Any) -> str:
+    """Name a function or class so that another process can load it.
+
+    Args:
+        function: A function or class at the top level of a module; a string is returned as it is.
+
+    Returns:
+        ``path/to/file.py:name``, relative to the current folder, for code of the program itself or of a file
+        below the current folder; ``package.module:name`` for code of an installed package.
+
+    Raises:
+        UsageError: If another process could not find it: a lambda, a nested function, a partial, an instance,
+            or anything typed into an interactive session.
+    """
+    if isinstance(function, str):
+        return function
+    name = getattr(function, "__qualname__", None) or f"an object of type {type(function).__name__}"
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    file = _file_of(module)
+    if module is None or file is None or vars(module).get(name) is not function:
+        raise UsageError(f"{name} cannot be found by another process; define it at the top level of a file")
+    program = module.__name__ in {"__main__", "__mp_main__"}
+    if program or (file.is_relative_to(Path.cwd()) and not _is_installed(file)):
+        return f"{_relative(file)}:{name}"
+    return f"{module.__name__}:{name}"
+
+
+def sources(reference: str) -> dict[str, str]:
+    """Fingerprint the user's code behind a reference: its file and every local file that it imports.
+
+    Imports are read, not run, so one whose name is computed is not seen. The standard library, installed
+    packages and optstudy itself do not count.
+
+    Args:
+        reference: As for `load_object`, or the name of something built in (``mnist``).
+
+    Returns:
+        The SHA-256 of each file by its path from the current folder; empty where no code is the user's.
+
+    Raises:
+        UsageError: If a named file is missing, or a file is not Python.
+    """
+    if ":" not in reference and "." not in reference:
+        return {}
+    where, _ = _parse(reference)
+    waiting = _below(*_qualified(_existing(where))) if where.endswith(".py") else _imported(where, Path.cwd())
+    found: dict[Path, str] = {}
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            content = file.read_bytes()
+            found[file] = hashlib.sha256(content).hexdigest()
+            waiting += _imports(file, content)
+    return dict(sorted((_relative(file), digest) for file, digest in found.items()))
+
+
+def told(error: BaseException, where: str) -> str:
+    """Tell what the user's code raised, in one line that begins with file and line, or with ``where``."""
+    kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+    message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    return f"{_place(error) or where}: {kind}{message}"
+
+
+def _parse(reference: str) -> tuple[str, str]:
+    """Split into file or module, and name."""
+    where, _, name = reference.rpartition(":" if ":" in reference else ".")
+    if ":" not in reference and name == "py":
+        raise UsageError(f"{reference}: say which function of the file, as in {reference}:make")
+    if not where or not name:
+        raise UsageError(f"'{reference}' names no code; write it as net.py:make or package.module:make")
+    return where, name
+
+
+def _load_file(where: str) -> ModuleType:
+    path = _existing(where)
+    root, dotted = _qualified(path)
+    for name in ("__main__", "__mp_main__", dotted):
+        if _file_of(sys.modules.get(name)) == path:
+            return sys.modules[name]
+    if dotted not in sys.builtin_module_names and not _is_installed(_file_of(sys.modules.get(dotted))):
+        sys.modules.pop(dotted, None)  # a file or folder of that name elsewhere
+    _make_importable(root, Path.cwd())
+    with _blaming(where):
+        module = importlib.import_module(dotted)
+    if _file_of(module) != path:
+        raise UsageError(f"{where}: '{dotted}' is already the name of another module; rename the file")
+    return module
+
+
+def _load_module(where: str) -> ModuleType:
+    _make_importable(Path.cwd())
+    with _blaming(where):
+        try:
+            return importlib.import_module(where)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if not f"{where}.".startswith(f"{missing}."):
+                raise
+            parent, _, name = missing.rpartition(".")
+            siblings = pkgutil.iter_modules(getattr(sys.modules.get(parent), "__path__", None))
+            raise UsageError(f"no such module{nearest(name, [module.name for module in siblings])}") from None
+
+
+def _existing(where: str) -> Path:
+    path = Path(where).resolve()
+    if not path.is_file():
+        known = [file.name for file in path.parent.glob("*.py")]
+        raise UsageError(f"{where}: no such file in {path.parent}{nearest(path.name, known)}")
+    return path
+
+
+def _qualified(path: Path) -> tuple[Path, str]:
+    """Return the folder from which a file is imported, and the module's full name there."""
+    root, names = path.parent, [] if path.name == "__init__.py" else [path.stem]
+    while (root / "__init__.py").is_file():
+        root, names = root.parent, [root.name, *names]
+    return root, ".".join(names)
+
+
+def _make_importable(*folders: Path) -> None:
+    sys.path[:] = dict.fromkeys([*map(str, folders), *sys.path])
+    importlib.invalidate_caches()  # so that a file written a moment ago is found
+
+
+def _imported(dotted: str, root: Path) -> list[Path]:
+    """Return the local files that ``import dotted`` runs in a file whose own folder is ``root``."""
+    importlib.invalidate_caches()
+    spec = PathFinder.find_spec(dotted.partition(".")[0], [str(root), str(Path.cwd()), *sys.path])
+    if spec is None:
+        return []
+    # A package lies in its parent's folder; a namespace package has locations and no file.
+    place = Path(next(iter(spec.submodule_search_locations or []), spec.origin or "")).resolve()
+    return [] if _is_installed(place) else _below(place.parent, dotted)
+
+
+def _below(folder: Path, dotted: str) -> list[Path]:
+    """Return the files of a module and of the packages around it, as far as they exist."""
+    places = [folder.joinpath(*dotted.split(".")[:end]) for end in range(1, dotted.count(".") + 2)]
+    candidates = [(place / "__init__.py", place.with_name(f"{place.name}.py")) for place in places]
+    return [file for pair in candidates if (file := next(filter(Path.is_file, pair), None))]
+
+
+def _imports(file: Path, content: bytes) -> Iterator[Path]:
+    """Yield the local files that a file's import statements run; names in a module are tried as modules."""
+    with _blaming(_relative(file)):
+        tree = ast.parse(content, filename=str(file))
+    root, _ = _qualified(file)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        module, level = (node.module, node.level) if isinstance(node, ast.ImportFrom) else (None, 0)
+        for alias in node.names:
+            dotted = f"{module}.{alias.name}" if module else alias.name
+            yield from _below(file.parents[level - 1], dotted) if level else _imported(dotted, root)
+
+
+@contextmanager
+def _blaming(where: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into one line that begins with file and line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise UsageError(told(error, where)) from error
+
+
+def _place(error: BaseException) -> str:
+    """Return ``file:line`` of the innermost frame in the user's code, or nothing."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_relative(Path(error.filename))}:{error.lineno}"
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [f"{_relative(file)}:{line}" for file, line in frames if file.is_file() and not _is_installed(file)]
+    return own[-1] if own else ""
+
+
+def _is_installed(path: Path | None) -> bool:
+    """Say whether a file is somebody else's: of the standard library, a package, or optstudy."""
+    if path is None:
+        return False
+    package = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return package or path.is_relative_to(_STANDARD_LIBRARY) or path.is_relative_to(_OPTSTUDY)
+
+
+def _file_of(module: ModuleType | None) -> Path | None:
+    """Return a module's file; none for what is built in, typed in, or read from standard input."""
+    path = Path(getattr(module, "__file__", None) or "").resolve()
+    return path if path.is_file() else None
+
+
+def _relative(path: Path) -> str:
+    return Path(os.path.relpath(path)).as_posix()

@@ -1,0 +1,107 @@
+"""What a running study shows on standard error."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from optstudy.cli.progress import duration, line_of, watch
+from optstudy.errors import OptstudyError
+from optstudy.records.search import Searched, Trial
+from optstudy.study.events import (
+    Estimate,
+    Event,
+    Notice,
+    OptimizerEstimate,
+    Problem,
+    Progress,
+    RunEnded,
+    SearchEnded,
+    TrialEnded,
+)
+
+TRIAL = Trial(3, {"lr": 0.012345, "nesterov": True}, "completed", 0.98765, (0.9, 0.98765), 2, 20.0)
+ESTIMATE = Estimate((OptimizerEstimate("sgd", 0.0012, 4, 100.0, 3, 7200.0),), 2, 61706, 3_400_000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (360_000, "100.0 h")],
+)
+def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Notice("moved"), "note: moved"),
+        (TrialEnded("sgd", TRIAL), "sgd/003 completed 0.9877 (lr 0.01235, nesterov True)"),
+        (
+            SearchEnded(Searched("sgd", "accuracy", (TRIAL,), TRIAL, {})),
+            "sgd: best is trial 3 with lr 0.01235, nesterov True",
+        ),
+        (
+            RunEnded("sgd/seed-0", "completed", 0.98765, 0.9),
+            "sgd/seed-0 completed: train 98.77%, test 90.00%",
+        ),
+    ],
+)
+def test_an_event_is_one_line(event: Event, line: str) -> None:
+    assert line_of(event) == line
+
+
+def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watch([ESTIMATE, Notice("moved"), Progress("sgd/003", 3650.0), Progress("sgd/004", 3650.0)])
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "sgd          4 trials   2 min, 3 final runs   2.0 h  (1.2 ms a step)",
+        "about 61 min with 2 workers, 3 MB of disk, if nothing is done yet",
+        "note: moved",
+        "50 % done",
+        "100 % done",
+    ]
+
+
+def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    searched = SearchEnded(Searched("sgd", "accuracy", (TRIAL,), TRIAL, {}))
+    old, new = Progress("sgd/003", 5400.0, before=True), Progress("sgd/004", 1900.0)
+
+    watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, searched, new])
+
+    assert capsys.readouterr().err.splitlines()[2:] == [
+        "sgd: best is trial 3 with lr 0.01235, nesterov True",
+        "100 % done",
+    ]
+
+
+def test_the_estimate_holds_what_workers_need_to_start(capsys: pytest.CaptureFixture[str]) -> None:
+    watch([replace(ESTIMATE, startup_seconds=600.0), Progress("sgd/003", 7300.0)])
+
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "about 71 min with 2 workers, 3 MB of disk, if nothing is done yet",
+        "100 % done",
+    ]
+
+
+def test_a_problem_lets_the_rest_go_on_and_is_an_error_in_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def events() -> Iterator[Event]:
+        yield Problem("no trial of sgd completed")
+        yield Notice("the rest")
+
+    with pytest.raises(OptstudyError, match="^1 problem, shown above; the rest is done$"):
+        watch(events())
+
+    assert capsys.readouterr().err.splitlines() == ["problem: no trial of sgd completed", "note: the rest"]
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    watch([ESTIMATE, Notice("moved"), Progress("sgd/003", 7300.0)], quiet=True)
+
+    assert capsys.readouterr() == ("", "")

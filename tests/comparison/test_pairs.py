@@ -1,0 +1,347 @@
+"""The pairs of a comparison, the ranks that they allow, and what a study could have shown."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from finals import SKILL, answers, comparison_of, final_run, runs_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from optstudy.comparison.pairs import Networks, Pair, pairs_of, rank_of, reach_of
+from optstudy.comparison.table import Comparison
+from optstudy.records.run import FinalRun
+from optstudy.statistics import Difference, Verdict, judge
+
+OPPOSITE = {"better": "worse", "worse": "better"}
+
+
+def names(pairs: Sequence[Pair]) -> list[tuple[str, str, str]]:
+    return [(pair.study, pair.a, pair.b) for pair in pairs]
+
+
+def test_pairs_are_all_combinations_of_a_studys_rows_in_the_order_given() -> None:
+    rows = [("lion", "best"), ("sgd", "paper"), ("sgd", "best"), ("adam", "best")]
+    runs = [final_run(*row, seed) for row in rows for seed in range(3)]
+
+    pairs = pairs_of(runs, answers(runs))
+
+    combinations = itertools.combinations(["lion/best", "sgd/paper", "sgd/best", "adam/best"], 2)
+    assert names(pairs) == [("quick", a, b) for a, b in combinations]
+
+
+def test_a_difference_is_the_mean_accuracy_of_a_minus_that_of_b() -> None:
+    runs = runs_of(["adam", "sgd"], 3)
+    correct = answers(runs)
+
+    (pair,) = pairs_of(runs, correct)
+
+    adam, sgd = (
+        np.mean([correct[run.run_id] for run in runs if run.optimizer == o]) for o in ("adam", "sgd")
+    )
+    assert (pair.seeds, pair.images) == (3, 1000)
+    assert pair.difference == pytest.approx(adam - sgd)
+    assert pair.low < pair.difference < pair.high
+    assert pair.verdict == "better"
+
+
+def test_only_the_seeds_that_both_have_count() -> None:
+    adam = [final_run("adam", seed=seed) for seed in (0, 1, 2, 5)]
+    sgd = [final_run("sgd", seed=seed) for seed in (7, 5, 2, 1)]
+    correct = answers([*adam, *sgd])
+
+    (pair,) = pairs_of([*adam, *sgd], correct)
+
+    assert pair.seeds == 3
+    assert (pair,) == pairs_of([*adam[1:], *sgd[1:]], correct)
+
+
+def test_rows_without_a_common_seed_make_no_pair() -> None:
+    adam, sgd = final_run("adam", seed=0), final_run("sgd", seed=1)
+    lion = [final_run("lion", seed=seed) for seed in (0, 1)]
+    runs = [adam, sgd, *lion]
+
+    assert pairs_of([adam, sgd], answers(runs)) == ()
+    assert names(pairs_of(runs, answers(runs))) == [
+        ("quick", "adam/best", "lion/best"),
+        ("quick", "sgd/best", "lion/best"),
+    ]
+
+
+def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
+    runs = runs_of(["adam", "sgd"], 1)
+
+    (pair,) = pairs_of(runs, answers(runs))
+
+    unknown = ("low", "high", "p", "p_holm", "smallest", "seed_variance", "image_variance")
+    assert all(math.isnan(getattr(pair, name)) for name in unknown)
+    assert json.loads(json.dumps(pair.to_dict(), allow_nan=False)) == {
+        "study": "quick",
+        "a": "adam/best",
+        "b": "sgd/best",
+        "seeds": 1,
+        "images": 1000,
+        "difference": pair.difference,
+        "family": 0,
+        "verdict": "too few seeds",
+        "networks": [asdict(pair.networks[0])],
+        **dict.fromkeys(unknown),
+    }
+
+
+def test_json_has_every_number_that_is_known() -> None:
+    runs = runs_of(["adam", "sgd"])
+    (pair,) = pairs_of(runs, answers(runs))
+
+    written = json.loads(json.dumps(pair.to_dict(), allow_nan=False))
+
+    networks = tuple(Networks(**one) for one in written.pop("networks"))
+    assert Pair(**written, networks=networks) == pair
+
+
+def test_two_studies_are_two_families() -> None:
+    one, other = runs_of(SKILL, study="one"), runs_of(["sgd", "rmsprop"], 3, study="other")
+    mixed = [run for both in itertools.zip_longest(one, other) for run in both if run is not None]
+    correct = answers(mixed)
+
+    pairs = pairs_of(mixed, correct)
+
+    assert pairs == pairs_of(one, correct) + pairs_of(other, correct)
+    assert {pair.study for pair in pairs} == {"one", "other"}
+    for study, count in (("one", 3), ("other", 1)):
+        own = [pair for pair in pairs if pair.study == study]
+        assert len(own) == count
+        assert [pair.p_holm for pair in own] == pytest.approx(
+            multipletests([pair.p for pair in own], method="holm")[1]
+        )
+
+
+def test_runs_without_predictions_are_left_out() -> None:
+    runs = runs_of(["adam", "sgd", "lion"], 3)
+    lost = {runs[0].run_id, *(run.run_id for run in runs if run.optimizer == "lion")}
+    correct = {run_id: right for run_id, right in answers(runs).items() if run_id not in lost}
+
+    (pair,) = pairs_of(runs, correct)
+
+    assert (pair.a, pair.b, pair.seeds) == ("adam/best", "sgd/best", 2)
+    assert pairs_of(runs, {}) == ()
+
+
+MANY = [*runs_of(SKILL, 3), *runs_of(["rmsprop"], 2), *runs_of(["adam", "sgd"], 3, study="other")]
+
+
+@pytest.fixture(scope="module")
+def of_many() -> Comparison:
+    return comparison_of(*MANY, correct=answers(MANY))
+
+
+def turned(pair: Pair) -> tuple[str, str, str, str, float, float]:
+    """Return a pair as its alphabetical order has it."""
+    if pair.a < pair.b:
+        return pair.study, pair.a, pair.b, pair.verdict, pair.difference, pair.p_holm
+    verdict = OPPOSITE.get(pair.verdict, pair.verdict)
+    return pair.study, pair.b, pair.a, verdict, -pair.difference, pair.p_holm
+
+
+@settings(max_examples=8)  # Holm by statsmodels takes 50 ms
+@given(shuffled=st.permutations(MANY))
+def test_the_order_of_runs_does_not_change_what_is_said(
+    of_many: Comparison, shuffled: list[FinalRun]
+) -> None:
+    found, expected = (
+        sorted(map(turned, pairs)) for pairs in (pairs_of(shuffled, answers(MANY)), of_many.pairs)
+    )
+
+    for one, other in zip(found, expected, strict=True):
+        assert one[:4] == other[:4]
+        assert one[4:] == pytest.approx(other[4:])
+
+
+@settings(max_examples=8)
+@given(shuffled=st.permutations(MANY))
+def test_a_comparison_is_the_same_whatever_the_order_of_runs(
+    of_many: Comparison, shuffled: list[FinalRun]
+) -> None:
+    assert comparison_of(*shuffled, correct=answers(MANY)) == of_many
+
+
+def test_diverged_runs_count() -> None:
+    runs = runs_of(["adam", "sgd"], 3)
+    diverged = [replace(run, outcome="diverged") if run.optimizer == "sgd" else run for run in runs]
+
+    assert pairs_of(diverged, answers(runs)) == pairs_of(runs, answers(runs))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_single_optimizer_has_no_pairs(count: int) -> None:
+    runs = runs_of(["sgd"], count)
+
+    assert pairs_of(runs, answers(runs)) == ()
+
+
+def test_the_same_predictions_are_equivalent() -> None:
+    runs = runs_of(["adam", "sgd"], 2)
+    right = answers(runs[:2])
+
+    (pair,) = pairs_of(runs, right | {run.run_id: right[runs[run.seed].run_id] for run in runs})
+
+    assert (pair.verdict, pair.difference, pair.p, pair.low, pair.high) == ("equivalent", 0.0, 1.0, 0.0, 0.0)
+
+
+def test_each_studys_margin_says_what_is_equivalent_in_it() -> None:
+    runs = [
+        final_run(optimizer, seed=seed, study=study, margin=margin)
+        for study, margin in (("strict", 0.001), ("lax", 0.5))
+        for optimizer in ("adagrad", "rmsprop")
+        for seed in range(3)
+    ]
+
+    verdicts = {pair.study: pair.verdict for pair in pairs_of(runs, answers(runs))}
+
+    assert verdicts == {"strict": "no difference shown", "lax": "equivalent"}
+
+
+def pair_of(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
+    return Pair(study, a, b, 3, 100, 0.0, 0.0, 0.0, 0.0, 0.0, verdict, 0.0, 0.0, 0.0, 1)
+
+
+def places(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:
+    return [rank_of(row, "quick", pairs, others=len(rows) - 1) for row in rows]
+
+
+OPEN: list[Verdict] = ["equivalent", "no difference shown", "too few seeds"]
+
+
+@given(
+    st.permutations("abcde"), st.sets(st.sampled_from(list(itertools.combinations("abcde", 2)))), st.data()
+)
+def test_a_rank_is_one_more_than_how_many_are_better_where_all_pairs_of_the_row_are_decided(
+    order: list[str], undecided: set[tuple[str, str]], data: st.DataObject
+) -> None:
+    """``order`` begins with the best."""
+    pairs = []
+    for a, b in itertools.combinations("abcde", 2):
+        verdict: Verdict = "better" if order.index(a) < order.index(b) else "worse"
+        if (a, b) in undecided:
+            verdict = data.draw(st.sampled_from(OPEN))
+        pairs.append(pair_of(a, b, verdict))
+
+    found = places(pairs, "abcde")
+
+    for row, place in zip("abcde", found, strict=True):
+        tied = any(row in pair for pair in undecided)
+        assert place == ("tie" if tied else str(1 + order.index(row)))
+
+
+def test_a_row_that_was_not_compared_with_all_others_has_no_rank() -> None:
+    assert places([pair_of("a", "b", "better"), pair_of("b", "c", "better")]) == ["tie", "2", "tie"]
+    assert places([pair_of("a", "b", "better")]) == ["tie", "tie", "tie"]
+    assert places([]) == ["tie", "tie", "tie"]
+
+
+def test_pairs_of_another_study_give_no_rank() -> None:
+    own, others = pair_of("a", "b", "better"), pair_of("a", "b", "worse", study="other")
+
+    assert places([others, own], "ab") == ["1", "2"]
+    assert places([others], "ab") == ["tie", "tie"]
+
+
+def test_the_table_ranks_what_is_decided() -> None:
+    runs = [*runs_of(SKILL), *runs_of(SKILL, 1, study="short")]
+
+    ranks = {(row.study, row.optimizer): row.rank for row in comparison_of(*runs, correct=answers(runs)).rows}
+
+    assert ranks == {
+        ("quick", "lion"): "1",
+        ("quick", "adam"): "2",
+        ("quick", "sgd"): "3",
+        **{("short", name): "tie" for name in SKILL},
+    }
+
+
+def without_predictions(runs: list[FinalRun]) -> list[FinalRun]:
+    return [run for run in runs if run.optimizer != "sgd"]
+
+
+def without_a_common_seed(runs: list[FinalRun]) -> list[FinalRun]:
+    return [run for run in runs if (run.optimizer == "sgd") == (run.seed == 4)]
+
+
+@pytest.mark.parametrize("kept", [without_predictions, without_a_common_seed])
+def test_the_table_ranks_nothing_beside_a_row_that_could_not_be_compared(
+    kept: Callable[[list[FinalRun]], list[FinalRun]],
+) -> None:
+    runs = runs_of(SKILL)
+
+    comparison = comparison_of(*runs, correct=answers(kept(runs)))
+
+    assert [(pair.a, pair.b, pair.verdict) for pair in comparison.pairs] == [
+        ("adam/best", "lion/best", "worse")
+    ]
+    assert [row.rank for row in comparison.rows] == ["tie", "tie", "tie"]
+
+
+def test_without_a_verdict_nothing_is_said_of_what_could_have_been_shown() -> None:
+    runs = runs_of(["adam", "sgd"], 1)
+
+    assert reach_of(pairs_of(runs, answers(runs))) is None
+    assert reach_of([]) is None
+
+
+def smallest_at(pairs: Sequence[Pair], seeds: int) -> float:
+    """Return the largest of the smallest differences that would have been shown with so many seeds."""
+    again = {
+        pair: Difference(pair.difference, pair.seed_variance, pair.image_variance, seeds, pair.images)
+        for pair in pairs
+    }
+    return max(found.smallest for found in judge(again, 0.001).values())
+
+
+def test_a_study_reaches_what_all_of_its_pairs_do_and_half_of_it_with_the_fewest_seeds_that_suffice() -> None:
+    runs = runs_of(["adagrad", "rmsprop", "nadam"])  # equally good, so that images add little
+    pairs = pairs_of(runs, answers(runs))
+
+    reach = reach_of(pairs)
+
+    assert reach is not None
+    assert (reach.study, reach.smallest) == ("quick", max(pair.smallest for pair in pairs))
+    assert reach.seeds is not None
+    assert smallest_at(pairs, reach.seeds) <= reach.smallest / 2 < smallest_at(pairs, reach.seeds - 1)
+
+
+def test_a_pair_without_a_verdict_does_not_count_in_the_reach() -> None:
+    runs = runs_of(["adagrad", "rmsprop"], 3)
+    single = final_run("adam")
+    correct = answers([*runs, single])
+
+    assert reach_of(pairs_of([*runs, single], correct)) == reach_of(pairs_of(runs, correct))
+
+
+def test_no_number_of_seeds_is_named_where_the_test_images_are_too_few() -> None:
+    runs = runs_of(SKILL, 20)  # so many that the images are what is uncertain: the better are so on hard ones
+
+    reach = reach_of(pairs_of(runs, answers(runs, images=100)))
+
+    assert reach is not None
+    assert reach.smallest > 0
+    assert reach.seeds is None
+
+
+def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:
+    runs = runs_of(("sgd", "adam"), count=3)
+    correct = answers(runs)
+
+    [pair] = pairs_of(runs, correct)
+
+    assert [one.seed for one in pair.networks] == [0, 1, 2]
+    for one in pair.networks:
+        a, b = correct[f"quick-sgd-best-{one.seed}"], correct[f"quick-adam-best-{one.seed}"]
+        assert (one.a_alone, one.b_alone) == (int((a & ~b).sum()), int((b & ~a).sum()))
+        assert one.p == pytest.approx(stats.binomtest(one.a_alone, one.a_alone + one.b_alone).pvalue)
+    assert json.loads(json.dumps(pair.to_dict(), allow_nan=False))["networks"][0]["seed"] == 0

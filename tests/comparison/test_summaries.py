@@ -1,0 +1,127 @@
+"""Images, cost and geometry over the seeds of one optimizer."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from finals import final_run
+from scipy import stats
+
+from optstudy.comparison.summaries import geometry_of, images_of, to_target
+from optstudy.records.run import Ending, FinalRun, Predictions, Spent
+from optstudy.statistics import Interval
+
+ENDS = Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 1.5)
+
+
+def reached(*epochs: float | None) -> list[FinalRun]:
+    """Runs that reached their target after so many epochs; None never did."""
+    return [
+        replace(
+            final_run(seed=seed),
+            target=0.97,
+            reached=None if count is None else Spent(count, 10 * count, 600 * count),
+        )
+        for seed, count in enumerate(epochs)
+    ]
+
+
+def test_the_worst_class_is_that_of_the_lowest_mean_over_seeds() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    first = Predictions(labels, np.array([0, 0, 1, 0, 2, 2]))
+    second = Predictions(labels, np.array([0, 1, 1, 0, 2, 2]))
+
+    found = images_of([first, second])
+
+    assert found is not None
+    assert (found.count, found.worst_class, found.worst_accuracy) == (6, 1, 0.5)
+
+
+def test_the_interval_of_the_images_is_wilsons_at_the_mean_over_seeds() -> None:
+    labels = np.zeros(1000, int)
+    seeds = [Predictions(labels, (np.arange(1000) < wrong).astype(int)) for wrong in (10, 30)]
+
+    found = images_of(seeds)
+
+    expected = stats.binomtest(980, 1000).proportion_ci(0.95, method="wilson")
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_without_predictions_nothing_is_said_of_images() -> None:
+    assert images_of([]) is None
+
+
+def test_time_to_target_is_the_median_over_seeds() -> None:
+    found = to_target(reached(3, 1, 2))
+
+    assert found is not None
+    assert (found.reached, found.epochs, found.seconds, found.gradient_work) == (3, 2, 20, 1200)
+
+
+def test_a_seed_that_never_reached_it_counts_as_later_than_all_others() -> None:
+    found = to_target(reached(1, None, 2))
+
+    assert found is not None
+    assert (found.reached, found.epochs) == (2, 2)
+
+
+@pytest.mark.parametrize("epochs", [[None], [1.0, None], [1.0, None, None], [None, None]])
+def test_where_half_of_the_seeds_or_more_never_did_there_is_no_median(epochs: list[float | None]) -> None:
+    found = to_target(reached(*epochs))
+
+    assert found is not None
+    assert math.isnan(found.epochs)
+
+
+def test_a_study_without_a_target_has_no_time_to_it() -> None:
+    assert to_target([final_run()]) is None
+
+
+def ended(*values: float, tests: tuple[float, ...] = ()) -> list[FinalRun]:
+    accuracies = tests or (0.98,) * len(values)
+    return [
+        replace(final_run(seed=seed, test=test), ending=replace(ENDS, lambda_1=value, loss_rise=value))
+        for seed, (value, test) in enumerate(zip(values, accuracies, strict=True))
+    ]
+
+
+def test_geometry_is_means_with_students_interval_and_counts_of_verdicts() -> None:
+    runs = ended(7.0, 8.0, 9.0)
+    assert runs[0].ending is not None
+    runs[0] = replace(runs[0], ending=replace(runs[0].ending, verdict="degenerate"))
+
+    found = geometry_of(runs)
+
+    low, high = stats.t.interval(0.95, 2, loc=8.0, scale=stats.sem([7.0, 8.0, 9.0]))
+    assert found is not None
+    assert (found.lambda_1.low, found.lambda_1.high) == pytest.approx((low, high))
+    assert found.verdicts == {"degenerate": 1, "separated": 2}
+
+
+def test_runs_without_curvature_are_left_out_and_none_has_none() -> None:
+    found = geometry_of([*ended(7.0, 9.0), final_run(seed=9)])
+
+    assert found is not None
+    assert (found.runs, found.lambda_1.mean) == (2, 8.0)
+    assert geometry_of([final_run()]) is None
+
+
+def test_a_number_that_is_not_finite_is_left_out_of_its_mean() -> None:
+    found = geometry_of(ended(7.0, math.inf, 9.0))
+    nothing = geometry_of(ended(math.nan))
+
+    assert found is not None
+    assert found.lambda_1.mean == 8.0
+    assert nothing is not None
+    assert math.isnan(nothing.lambda_1.mean)
+    assert nothing.lambda_1 != Interval(0.0, None, None)
+
+
+def test_flatness_is_kendalls_tau_of_the_loss_rise_with_the_test_error() -> None:
+    """Where the rise is largest the error is smallest."""
+    found = geometry_of(ended(1.0, 2.0, 3.0, tests=(0.95, 0.96, 0.97)))
+
+    assert found is not None
+    assert (found.flatness.tau, found.flatness.runs) == (-1.0, 3)

@@ -1,0 +1,494 @@
+"""Flows advance whatever order their tasks end in, and workers survive what happens to them."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.execution.flows import Failure, Flow, Fork, Task, Together, drive, run_all
+from optstudy.execution.local import ATTEMPTS, LocalWorkers, available_cores, environments, in_worker
+
+JOBS = """
+import os, signal, sys, time
+from optstudy.errors import OptstudyError, UsageError
+
+def double(x):
+    print("noise")
+    return 2 * x
+
+def wrong():
+    raise ValueError("first line\\nsecond line")
+
+def silent():
+    raise KeyError
+
+def impossible():
+    raise UsageError("ask for less")
+
+def unlucky():
+    raise OptstudyError("the disk is full")
+
+def unpicklable():
+    return lambda: None
+
+def note(path, word):
+    with open(path, "a") as file:
+        file.write(word + "\\n")
+    return word
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+def once_forever(path):
+    # The first to come leaves its number and never ends; the second finds it and ends.
+    if os.path.exists(path):
+        return "again"
+    with open(path + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(path + ".new", path)
+    time.sleep(600)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def leave():
+    os._exit(3)
+
+def die_in_the_middle_of_a_message(path):
+    if os.path.exists(path):
+        return "whole"
+    open(path, "w").close()
+    os.write(int(sys.argv[1]), b"\\0\\0\\1\\0" + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def environment(*names):
+    return [os.environ.get(name) for name in names]
+"""
+
+DRIVER = """
+import time
+import jobs
+from optstudy.execution import LocalWorkers
+from optstudy.flows import Task, run_all
+
+print("top", flush=True)
+workers = LocalWorkers([{}, {}])
+print(run_all([Task(jobs.double, (x,)) for x in range(4)], workers), flush=True)
+for number in range(2):
+    workers.submit(number, Task(jobs.once_forever, (f"pid-{number}",)))
+for number in range(2):
+    jobs.wait_for(f"pid-{number}")
+print("busy", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return a module of the current folder, which workers must find by themselves."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jobs", raising=False)
+    return importlib.import_module("jobs")
+
+
+@pytest.fixture
+def worker(jobs: ModuleType) -> Iterator[LocalWorkers]:  # the worker starts in its folder
+    with LocalWorkers([{}]) as workers:
+        yield workers
+
+
+class InProcess:
+    """Workers that are a list: which of the waiting tasks is run next is the test's choice."""
+
+    def __init__(self, choose: Callable[[int], int] = lambda _: 0) -> None:
+        self.submitted: list[tuple[Any, ...]] = []
+        self.waiting: list[tuple[int, Task]] = []
+        self.choose = choose
+
+    def submit(self, ticket: int, task: Task) -> None:
+        self.submitted.append(task.arguments)
+        self.waiting.append((ticket, task))
+
+    def next_result(self) -> tuple[int, Any]:
+        ticket, task = self.waiting.pop(self.choose(len(self.waiting)))
+        return ticket, task.function(*task.arguments)
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def squares(*numbers: int) -> Flow:
+    """Square numbers one after the other."""
+    found: list[int] = []
+    for number in numbers:
+        result = yield Task(square, (number,))
+        found += [result]
+    return found
+
+
+def tell(flow: Flow) -> Flow:
+    """Make an event of what a flow returns."""
+    result = yield from flow
+    yield "returned", result
+
+
+def last(_: int) -> int:
+    return -1
+
+
+def test_a_flow_is_sent_what_its_tasks_return() -> None:
+    assert list(drive([tell(squares(2, 3))], InProcess())) == [("returned", [4, 9])]
+
+
+def test_together_returns_in_the_order_of_its_flows_whichever_ends_first() -> None:
+    def flow() -> Flow:
+        yield (yield Together((squares(1, 2, 3), squares(4), squares(5, 6))))
+
+    for choose in (lambda _: 0, last):
+        assert list(drive([flow()], InProcess(choose))) == [[[1, 4, 9], [16], [25, 36]]]
+
+
+def test_together_may_hold_together_and_flows_without_tasks() -> None:
+    def nothing() -> Flow:
+        return "nothing"
+        yield
+
+    def inner() -> Flow:
+        found = yield Together((squares(1), nothing()))
+        return ["inner", *found]
+
+    def outer() -> Flow:
+        yield (yield Together((inner(), nothing(), squares(2))))
+
+    assert list(drive([outer()], InProcess(last))) == [[["inner", [1], "nothing"], "nothing", [4]]]
+
+
+def test_together_of_nothing_goes_on_at_once() -> None:
+    def flow() -> Flow:
+        yield (yield Together(()))
+
+    assert list(drive([flow()], InProcess())) == [[]]
+
+
+def test_fork_goes_on_without_waiting_and_the_forked_still_end() -> None:
+    def flow() -> Flow:
+        answer = yield Fork((tell(squares(3)),))
+        yield "on", answer
+
+    assert list(drive([flow()], InProcess())) == [("on", None), ("returned", [9])]
+
+
+def test_forked_tasks_reach_the_workers_before_those_of_the_flow_that_forks() -> None:
+    def flow() -> Flow:
+        yield Fork((squares(1), squares(2)))
+        yield from squares(3)
+
+    workers = InProcess()
+
+    list(drive([flow()], workers))
+
+    assert workers.submitted == [(1,), (2,), (3,)]
+
+
+def test_events_of_a_flow_come_in_their_order_and_before_its_next_task_starts() -> None:
+    workers = InProcess()
+
+    def flow() -> Flow:
+        yield 1
+        yield None
+        yield Task(square, (2,))
+        yield 3
+
+    events = drive([flow()], workers)
+
+    assert [next(events), next(events)] == [1, None]
+    assert workers.waiting == []
+    assert list(events) == [3]
+
+
+@given(st.lists(st.integers(0, 20), max_size=40))
+def test_what_flows_return_does_not_depend_on_the_order_in_which_tasks_end(choices: list[int]) -> None:
+    picks = iter(choices)
+
+    def pair(first: int) -> Flow:
+        return (yield Together((squares(first, first + 1), squares(first + 2))))
+
+    def flow(first: int) -> Flow:
+        yield first, (yield Together((pair(first), squares(), pair(10 * first))))
+
+    events = list(drive([flow(1), flow(2)], InProcess(lambda n: next(picks, 0) % n)))
+
+    assert sorted(events) == [
+        (1, [[[1, 4], [9]], [], [[100, 121], [144]]]),
+        (2, [[[4, 9], [16]], [], [[400, 441], [484]]]),
+    ]
+
+
+def test_when_a_flow_raises_the_others_are_closed_children_first() -> None:
+    closed = []
+
+    def child(name: str) -> Flow:
+        try:
+            yield Task(square, (1,))
+            yield from squares(1, 2, 3, 4, 5)
+        finally:
+            closed.append(name)
+
+    def parent() -> Flow:
+        try:
+            yield Together((child("one"), child("two")))
+        finally:
+            closed.append("parent")
+
+    def broken() -> Flow:
+        yield Task(square, (1,))
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        list(drive([parent(), broken()], InProcess()))
+
+    assert closed == ["two", "one", "parent"]
+
+
+def test_every_flow_is_closed_even_if_one_raises_while_closing() -> None:
+    closed = []
+
+    def flow(name: str) -> Flow:
+        try:
+            yield name
+            yield Task(square, (1,))
+        finally:
+            closed.append(name)
+            if name == "two":
+                raise OSError("while closing")
+
+    events = drive([flow("one"), flow("two"), flow("three")], InProcess())
+    assert [next(events), next(events), next(events)] == ["one", "two", "three"]
+
+    with pytest.raises(OSError, match="while closing"):
+        events.close()  # type: ignore[attr-defined]  # a generator
+
+    assert closed == ["three", "two", "one"]
+
+
+def test_workers_return_results_in_the_order_asked_for(jobs: ModuleType) -> None:
+    with LocalWorkers([{}, {}]) as workers:
+        assert run_all([Task(jobs.double, (x,)) for x in range(7)], workers) == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_flows_run_on_real_workers(jobs: ModuleType, worker: LocalWorkers) -> None:
+    def flow() -> Flow:
+        one = yield Task(jobs.double, (1,))
+        yield (yield Task(jobs.double, (one,)))
+
+    assert sorted(drive([flow(), flow()], worker)) == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "usage"),
+    [
+        ("wrong", "ValueError: first line", False),
+        ("silent", "KeyError: ", False),
+        ("impossible", "ask for less", True),
+        ("unlucky", "the disk is full", False),
+    ],
+)
+def test_what_a_task_raises_becomes_a_failure_of_one_line(
+    jobs: ModuleType, worker: LocalWorkers, name: str, message: str, usage: bool
+) -> None:
+    worker.submit(5, Task(getattr(jobs, name), ()))
+
+    ticket, failure = worker.next_result()
+
+    assert ticket == 5
+    assert (failure.message, failure.usage) == (message, usage)
+    assert f"in {name}" in failure.details
+
+
+def test_a_task_whose_result_cannot_travel_is_a_failure(jobs: ModuleType, worker: LocalWorkers) -> None:
+    worker.submit(0, Task(jobs.unpicklable, ()))
+
+    _, failure = worker.next_result()
+
+    assert isinstance(failure, Failure)
+    assert "pickle" in failure.message
+    assert run_all([Task(jobs.double, (1,))], worker) == [2]
+
+
+def test_a_task_that_the_worker_cannot_find_is_a_failure(
+    jobs: ModuleType, worker: LocalWorkers, tmp_path: Path
+) -> None:
+    (tmp_path / "jobs.py").unlink()
+
+    worker.submit(0, Task(jobs.double, (1,)))
+
+    assert worker.next_result()[1].message == "ModuleNotFoundError: No module named 'jobs'"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("impossible", UsageError), ("wrong", OptstudyError)])
+def test_run_all_raises_what_the_failure_stands_for(
+    jobs: ModuleType, worker: LocalWorkers, name: str, kind: type[OptstudyError]
+) -> None:
+    tasks = [Task(jobs.double, (1,)), Task(getattr(jobs, name), ())]
+
+    with pytest.raises(OptstudyError) as raised:
+        run_all(tasks, worker)
+
+    assert type(raised.value) is kind
+
+
+def test_dearer_tasks_start_first_and_equal_ones_in_the_order_of_their_tickets(
+    jobs: ModuleType, worker: LocalWorkers, tmp_path: Path
+) -> None:
+    log, gate = str(tmp_path / "log"), str(tmp_path / "gate")
+    worker.submit(0, Task(jobs.wait_for, (gate,)))
+    for ticket, (word, cost) in enumerate(
+        [("cheap", 1.0), ("dear", 9.0), ("dear too", 9.0), ("fair", 5.0)], 1
+    ):
+        worker.submit(ticket, Task(jobs.note, (log, word), cost))
+    Path(gate).touch()
+
+    assert [worker.next_result()[0] for _ in range(5)] == [0, 2, 3, 4, 1]
+    assert Path(log).read_text().split("\n")[:-1] == ["dear", "dear too", "fair", "cheap"]
+
+
+def test_a_worker_killed_in_mid_task_is_replaced_and_the_result_still_comes(
+    jobs: ModuleType, worker: LocalWorkers, tmp_path: Path
+) -> None:
+    (before,) = worker.pids
+    worker.submit(0, Task(jobs.once_forever, (str(tmp_path / "pid"),)))
+    worker.submit(1, Task(jobs.double, (4,)))
+    jobs.wait_for(str(tmp_path / "pid"))
+
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+    assert sorted([worker.next_result(), worker.next_result()]) == [(0, "again"), (1, 8)]
+    (after,) = worker.pids
+    assert after != before
+
+
+def test_a_worker_killed_while_idle_costs_nothing(jobs: ModuleType, worker: LocalWorkers) -> None:
+    assert run_all([Task(jobs.double, (1,))], worker) == [2]
+    os.kill(worker.pids[0], signal.SIGKILL)
+
+    assert run_all([Task(jobs.double, (2,))], worker) == [4]
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_message_is_replaced(
+    jobs: ModuleType, worker: LocalWorkers, tmp_path: Path
+) -> None:
+    task = Task(jobs.die_in_the_middle_of_a_message, (str(tmp_path / "been"),))
+
+    assert run_all([task], worker) == ["whole"]
+
+
+def test_a_task_that_takes_its_worker_down_is_named(jobs: ModuleType, worker: LocalWorkers) -> None:
+    worker.submit(0, Task(jobs.die, (), name="the first steps of mine"))
+
+    _, failure = worker.next_result()
+
+    assert failure.message.startswith(
+        f"a worker died {ATTEMPTS} times at the first steps of mine (last by SIGKILL)"
+    )
+
+
+@pytest.mark.parametrize(("name", "how"), [("die", "SIGKILL"), ("leave", "status 3")])
+def test_a_task_that_takes_its_worker_down_each_time_is_a_failure(
+    jobs: ModuleType, worker: LocalWorkers, name: str, how: str
+) -> None:
+    worker.submit(0, Task(getattr(jobs, name), ()))
+
+    _, failure = worker.next_result()
+
+    assert isinstance(failure, Failure)
+    assert f"died {ATTEMPTS} times at the same task (last by {how})" in failure.message
+    assert run_all([Task(jobs.double, (1,))], worker) == [2]
+
+
+def test_closing_ends_workers_in_the_middle_of_a_task(jobs: ModuleType, tmp_path: Path) -> None:
+    with LocalWorkers([{}]) as workers:
+        (process,) = workers._processes.values()
+        workers.submit(0, Task(jobs.once_forever, (str(tmp_path / "pid"),)))
+        jobs.wait_for(str(tmp_path / "pid"))
+
+    assert process.returncode is not None
+    assert workers.pids == []
+
+
+def test_workers_do_not_run_the_script_again_nor_outlive_it(jobs: ModuleType, tmp_path: Path) -> None:
+    assert jobs
+    (tmp_path / "driver.py").write_text(DRIVER)
+    # Workers write to standard error: it ends when the last process that holds it has.
+    driver = subprocess.Popen(
+        [sys.executable, "driver.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert driver.stdout is not None
+    said = [driver.stdout.readline() for _ in range(3)]
+    alive = [int((tmp_path / f"pid-{number}").read_text()) for number in range(2)]
+    for pid in alive:
+        os.kill(pid, 0)
+
+    driver.kill()
+    rest, noise = driver.communicate(timeout=30)
+
+    assert said == ["top\n", "[0, 2, 4, 6]\n", "busy\n"]
+    assert rest == ""
+    assert noise == "noise\n" * 4
+
+
+def test_workers_know_what_they_are_and_take_their_environment(jobs: ModuleType) -> None:
+    with LocalWorkers([{"OMP_NUM_THREADS": "5"}]) as workers:
+        (found,) = run_all([Task(jobs.environment, ("OPTSTUDY_WORKER", "OMP_NUM_THREADS"))], workers)
+
+    assert found == ["1", "5"]
+    assert not in_worker()
+
+
+def test_workers_run_the_drivers_optstudy_whatever_lies_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "optstudy").mkdir()
+    (tmp_path / "optstudy" / "__init__.py").write_text("raise ImportError('of another checkout')\n")
+    monkeypatch.chdir(tmp_path)
+
+    with LocalWorkers([{}]) as workers:
+        (found,) = run_all([Task(available_cores, ())], workers)
+
+    assert found == available_cores()
+
+
+def test_environments_hold_threads_and_the_data_folder_once_for_each_job(tmp_path: Path) -> None:
+    found = environments("cpu", threads=2, jobs=3, data_dir=tmp_path)
+
+    one = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPTSTUDY_DATA_DIR": str(tmp_path)}
+    assert found == [one] * 3
+
+
+def test_there_is_a_worker_for_each_core_that_this_process_may_use() -> None:
+    found = environments("cpu", threads=1)
+
+    assert found == [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * available_cores()
+
+
+def test_workers_share_the_visible_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+
+    def gpus(jobs: int | None) -> Sequence[str]:
+        return [each["CUDA_VISIBLE_DEVICES"] for each in environments("cuda", 1, jobs)]
+
+    assert gpus(None) == ["3", "5"]
+    assert gpus(3) == ["3", "5", "3"]

@@ -1,0 +1,572 @@
+"""On a Ray cluster a study gives the bits of this machine, whatever dies meanwhile; only a safe one is joined."""
+
+import dataclasses
+import importlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import tiny
+from study.test_replay import outcome, rung_files
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.execution.flows import Failure, Task, run_all
+from optstudy.execution.local import ATTEMPTS
+from optstudy.execution.ray import RayWorkers, connect, workers
+from optstudy.execution.ray import node as node_module
+from optstudy.study.driver import Study
+
+OPTSTUDY = Path(node_module.__file__).parents[2]
+REMEDY = "install the same there, and keep none in the folder where the study runs"
+
+JOBS = """
+import os, signal, time
+
+def double(x):
+    print("noise")
+    return 2 * x
+
+def wrong():
+    raise ValueError("first line\\nsecond line")
+
+def unpicklable():
+    return lambda: None
+
+def note(path, word):
+    with open(path, "a") as file:
+        file.write(word + "\\n")
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+def once_forever(path):
+    # The first to come leaves its number and never ends; the second finds it and ends.
+    if os.path.exists(path):
+        return "again"
+    with open(path + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(path + ".new", path)
+    time.sleep(600)
+
+def meet(mine, others):
+    # Ends when all are there, so each has a worker of its own.
+    open(mine, "w").close()
+    for path in others:
+        wait_for(path)
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), os.getppid()
+
+def one_stays(mine, others, parent):
+    # All meet; then one of that parent's never ends.
+    meet(mine, others)
+    if os.getppid() == parent and not os.path.exists("chosen"):
+        try:
+            os.mkdir("chosen")
+        except FileExistsError:
+            return "free"
+        time.sleep(600)
+    return "free"
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def environment(*names):
+    return [os.environ.get(name) for name in names]
+"""
+
+DRIVER = """
+import sys, time
+import jobs
+from optstudy.cluster import RayWorkers
+from optstudy.flows import Task
+
+workers = RayWorkers(sys.argv[1], "cpu", 1)
+workers.submit(0, Task(jobs.once_forever, ("pid",)))
+workers.next_result()
+"""
+
+OPEN = """
+import sys
+from pathlib import Path
+from ray.cluster_utils import Cluster
+
+args = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.1", "temp_dir": sys.argv[1]}
+cluster = Cluster(initialize_head=True, head_node_args=args)
+Path(sys.argv[1], "written").write_text(cluster.address)
+Path(sys.argv[1], "written").rename(Path(sys.argv[1], "address"))
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+# On this machine's loopback address alone; nodes that are lost are noticed within seconds.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+HEALTH = {"health_check_period_ms": 500, "health_check_initial_delay_ms": 0}
+
+
+class Machines:
+    """A Ray cluster of processes on this machine, its head without cores."""
+
+    def __init__(self, folder: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.folder = folder  # a short path, since the names of sockets are limited
+        self.cluster: Any = Cluster(shutdown_at_exit=True)
+        self.add(num_cpus=0, include_dashboard=False, _system_config=HEALTH)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def add(self, **settings: Any) -> Any:
+        """Let a node join."""
+        return self.cluster.add_node(node_ip_address="127.0.0.1", temp_dir=str(self.folder), **settings)
+
+    def lose(self, node: Any) -> None:
+        """Kill a node as a power cut would."""
+        os.kill(raylet(node), signal.SIGKILL)
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def remove(self, *nodes: Any) -> None:
+        for node in nodes:
+            if node in self.cluster.worker_nodes:
+                self.cluster.remove_node(node)
+
+
+def raylet(node: Any) -> int:
+    """Process number of the part of a node that starts its workers."""
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def actors(node: Any) -> list[int]:
+    """Process numbers of a node's workers that belong to optstudy."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            name = (folder / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if int(parent) == raylet(node) and name.startswith(b"ray::_Actor"):
+            found.append(int(folder.name))
+    return found
+
+
+def until(ready: Callable[[], object]) -> None:
+    while not ready():
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    """A cluster that asks for a token, without a node that works."""
+    folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short
+    with pytest.MonkeyPatch.context() as patch:
+        (folder / "token").write_text(secrets.token_hex(32))
+        safe = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+        # Where Ray notes the newest cluster of a machine, in a folder that it does not make.
+        (folder / "ray").mkdir()
+        for name, value in {**SETTINGS, **safe, "RAY_TMPDIR": str(folder)}.items():
+            patch.setenv(name, value)
+        made = Machines(folder)
+        yield made
+        made.cluster.shutdown()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def node(machines: Machines) -> Iterator[Any]:
+    """A node with one core."""
+    added = machines.add(num_cpus=1)
+    yield added
+    machines.remove(added)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return a module of the current folder, which workers must find by themselves."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jobs", raising=False)
+    return importlib.import_module("jobs")
+
+
+@pytest.fixture
+def worker(machines: Machines, node: Any, jobs: ModuleType) -> Iterator[RayWorkers]:
+    with RayWorkers(machines.address, "cpu", 1) as found:
+        yield found
+
+
+def test_tasks_run_on_the_nodes_with_the_environment_that_they_need(
+    jobs: ModuleType, worker: RayWorkers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPTSTUDY_WORKER")
+    tasks = [Task(jobs.double, (x,)) for x in range(3)]
+
+    assert run_all([*tasks, Task(jobs.environment, names)], worker) == [0, 2, 4, ["1", "1", "1"]]
+    assert len(worker) == 1
+    assert capfd.readouterr().out == ""
+
+
+def test_failing_tasks_end_as_they_do_on_local_workers(jobs: ModuleType, worker: RayWorkers) -> None:
+    worker.submit(5, Task(jobs.wrong, ()))
+    ticket, failure = worker.next_result()
+    assert (ticket, failure.message) == (5, "ValueError: first line")
+    assert "in wrong" in failure.details
+
+    worker.submit(6, Task(jobs.unpicklable, ()))
+    assert "pickle" in worker.next_result()[1].message
+
+    worker.submit(7, Task(jobs.die, (), name="the first steps of mine"))
+    _, failure = worker.next_result()
+    assert isinstance(failure, Failure)
+    assert failure.message.startswith(f"a worker died {ATTEMPTS} times at the first steps of mine")
+    assert run_all([Task(jobs.double, (1,))], worker) == [2]
+
+
+def test_dearer_tasks_start_first(jobs: ModuleType, worker: RayWorkers, tmp_path: Path) -> None:
+    log, gate = str(tmp_path / "log"), str(tmp_path / "gate")
+    assert run_all([Task(jobs.double, (1,))], worker) == [2]
+    worker.submit(0, Task(jobs.wait_for, (gate,)))
+    for ticket, (word, cost) in enumerate([("cheap", 1.0), ("dear", 9.0), ("fair", 5.0)], 1):
+        worker.submit(ticket, Task(jobs.note, (log, word), cost))
+    Path(gate).touch()
+
+    assert [worker.next_result()[0] for _ in range(4)] == [0, 2, 3, 1]
+    assert Path(log).read_text().split() == ["dear", "fair", "cheap"]
+
+
+def test_a_lost_node_costs_the_tasks_it_was_at_and_one_that_joins_takes_them(
+    jobs: ModuleType, machines: Machines, node: Any, worker: RayWorkers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker.submit(0, Task(jobs.double, (4,), cost=1.0))
+    worker.submit(1, Task(jobs.once_forever, ("pid",)))
+    assert worker.next_result() == (0, 8)
+    jobs.wait_for("pid")
+
+    machines.lose(node)
+    other = machines.add(num_cpus=1)
+
+    assert worker.next_result() == (1, "again")
+    assert capfd.readouterr().out == ""  # Ray tells of the node on standard output, where tables belong
+    worker.close()
+    machines.remove(other)
+
+
+def test_a_node_that_joins_gets_a_worker(jobs: ModuleType, machines: Machines, worker: RayWorkers) -> None:
+    other = machines.add(num_cpus=1)
+    pair = ["one", "two"]
+
+    found = run_all([Task(jobs.meet, (mine, pair)) for mine in pair], worker)
+
+    assert len({parent for _, parent in found}) == 2
+    worker.close()
+    machines.remove(other)
+
+
+@pytest.mark.slow
+def test_idle_workers_that_are_lost_with_their_node_do_not_end_the_work_of_another(
+    jobs: ModuleType, machines: Machines
+) -> None:
+    lost, kept = machines.add(num_cpus=4), machines.add(num_cpus=1)
+    names = ["a", "b", "c", "d", "e"]
+    with RayWorkers(machines.address, "cpu", 1) as found, ThreadPoolExecutor(1) as aside:
+        for ticket, name in enumerate(names):
+            found.submit(ticket, Task(jobs.one_stays, (name, names, raylet(lost))))
+        assert [found.next_result()[1] for _ in names[1:]] == ["free"] * 4
+        [slow] = actors(kept)
+        os.kill(slow, signal.SIGSTOP)  # so that the dead answer first
+
+        machines.lose(lost)
+        last = aside.submit(found.next_result)
+        until(lambda: len(found) == 1 or last.done())
+        os.kill(slow, signal.SIGCONT)
+
+        assert last.result()[1] == "free"
+    machines.remove(kept)
+
+
+def test_a_cluster_where_no_worker_starts_ends_the_work_in_one_line(
+    jobs: ModuleType, machines: Machines, tmp_path: Path
+) -> None:
+    node = machines.add(num_cpus=2)
+    shadow = tmp_path / "optstudy"
+    shadow.mkdir()
+    (shadow / "__init__.py").write_text("raise RuntimeError('a broken one')")
+
+    with RayWorkers(machines.address, "cpu", 1) as found, pytest.raises(OptstudyError) as raised:
+        run_all([Task(jobs.double, (1,))], found)
+
+    assert re.fullmatch("no worker starts on the Ray cluster: .*a broken one.*", str(raised.value))
+    machines.remove(node)
+
+
+@pytest.mark.slow
+def test_gpus_are_dealt_out_one_a_worker_and_shared_where_more_are_asked_for(
+    jobs: ModuleType, machines: Machines
+) -> None:
+    nodes = [machines.add(num_cpus=4, num_gpus=1), machines.add(num_cpus=4, num_gpus=1)]
+    for asked, names in ((None, ["a", "b"]), (4, ["c", "d", "e", "f"])):
+        with RayWorkers(machines.address, "cuda", 1, asked) as found:
+            seen = run_all([Task(jobs.meet, (mine, names)) for mine in names], found)
+
+            assert len(found) == len(names)
+        assert [gpu for gpu, _ in seen] == ["0"] * len(names)
+        places = [parent for _, parent in seen]
+        assert {places.count(place) for place in places} == {len(names) // 2}
+    machines.remove(*nodes)
+
+
+def test_a_killed_driver_takes_its_workers_with_it(jobs: ModuleType, machines: Machines, node: Any) -> None:
+    assert jobs
+    Path("driver.py").write_text(DRIVER)
+    driver = subprocess.Popen([sys.executable, "driver.py", machines.address])
+    jobs.wait_for("pid")
+    assert actors(node) == [int(Path("pid").read_text())]
+
+    driver.kill()
+    driver.wait()
+
+    until(lambda: not actors(node))
+
+
+def test_no_worker_for_long_is_an_error(
+    jobs: ModuleType, machines: Machines, node: Any, worker: RayWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.0)
+    worker.submit(0, Task(jobs.once_forever, ("pid",)))
+    machines.lose(node)
+
+    with pytest.raises(OptstudyError, match="the Ray cluster has had no worker"):
+        worker.next_result()
+
+
+def test_a_node_with_other_versions_ends_the_work_in_one_line(
+    machines: Machines, node: Any, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert node
+    monkeypatch.setattr(node_module, "_versions", lambda: {"python": "3.99", "torch": "0.1", "optstudy": "0"})
+
+    with RayWorkers(machines.address, "cpu", 1) as found, pytest.raises(UsageError) as raised:
+        run_all([Task(jobs.double, (1,))], found)
+
+    assert re.fullmatch(
+        r"node \S+ has python 3\.\d+\.\d+, but the driver has 3\.99; install the same", str(raised.value)
+    )
+
+
+def test_another_optstudy_in_the_folder_of_the_study_is_not_run(
+    machines: Machines, node: Any, jobs: ModuleType, tmp_path: Path
+) -> None:
+    assert node
+    shadow = tmp_path / "optstudy"
+    shutil.copytree(OPTSTUDY, shadow, ignore=shutil.ignore_patterns("_tuning", "__pycache__"))
+    with (shadow / "training" / "__init__.py").open("a") as file:
+        file.write("# other code\n")
+
+    with RayWorkers(machines.address, "cpu", 1) as found, pytest.raises(UsageError) as raised:
+        run_all([Task(jobs.double, (1,))], found)
+
+    assert re.fullmatch(
+        rf"node \S+ has another optstudy in {shadow} than the driver's; {REMEDY}", str(raised.value)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"folder": "/nowhere"}, "no folder /nowhere; put it on a file system that all nodes share"),
+        ({"data_dir": "photos"}, "no data folder photos; put it on a file system that all nodes share"),
+        (
+            {"code": "0"},
+            f"another optstudy in {OPTSTUDY} than the driver's; {REMEDY}",
+        ),
+        ({"sources": {"net.py:make": {"net.py": "0"}}}, "another net.py"),
+        ({}, ""),
+    ],
+)
+def test_what_a_node_lacks_is_told_in_a_few_words(
+    user_files: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    assert user_files
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    driver = node_module.Home.here(None, ("net.py:make", "torch.optim.SGD", "mnist"))
+
+    assert dataclasses.replace(driver, **change).differs() == said
+
+
+def test_a_data_folder_that_the_driver_lacks_too_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert node_module.Home.here("data", ()).data_dir is None
+
+    (tmp_path / "data").mkdir()
+    assert node_module.Home.here("data", ()).data_dir == "data"
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_no_cluster_is_joined_without_a_token(monkeypatch: pytest.MonkeyPatch, mode: str | None) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+
+    for address in ("auto", "127.0.0.1:6379"):
+        with pytest.raises(UsageError, match="set RAY_AUTH_MODE=token here and where"):
+            RayWorkers(address, "cpu", 1)
+
+
+def test_a_cluster_that_takes_anyone_is_not_joined(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # short
+    address = other / "address"
+    opened = subprocess.Popen(
+        [sys.executable, "-c", OPEN, str(other)],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        stdin=subprocess.PIPE,
+    )
+    until(lambda: address.exists() or opened.poll() is not None)
+
+    try:
+        with pytest.raises(UsageError, match="takes callers without a token; start it again"):
+            RayWorkers(address.read_text(), "cpu", 1)
+    finally:
+        opened.communicate()
+        shutil.rmtree(other)
+
+
+def test_a_cluster_that_does_not_say_whether_it_takes_anyone_is_not_joined(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif os.environ.get('RAY_AUTH_MODE') == 'disabled':\n    os._exit(3)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    with pytest.raises(UsageError) as raised:
+        RayWorkers(machines.address, "cpu", 1)
+
+    assert str(raised.value) == (
+        f"the Ray cluster at {machines.address} did not say whether it takes callers without a token:"
+        " Ray ended with status 3; the same command asks again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [("", "Ray ended with status 3"), ("no room", "no room"), ("Error: no room", "no room")],
+)
+def test_ray_that_fails_in_whatever_words_is_not_taken_for_joined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str, said: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nsys.stderr.write({printed!r})\nsys.stderr.flush()\nos._exit(3)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+
+    with pytest.raises(UsageError) as raised:
+        RayWorkers("127.0.0.1:1", "cpu", 1)
+
+    assert str(raised.value) == f"no Ray cluster could be joined at 127.0.0.1:1: {said}"
+
+
+def test_a_wrong_token_is_said(machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+
+    with pytest.raises(UsageError) as raised:
+        RayWorkers(machines.address, "cpu", 1)
+
+    assert str(raised.value) == (
+        f"no Ray cluster could be joined at {machines.address}: it does not know the token"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("auto", "no Ray cluster could be joined at auto: "),
+        ("127.0.0.1:1", "no Ray cluster could be joined at 127.0.0.1:1: no answer within 2 seconds"),
+        ("local", "--ray takes auto or HOST:PORT of a Ray cluster, not 'local'"),
+        (
+            "ray://127.0.0.1:10001",
+            "--ray takes auto or HOST:PORT of a Ray cluster, not 'ray://127.0.0.1:10001'",
+        ),
+    ],
+)
+def test_a_wrong_address_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    (tmp_path / "token").write_text(secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(connect, "ANSWER", 2.0)
+
+    with pytest.raises(UsageError) as raised:
+        RayWorkers(address, "cpu", 1)
+
+    assert str(raised.value).startswith(said)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_gpu_by_number_and_a_cluster_without_room_are_refused(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="give cuda as the device, not cuda:1"):
+        RayWorkers(machines.address, "cuda:1", 1)
+    with pytest.raises(UsageError, match="no node of the Ray cluster has 3 CPU and a GPU for a worker"):
+        RayWorkers(machines.address, "cuda", 3)
+
+
+def test_workers_that_cannot_be_asked_for_leave_the_program_outside_the_cluster(machines: Machines) -> None:
+    with pytest.raises(ValueError, match="num_cpus"):
+        RayWorkers(machines.address, "cpu", -1)
+
+    with pytest.raises(UsageError, match="no node of the Ray cluster has 1 CPU for a worker"):
+        RayWorkers(machines.address, "cpu", 1)
+
+
+@pytest.mark.slow
+def test_a_study_on_a_cluster_that_is_interrupted_and_loses_a_worker_and_a_node_ends_as_on_this_machine(
+    machines: Machines, workspace: Path, finished_copy: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Study("tiny").compare()  # opening a copy mends where its artifacts lie
+    expected = outcome(finished_copy)
+    monkeypatch.chdir(workspace)
+    lost, kept = machines.add(num_cpus=1), machines.add(num_cpus=1)
+    arguments = ["study", "--study", "tiny", "--ray", machines.address, *tiny.options(**tiny.WHOLE)]
+
+    driver = tiny.start(arguments, workspace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    until(lambda: len(rung_files(workspace)) >= 1)
+    driver.terminate()
+    assert driver.communicate()[1].endswith("optstudy: interrupted; the same command goes on from here\n")
+    assert driver.returncode == 1
+
+    driver = tiny.start(arguments, workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: len(rung_files(workspace)) >= 4 and actors(kept))
+    os.kill(actors(kept)[0], signal.SIGKILL)
+    until(lambda: len(rung_files(workspace)) >= 9)
+    before = {name: path.stat().st_mtime_ns for name, path in rung_files(workspace).items()}
+    machines.lose(lost)
+    output, errors = driver.communicate()
+
+    assert driver.returncode == 0, errors
+    assert output == (finished / "output.txt").read_text()
+    assert before.items() <= {n: p.stat().st_mtime_ns for n, p in rung_files(workspace).items()}.items()
+    assert outcome(workspace) == expected
+    machines.remove(kept)

@@ -1,0 +1,289 @@
+"""A run is made again from its record to the bit, and a record that was changed is found out."""
+
+import io
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from optstudy.errors import UsageError
+from optstudy.posthoc.reproduce import (
+    Recorded,
+    Reproduced,
+    recorded_in_archive,
+    recorded_in_mlflow,
+    reproduce,
+)
+from optstudy.records import plan as plan_records
+from optstudy.records.location import Location
+from optstudy.records.run import FinalRuns
+from optstudy.report.archive import archive, read_archive
+from optstudy.tracking import Tracking, embedded, open_tracking
+from optstudy.tracking.evidence import read_evidence
+
+RUN = "tiny/sgd/seed-1"
+
+
+def tracking_of(workspace: Path) -> Tracking:
+    return open_tracking(Location(workspace))[0]
+
+
+def again(recorded: list[Recorded], tolerance: float = 0.01) -> list[Reproduced]:
+    events = reproduce(recorded, tiny.Here(), tolerance)
+    return [event for event in events if isinstance(event, Reproduced)]
+
+
+def reproduced(workspace: Path, tolerance: float = 0.01) -> Reproduced:
+    [found] = again(recorded_in_mlflow(tracking_of(workspace), RUN), tolerance)
+    return found
+
+
+def run_id(workspace: Path) -> str:
+    [run] = [
+        run for run in tracking_of(workspace).final_runs(["tiny"]).runs if run.optimizer == "sgd" and run.seed
+    ]
+    return run.run_id
+
+
+def change_file(workspace: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change a file that the run left, as somebody might."""
+    [path] = embedded.artifacts(workspace).rglob(f"{run_id(workspace)}/artifacts/{name}")
+    path.write_bytes(change(path.read_bytes()))
+
+
+def one_weight_changed(data: bytes) -> bytes:
+    weights = torch.load(io.BytesIO(data), weights_only=True)
+    weights["3.weight"][1, 7] += 1e-6
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    return buffer.getvalue()
+
+
+def json_with(**changes: Any) -> Callable[[bytes], bytes]:
+    return lambda data: json.dumps(json.loads(data) | changes).encode()
+
+
+def report_of(workspace: Path) -> Path:
+    """Write what a report writes of the study, and return its folder."""
+    tracking, folder = tracking_of(workspace), workspace / "report"
+    evidence = read_evidence(tracking, tracking.final_runs(["tiny"]), ["tiny"])
+    folder.mkdir()
+    for name, data in archive(evidence, {}).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_a_run_in_mlflow_is_made_again_to_the_bit(finished_copy: Path) -> None:
+    found = reproduced(finished_copy, tolerance=0.0)
+
+    assert (found.judgement, found.first_parted, found.doubts, found.differing) == ("identical", None, (), ())
+    metrics = {one.metric for one in found.judged}
+    assert {"train/loss", "test/accuracy", "eigen/ratio", "final/lambda_2", "predictions"} <= metrics
+    assert {"weights/1.weight", "weights/3.bias", "curves/plane", "eigen/angle"} <= metrics
+    assert found.absent == ()
+
+
+def test_all_runs_of_a_study_are_made_again_also_one_that_diverged(workspace: Path) -> None:
+    (workspace / "tuning" / "spaces" / "sgd.toml").write_text(
+        'optimizer = "torch.optim.SGD"\n[search.lr]\nlow = 0.1\nhigh = 1e38\nwhy = "x"\n[default]\nlr = 1e38\n'
+    )
+    list(tiny.study(samples=20, eigen_last=2).run("training", configs=["default"]))
+
+    found = again(recorded_in_mlflow(tracking_of(workspace), "tiny"), tolerance=0.0)
+
+    assert {run.outcome for run in tracking_of(workspace).final_runs(["tiny"]).runs} == {"diverged"}
+    assert [one.name for one in found] == ["tiny/sgd/default/seed-0", "tiny/sgd/default/seed-1"]
+    assert {one.judgement for one in found} == {"identical"}
+
+
+def test_a_run_in_the_files_of_a_report_is_made_again_to_the_bit(finished_copy: Path) -> None:
+    recorded = recorded_in_archive(read_archive(report_of(finished_copy)), RUN)
+    shutil.rmtree(finished_copy / "mlruns")
+    [found] = again(recorded, tolerance=0.0)
+
+    assert (found.name, found.judgement, found.differing) == (RUN, "identical", ())
+    assert {"train/loss", "final/lambda_1", "predictions"} <= {one.metric for one in found.judged}
+
+
+def test_one_changed_weight_is_found_and_named(finished_copy: Path) -> None:
+    change_file(finished_copy, "weights.pt", one_weight_changed)
+
+    found = reproduced(finished_copy, tolerance=0.0)
+
+    assert found.judgement == "different"
+    assert found.first_parted is not None
+    assert (found.first_parted.metric, found.first_parted.parted) == ("weights/3.weight", "[1, 7]")
+    assert [one.metric for one in found.judged if one.judgement != "identical"] == ["weights/3.weight"]
+
+
+def test_within_the_tolerance_the_same_weight_is_named_too(finished_copy: Path) -> None:
+    change_file(finished_copy, "weights.pt", one_weight_changed)
+
+    found = reproduced(finished_copy, tolerance=0.01)
+
+    assert found.judgement == "within tolerance"
+    assert found.first_parted is not None
+    assert found.first_parted.parted == "[1, 7]"
+
+
+def test_another_seed_parts_at_the_first_epoch_and_is_named(finished_copy: Path) -> None:
+    change_file(finished_copy, "plan.json", json_with(seed=2))
+
+    found = reproduced(finished_copy)
+
+    assert found.judgement == "different"
+    assert "its plan has seed 2, the run itself seed 1" in found.doubts
+    assert found.first_parted is not None
+    assert (found.first_parted.metric, found.first_parted.parted) == ("train/loss", "epoch 1")
+
+
+def test_another_plan_is_not_the_one_that_the_runs_key_was_made_of(finished_copy: Path) -> None:
+    change_file(finished_copy, "plan.json", json_with(batch_size=50))
+
+    assert (
+        "its plan or its source files are not those that its key was made of"
+        in reproduced(finished_copy).doubts
+    )
+
+
+def test_a_key_by_code_of_other_numbers_says_nothing_of_the_plan(
+    finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_records, "FORMAT", plan_records.FORMAT + 1)
+
+    assert reproduced(finished_copy).doubts == ()
+
+
+def test_an_epoch_that_was_written_over_is_named(finished_copy: Path) -> None:
+    def better(data: bytes) -> bytes:
+        records = json.loads(data)
+        records[1]["heldout_accuracy"] = 1.0
+        return json.dumps(records).encode()
+
+    change_file(finished_copy, "epochs.json", better)
+
+    found = reproduced(finished_copy)
+
+    assert found.first_parted is not None
+    assert (found.first_parted.metric, found.first_parted.parted) == ("test/accuracy", "epoch 2")
+    assert found.first_parted.there == "1.0"
+
+
+@pytest.mark.parametrize("name", ["final/test_accuracy", "final/lambda_1"])
+def test_a_metric_that_tables_show_and_that_was_written_over_is_named(name: str, finished_copy: Path) -> None:
+    metric = {"final/test_accuracy": "final/test_accuracy_pct"}.get(name, name)
+    tracking_of(finished_copy).log_metrics(run_id(finished_copy), [(metric, 99.5, 1, time.time() + 60)])
+
+    found = reproduced(finished_copy)
+
+    assert [one.metric for one in found.judged if one.judgement != "identical"] == [name]
+
+
+def test_a_chart_that_was_written_over_contradicts_the_runs_own_file(finished_copy: Path) -> None:
+    tracking_of(finished_copy).log_metrics(
+        run_id(finished_copy), [("test/accuracy", 0.999, 2, time.time() + 60)]
+    )
+
+    found = reproduced(finished_copy)
+
+    assert found.doubts == ("MLflow's test/accuracy is not that of its epochs.json",)
+    assert found.judgement == "different"
+    assert found.first_parted is None
+
+
+def test_a_hyperparameter_that_is_not_the_plans_is_named(finished_copy: Path) -> None:
+    database = embedded.database(finished_copy)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "UPDATE params SET value = '0.3' WHERE run_uuid = ? AND key = 'lr'", (run_id(finished_copy),)
+        )
+
+    assert reproduced(finished_copy).doubts == ("its parameter lr is 0.3, which its plan does not have",)
+
+
+def test_what_the_record_lacks_is_named(finished_copy: Path) -> None:
+    for name in ("weights.pt", "eigen.npz"):
+        [path] = embedded.artifacts(finished_copy).rglob(f"{run_id(finished_copy)}/artifacts/{name}")
+        path.unlink()
+
+    found = reproduced(finished_copy)
+
+    assert found.judgement == "identical"
+    assert {name.partition("/")[0] for name in found.absent} == {"weights", "eigen"}
+
+
+def test_a_beginning_of_several_ids_means_none_of_them(finished_copy: Path) -> None:
+    folder = report_of(finished_copy)
+
+    with pytest.raises(UsageError, match="no run '' among these"):
+        recorded_in_archive(read_archive(folder), "")
+    runs = read_archive(folder)
+    same = replace(
+        runs, final=FinalRuns(tuple(replace(r, run_id=f"a{n}") for n, r in enumerate(runs.final.runs)), {})
+    )
+    with pytest.raises(UsageError, match="runs begin with 'a'; give more of the ID"):
+        recorded_in_archive(same, "a")
+
+
+def test_each_run_of_a_study_is_held_to_its_own_files(finished_copy: Path) -> None:
+    recorded = recorded_in_mlflow(tracking_of(finished_copy), "tiny")
+
+    found = again(recorded)
+
+    assert {name for run in recorded for name in run.sources or ()} == {"images.py", "net.py", "touchy.py"}
+    assert {one.differing for one in found} == {()}
+
+
+def test_another_torch_is_named_and_the_run_is_made_again_all_the_same(finished_copy: Path) -> None:
+    tracking_of(finished_copy).set_tags(run_id(finished_copy), {"optstudy.version.torch": "2.9.0"})
+
+    found = reproduced(finished_copy)
+
+    [torchs] = [one for one in found.differing if one.what == "torch"]
+    assert (torchs.there, torchs.here.split("+")[0]) == ("2.9.0", torch.__version__.split("+")[0])
+    assert (found.judgement, found.doubts) == ("identical", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("processor", "processor"),
+        ("threads", "threads"),
+        ("flags", "flags"),
+        ("optstudy_commit", "optstudy's commit"),
+    ],
+)
+def test_another_machine_is_named(name: str, what: str, finished_copy: Path) -> None:
+    tracking_of(finished_copy).set_tags(run_id(finished_copy), {f"optstudy.environment.{name}": "other"})
+
+    assert [(one.what, one.there) for one in reproduced(finished_copy).differing] == [(what, "other")]
+
+
+def test_a_changed_source_file_is_named_before_all_else(finished_copy: Path) -> None:
+    with (finished_copy / "net.py").open("a") as file:
+        file.write("# a word\n")
+
+    found = reproduced(finished_copy)
+
+    assert found.differing[0].what == "net.py"
+    assert found.judgement == "identical"
+
+
+def test_a_record_from_before_machines_were_recorded_says_so(finished_copy: Path) -> None:
+    client, run = tracking_of(finished_copy)._client, run_id(finished_copy)
+    for tag in ("optstudy.environment.instructions", "optstudy.environment.flags", "optstudy.sources"):
+        client.delete_tag(run, tag)
+
+    found = reproduced(finished_copy)
+
+    assert set(found.unrecorded) == {"the user's files", "instructions", "flags"}
+    assert (found.judgement, found.differing, found.doubts) == ("identical", (), ())

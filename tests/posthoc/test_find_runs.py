@@ -1,0 +1,119 @@
+"""Runs are found by study, name, ID or its beginning, and what they left behind is read."""
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from mlflow import MlflowClient
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.posthoc.find_runs import choice_of, find_runs, plan_of, run_name, subject_of
+from optstudy.posthoc.measure import Choice
+from optstudy.records.location import Location
+from optstudy.records.run import FinalRun
+from optstudy.tracking import Tracking, embedded, open_tracking
+
+NAMES = ["sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1"]
+
+
+@pytest.fixture
+def tracking(finished: Path) -> Tracking:
+    return open_tracking(Location(finished))[0]
+
+
+def files_of(workspace: Path, run: FinalRun) -> Path:
+    uri = MlflowClient(embedded.uri(workspace)).get_run(run.run_id).info.artifact_uri
+    return Path(unquote(urlsplit(uri).path))
+
+
+def test_a_study_is_all_its_final_runs(tracking: Tracking) -> None:
+    assert sorted(map(run_name, find_runs(tracking, "tiny"))) == NAMES
+
+
+def test_a_run_is_found_by_name_id_and_beginning(tracking: Tracking) -> None:
+    [run] = find_runs(tracking, "tiny/sgd/seed-1")
+
+    assert run_name(run) == "sgd/seed-1"
+    assert find_runs(tracking, run.run_id) == [run]
+    assert find_runs(tracking, run.run_id[:12]) == [run]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("tini", "'tini' is no study, run or run ID; did you mean 'tiny'?; there are tiny"),
+        ("nobody/sgd/seed-0", "'nobody/sgd/seed-0' is no study, run or run ID; there are tiny"),
+        ("0" * 32, f"'{'0' * 32}' is no study, run or run ID; there are tiny"),
+        ("tiny/sgd/seed-9", "study 'tiny' has no finished run 'sgd/seed-9'; did you mean 'sgd/seed-"),
+        ("tiny/", "study 'tiny' has no finished run ''; there are sgd/seed-"),
+        ("", "4 runs begin with ''; give more of the ID"),
+    ],
+)
+def test_what_names_no_run_is_refused_with_what_there_is(target: str, said: str, tracking: Tracking) -> None:
+    with pytest.raises(UsageError) as raised:
+        find_runs(tracking, target)
+
+    assert str(raised.value).startswith(said)
+
+
+def test_a_beginning_of_several_ids_is_refused(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FinalRun, "run_id", "abcdef" * 5, raising=False)
+
+    with pytest.raises(UsageError, match="is no study, run or run ID|give more of the ID"):
+        find_runs(tracking, "abc")
+
+
+def test_the_runs_of_one_optimizer_have_a_name_too(tracking: Tracking) -> None:
+    assert find_runs(tracking, "tiny/sgd") == [
+        run for run in find_runs(tracking, "tiny") if run.optimizer == "sgd"
+    ]
+
+
+def test_a_study_without_final_runs_says_so(store_folder: Path) -> None:
+    client = MlflowClient(embedded.uri(store_folder))
+    for kind in ("tuning", "final"):
+        client.create_experiment(f"young/{kind}")
+    found = open_tracking(Location(store_folder))[0]
+
+    with pytest.raises(UsageError, match="^study 'young' has no finished final runs yet$|is no study"):
+        find_runs(found, "young")
+
+
+def test_a_run_knows_its_plan_its_sample_and_its_points(tracking: Tracking) -> None:
+    [run] = find_runs(tracking, "tiny/sgd/seed-0")
+    plan = plan_of(tracking, run)
+
+    assert (plan.seed, plan.epochs, plan.model) == (0, 2, "net.py:make")
+    assert choice_of(plan) == Choice(20, 0)
+    assert subject_of(tracking, run, "end").weights is not None
+    assert [subject_of(tracking, run, at).epoch for at in ("start", "middle", "end")] == [0, 1, None]
+
+
+def test_a_run_whose_files_are_gone_says_which_and_how_to_have_them_again(finished_copy: Path) -> None:
+    tracking = open_tracking(Location(finished_copy))[0]
+    [run] = find_runs(tracking, "tiny/sgd/seed-0")
+    files = files_of(finished_copy, run)
+
+    (files / "weights.pt").unlink()
+    with pytest.raises(
+        OptstudyError, match=f"^run {run.run_id} has no weights.pt in sqlite:.*writes it again$"
+    ):
+        subject_of(tracking, run, "end")
+    assert subject_of(tracking, run, "start").weights is None
+    shutil.rmtree(files)
+    with pytest.raises(OptstudyError, match=f"^run {run.run_id} has no plan.json in "):
+        subject_of(tracking, run, "start")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", json.dumps({"epochs": 3})])
+def test_a_plan_that_says_nothing_sensible_is_refused_by_the_runs_name(
+    content: str, finished_copy: Path
+) -> None:
+    tracking = open_tracking(Location(finished_copy))[0]
+    [run] = find_runs(tracking, "tiny/sgd/seed-0")
+    (files_of(finished_copy, run) / "plan.json").write_text(content)
+
+    with pytest.raises(OptstudyError, match="^tiny/sgd/seed-0: plan.json says no plan"):
+        plan_of(tracking, run)

@@ -1,0 +1,224 @@
+"""Weights are measured on a sample as a dense Hessian says, or refused by name."""
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cases
+import numpy as np
+import oracles
+import pytest
+import tiny
+import torch
+from torch import nn
+from torch.nn import functional
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.posthoc.measure import (
+    Choice,
+    Settings,
+    Subject,
+    chosen_images,
+    measure,
+    measure_all,
+    weights_at,
+)
+from optstudy.records.curvature import Measured
+from optstudy.records.plan import Trace
+from optstudy.training import advance, sample_images, start
+from optstudy.workloads import load, load_parts
+from optstudy.workloads.models import build_model
+
+MORE = """
+def raising(outputs, targets):
+    raise KeyError("no loss today")
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path) -> Iterator[None]:
+    with cases.project(tmp_path):
+        with Path("net.py").open("a") as file:
+            file.write(MORE)
+        yield
+
+
+def bytes_of(model: nn.Module) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def subject(**changes: Any) -> Subject:
+    plan = cases.plan(**changes)
+    torch.manual_seed(0)
+    return Subject("tiny/sgd/seed-0", plan, bytes_of(build_model(plan.model, load(plan.dataset))), "sgd")
+
+
+def model_of(one: Subject) -> nn.Module:
+    model = build_model(one.plan.model, load(one.plan.dataset)).eval()
+    assert one.weights is not None
+    model.load_state_dict(torch.load(io.BytesIO(one.weights), weights_only=True))
+    return model
+
+
+def dense(one: Subject, choice: Choice) -> np.ndarray:
+    images = chosen_images(one.plan, choice)
+    assert isinstance(images, tuple)
+    return oracles.dense_hessian(model_of(one), functional.cross_entropy, images).numpy()
+
+
+@pytest.mark.parametrize(
+    "choice", [Choice(20, seed=3), Choice(None), Choice(None, indices=(3, 1, 150)), Choice(1)]
+)
+def test_eigenvalues_are_those_of_the_dense_hessian_on_the_same_images(choice: Choice) -> None:
+    found = measure(subject(), choice, Settings(k=3))
+
+    values = sorted(np.linalg.eigvalsh(dense(subject(), choice)), key=abs, reverse=True)
+    assert found.eigenvalues == pytest.approx(values[:3], rel=2e-3)
+    assert found.low <= abs(values[0] / values[1]) <= found.high
+    for value, residual in zip(found.eigenvalues, found.residuals, strict=True):
+        assert min(abs(value - other) for other in values) <= residual + 1e-6
+    images = chosen_images(subject().plan, choice)
+    assert isinstance(images, tuple)
+    assert found.samples == len(images[1])
+    with torch.no_grad():
+        loss = functional.cross_entropy(model_of(subject())(images[0]), images[1])
+    assert found.loss == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_the_gradients_norm_is_that_of_the_sample() -> None:
+    model, images = model_of(subject()), chosen_images(subject().plan, Choice(20))
+    assert isinstance(images, tuple)
+    slopes = torch.autograd.grad(
+        functional.cross_entropy(model(images[0]), images[1]), list(model.parameters())
+    )
+
+    found = measure(subject(), Choice(20), Settings())
+
+    norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
+    assert found.gradient_norm == pytest.approx(norm, rel=1e-5)
+
+
+def test_a_choice_is_the_sample_of_a_runs_own_trace() -> None:
+    plan = cases.plan(trace=Trace(samples=20, last=4, seed=5))
+
+    own = sample_images(load_parts(plan.dataset, plan.split), 20, 5, "cpu")
+
+    assert cases.bits(chosen_images(plan, Choice(20, 5))) == cases.bits(own)
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(k=1), Settings(density=True, landscape=True)])
+def test_json_has_the_names_that_others_rely_on_and_no_nan(settings: Settings) -> None:
+    shown = measure(subject(), Choice(20), settings).to_dict()
+
+    wanted = {"eigenvalues", "residuals", "ratio", "products", "dtype", "samples", "loss", "gradient_norm"}
+    assert wanted <= shown.keys()
+    assert shown["ratio"].keys() == {"value", "low", "high", "verdict"}
+    assert len(shown["eigenvalues"]) == len(shown["residuals"]) == settings.k
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    assert ("trace" in shown) == settings.density
+    assert ("loss_rise" in shown) == settings.landscape
+
+
+def test_numbers_that_are_not_finite_are_null_in_json() -> None:
+    found = measure(subject(), Choice(20), Settings(k=1))
+
+    shown = replace(found, loss=math.inf, eigenvalues=(1.0,), gradient_norm=math.nan).to_dict()
+
+    assert shown["loss"] is None
+    assert shown["gradient_norm"] is None
+    assert shown["ratio"] == {"value": None, "low": None, "high": None, "verdict": "unresolved"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_precision_can_be_asked_for(dtype: str) -> None:
+    found = measure(subject(), Choice(20), Settings(dtype=dtype, density=True))
+
+    assert found.dtype == dtype
+    assert found.analysis is not None
+    assert found.analysis.dtype == dtype
+
+
+def test_only_what_is_asked_for_is_measured() -> None:
+    found = measure(subject(), Choice(20), Settings(density=True)).analysis
+
+    assert found is not None
+    assert len(found.grid)
+    assert not len(found.line)
+    assert math.isnan(found.loss_rise)
+
+
+def diverged() -> Subject:
+    model = model_of(subject())
+    with torch.no_grad():
+        next(model.parameters())[0] = math.nan
+    return replace(subject(), weights=bytes_of(model))
+
+
+def of_other_names() -> Subject:
+    weights = torch.load(io.BytesIO(subject().weights or b""), weights_only=True)
+    renamed = {f"net.{name}": value for name, value in weights.items()}
+    buffer = io.BytesIO()
+    torch.save(renamed, buffer)
+    return replace(subject(), weights=buffer.getvalue())
+
+
+def of_another_model() -> Subject:
+    return replace(subject(), weights=bytes_of(nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("one", "settings", "kind", "said"),
+    [
+        (lambda: subject(model="net.py:Scaled"), Settings(), UsageError, " has 1 parameter, so there are no 2"),
+        (lambda: subject(model="net.py:Scaled"), Settings(k=1, density=True), UsageError, " has 1 parameter, so there"),
+        (subject, Settings(k=197), UsageError, " has 196 parameters, so there are no 197 eigenvalues"),
+        (diverged, Settings(), OptstudyError, ": its weights are not all finite numbers; it has diverged"),
+        (of_other_names, Settings(), UsageError, ": the model's parameters had other names when it was trained"),
+        (of_another_model, Settings(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
+        (
+            lambda: subject(model="net.py:once"), Settings(), OptstudyError,
+            ": its curvature cannot be measured: net.py:once: ValueError: the Hessian is not symmetric",
+        ),
+        (
+            lambda: subject(loss="net.py:raising"), Settings(), OptstudyError,
+            ": its curvature cannot be measured: net.py:",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused_by_name_in_one_line(
+    one: Any, settings: Settings, kind: type[OptstudyError], said: str
+) -> None:
+    with pytest.raises(OptstudyError) as raised:
+        measure(one(), Choice(20), settings)
+
+    assert type(raised.value) is kind
+    assert str(raised.value).startswith(f"tiny/sgd/seed-0{said}")
+    assert "\n" not in str(raised.value)
+
+
+def test_earlier_weights_are_those_that_the_run_had() -> None:
+    plan = cases.plan()
+    state, _ = advance(start(plan), plan, 1)
+
+    assert cases.bits(dict(torch.load(io.BytesIO(weights_at(plan, 1)), weights_only=True))) == cases.bits(
+        dict(state.model)
+    )
+
+
+def test_every_subject_is_measured_on_every_sample() -> None:
+    early = Subject("tiny/sgd/seed-1", cases.plan(seed=1), None, "sgd", epoch=1, at="middle")
+
+    found = list(measure_all([subject(), early], [Choice(10, 0), Choice(10, 1)], Settings(), tiny.Here()))
+
+    assert all(isinstance(one, Measured) for one in found)
+    assert {(one.name, one.at, one.seed) for one in found if isinstance(one, Measured)} == {
+        (name, at, seed)
+        for name, at in (("tiny/sgd/seed-0", "end"), ("tiny/sgd/seed-1", "middle"))
+        for seed in (0, 1)
+    }

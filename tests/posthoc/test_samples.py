@@ -1,0 +1,83 @@
+"""Which training images are measured on, as a user names them."""
+
+from pathlib import Path
+
+import cases
+import pytest
+
+from optstudy.errors import UsageError
+from optstudy.posthoc.measure import Choice
+from optstudy.posthoc.samples import Wish, choose, count_images, read_indices
+
+OWN = Choice(20, seed=7)
+
+
+def test_a_run_is_measured_on_its_own_sample_by_default() -> None:
+    assert choose(Wish(), OWN, total=300) == ([OWN], None)
+
+
+@pytest.mark.parametrize("samples", ["all", 300])
+def test_all_images_are_all_however_they_are_named(samples: int | str) -> None:
+    assert choose(Wish(samples=samples), OWN, total=300) == ([Choice(None, 7)], None)
+
+
+def test_a_sample_beyond_the_data_is_all_of_them_and_said() -> None:
+    choices, notice = choose(Wish(samples=1000), OWN, total=300)
+
+    assert choices == [Choice(None, 7)]
+    assert notice == "there are 300 training images; a larger sample is all of them"
+
+
+def test_one_size_is_one_sample() -> None:
+    assert choose(Wish(samples=100), OWN, total=300) == ([Choice(100, 7)], None)
+    assert choose(Wish(samples=100, draws=3), OWN, total=300)[0] == [Choice(100, 7)]
+
+
+def test_a_sweep_has_several_draws_of_each_size_and_all_images_once() -> None:
+    choices, notice = choose(Wish(sweep=(10, 100, 300, 1000, "all"), draws=2), OWN, total=300)
+
+    assert choices == [Choice(10, 7), Choice(10, 8), Choice(100, 7), Choice(100, 8), Choice(None, 7)]
+    assert notice is not None
+
+
+def test_images_are_counted_as_runs_train_on_them(tmp_path: Path) -> None:
+    with cases.project(tmp_path):
+        assert count_images(cases.plan()) == cases.TRAIN
+
+
+def test_indices_are_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "indices.txt"
+    path.write_bytes(b"\xef\xbb\xbf5\r\n\r\n 0 \n299")
+
+    assert read_indices(path, total=300) == (5, 0, 299)
+    assert choose(Wish(indices=path), OWN, total=300) == ([Choice(None, 7, (5, 0, 299))], None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", " names no image; write the number of one training image a line"),
+        (b"\n \n", " names no image; write the number of one training image a line"),
+        (b"4\n5\n4\n", " names image 4 twice; each counts once"),
+        (b"1\ntwo\n", ", line 2: 'two' is no image; write one whole number a line"),
+        (b"-1\n", ", line 1: '-1' is no image; write one whole number a line"),
+        (b"1.5\n", ", line 1: '1.5' is no image; write one whole number a line"),
+        (b"1,2\n", ", line 1: '1,2' is no image; write one whole number a line"),
+        ("²\n".encode(), ", line 1: '²' is no image; write one whole number a line"),
+        (b"5\n300\n", ", line 2: there is no training image 300; they go from 0 to 299"),
+        (b"9" * 5000, f", line 1: there is no training image {'9' * 40}; they go from 0 to 299"),
+        (b"\xff\xfe\x00", " is no text; write the number of one training image a line"),
+        (None, " cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_does_not_say_which_images_is_refused_with_its_line(
+    content: bytes | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "indices.txt"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(UsageError) as raised:
+        read_indices(path, total=300)
+
+    assert str(raised.value) == f"{path}{said}"

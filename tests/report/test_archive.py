@@ -1,0 +1,171 @@
+"""From the plain files of a report its comparison is made again, to the last digit."""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import evidence as made_up
+import numpy as np
+import pytest
+import reports
+
+from optstudy.comparison.table import Comparison
+from optstudy.errors import UsageError
+from optstudy.records.evidence import Evidence
+from optstudy.records.io import plain
+from optstudy.records.run import Predictions
+from optstudy.report.archive import PREDICTIONS, RUNS, archive, read_archive
+
+MANY = tuple(f"class {number}" for number in range(300))
+
+
+def kept(found: Evidence, folder: Path, **excluded: int) -> Comparison:
+    """Write the files, read them, and compare again."""
+    reports.write(archive(found, excluded), folder)
+    return read_archive(folder).compare()
+
+
+def two_sets_of_images() -> Evidence:
+    other = made_up.runs_of(("sgd", "adam"), 2, study="other", classes=("top", "middle", "low"))
+    return Evidence((*made_up.runs_of(("sgd", "adam"), 2), *other), ())
+
+
+def equal_labels_of_other_classes() -> Evidence:
+    found = made_up.runs_of(("sgd",), 2)
+    other = [
+        replace(one, predictions=Predictions(p.labels, p.predicted, tuple("abcdefghij")))
+        for one in made_up.runs_of(("sgd",), 2, study="other")
+        if (p := one.predictions)
+    ]
+    return Evidence((*found, *other), ())
+
+
+def some_without_predictions() -> Evidence:
+    found = made_up.runs_of(("sgd", "adam"), 3)
+    return Evidence((replace(found[0], predictions=None), *found[1:]), ())
+
+
+def many_classes() -> Evidence:
+    return Evidence(made_up.runs_of(("sgd", "adam"), 2, classes=MANY), ())
+
+
+def not_finite() -> Evidence:
+    runs = []
+    for one, ratio, rise in zip(
+        made_up.runs_of(("sgd",), 3), (math.inf, math.nan, 2.0), (1.0, math.inf, -math.inf), strict=True
+    ):
+        assert one.run.ending is not None
+        runs.append(made_up.with_run(one, ending=replace(one.run.ending, ratio=ratio, loss_rise=rise)))
+    return Evidence(tuple(runs), ())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *reports.CASES.values(),
+        two_sets_of_images,
+        equal_labels_of_other_classes,
+        some_without_predictions,
+        many_classes,
+        not_finite,
+    ],
+)
+def test_the_comparison_is_made_again_to_the_last_digit(make: Callable[[], Evidence], tmp_path: Path) -> None:
+    found = make()
+
+    again = kept(found, tmp_path, failed=2)
+
+    known = reports.compared(found, failed=2)
+    assert again.to_dict() == known.to_dict()
+    assert repr(again) == repr(known)  # numbers that are not finite too
+    assert again.rows
+
+
+def test_predictions_come_back_whole(tmp_path: Path) -> None:
+    found = Evidence(many_classes().runs + two_sets_of_images().runs[4:], ())
+
+    reports.write(archive(found, {}), tmp_path)
+    again = read_archive(tmp_path).predictions
+
+    assert again.keys() == {one.run.run_id for one in found.runs}
+    for one in found.runs:
+        assert one.predictions is not None
+        same = again[one.run.run_id]
+        assert np.array_equal(same.labels, one.predictions.labels)
+        assert np.array_equal(same.predicted, one.predictions.predicted)
+        assert same.classes == one.predictions.classes
+
+
+def test_plans_and_epochs_of_all_runs_are_kept(tmp_path: Path) -> None:
+    found = reports.made_up(("sgd", "adam"), 2)
+
+    reports.write(archive(found, {}), tmp_path)
+
+    plans = read_archive(tmp_path).plans
+    for one in found.runs:
+        assert one.plan is not None
+        assert plans[one.run.run_id] == plain(asdict(one.plan))
+    runs = json.loads((tmp_path / RUNS).read_text())["runs"]
+    assert [len(run["epochs"]) for run in runs] == [len(one.epochs) for one in found.runs]
+
+
+def test_each_run_and_each_search_has_a_line(tmp_path: Path) -> None:
+    lines = archive(reports.made_up(("sgd", "adam"), 2), {})[RUNS].decode().splitlines()
+
+    assert [line[:12] for line in lines] == [
+        '{"runs":[',
+        *['{"run_id":"q'] * 4,
+        '{"study":"qu',
+        '{"study":"qu',
+    ]
+
+
+def test_nothing_says_where_files_lay_on_this_machine() -> None:
+    for data in archive(reports.typical(), {}).values():
+        assert b"/home/me" not in data
+        assert str(Path.cwd()).encode() not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        (RUNS, None, f"cannot read {{}}/{RUNS}: No such file or directory; give the folder of a report"),
+        (PREDICTIONS, None, f"cannot read {{}}/{PREDICTIONS}: No such file or directory"),
+        (RUNS, b'{"runs": [', f"{{}}/{RUNS} holds no runs of a report (JSONDecodeError: "),
+        (RUNS, b"\xff\xfe", f"{{}}/{RUNS} holds no runs of a report (UnicodeDecodeError: "),
+        (RUNS, b"[]", f"{{}}/{RUNS} holds no runs of a report (TypeError: "),
+        (RUNS, b"{}", f"{{}}/{RUNS} holds no runs of a report (KeyError: 'runs'); write the report again"),
+        (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS} holds no runs of a report (KeyError: 'searches')"),
+        (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS} holds no runs of a report (KeyError: "),
+        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} holds no runs of a report (AttributeError: "),
+        (PREDICTIONS, b"", f"{{}}/{PREDICTIONS} holds no predictions of a report (EOFError: "),
+        (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} holds no predictions of a report (ValueError: "),
+    ],
+)  # fmt: skip
+def test_a_damaged_or_absent_file_is_named_in_one_line(
+    name: str, data: bytes | None, said: str, tmp_path: Path
+) -> None:
+    reports.write(archive(Evidence(made_up.runs_of(("sgd",), 1), ()), {}), tmp_path)
+    (tmp_path / name).unlink()
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(UsageError) as caught:
+        read_archive(tmp_path)
+
+    assert str(caught.value).startswith(said.format(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", range(0, 100, 7))
+def test_predictions_that_are_cut_short_or_changed_never_show_a_traceback(place: int, tmp_path: Path) -> None:
+    files = archive(Evidence(made_up.runs_of(("sgd",), 1), ()), {})
+    data = files[PREDICTIONS]
+    at = place * len(data) // 100
+    for damaged in (data[:at], data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]):
+        reports.write(files | {PREDICTIONS: damaged}, tmp_path)
+        with contextlib.suppress(UsageError):  # or nothing, where the byte meant nothing
+            read_archive(tmp_path)

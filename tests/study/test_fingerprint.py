@@ -1,0 +1,122 @@
+"""A study notices when what its results rest on has changed: spaces, the user's files, versions."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optstudy.optimizers import load_space
+from optstudy.study.context import source_tags
+from optstudy.study.fingerprint import check_facts
+from optstudy.study.specification import Specification
+from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
+
+SPECIFICATION = Specification(dataset="images.py:load", model="net.py:make", optimizers=("touchy",))
+
+
+def facts_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -> dict[str, Any]:
+    """Check the facts of a study with the optimizer touchy and others, after what was recorded before."""
+    spaces = {name: load_space(name, workspace) for name in ("touchy", *optimizers)}
+    recorded = None if before is None else Recorded(SPECIFICATION, before, ("tuning",))
+    return check_facts(StudyFiles(workspace, "mine"), recorded, SPECIFICATION, spaces)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_what_has_not_changed_is_accepted(user_files: Path) -> None:
+    before = facts_of(user_files, None)
+
+    assert facts_of(user_files, copy.deepcopy(before)) == before
+
+
+@pytest.mark.parametrize("name", ["images.py", "net.py", "touchy.py"])
+def test_an_edited_file_is_named(name: str, user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    with (user_files / name).open("a") as file:
+        file.write("# one line more")
+
+    with pytest.raises(ChangedStudyError, match=rf"^study 'mine' was begun with another {name}; "):
+        facts_of(user_files, before)
+
+
+def test_an_edited_file_that_a_file_imports_is_named(user_files: Path) -> None:
+    edit(user_files / "net.py", "from torch", "import width\nfrom torch")
+    (user_files / "width.py").write_text("WIDTH = 16")
+    before = facts_of(user_files, None)
+    (user_files / "width.py").write_text("WIDTH = 32")
+
+    with pytest.raises(ChangedStudyError, match=r"^study 'mine' was begun with another width\.py; "):
+        facts_of(user_files, before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("high = 0.5", "high = 0.9", "search"),
+        ("[paper]\nlr = 0.1", "[paper]\nlr = 0.2", "paper"),
+        ("[default]\nlr = 0.1", "[default]\nlr = 0.2", "default"),
+    ],
+)
+def test_a_changed_space_is_named_with_what_differs(old: str, new: str, said: str, user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    edit(user_files / "tuning" / "spaces" / "touchy.toml", old, new)
+
+    with pytest.raises(ChangedStudyError, match=rf"begun with another space of touchy \({said} differ\); "):
+        facts_of(user_files, before)
+
+
+def test_a_better_reason_for_a_range_changes_no_study(user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    edit(user_files / "tuning" / "spaces" / "touchy.toml", "From no progress to the edge.", "Four decades.")
+
+    assert facts_of(user_files, before) == before
+
+
+@pytest.mark.parametrize("library", ["torch", "optuna"])
+def test_another_version_of_what_makes_the_numbers_is_refused(library: str, user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    now = before["versions"][library]
+    before["versions"][library] = "0.1"
+
+    with pytest.raises(ChangedStudyError, match=rf"begun with {library} 0\.1, not {now}; "):
+        facts_of(user_files, before)
+
+
+def test_another_version_of_optstudy_itself_is_accepted(user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    before["versions"]["optstudy"] = "0.0.1"
+
+    assert facts_of(user_files, before)["versions"]["optstudy"] != "0.0.1"
+
+
+def test_an_optimizer_joins_what_is_recorded_and_none_leaves(user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    joined = facts_of(user_files, before, "sgd")
+
+    assert set(joined["spaces"]) == {"touchy", "sgd"}
+    assert facts_of(user_files, joined) == joined
+    assert joined["sources"] == before["sources"] | {"torch.optim.SGD": {}}
+
+
+def test_the_free_name_is_offered(user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    edit(user_files / "net.py", "16", "32")
+
+    with pytest.raises(ChangedStudyError) as raised:
+        facts_of(user_files, before)
+
+    assert raised.value.free_name == "mine-2"
+    assert str(raised.value).endswith("use another name, such as --study mine-2")
+
+
+def test_files_are_named_in_a_tag_unless_it_would_be_cut() -> None:
+    few = {f"folder/{number}.py": 64 * "a" for number in range(20)}
+    many = {f"folder/{number}.py": 64 * "a" for number in range(200)}
+
+    assert json.loads(source_tags(few)["optstudy.sources"]) == few
+    assert source_tags(many) == {}

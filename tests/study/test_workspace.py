@@ -1,0 +1,294 @@
+"""Where a study lives: what may still change, one driver at a time, files that are whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.io import write_bytes, write_json
+from optstudy.study.specification import (
+    CONFIGS,
+    GROWING,
+    KEYS,
+    LARGEST,
+    OBJECTIVES,
+    PRUNERS,
+    SAMPLERS,
+    TRAINING_KEYS,
+    TUNING_KEYS,
+    Specification,
+)
+from optstudy.study.workspace import (
+    ChangedStudyError,
+    Recorded,
+    StudyFiles,
+    free_name,
+    locked,
+    merge,
+    read_recorded,
+    study_names,
+    write_recorded,
+)
+
+CHOICES = {"sampler": SAMPLERS, "pruner": PRUNERS, "objective": OBJECTIVES}
+NAMES = st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=3, unique=True).map(tuple)
+FIXED = tuple(key for key in KEYS if key not in (*GROWING, *TUNING_KEYS, *TRAINING_KEYS))
+
+
+def values_of(key: str) -> st.SearchStrategy[Any]:
+    """Return a strategy of what a key may be."""
+    if key in CHOICES:
+        return st.sampled_from(CHOICES[key])
+    if key == "configs":
+        return st.lists(st.sampled_from(CONFIGS), min_size=1, unique=True).map(tuple)
+    kinds = {
+        int: st.integers(1, LARGEST.get(key, 10**12)),
+        bool: st.booleans(),
+        float: st.floats(0, 1, exclude_min=True, exclude_max=True),
+        str: st.text(min_size=1),
+        tuple: NAMES,
+    }
+    return kinds[type(getattr(Specification, key))]
+
+
+specifications = st.builds(
+    Specification, **{field.name: values_of(field.name) for field in fields(Specification)}
+)
+
+
+def another(key: str) -> Any:
+    """Return a value of a key that is not the default."""
+    default = getattr(Specification, key)
+    if key in CHOICES:
+        return next(name for name in CHOICES[key] if name != default)
+    if isinstance(default, float):
+        return default / 2
+    return default + 1 if isinstance(default, int) else f"other_{default}"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> StudyFiles:
+    return StudyFiles(tmp_path, "mine")
+
+
+def begun(*phases: str) -> Recorded:
+    return Recorded(Specification(), {}, phases)
+
+
+@given(specification=specifications, phases=st.sampled_from([(), ("tuning",), ("training", "tuning")]))
+def test_what_a_study_is_survives_the_disk(
+    specification: Specification, phases: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    files = StudyFiles(tmp_path_factory.mktemp("study"), "mine")
+    recorded = Recorded(specification, {"versions": {"torch": "2"}}, phases)
+
+    write_recorded(files, recorded)
+
+    assert read_recorded(files) == recorded
+
+
+def test_a_study_that_was_never_run_is_not_recorded(files: StudyFiles) -> None:
+    assert read_recorded(files) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"specification": {}}', '{"specification": 3, "facts": {}, "begun": []}',
+     '{"specification": {"trials": 0}, "facts": {}, "begun": []}',
+     '{"specification": {}, "facts": 3, "begun": []}',
+     '{"specification": {"news": 1}, "facts": {}, "begun": []}', "\udcff"],
+)  # fmt: skip
+def test_a_damaged_specification_is_one_line_that_says_which_file(content: str, files: StudyFiles) -> None:
+    files.folder.mkdir(parents=True)
+    files.specification.write_bytes(content.encode(errors="surrogateescape"))
+
+    with pytest.raises(OptstudyError) as raised:
+        read_recorded(files)
+
+    assert str(raised.value).startswith(f"{files.specification}: not a study's specification (")
+    assert str(raised.value).endswith(f"; restore it or remove {files.folder}")
+    assert "\n" not in str(raised.value)
+
+
+def test_optimizers_and_configs_are_added_to_those_that_are_there(files: StudyFiles) -> None:
+    old = Recorded(Specification(optimizers=("sgd", "adam")), {}, ("tuning", "training"))
+
+    merged = merge(files, old, {"optimizers": ("radam", "sgd"), "configs": ("paper",)})
+
+    assert merged.optimizers == ("sgd", "adam", "radam")
+    assert merged.configs == ("best", "paper")
+
+
+@pytest.mark.parametrize(("key", "phase"), [("trials", "tuning"), ("seeds", "training")])
+def test_trials_and_seeds_only_grow_once_there_are_some(key: str, phase: str, files: StudyFiles) -> None:
+    default = getattr(Specification, key)
+
+    assert getattr(merge(files, begun(phase), {key: default + 4}), key) == default + 4
+    assert getattr(merge(files, begun(phase), {key: 1}), key) == default
+    assert getattr(merge(files, begun(), {key: 1}), key) == 1
+
+
+@pytest.mark.parametrize("key", [key for key in TUNING_KEYS if key not in GROWING])
+def test_what_governs_tuning_may_change_until_tuning_begins(key: str, files: StudyFiles) -> None:
+    value = another(key)
+
+    assert getattr(merge(files, begun("training"), {key: value}), key) == value
+    with pytest.raises(ChangedStudyError):
+        merge(files, begun("tuning"), {key: value})
+
+
+@pytest.mark.parametrize("key", [key for key in TRAINING_KEYS if key not in GROWING])
+def test_what_governs_training_may_change_until_training_begins(key: str, files: StudyFiles) -> None:
+    value = another(key)
+
+    assert getattr(merge(files, begun("tuning"), {key: value}), key) == value
+    with pytest.raises(ChangedStudyError):
+        merge(files, begun("training"), {key: value})
+
+
+@pytest.mark.parametrize("key", FIXED)
+def test_everything_else_is_fixed_with_the_study(key: str, files: StudyFiles) -> None:
+    before, value = getattr(Specification, key), another(key)
+
+    with pytest.raises(ChangedStudyError) as raised:
+        merge(files, begun("tuning"), {key: value})
+
+    assert str(raised.value) == (
+        f"study 'mine' was begun with {key} {before}, not {value}; its results would not compare:"
+        " use another name, such as --study mine-2"
+    )
+
+
+@given(specification=specifications)
+def test_asking_again_for_what_a_study_is_changes_nothing(specification: Specification) -> None:
+    old = Recorded(specification, {}, ("tuning", "training"))
+
+    asked = {field.name: getattr(specification, field.name) for field in fields(specification)}
+
+    assert merge(StudyFiles(Path(), "mine"), old, asked) == specification
+
+
+def test_a_wrong_value_is_refused_though_the_key_may_change(files: StudyFiles) -> None:
+    with pytest.raises(UsageError, match=r"^tune_epochs is 0; it must be 1 or more$"):
+        merge(files, begun(), {"tune_epochs": 0})
+
+
+def test_a_free_name_is_one_that_no_study_has(tmp_path: Path) -> None:
+    for name in ("mine", "mine-2", "mine-3", "other"):
+        write_recorded(StudyFiles(tmp_path, name), begun())
+
+    assert free_name(StudyFiles(tmp_path, "mine")) == "mine-4"
+    assert free_name(StudyFiles(tmp_path, "mine-2")) == "mine-4"
+    assert free_name(StudyFiles(tmp_path, "other")) == "other-2"
+
+
+def test_studies_are_listed_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    assert study_names(tmp_path) == []
+    for moment, name in enumerate(("second", "first", "third")):
+        files = StudyFiles(tmp_path, name)
+        write_recorded(files, begun())
+        os.utime(files.specification, ns=(moment, {"first": 1, "second": 2, "third": 3}[name]))
+
+    assert study_names(tmp_path) == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "-x", "../up", "a b", "a\n", "é", "a\\b"])
+def test_a_name_that_is_no_single_folder_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="use letters, digits") as raised:
+        StudyFiles(tmp_path, name)
+
+    assert "\n" not in str(raised.value)
+
+
+def test_a_study_has_one_driver_at_a_time_even_in_one_process(files: StudyFiles) -> None:
+    with locked(files), pytest.raises(UsageError) as raised, locked(files):
+        pass
+
+    assert str(raised.value) == (
+        f"study 'mine' is being run by process {os.getpid()}; wait for it or name another --study"
+    )
+    with locked(files):
+        pass  # free again
+
+
+def test_the_lock_goes_with_a_process_that_is_killed(files: StudyFiles) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from optstudy.workspace import StudyFiles, locked\n"
+        "with locked(StudyFiles(Path(sys.argv[1]), 'mine')): print('held', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(files.workspace)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    with holder, holder.stdout:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match=f"is being run by process {holder.pid}; "), locked(files):
+            pass
+
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+
+        with locked(files):
+            pass
+
+
+def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tuning").write_text("a file where a folder should be")
+    files = StudyFiles(tmp_path, "mine")
+
+    with pytest.raises(OptstudyError) as raised, locked(files):
+        pass
+
+    assert (
+        str(raised.value)
+        == f"cannot write {files.folder / 'lock'}: Not a directory; choose another --workspace"
+    )
+
+
+def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
+    write_json(tmp_path / "new" / "deep" / "a.json", {"x": [1.5, None, "é"]})
+
+    assert (tmp_path / "new" / "deep" / "a.json").read_text() == (
+        '{\n  "x": [\n    1.5,\n    null,\n    "\\u00e9"\n  ]\n}\n'
+    )
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OptstudyError) as raised:
+        write_bytes(path, b"new")
+
+    assert str(raised.value) == f"cannot write {path}: No space left on device"
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_number_that_json_does_not_have_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recording_keeps_the_latest(files: StudyFiles) -> None:
+    write_recorded(files, begun())
+    later = replace(begun("tuning"), specification=Specification(trials=40))
+    write_recorded(files, later)
+
+    assert read_recorded(files) == later

@@ -1,0 +1,115 @@
+"""What is watched while a run trains, and that watching changes nothing."""
+
+from typing import Any
+
+import cases
+import pytest
+import torch
+
+from optstudy.curvature import EigenTracker
+from optstudy.records.plan import Plan, Trace
+from optstudy.training import Images, RunState, images_of, probes_of, run_rung, sample_images
+from optstudy.training import probes as module
+from optstudy.workloads import load_parts
+
+STEPS = 8  # of two epochs of 200 images at batch 64
+
+
+def steps(**trace: Any) -> list[int]:
+    probes = probes_of(cases.plan(trace=Trace(**trace)))
+    first = probes[0]
+    assert isinstance(first, EigenTracker)
+    return list(first.steps)
+
+
+@pytest.mark.parametrize(
+    ("trace", "watched"),
+    [
+        ({"samples": 20, "last": 3}, [5, 6, 7]),
+        ({"samples": 20, "last": None}, list(range(STEPS))),
+        ({"samples": 20, "last": 1000}, list(range(STEPS))),
+        ({"samples": 20, "last": None, "every": 5}, [0, 5]),
+        ({"samples": 20, "last": 5, "every": 2}, [3, 5, 7]),
+    ],
+)
+def test_the_last_steps_of_the_whole_run_are_watched(trace: dict[str, Any], watched: list[int]) -> None:
+    assert steps(**trace) == watched
+
+
+@pytest.mark.parametrize("trace", [None, Trace(samples=20, last=0)])
+def test_nothing_is_watched_where_nothing_is_asked_for(trace: Trace | None) -> None:
+    assert probes_of(cases.plan(trace=trace)) == []
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adahessian"])
+def test_a_run_has_the_same_bits_watched_or_not(name: str) -> None:
+    method = cases.method(next(space for space in cases.spaces() if space.name == name))
+    plan = cases.plan(method=method)
+    watched = cases.plan(method=method, trace=Trace(samples=20, last=None, every=2))
+
+    _, alone = run_rung(plan, None, 0, 2)
+    rung, beside = run_rung(watched, None, 0, 2)
+
+    one, other = RunState.from_bytes(alone), RunState.from_bytes(beside)
+    assert cases.bits((one.model, one.optimizer, one.generators)) == cases.bits(
+        (other.model, other.optimizer, other.generators)
+    )
+    assert {seen.probe for seen in rung.observations} >= {"eigen"}
+
+
+def test_a_run_in_two_rungs_sees_what_it_sees_in_one() -> None:
+    plan = cases.plan(trace=Trace(samples=20, last=None))
+
+    whole, _ = run_rung(plan, None, 0, 2)
+    first, state = run_rung(plan, None, 0, 1)
+    second, _ = run_rung(plan, state, 1, 2)
+
+    assert cases.bits([*first.observations, *second.observations]) == cases.bits(list(whole.observations))
+
+
+def test_a_smaller_sample_is_the_beginning_of_a_larger_one() -> None:
+    parts = load_parts("data.py:load", cases.plan().split)
+
+    few, many = (sample_images(parts, count, 3, "cpu") for count in (10, 50))
+
+    assert isinstance(few, tuple)
+    assert isinstance(many, tuple)
+    assert torch.equal(few[0], many[0][:10])
+    assert torch.equal(few[1], many[1][:10])
+
+
+@pytest.mark.parametrize("count", [None, cases.TRAIN, 10_000])
+def test_all_images_are_taken_in_their_own_order(count: int | None) -> None:
+    parts = load_parts("data.py:load", cases.plan().split)
+
+    found = sample_images(parts, count, 3, "cpu")
+
+    assert isinstance(found, tuple)
+    assert torch.equal(found[1], parts.train_y)
+
+
+def test_more_images_than_a_batch_come_in_batches_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVALUATION_BATCH", 60)
+    parts = load_parts("data.py:load", cases.plan().split)
+
+    found = images_of(parts.train_x, parts.train_y, "cpu")
+
+    assert isinstance(found, Images)
+    assert [len(y) for _, y in found] == [60, 60, 60, 20]
+    assert torch.equal(torch.cat([y for _, y in found]), parts.train_y)
+
+
+@pytest.mark.parametrize("last", [4, None])
+def test_a_step_whose_hessian_overflows_does_not_end_the_run(
+    last: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(*_: object, **__: object) -> None:
+        raise FloatingPointError("a product is not finite")
+
+    plan: Plan = cases.plan(trace=Trace(samples=20, last=last))
+    monkeypatch.setattr(EigenTracker, "_search", overflowing)
+
+    rung, _ = run_rung(plan, None, 0, 2)
+
+    assert rung.outcome == "completed"
+    assert [dict(seen.values) for seen in rung.observations] == [{"loss": None}] * (last or STEPS)

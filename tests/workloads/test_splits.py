@@ -1,0 +1,189 @@
+"""Splits have the sizes asked for, keep the classes' shares, and never leak."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optstudy.errors import UsageError
+from optstudy.records.plan import Split
+from optstudy.workloads import Dataset, Parts, load_parts, parts
+
+POISON = -1.0
+unhurried = settings(deadline=None)  # a busy machine fails no test
+
+
+def dataset(labels: list[int], test: float = POISON) -> Dataset:
+    """Return a data set whose example i is the number i, so that each can be recognised."""
+    return Dataset(
+        train_x=torch.arange(len(labels), dtype=torch.float64)[:, None],
+        train_y=torch.tensor(labels),
+        test_x=torch.full((3, 1), test, dtype=torch.float64),
+        test_y=torch.zeros(3, dtype=torch.int64),
+        classes=tuple("abcdef"),
+    )
+
+
+@st.composite
+def tuning_splits(draw: st.DrawFn) -> tuple[Dataset, Split]:
+    labels = draw(st.lists(st.integers(0, 5), min_size=2, max_size=80))
+    validation = draw(st.integers(1, len(labels) - 1))
+    size = draw(st.integers(0, len(labels) - validation))
+    return dataset(labels), Split("tuning", validation, size, draw(st.integers(0, 2**40)))
+
+
+def numbers(x: torch.Tensor) -> list[int]:
+    return [int(value) for value in x[:, 0]]
+
+
+def same(one: Parts, other: Parts) -> bool:
+    return all(
+        torch.equal(getattr(one, name), getattr(other, name))
+        for name in ("train_x", "train_y", "heldout_x", "heldout_y")
+    )
+
+
+@unhurried
+@given(tuning_splits())
+def test_parts_are_disjoint_and_of_exactly_the_sizes_asked_for(case: tuple[Dataset, Split]) -> None:
+    data, split = case
+
+    found = parts(data, split)
+
+    train, heldout = numbers(found.train_x), numbers(found.heldout_x)
+    assert len(heldout) == split.validation
+    assert len(train) == (split.size or len(data.train_y) - split.validation)
+    assert len({*train, *heldout}) == len(train) + len(heldout)
+    assert train == sorted(train)
+    assert heldout == sorted(heldout)
+
+
+@unhurried
+@given(tuning_splits())
+def test_every_image_keeps_its_label(case: tuple[Dataset, Split]) -> None:
+    data, split = case
+
+    found = parts(data, split)
+
+    assert found.train_y.tolist() == [int(data.train_y[number]) for number in numbers(found.train_x)]
+    assert found.heldout_y.tolist() == [int(data.train_y[number]) for number in numbers(found.heldout_x)]
+
+
+@unhurried
+@given(tuning_splits())
+def test_each_class_has_its_share_to_within_one_image(case: tuple[Dataset, Split]) -> None:
+    data, split = case
+
+    found = parts(data, split)
+
+    everything, heldout = Counter(data.train_y.tolist()), Counter(found.heldout_y.tolist())
+    rest, train = everything - heldout, Counter(found.train_y.tolist())
+    for label, count in everything.items():
+        assert abs(heldout[label] - count * split.validation / everything.total()) < 1
+        assert abs(train[label] - rest[label] * train.total() / rest.total()) < 1
+
+
+@unhurried
+@given(tuning_splits(), st.integers(0, 2**40))
+def test_a_split_depends_on_its_seed_and_not_on_the_global_generator(
+    case: tuple[Dataset, Split], disturbance: int
+) -> None:
+    data, split = case
+    first = parts(data, split)
+    torch.manual_seed(disturbance)
+    before = torch.get_rng_state()
+
+    assert same(parts(data, split), first)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@unhurried
+@given(tuning_splits())
+def test_tuning_never_sees_the_test_set(case: tuple[Dataset, Split]) -> None:
+    data, split = case
+
+    found = parts(data, split)
+
+    assert POISON not in numbers(found.train_x) + numbers(found.heldout_x)
+    assert same(parts(dataset(data.train_y.tolist(), test=7.0), split), found)
+
+
+@unhurried
+@given(tuning_splits())
+def test_what_is_held_out_does_not_depend_on_how_many_images_are_trained_on(
+    case: tuple[Dataset, Split],
+) -> None:
+    data, split = case
+
+    whole = parts(data, replace(split, size=0))
+
+    assert torch.equal(parts(data, split).heldout_x, whole.heldout_x)
+
+
+def test_two_seeds_draw_two_splits() -> None:
+    data = dataset([0, 1] * 50)
+
+    drawn = {tuple(numbers(parts(data, Split("tuning", 20, 0, seed)).heldout_x)) for seed in range(20)}
+
+    assert len(drawn) == 20
+
+
+def test_final_trains_on_all_and_holds_out_the_test_set() -> None:
+    data = dataset([0, 1, 0, 1])
+
+    found = parts(data, Split("final", validation=100, seed=3))
+
+    assert torch.equal(found.train_x, data.train_x)
+    assert torch.equal(found.train_y, data.train_y)
+    assert torch.equal(found.heldout_x, data.test_x)
+    assert torch.equal(found.heldout_y, data.test_y)
+
+
+def test_final_on_fewer_images_draws_them_by_class_and_still_holds_out_the_test_set() -> None:
+    data = dataset([0] * 60 + [1] * 30 + [2] * 10)
+
+    found = parts(data, Split("final", validation=95, size=50, seed=3))
+
+    assert found.train_y.bincount().tolist() == [30, 15, 5]
+    assert torch.equal(found.heldout_x, data.test_x)
+
+
+@pytest.mark.parametrize(
+    ("split", "numbers_named"),
+    [
+        (Split("tuning", 3, 2), "the training set has 4 images, too few for 3 held out for validation and 2"),
+        (Split("tuning", 4), "too few for 4 held out for validation and at least 1 to train on"),
+        (Split("final", size=5), "too few for 0 held out for validation and 5 to train on"),
+    ],
+)
+def test_more_images_than_there_are_cannot_be_asked_for(split: Split, numbers_named: str) -> None:
+    with pytest.raises(UsageError, match=numbers_named):
+        parts(dataset([0, 1, 0, 1]), split)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tuning", 0), "hold out at least 1"),
+        (("final", -1), "holds out -1 images"),
+        (("tuning", 5, -1), "size -1 and seed 0; neither can be negative"),
+        (("tuning", 5, 0, -2), "size 0 and seed -2; neither can be negative"),
+        (("test", 5), "role is tuning or final, not 'test'"),
+    ],
+)
+def test_a_split_without_meaning_is_refused(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Split(*arguments)  # type: ignore[arg-type]  # what a caller without a type checker may do
+
+
+def test_mnist_is_divided_once_a_process_and_exactly() -> None:
+    split = Split("tuning", 5_000, 10_000, seed=1)
+
+    found = load_parts("mnist", split)
+
+    assert load_parts("mnist", Split("tuning", 5_000, 10_000, seed=1)) is found
+    assert (len(found.train_x), len(found.heldout_x)) == (10_000, 5_000)
+    assert load_parts("mnist", Split("final")).train_x.shape == (60_000, 1, 32, 32)
