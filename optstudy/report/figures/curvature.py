@@ -46,7 +46,7 @@ class StabilityLimit(Protocol):
 
 @styled
 def eigen_ratio(
-    trace: EigenTrace, title: str, optimizer: str = "", stability: StabilityLimitLimit | None = None
+    trace: EigenTrace, title: str, optimizer: str = "", stability: StabilityLimit | None = None
 ) -> Figure:
     """Draw the ratio of the two largest eigenvalues during the last steps, figure 3 of the paper.
 
@@ -107,7 +107,7 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
     )
 
 
-def _values_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimitLimit | None) -> None:
+def _values_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimit | None) -> None:
     for index, (colour, line) in enumerate(((mark.colour, "-"), (_SECOND, "--"))):
         step, values = _broken(trace.step, trace.values[:, index])
         axes.plot(
@@ -127,7 +127,7 @@ def _broken(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
     return np.insert(step.astype(np.float64), turns, np.nan), np.insert(values, turns, np.nan)
 
 
-def _scaled_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimitLimit | None) -> None:
+def _scaled_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimit | None) -> None:
     sizes = np.abs(trace.preconditioned)
     axes.plot(trace.preconditioned_step, sizes, color=mark.colour, marker=mark.marker, ms=4)
     below = trace.preconditioned < 0
