@@ -1,29 +1,53 @@
 """From a space file to its records; whatever is wrong in it becomes one sentence that says where."""
 
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from optstudy.errors import UsageError, closest
+from optstudy.records.key import Key
 from optstudy.records.space import Choice, Range, Scalar, Space
 
 NEEDS = ("", "closure")
 
-_KEYS = (
-    "optimizer",
-    "needs",
-    "seeded",
-    "hessian_products",
-    "tuples",
-    "fixed",
-    "search",
-    "default",
-    "paper",
-)
-_RANGE_KEYS = ("low", "high", "log", "complement", "integer", "why")
-_CHOICE_KEYS = ("choices", "why")
+_TABLES, _SEARCH = "tables", "[search.NAME]"
+_TOP = (
+    Key("optimizer", "", "The optimizer's class.", '"torch.optim.SGD", "package.module:name" or "file.py:name"'),
+    Key("needs", '""', "What `step` takes: nothing, or a closure that returns the loss.", '"" or "closure"'),
+    Key("seeded", "false", "Whether the constructor takes `seed`; it then gets the run's.", "true or false"),
+    Key("hessian_products", "0", "Hessian-vector products that one step spends.", "a whole number from 0 on"),
+    Key("label", "the file's name", "The optimizer's name as papers write it.", "one line of text"),
+    Key("colour", "picked by name", "Colour in figures.", '"#RRGGBB"'),
+    Key("style", "picked by name", "Line and marker in figures, as matplotlib writes them.", '"--s", "-.^", ":D"'),
+    Key("cite", '""', "What the Methods paragraph of a report cites for it.", "a BibTeX entry, or the key of one"),
+    Key("tuples", "empty", "Constructor arguments that are made of several hyperparameters.",
+        'lists of names: betas = ["beta_1", "beta_2"]', _TABLES),
+    Key("fixed", "empty", "Constructor arguments that are not searched.",
+        "numbers, strings, true, false, and lists of these", _TABLES),
+    Key("search", "", "What is searched.", "a table [search.NAME] for each hyperparameter", _TABLES),
+    Key("default", "", "The library's values.", "a value for each searched hyperparameter, inside its range", _TABLES),
+    Key("paper", "none", "The paper's values, where it has some.",
+        "values for searched and fixed hyperparameters; the library's stand for the others", _TABLES),
+)  # fmt: skip
+_RANGE = (
+    Key("low", "", "Least value of the range.", "a number", _SEARCH),
+    Key("high", "", "Largest value of the range.", "a number above low", _SEARCH),
+    Key("log", "false", "Whether values are drawn evenly in the logarithm.", "true or false", _SEARCH),
+    Key("complement", "false", "Whether 1 - value is drawn, with log evenly in its logarithm.", "true or false",
+        _SEARCH),
+    Key("integer", "false", "Whether values are whole numbers.", "true or false", _SEARCH),
+)  # fmt: skip
+_CHOICE = Key("choices", "", "In place of low and high: the values to choose from.",
+              "a list of numbers, strings, true and false", _SEARCH)  # fmt: skip
+_WHY = Key("why", "", "Why this range or these choices.", "a sentence", _SEARCH)
+
+
+def key_table() -> tuple[Key, ...]:
+    """Return every key of a space file: those at its top, its tables, and the keys of [search.NAME]."""
+    return (*_TOP, *_RANGE, _CHOICE, _WHY)
 
 
 def parse_space(path: Path) -> Space:
@@ -56,7 +80,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _space(path: Path, document: dict[str, Any]) -> Space:
-    _refuse_unknown("the file", document, _KEYS)
+    _refuse_unknown("the file", document, [key.name for key in _TOP])
     if not _table(document, "search"):
         raise UsageError("[search] is missing or empty; add a [search.NAME] for each value to be tuned")
     fixed = {name: _constant(f"[fixed] {name}", value) for name, value in _table(document, "fixed").items()}
@@ -77,6 +101,10 @@ def _space(path: Path, document: dict[str, Any]) -> Space:
         if "paper" in document
         else None,
         source=path,
+        label=_shaped(document, "label"),
+        colour=_shaped(document, "colour"),
+        style=_shaped(document, "style"),
+        cite=_shaped(document, "cite"),
     )
     if wrong := space.outside(space.default):
         raise UsageError(f"[default] {wrong[0]}; give the library's default, and a range that holds it")
@@ -91,11 +119,11 @@ def _dimension(name: str, entry: Any) -> Range | Choice:
             f"{where} is {entry!r}; write [search.{name}] with low and high, or choices, and why"
         )
     if "choices" in entry:
-        if clash := [key for key in _RANGE_KEYS[:-1] if key in entry]:
+        if clash := [key.name for key in _RANGE if key.name in entry]:
             raise UsageError(f"{where} has both choices and {clash[0]}; keep one of them")
-        _refuse_unknown(where, entry, _CHOICE_KEYS)
+        _refuse_unknown(where, entry, [key.name for key in (_CHOICE, _WHY)])
         return Choice(name, _choices(where, entry["choices"]), _why(where, entry))
-    _refuse_unknown(where, entry, (*_RANGE_KEYS, "choices"))
+    _refuse_unknown(where, entry, [key.name for key in (*_RANGE, _CHOICE, _WHY)])
     if missing := [key for key in ("low", "high") if key not in entry]:
         raise UsageError(f"{where} has no {missing[0]}; give low and high, or choices")
     return _range(name, where, entry)
@@ -220,6 +248,29 @@ def _constant(where: str, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_scalar(where, each) for each in value)
     return _scalar(where, value)
+
+
+_SHAPES = {  # of the keys that say how an optimizer looks
+    "label": (r"[^\n]*\S[^\n]*", 'a name of one line, such as "AdaHessian"'),
+    "colour": ("#[0-9A-Fa-f]{6}", 'a colour such as "#D55E00"'),
+    "style": (
+        r"(--|-\.|-|:)[ov^<>8spPhHdDX*]",
+        'a line style and a marker of matplotlib\'s, such as "--s" or "-.^"',
+    ),
+    "cite": (
+        r"[\w:.+/-]+|\s*@\w+\{\s*[\w:.+/-]+\s*,.*\}\s*",
+        'the key of a BibTeX entry, or an entry "@article{key, ...}"',
+    ),
+}
+
+
+def _shaped(document: Mapping[str, Any], key: str) -> str:
+    """Read a key that says how the optimizer looks; empty where it is not given."""
+    value = document.get(key, "")
+    shape, right = _SHAPES[key]
+    if key in document and not (isinstance(value, str) and re.fullmatch(shape, value, re.DOTALL)):
+        raise UsageError(f"{key} is {value!r}; give {right}")
+    return value
 
 
 def _needs(value: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optstudy.errors import UsageError
+from optstudy.records.look import Look, look_of
 
 Scalar = bool | int | float | str
 
@@ -66,6 +67,15 @@ class Space:
     default: dict[str, Any]  # the library's value of every searched name
     paper: dict[str, Any] | None  # the paper's values, of searched or fixed names; None if it has no say
     source: Path
+    label: str = ""  # this and what follows only look; empty where the file does not say
+    colour: str = ""
+    style: str = ""
+    cite: str = ""
+
+    @property
+    def look(self) -> Look:
+        """How the optimizer looks in tables, figures and reports."""
+        return look_of(self.name, label=self.label, colour=self.colour, style=self.style, cite=self.cite)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Space":

@@ -83,9 +83,10 @@ def _difference(kind: str, name: str, old: Any, new: Any) -> str:
 
 
 def _plain(space: Space) -> dict[str, Any]:
-    """A space as JSON, without what does not change a search: where it lies, and why each range is what it is."""
+    """A space as JSON, without what does not change a search: where it lies, why each range is what it is, its look."""
     content = dataclasses.asdict(space)
-    del content["source"]
+    for name in ("source", "label", "colour", "style", "cite"):
+        del content[name]
     for dimension in content["search"]:
         del dimension["why"]
     plain: dict[str, Any] = json.loads(json.dumps(content))

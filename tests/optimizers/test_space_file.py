@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from optstudy.errors import UsageError
 from optstudy.optimizers import find_spaces, load_space, parse_space
+from optstudy.optimizers.space_file import key_table
+from optstudy.records.look import Look, look_of
 from optstudy.records.space import Choice, Range, Space
 
 NOWHERE = Path("no-such-workspace")  # only the packaged spaces
@@ -85,6 +88,45 @@ def test_a_valid_file_is_read_whole(tmp_path: Path) -> None:
         paper={"lr": 1e-2, "eps": 1e-4},
         source=path,
     )
+
+
+def test_a_file_may_say_how_its_optimizer_looks(tmp_path: Path) -> None:
+    entry = "@misc{lion2023,\n  title = {Lion}\n}"
+    keys = f"label = 'Lion'\ncolour = '#123aBC'\nstyle = '-.^'\ncite = \"\"\"{entry}\"\"\"\n[tuples]"
+
+    look = parse_space(written(tmp_path, VALID.replace("[tuples]", keys))).look
+
+    assert look == Look("Lion", "#123aBC", "-.^", entry)
+    assert (look.line, look.marker) == ("-.", "^")
+
+
+def test_an_optimizer_that_says_nothing_is_labelled_by_its_name(tmp_path: Path) -> None:
+    assert parse_space(written(tmp_path, VALID)).look == look_of("lion")
+    assert look_of("lion").label == "lion"
+
+
+def test_the_table_of_keys_has_each_key_once_and_all_that_files_use() -> None:
+    table = key_table()
+    names = {(key.group, key.name) for key in table}
+    files = [tomllib.loads(path.read_text()) for path in find_spaces(NOWHERE).values()]
+    searched = {
+        ("[search.NAME]", key) for file in files for entry in file["search"].values() for key in entry
+    }
+    top = {
+        ("tables" if isinstance(value, dict) else "", key) for file in files for key, value in file.items()
+    }
+
+    assert len(names) == len(table)
+    assert top | searched <= names
+    assert all(key.meaning.endswith(".") and key.values for key in table)
+
+
+@pytest.mark.parametrize(("place", "in_search"), [("[tuples]", False), ("low = 1e-4", True)])
+def test_an_unknown_key_is_told_the_keys_of_the_table(place: str, in_search: bool, tmp_path: Path) -> None:
+    names = sorted(key.name for key in key_table() if (key.group == "[search.NAME]") == in_search)
+
+    with pytest.raises(UsageError, match=f"unknown 'zzzz'; there are {', '.join(names)}$"):
+        parse_space(written(tmp_path, VALID.replace(place, f"zzzz = 0\n{place}", 1)))
 
 
 def test_arguments_join_fixed_values_and_gather_tuples(tmp_path: Path) -> None:
@@ -173,6 +215,13 @@ MISTAKES = {
     ("amsgrad = false", 'amsgrad = "no"'): r"\[default\] amsgrad is 'no', not one of True, False",
     ("lr = 1e-2", 'lr = "high"'): r"\[paper\] lr is 'high'; give a finite number",
     ("lr = 1e-2", "lrr = 1e-2"): r"\[paper\] has unknown 'lrr'; did you mean 'lr'",
+    ("[tuples]", "label = ''\n[tuples]"): r"label is ''; give a name of one line",
+    ("[tuples]", 'label = "two\\nlines"\n[tuples]'): r"label is 'two\\nlines'; give a name of one line",
+    ("[tuples]", "colour = 'orange'\n[tuples]"): "colour is 'orange'; give a colour such as \"#D55E00\"",
+    ("[tuples]", "style = '-.'\n[tuples]"): "style is '-.'; give a line style and a marker",
+    ("[tuples]", "cite = 3\n[tuples]"): "cite is 3; give the key of a BibTeX entry, or an entry",
+    ("[tuples]", "cite = '@misc{lion'\n[tuples]"): "cite is '@misc{lion'; give the key of a BibTeX entry",
+    ("[tuples]", "color = '#D55E00'\n[tuples]"): "the file has unknown 'color'; did you mean 'colour'",
 }
 
 
