@@ -270,7 +270,7 @@ def _shaped(document: Mapping[str, Any], key: str) -> str:
     shape, right = _SHAPES[key]
     if key in document and not (isinstance(value, str) and re.fullmatch(shape, value, re.DOTALL)):
         raise UsageError(f"{key} is {value!r}; give {right}")
-    return value
+    return str(value)
 
 
 def _needs(value: Any) -> str:
