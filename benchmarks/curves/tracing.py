@@ -15,7 +15,7 @@ from curves.peers import Answer, confirmed, moved, power_iteration, truth
 from curves.report import Bar, Images, table
 from curves.trained import Trained, Weights, short_epochs, trail
 from optstudy.curvature import EigenTracker, expand
-from optstudy.curvature.describing import unchecked
+from optstudy.curvature.build import unchecked
 from optstudy.training import Moment, Probe, advance
 from optstudy.training.live import restore
 from optstudy.workloads.models import LeNet5

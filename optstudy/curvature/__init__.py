@@ -3,9 +3,9 @@
 This package imports nothing else of optstudy.
 """
 
+from optstudy.curvature.build import objective
 from optstudy.curvature.check import Check
 from optstudy.curvature.density import Density, spectral_density
-from optstudy.curvature.describing import objective
 from optstudy.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from optstudy.curvature.landscape import Landscape, filter_normalised, loss_landscape
 from optstudy.curvature.objective import Objective

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.describing import objective
+from optstudy.curvature.build import objective
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.objective import Data, Objective, chosen
 from optstudy.curvature.operators import expand

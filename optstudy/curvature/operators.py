@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.describing import mixes_examples, objective
+from optstudy.curvature.build import mixes_examples, objective
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.objective import Data, Objective
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows
+from optstudy.curvature.build import objective, unchecked
 from optstudy.curvature.certify import Found, Goal, certify, check_limits
-from optstudy.curvature.describing import objective, unchecked
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data

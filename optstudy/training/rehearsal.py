@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -59,11 +60,11 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
         _check_fit(plan, load(plan.dataset), live, x, y)
         step = STEPS[plan.method.needs]
         live.model.train()
-        step_seconds = _fastest(lambda: step(live, x, y), steps)
+        step_seconds = _median_seconds(lambda: step(live, x, y), steps)
         images = parts.train_x[:EVALUATION_BATCH].to(plan.device)
         labels = parts.train_y[:EVALUATION_BATCH].to(plan.device)
-        evaluation = _fastest(lambda: evaluate(live.model, live.loss, images, labels), 2)
-        swept = _fastest(lambda: sweep(live.model, live.loss, images, labels), 2)
+        evaluation = _median_seconds(lambda: evaluate(live.model, live.loss, images, labels), 2)
+        swept = _median_seconds(lambda: sweep(live.model, live.loss, images, labels), 2)
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, parts, live)
     return Rehearsal(
         train_images=len(parts.train_y),
@@ -89,7 +90,7 @@ def _product_seconds(plan: Plan, trace: Trace, parts: Parts, live: Live) -> floa
             raise ValueError("it has 1 parameter, and the ratio is of two eigenvalues")  # noqa: TRY301
         check_symmetry(operator)
         vector = torch.ones(operator.dim, dtype=operator.dtype, device=operator.device)
-        return _fastest(lambda: operator @ vector, 2) * wanted / count
+        return _median_seconds(lambda: operator @ vector, 2) * wanted / count
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(
             f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {_first_line(error)};"
@@ -127,7 +128,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _fastest(action: Callable[[], object], times: int) -> float:
+def _median_seconds(action: Callable[[], object], times: int) -> float:
     seconds = []
     for _ in range(times + 1):  # the first one warms up
         started = time.perf_counter()
@@ -135,4 +136,4 @@ def _fastest(action: Callable[[], object], times: int) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return sorted(seconds[1:])[len(seconds[1:]) // 2]
+    return median(seconds[1:])

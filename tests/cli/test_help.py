@@ -1,5 +1,8 @@
 """Help says what a command is for, what each option does, and ends with an example."""
 
+import subprocess
+import sys
+
 import click
 import pytest
 from commands import Run
@@ -67,3 +70,11 @@ def test_without_a_command_the_help_is_shown(run: Run) -> None:
 
 def test_the_version_is_the_packages(run: Run) -> None:
     assert run("--version").out == f"optstudy, version {optstudy.__version__}\n"
+
+
+def test_python_runs_the_package_as_the_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "optstudy", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == f"optstudy, version {optstudy.__version__}\n"

@@ -77,6 +77,15 @@ def test_a_better_reason_for_a_range_changes_no_study(user_files: Path) -> None:
     assert facts_of(user_files, before) == before
 
 
+def test_how_an_optimizer_looks_may_change(user_files: Path) -> None:
+    before = facts_of(user_files, None)
+    looks = 'label = "Touchy"\ncolour = "#112233"\nstyle = ":D"\ncite = "touchy2026"\n'
+    file = user_files / "tuning" / "spaces" / "touchy.toml"
+    file.write_text(looks + file.read_text())
+
+    assert facts_of(user_files, before) == before
+
+
 @pytest.mark.parametrize("library", ["torch", "optuna"])
 def test_another_version_of_what_makes_the_numbers_is_refused(library: str, user_files: Path) -> None:
     before = facts_of(user_files, None)

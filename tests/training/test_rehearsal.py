@@ -100,7 +100,7 @@ def test_a_model_without_curvature_is_rehearsed_where_none_is_measured(model: st
 def test_products_are_timed_for_the_whole_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     few, every = (cases.plan(trace=Trace(samples=count, last=4)) for count in (20, None))
     monkeypatch.setattr(rehearsal, "EVALUATION_BATCH", cases.TRAIN // 4)
-    monkeypatch.setattr(rehearsal, "_fastest", lambda *_: 1.0)
+    monkeypatch.setattr(rehearsal, "_median_seconds", lambda *_: 1.0)
 
     assert rehearse(few, 1).product_seconds == 1
     assert rehearse(every, 1).product_seconds == 4

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from optstudy.report.figures.comparing import accuracies, differences
+from optstudy.report.figures.comparison import accuracies, differences
 from optstudy.report.figures.confusion import confusion, confusion_of
 from optstudy.report.figures.curvature import eigen_ratio, landscape_line, landscape_plane, spectrum
 from optstudy.report.figures.geometry import flatness

@@ -1,4 +1,4 @@
-"""Describing a model's loss on data, after checking that it is one function of the weights."""
+"""Build an objective from a model, a loss and data, after checking that it is one function of the weights."""
 
 import dataclasses
 import functools
@@ -53,7 +53,7 @@ def objective(
         raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
             "data can be iterated only once; give a list of batches, or a DataLoader itself"
         )
-    made = _described(model, loss, data, parameters, dtype, denominator)
+    made = _build(model, loss, data, parameters, dtype, denominator)
     _check_modes(model, several=not made.one_batch)
     _check_repeats(made)
     return _settled(made, denominator)
@@ -68,7 +68,7 @@ def unchecked(
     dtype: torch.dtype | None,
 ) -> Objective:
     """Describe an objective like one that was checked before."""
-    return _settled(_described(model, loss, data, parameters, dtype, None), None)
+    return _settled(_build(model, loss, data, parameters, dtype, None), None)
 
 
 def _settled(made: Objective, given: Denominator | None) -> Objective:
@@ -76,7 +76,7 @@ def _settled(made: Objective, given: Denominator | None) -> Objective:
     return made if made.one_batch or given is not None or defined(made.loss) else settled(made)
 
 
-def _described(
+def _build(
     model: nn.Module,
     loss: Loss,
     data: Data,
