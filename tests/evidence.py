@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from optstudy.comparison.table import Comparison, compare
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.run import Ending, EpochRecord, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions, Spent
 from optstudy.records.search import Searched, SearchEvidence, Trial
 from optstudy.records.space import Range, Space
 
@@ -69,7 +69,7 @@ def run_evidence(
         params={},
         target=target,
         reached=spent if target else None,
-        ending=Ending(5.0, 5 / ratio, ratio, ratio, ratio, "separated", 9.0, rise),
+        curvature=FinalCurvature(5.0, 5 / ratio, ratio, ratio, ratio, "separated", 9.0, rise),
     )
     norms = 3 * np.exp(-np.arange(epochs) / 8) * draws.lognormal(0, 0.4, epochs) + 1e-3
     return RunEvidence(
@@ -78,7 +78,7 @@ def run_evidence(
         tuple(epoch(1 + place, float(norm)) for place, norm in enumerate(norms)),
         predictions,
         trace(draws, ratio, steps),
-        analysis(rise, float(draws.choice([-1, 1])), 1e-4 * error),
+        curvature_result(rise, float(draws.choice([-1, 1])), 1e-4 * error),
     )
 
 
@@ -115,13 +115,12 @@ def trace(draws: np.random.Generator, ratio: float, steps: int = 100) -> EigenTr
     )
 
 
-def analysis(rise: float, sign: float = 1.0, floor: float = 1e-6) -> Analysis:
+def curvature_result(rise: float, sign: float = 1.0, floor: float = 1e-6) -> CurvatureResult:
     """Return a valley whose mean rise at distance 1 is as given, larger on one side."""
     axis = np.linspace(-1, 1, 41)
     line = floor + rise * axis**2 * (1 + 0.4 * sign * axis)
     plane = line[:, None] + 0.5 * rise * axis**2 + 0.1 * rise * axis[:, None] * axis
-    none = np.zeros(0)
-    return Analysis(
+    return CurvatureResult(
         samples=100,
         values=np.array([5.0, 3.0]),
         residuals=np.zeros(2),
@@ -136,10 +135,6 @@ def analysis(rise: float, sign: float = 1.0, floor: float = 1e-6) -> Analysis:
         line_model=line,
         plane=plane,
         plane_model=plane,
-        grid=none,
-        density=none,
-        spread=none,
-        change=math.nan,
     )
 
 
@@ -152,13 +147,13 @@ def runs_of(
 def diverged(one: RunEvidence, after: int) -> RunEvidence:
     """Return the run as if it had lost its numbers after some epochs."""
     kept = (*one.epochs[:after], epoch(after + 1, None))
-    run = replace(one.run, outcome="diverged", test_accuracy=0.098, reached=None, ending=None)
-    return replace(one, run=run, epochs=kept, trace=None, analysis=None)
+    run = replace(one.run, outcome="diverged", test_accuracy=0.098, reached=None, curvature=None)
+    return replace(one, run=run, epochs=kept, trace=None, curvature=None)
 
 
 def bare(one: RunEvidence) -> RunEvidence:
     """Return the run as if nothing but its accuracy had been kept."""
-    run = replace(one.run, reached=None, ending=None, target=None)
+    run = replace(one.run, reached=None, curvature=None, target=None)
     return RunEvidence(run, None, (), None, None, None)
 
 

@@ -111,7 +111,9 @@ def typical() -> Evidence:
 
 def without_curvature(found: Evidence) -> Evidence:
     """Leave out what takes longest to draw."""
-    runs = [replace(one, trace=None, analysis=None, run=replace(one.run, ending=None)) for one in found.runs]
+    runs = [
+        replace(one, trace=None, curvature=None, run=replace(one.run, curvature=None)) for one in found.runs
+    ]
     return Evidence(tuple(runs), found.searches)
 
 

@@ -69,10 +69,6 @@ def curvature(
     where: options.Where,
     as_json: bool,
     output: Path | None,
-    k: int,
-    dtype: str | None,
-    density: bool,
-    landscape: bool,
     **asked: Any,
 ) -> None:
     """Measure the Hessian of a run (STUDY/RUN or its ID), of a study's runs, or of a checkpoint.
@@ -85,27 +81,26 @@ def curvature(
         RESULT,
         check_output,
         json_bytes,
-        keep,
-        measured,
-        show_measured,
+        measure,
+        show_results,
         show_sweep,
+        write_files,
     )
     from optstudy.cli.output import next_step
-    from optstudy.posthoc.curvature import Inquiry, draw_measured
-    from optstudy.posthoc.measure import Settings
+    from optstudy.posthoc.curvature import draw_results
+    from optstudy.posthoc.request import CurvatureRequest
 
-    inquiry = Inquiry(settings=Settings(k, dtype, density, landscape), **asked)
+    request = CurvatureRequest(**asked)
     if output is not None:
         check_output(output)
-    found = measured(inquiry, where)
+    results = measure(request, where)
     if as_json:
-        click.echo(json_bytes(found, inquiry), nl=False)
-    elif inquiry.sweep:
-        show_sweep(found)
+        click.echo(json_bytes(results, request), nl=False)
+    elif request.sweep:
+        show_sweep(results)
     else:
-        show_measured(found)
+        show_results(results)
     if output is not None:
-        files = draw_measured(found, density=density, landscape=landscape, sweep=bool(inquiry.sweep))
-        keep(output, {**files, RESULT: json_bytes(found, inquiry)})
-    if inquiry.checkpoint is None:
-        next_step("optstudy compare", where, study=found[0].name.partition("/")[0])
+        write_files(output, {**draw_results(results, request), RESULT: json_bytes(results, request)})
+    if request.checkpoint is None:
+        next_step("optstudy compare", where, study=results[0].run.partition("/")[0])

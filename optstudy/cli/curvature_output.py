@@ -1,4 +1,4 @@
-"""Runs an inquiry on the terminal, and prints and keeps what it found."""
+"""Carries out a curvature request on the terminal, and prints and writes its results."""
 
 import json
 import os
@@ -12,73 +12,74 @@ from rich.console import Console
 from optstudy.cli.options import Where
 from optstudy.cli.output import print_table
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.curvature import Begun, Inquiry, inquire
-from optstudy.records.curvature import Analysis, Measured
+from optstudy.posthoc.curvature import measure_request
+from optstudy.posthoc.request import CurvatureRequest
+from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.study.events import Notice
 
 RESULT = "curvature.json"  # among the files that are kept
 MANY = 10_000  # images, on which a product takes about a second
 
 
-def measured(inquiry: Inquiry, where: Where) -> list[Measured]:
-    """Measure what was asked, saying on standard error what is done; in the order of the question.
+def measure(request: CurvatureRequest, where: Where) -> list[CurvatureResult]:
+    """Measure what is requested, saying on standard error what is done; in the order of the request.
 
     Raises:
         OptstudyError: If a measurement failed, or all was interrupted.
     """
-    found: list[Measured] = []
-    events = inquire(inquiry, where, where.place)
-    console, begun = Console(stderr=True, quiet=where.quiet, highlight=False), Begun(0, 0)
+    found: list[CurvatureResult] = []
+    console, expected = Console(stderr=True, quiet=where.quiet, highlight=False), 0
     try:
         with console.status("reading") as status:
-            for event in events:
-                if isinstance(event, Notice):
-                    click.echo(f"note: {event.text}", err=True)
-                elif isinstance(event, Begun):
-                    begun = event
-                    if not where.quiet:
-                        click.echo(_announced(begun), err=True)
-                else:
-                    found.append(event)
-                    if not where.quiet:
-                        click.echo(_reported(event, inquiry), err=True)
-                status.update(f"measured {len(found)} of {begun.measurements}")
+            for event in measure_request(request, where, where.place):
+                match event:
+                    case Notice(text):
+                        click.echo(f"note: {text}", err=True)
+                        continue
+                    case CurvatureResult():
+                        found.append(event)
+                        line = _reported(event, request)
+                    case sizes:
+                        expected, line = len(sizes), _announced(sizes)
+                if not where.quiet:
+                    click.echo(line, err=True)
+                status.update(f"measured {len(found)} of {expected}")
     except KeyboardInterrupt as error:
-        raise OptstudyError(
-            "interrupted; nothing is kept of a question that is not answered to the end"
-        ) from error
-    return sorted(found, key=lambda one: (one.name, inquiry.at.index(one.at), one.samples, one.seed))
+        raise OptstudyError("interrupted; partial measurements were discarded") from error
+    return sorted(found, key=lambda one: (one.run, request.at.index(one.at), one.samples, one.seed))
 
 
-def _announced(begun: Begun) -> str:
-    times = "once" if begun.measurements == 1 else f"{begun.measurements} times"
-    long = "; that many take minutes each" if begun.images >= MANY else ""
-    return f"measuring {times}, on {_counted(begun.images)}{' at most' * (begun.measurements > 1)}{long}"
+def _announced(sizes: Sequence[int]) -> str:
+    """Say how much is about to be measured."""
+    count, largest = len(sizes), max(sizes)
+    times = "once" if count == 1 else f"{count} times"
+    long = "; that many take minutes each" if largest >= MANY else ""
+    return f"measuring {times}, on {_counted(largest)}{' at most' * (count > 1)}{long}"
 
 
-def _reported(one: Measured, inquiry: Inquiry) -> str:
-    draw = f", draw {one.seed}" if inquiry.sweep else ""
-    return f"measured {one.name} at its {one.at} on {_counted(one.samples)}{draw}"
+def _reported(one: CurvatureResult, request: CurvatureRequest) -> str:
+    draw = f", draw {one.seed}" if request.sweep else ""
+    return f"measured {one.run} at its {one.at} on {_counted(one.samples)}{draw}"
 
 
 def _counted(images: int) -> str:
     return f"{images:,} image{'s' * (images != 1)}"
 
 
-def show_measured(found: Sequence[Measured]) -> None:
+def show_results(found: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements."""
     headers = ["Run", "At", "Images", "Eigenvalues", "Ratio", "Verdict", "Loss", "Gradient", "Products", "In"]
     cells = [
         [
-            one.name,
+            one.run,
             one.at,
             f"{one.samples:,}",
             ", ".join(
                 f"{value:.4g} ± {residual:.0e}"
-                for value, residual in zip(one.eigenvalues, one.residuals, strict=True)
+                for value, residual in zip(one.values, one.residuals, strict=True)
             ),
-            f"{one.ratio:.4g} [{one.low:.4g}, {one.high:.4g}]" if len(one.eigenvalues) > 1 else "",
-            one.verdict if len(one.eigenvalues) > 1 else "",
+            _interval(one.ratio) if len(one.values) > 1 else "",
+            one.verdict if len(one.values) > 1 else "",
             f"{one.loss:.3g}",
             f"{one.gradient_norm:.3g}",
             str(one.products),
@@ -88,14 +89,14 @@ def show_measured(found: Sequence[Measured]) -> None:
     ]
     print_table(headers, cells)
     for one in found:
-        if one.analysis is not None:
-            click.echo(f"{one.name} at its {one.at}: {_analysed(one.analysis)}")
+        if more := _further(one):
+            click.echo(f"{one.run} at its {one.at}: {more}")
     click.echo(_explained(found))
     _say_unconverged(found)
 
 
-def _explained(found: Sequence[Measured]) -> str:
-    k, worst = len(found[0].eigenvalues), max(one.probability for one in found)
+def _explained(found: Sequence[CurvatureResult]) -> str:
+    k, worst = len(found[0].values), max(one.probability for one in found)
     missed = "a larger eigenvalue" if k == 1 else f"one larger than the last of the {k}"
     sentences = [
         "± is the residual, Gradient the norm of the loss's gradient, In the precision that the answer took.",
@@ -110,30 +111,34 @@ def _explained(found: Sequence[Measured]) -> str:
     return " ".join(sentences)
 
 
-def _analysed(analysis: Analysis) -> str:
+def _further(one: CurvatureResult) -> str:
     parts = []
-    if len(analysis.grid):
-        value, low, high = analysis.trace.tolist()
-        parts.append(f"trace {value:.4g} [{low:.4g}, {high:.4g}]")
-    if len(analysis.line):
-        rise = f"{analysis.loss_rise:.4g}"
+    if len(one.grid):
+        parts.append(f"trace {_interval(one.trace)}")
+    if len(one.line):
+        rise = f"{one.loss_rise:.4g}"
         parts.append(f"the loss rises by {rise} at distance 1 along the first eigenvector")
     return "; ".join(parts)
 
 
-def show_sweep(found: Sequence[Measured]) -> None:
+def _interval(numbers: Floats) -> str:
+    value, low, high = numbers
+    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def show_sweep(found: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements on samples of many sizes: mean and range over the draws of each."""
-    groups: dict[tuple[str, str, int], list[Measured]] = {}
+    groups: dict[tuple[str, str, int], list[CurvatureResult]] = {}
     for one in found:
-        groups.setdefault((one.name, one.at, one.samples), []).append(one)
+        groups.setdefault((one.run, one.at, one.samples), []).append(one)
     cells = [
         [
             name,
             at,
             f"{samples:,}",
             str(len(draws)),
-            _spread([abs(one.eigenvalues[0]) for one in draws]),
-            _spread([one.ratio for one in draws]),
+            _spread([abs(one.values[0]) for one in draws]),
+            _spread([one.ratio[0] for one in draws]),
             ", ".join(f"{times} {verdict}" for verdict, times in Counter(d.verdict for d in draws).items()),
         ]
         for (name, at, samples), draws in groups.items()
@@ -148,7 +153,7 @@ def _spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} [{min(values):.4g}, {max(values):.4g}]"
 
 
-def _say_unconverged(found: Sequence[Measured]) -> None:
+def _say_unconverged(found: Sequence[CurvatureResult]) -> None:
     if not all(one.converged for one in found):
         click.echo("Not all eigenvalues have converged; their intervals are wide.")
 
@@ -167,7 +172,7 @@ def check_output(folder: Path) -> None:
         raise OptstudyError(f"cannot write {folder}: {there} is no folder that may be written")
 
 
-def keep(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a folder, none of them over another.
 
     Raises:
@@ -186,9 +191,9 @@ def keep(folder: Path, files: Mapping[str, bytes]) -> None:
     click.echo(f"kept in {folder}: {', '.join(files)}", err=True)
 
 
-def json_bytes(found: Sequence[Measured], inquiry: Inquiry) -> bytes:
+def json_bytes(found: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:
     """Return the JSON of measurements: an object where one was asked for, else a list, however long."""
-    study = inquiry.target is not None and found[0].name.startswith(f"{inquiry.target}/")
-    several = study or inquiry.sweep or len(inquiry.at) > 1
+    study = request.target is not None and found[0].run.startswith(f"{request.target}/")
+    several = study or request.sweep or len(request.at) > 1
     shown = [one.to_dict() for one in found]
     return (json.dumps(shown if several else shown[0], indent=2, allow_nan=False) + "\n").encode()

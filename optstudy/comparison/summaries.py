@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optstudy.records.run import Ending, FinalRun, Predictions, Spent
+from optstudy.records.run import FinalRun, Predictions, Spent
 from optstudy.statistics import Interval, Rank, mean_interval, rank_correlation, wilson_interval
+
+_MEANS = ("lambda_1", "lambda_2", "ratio", "trace", "loss_rise")  # of the curvature, over seeds
 
 
 @dataclass(frozen=True)
@@ -95,26 +97,20 @@ def _seconds_to_target(run: "FinalRun", spent: "Spent") -> float:
 
 def geometry_of(runs: Sequence["FinalRun"]) -> Geometry | None:
     """Summarise the curvature where runs ended; None where none was measured."""
-    ends = [(run.ending, 1 - run.test_accuracy) for run in runs if run.ending is not None]
+    ends = [run.curvature for run in runs if run.curvature is not None]
     if not ends:
         return None
-
-    followed = [run.separated for run in runs if run.separated is not None]
-
-    def over_seeds(of: Callable[["Ending"], float]) -> Interval:
-        values = [value for end, _ in ends if math.isfinite(value := of(end))]
-        if not values:
-            return Interval(math.nan, None, None)
-        return mean_interval(values)
-
+    errors = [1 - run.test_accuracy for run in runs if run.curvature is not None]
+    means = {name: _mean([getattr(end, name) for end in ends]) for name in _MEANS}
     return Geometry(
         runs=len(ends),
-        lambda_1=over_seeds(lambda end: end.lambda_1),
-        lambda_2=over_seeds(lambda end: end.lambda_2),
-        ratio=over_seeds(lambda end: end.ratio),
-        trace=over_seeds(lambda end: end.trace),
-        loss_rise=over_seeds(lambda end: end.loss_rise),
-        verdicts=dict(sorted(Counter(end.verdict for end, _ in ends).items())),
-        separated=mean_interval(followed) if followed else Interval(math.nan, None, None),
-        flatness=rank_correlation([end.loss_rise for end, _ in ends], [error for _, error in ends]),
+        **means,
+        verdicts=dict(sorted(Counter(end.verdict for end in ends).items())),
+        separated=_mean([run.separated for run in runs if run.separated is not None]),
+        flatness=rank_correlation([end.loss_rise for end in ends], errors),
     )
+
+
+def _mean(values: Sequence[float]) -> Interval:
+    finite = [value for value in values if math.isfinite(value)]
+    return mean_interval(finite) if finite else Interval(math.nan, None, None)

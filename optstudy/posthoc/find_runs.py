@@ -3,7 +3,7 @@
 import json
 
 from optstudy.errors import OptstudyError, UsageError, nearest
-from optstudy.posthoc.measure import Choice, Subject
+from optstudy.posthoc.measure import Subject
 from optstudy.records.naming import final_name
 from optstudy.records.plan import Plan
 from optstudy.records.run import FinalRun
@@ -66,12 +66,5 @@ def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
 
 def subject_of(tracking: Tracking, run: FinalRun, at: str) -> Subject:
     """Return a run's weights at its start, in its middle or at its end; all but the last by training again."""
-    plan, name = plan_of(tracking, run), f"{run.study}/{run_name(run)}"
-    if at == "end":
-        return Subject(name, plan, tracking.read_file(run.run_id, "weights.pt"), run.optimizer, at=at)
-    return Subject(name, plan, None, run.optimizer, epoch=0 if at == "start" else plan.epochs // 2, at=at)
-
-
-def choice_of(plan: Plan) -> Choice:
-    """Return the sample on which a run's own curvature was measured; 100 images where none was."""
-    return Choice(100) if plan.trace is None else Choice(plan.trace.samples, plan.trace.seed)
+    weights = tracking.read_file(run.run_id, "weights.pt") if at == "end" else None
+    return Subject(f"{run.study}/{run_name(run)}", plan_of(tracking, run), weights, run.optimizer, at)

@@ -1,4 +1,4 @@
-"""The curvature of runs and checkpoints on samples of any size, and how it depends on the sample."""
+"""The curvature of runs and checkpoints on samples of any size."""
 
 import io
 import math
@@ -6,77 +6,57 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from optstudy.curvature import expand, objective, top_eigenpairs
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Failure, Flow, Fork, Task, Workers, drive
 from optstudy.posthoc.checkpoints import load_weights
-from optstudy.records.curvature import Measured
+from optstudy.posthoc.request import CurvatureRequest
+from optstudy.posthoc.samples import Sample, sampled_images
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Plan
-from optstudy.training import Images, advance, images_of, numerics, sample_images, start
-from optstudy.training.analysis import analyse
-from optstudy.workloads import load, load_parts
+from optstudy.training import advance, numerics, start
+from optstudy.training.curvature import measure_curvature
+from optstudy.workloads import load
 from optstudy.workloads.models import build_model, load_loss
 from optstudy.workloads.user_code import told
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Weights to measure: those given, or those that a plan leads to at an epoch."""
+    """Weights to measure: those given, or those that a plan leads to at a point of its run."""
 
     name: str  # of a run, or a file
     plan: Plan
-    weights: bytes | None  # a state_dict as torch.save writes it
+    weights: bytes | None  # a state_dict as torch.save writes it; None where it is trained to
     optimizer: str = ""  # its name in the study
-    epoch: int | None = None  # to train to, where there are no weights
     at: str = "end"
 
-
-@dataclass(frozen=True)
-class Choice:
-    """Which training images to measure on."""
-
-    count: int | None  # None for all
-    seed: int = 0
-    indices: tuple[int, ...] | None = None  # these instead
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to measure."""
-
-    k: int = 2
-    dtype: str | None = None  # float32 or float64; None for the model's own, and float64 where it needs it
-    density: bool = False  # also the spectrum and the trace
-    landscape: bool = False  # also the loss along the first two eigenvectors
-
     @property
-    def analysis(self) -> bool:
-        """Whether more than eigenvalues is measured."""
-        return self.density or self.landscape
+    def epoch(self) -> int:
+        """Where its run stands at that point."""
+        return {"start": 0, "middle": self.plan.epochs // 2, "end": self.plan.epochs}[self.at]
 
 
 def measure_all(
-    subjects: Sequence[Subject], choices: Sequence[Choice], settings: Settings, workers: Workers
-) -> Iterator[Measured | Failure]:
+    subjects: Sequence[Subject], samples: Sequence[Sample], request: CurvatureRequest, workers: Workers
+) -> Iterator[CurvatureResult | Failure]:
     """Measure every subject on every sample, yielding each as it is done."""
-    yield from drive([_subject_flow(subject, choices, settings) for subject in subjects], workers)
+    yield from drive([_subject_flow(subject, samples, request) for subject in subjects], workers)
 
 
-def _subject_flow(subject: Subject, choices: Sequence[Choice], settings: Settings) -> Flow:
+def _subject_flow(subject: Subject, samples: Sequence[Sample], request: CurvatureRequest) -> Flow:
     if subject.weights is None:
-        assert subject.epoch is not None
         weights = yield Task(weights_at, (subject.plan, subject.epoch), cost=math.inf)
         if isinstance(weights, Failure):
             yield weights
             return
         subject = replace(subject, weights=weights)
-    yield Fork(tuple(_choice_flow(subject, choice, settings) for choice in choices))
+    yield Fork(tuple(_sample_flow(subject, sample, request) for sample in samples))
 
 
-def _choice_flow(subject: Subject, choice: Choice, settings: Settings) -> Flow:
-    result = yield Task(measure, (subject, choice, settings), cost=choice.count or math.inf)
+def _sample_flow(subject: Subject, sample: Sample, request: CurvatureRequest) -> Flow:
+    result = yield Task(measure, (subject, sample, request), cost=sample.count or math.inf)
     yield result
 
 
@@ -88,7 +68,7 @@ def weights_at(plan: Plan, epoch: int) -> bytes:
     return buffer.getvalue()
 
 
-def measure(subject: Subject, choice: Choice, settings: Settings) -> Measured:
+def measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> CurvatureResult:
     """Measure one subject on one sample; a worker's task.
 
     Raises:
@@ -96,51 +76,31 @@ def measure(subject: Subject, choice: Choice, settings: Settings) -> Measured:
     """
     try:
         with numerics(subject.plan):
-            return _measured(subject, choice, settings)
+            result = _measure(subject, sample, request)
     except OptstudyError:
         raise
     except Exception as error:  # of a user's model or loss, or of the library about them
         reason = told(error, subject.plan.model)
         raise OptstudyError(f"{subject.name}: its curvature cannot be measured: {reason}") from error
+    return replace(result, run=subject.name, optimizer=subject.optimizer, at=subject.at, seed=sample.seed)
 
 
-def _measured(subject: Subject, choice: Choice, settings: Settings) -> Measured:
-    plan = subject.plan
-    model, loss, images = _model(subject), load_loss(plan.loss), chosen_images(plan, choice)
-    dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
-    at = objective(model, loss, images, dtype=dtype)
-    wanted = max(settings.k, 2 * settings.analysis)  # landscapes and ratio are of two
-    if at.dim < wanted:
+def _measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> CurvatureResult:
+    plan, model = subject.plan, _model(subject)
+    size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    wanted = max(request.k, 2 if request.landscape else 1)  # a plane is of two
+    if size < wanted:
         raise UsageError(
-            f"{subject.name} has {at.dim} parameter{'s' * (at.dim != 1)}, so there are no {wanted} eigenvalues"
+            f"{subject.name} has {size} parameter{'s' * (size != 1)}, so there are no {wanted} eigenvalues"
         )
-    around = expand(at)
-    pairs = top_eigenpairs(around.hessian, k=settings.k)
-    ratio = pairs.ratio if settings.k > 1 else None
-    return Measured(
-        name=subject.name,
-        optimizer=subject.optimizer,
-        at=subject.at,
-        samples=len(images.y) if isinstance(images, Images) else len(images[1]),
-        seed=choice.seed,
-        eigenvalues=tuple(pairs.values.tolist()),
-        residuals=tuple(pairs.residuals.tolist()),
-        ratio=ratio.value if ratio else math.nan,
-        low=ratio.low if ratio else math.nan,
-        high=ratio.high if ratio else math.nan,
-        verdict=ratio.verdict if ratio else "unresolved",
-        products=pairs.products,
-        converged=pairs.converged,
-        probability=pairs.check.probability if pairs.check else math.nan,
-        dtype=str(pairs.dtype).removeprefix("torch."),
-        operator=pairs.operator,
-        loss=around.loss,
-        gradient_norm=float(around.gradient.cpu().double().norm()),
-        analysis=analyse(
-            model, loss, images, spectrum=settings.density, landscape=settings.landscape, dtype=dtype
-        )
-        if settings.analysis
-        else None,
+    return measure_curvature(
+        model,
+        load_loss(plan.loss),
+        sampled_images(plan, sample),
+        k=request.k,
+        dtype=None if request.dtype is None else getattr(torch, request.dtype),
+        density=request.density,
+        landscape=request.landscape,
     )
 
 
@@ -157,12 +117,3 @@ def _model(subject: Subject) -> nn.Module:
             " --checkpoint reads the run's weights.pt all the same"
         )
     return model.to(plan.device).eval()
-
-
-def chosen_images(plan: Plan, choice: Choice) -> Images | tuple[Tensor, Tensor]:
-    """Return the training images of a choice."""
-    parts = load_parts(plan.dataset, plan.split)
-    if choice.indices is None:
-        return sample_images(parts, choice.count, choice.seed, plan.device)
-    places = torch.tensor(choice.indices)
-    return images_of(parts.train_x[places], parts.train_y[places], plan.device)

@@ -1,16 +1,48 @@
-"""The training images that an inquiry measures on."""
+"""The training images that a request measures on."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from optstudy.errors import UsageError
-from optstudy.posthoc.measure import Choice
+from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.plan import Plan
+from optstudy.training import ImageBatches, images_of, sample_images
 from optstudy.workloads import load_parts
 
+DRAWS = 3  # samples of each size of a sweep
 LONGEST = 18  # digits of an image's number
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which training images to measure on."""
+
+    count: int | None  # None for all
+    seed: int = 0
+    indices: tuple[int, ...] | None = None  # these instead
+
+    def size(self, total: int) -> int:
+        """Number of its images, of as many training images."""
+        return len(self.indices) if self.indices is not None else self.count or total
+
+
+def own_sample(plan: Plan) -> Sample:
+    """Return the sample on which a run's own curvature was measured; 100 images where none was."""
+    return Sample(100) if plan.trace is None else Sample(plan.trace.samples, plan.trace.seed)
+
+
+def sampled_images(plan: Plan, sample: Sample) -> ImageBatches | tuple[Tensor, Tensor]:
+    """Return the training images of a sample."""
+    parts = load_parts(plan.dataset, plan.split)
+    if sample.indices is None:
+        return sample_images(parts, sample.count, sample.seed, plan.device)
+    rows = torch.tensor(sample.indices)
+    return images_of(parts.train_x[rows], parts.train_y[rows], plan.device)
 
 
 def count_images(plan: Plan) -> int:
@@ -18,39 +50,29 @@ def count_images(plan: Plan) -> int:
     return len(load_parts(plan.dataset, plan.split).train_y)
 
 
-@dataclass(frozen=True)
-class Wish:
-    """Samples as a user names them; a number, or all."""
-
-    samples: int | str | None = None
-    indices: Path | None = None
-    sweep: tuple[int | str, ...] = ()
-    draws: int = 1  # samples of each size of a sweep
-
-
-def choose(wish: Wish, own: Choice, total: int) -> tuple[list[Choice], str | None]:
-    """Return the samples that are wished for, and a notice where there are too few images for one.
+def choose_samples(request: CurvatureRequest, own: Sample, total: int) -> tuple[list[Sample], str | None]:
+    """Return the samples of a request, and a notice where there are too few images for one.
 
     Args:
-        wish: What is wished for.
-        own: Where nothing is; its seed serves otherwise, too.
+        request: What is measured.
+        own: The sample where the request has none; its seed serves otherwise, too.
         total: Training images.
 
     Raises:
         UsageError: If a file of indices does not say which images.
     """
-    if wish.indices is not None:
-        return [Choice(None, own.seed, read_indices(wish.indices, total))], None
-    sizes: Sequence[int | str] = wish.sweep or (() if wish.samples is None else (wish.samples,))
+    if request.indices is not None:
+        return [Sample(None, own.seed, read_indices(request.indices, total))], None
+    sizes: Sequence[int | str] = request.sweep or (() if request.samples is None else (request.samples,))
     if not sizes:
         return [replace(own, count=_count(own.count, total))], None
     counts = dict.fromkeys(_count(size, total) for size in sizes)
-    draws = wish.draws if wish.sweep else 1
-    choices = [
-        Choice(count, own.seed + draw) for count in counts for draw in range(1 if count is None else draws)
+    draws = (request.draws or DRAWS) if request.sweep else 1
+    samples = [
+        Sample(count, own.seed + draw) for count in counts for draw in range(1 if count is None else draws)
     ]
     beyond = any(size != "all" and int(size) > total for size in sizes)
-    return choices, f"there are {total:,} training images; a larger sample is all of them" if beyond else None
+    return samples, f"there are {total:,} training images; a larger sample is all of them" if beyond else None
 
 
 def _count(size: int | str | None, total: int) -> int | None:

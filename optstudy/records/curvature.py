@@ -3,8 +3,11 @@
 import dataclasses
 import io
 import math
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +16,71 @@ from optstudy.records.io import plain
 
 Floats = NDArray[np.float64]
 
+# What readers of zip files and arrays raise at bytes that are none; RuntimeError where one seems encrypted.
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+)
+
+
+_no_line, _no_plane = partial(np.zeros, 0), partial(np.zeros, (0, 0))
+_no_interval = partial(np.full, 3, math.nan)
+
 
 @dataclass(frozen=True)
-class Analysis:
-    """What was measured at fixed weights on a fixed sample; what was not is nan, or an empty array."""
+class FinalCurvature:
+    """The curvature where a run ended, as its metrics have it; what was not measured is nan."""
+
+    lambda_1: float
+    lambda_2: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    verdict: str
+    trace: float
+    loss_rise: float  # at distance 1 along the first eigenvector
+
+
+@dataclass(frozen=True)
+class CurvatureResult:
+    """The curvature at fixed weights on a fixed sample; what was not measured is nan, or an empty array.
+
+    The fields are the arrays of ``analysis.npz``. One that a file does not have takes its default.
+    """
 
     samples: int
-    values: Floats  # (2,) eigenvalues of largest magnitude, signed
-    residuals: Floats  # (2,)
-    ratio: Floats  # (3,) value, low, high
-    verdict: str
+    values: Floats  # (k,) eigenvalues of largest magnitude, signed
+    residuals: Floats  # (k,)
+    verdict: str  # of the ratio
     probability: float  # of a missed eigenvalue, at most
     dtype: str  # precision that the eigenvalues needed
     products: int  # spent on the eigenvalues
-    trace: Floats  # (3,) value, low, high
-    distances: Floats  # (41,) of line and plane
-    line: Floats  # (41,) loss along the first eigenvector
-    line_model: Floats  # (41,) its quadratic model
-    plane: Floats  # (41, 41) loss over the first two
-    plane_model: Floats  # (41, 41)
-    grid: Floats  # (p,) eigenvalues
-    density: Floats  # (p,)
-    spread: Floats  # (p,) standard error of the density
-    change: float  # of the density when the Lanczos steps were doubled
+    ratio: Floats = field(default_factory=_no_interval)  # value, low, high, of the first two
+    trace: Floats = field(default_factory=_no_interval)  # value, low, high
+    distances: Floats = field(default_factory=_no_line)  # (41,) of line and plane
+    line: Floats = field(default_factory=_no_line)  # (41,) loss along the first eigenvector
+    line_model: Floats = field(default_factory=_no_line)  # (41,) its quadratic model
+    plane: Floats = field(default_factory=_no_plane)  # (41, 41) loss over the first two
+    plane_model: Floats = field(default_factory=_no_plane)  # (41, 41)
+    grid: Floats = field(default_factory=_no_line)  # (p,) eigenvalues
+    density: Floats = field(default_factory=_no_line)  # (p,)
+    spread: Floats = field(default_factory=_no_line)  # (p,) standard error of the density
+    change: float = math.nan  # of the density when the Lanczos steps were doubled
+    loss: float = math.nan
+    gradient_norm: float = math.nan
+    converged: bool = True
+    operator: str = "Hessian"
+    seed: int = 0  # of the sample
+    run: str = ""  # with its study's name, or a file of weights; "" in a run's own files
+    optimizer: str = ""  # its name in the study
+    at: str = "end"  # start, middle or end of the run
 
     @property
     def loss_rise(self) -> float:
@@ -45,53 +90,50 @@ class Analysis:
         ends = (self.line[0] + self.line[-1]) / 2
         return float(ends - self.line[len(self.line) // 2])
 
+    @property
+    def final(self) -> FinalCurvature:
+        """The numbers that a final run logs."""
+        first, second = self.values.tolist()[:2]
+        ratio, low, high = self.ratio.tolist()
+        trace = float(self.trace[0])
+        return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)
+
     def to_bytes(self) -> bytes:
-        """Serialise as npz without pickles; `from_bytes` gives back the same."""
+        """Serialise as npz without pickles; `from_bytes` gives back the same. A name that is not known is left out."""
         buffer = io.BytesIO()
-        arrays: dict[str, Any] = {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        known = {
+            name: value for name, value in vars(self).items() if not (isinstance(value, str) and not value)
+        }
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in known.items()}
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Analysis":
-        """Read what `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            values: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-        return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
+    def from_bytes(cls, data: bytes) -> "CurvatureResult":
+        """Read what `to_bytes` wrote, now or earlier.
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured of one subject on one sample."""
-
-    name: str
-    optimizer: str
-    at: str
-    samples: int
-    seed: int
-    eigenvalues: tuple[float, ...]
-    residuals: tuple[float, ...]
-    ratio: float
-    low: float
-    high: float
-    verdict: str
-    products: int
-    converged: bool
-    probability: float  # of a missed eigenvalue, at most
-    dtype: str
-    operator: str
-    loss: float
-    gradient_norm: float
-    analysis: Analysis | None = None
+        Raises:
+            ValueError: If that is something else.
+        """
+        known = {each.name for each in dataclasses.fields(cls)}
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                values: dict[str, Any] = {name: arrays[name] for name in arrays.files if name in known}
+            return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
+        except _DAMAGED as error:
+            kind, reason = type(error).__name__, str(error).partition("\n")[0]
+            raise ValueError(
+                f"these bytes are not the arrays of a curvature result ({kind}: {reason})"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints; a number that is not finite is None."""
         shown: dict[str, Any] = {
-            "run": self.name,
+            "run": self.run,
             "at": self.at,
-            "eigenvalues": list(self.eigenvalues),
-            "residuals": list(self.residuals),
-            "ratio": {"value": self.ratio, "low": self.low, "high": self.high, "verdict": self.verdict},
+            "eigenvalues": self.values.tolist(),
+            "residuals": self.residuals.tolist(),
+            "ratio": {**_interval(self.ratio), "verdict": self.verdict},
             "products": self.products,
             "converged": self.converged,
             "missed_probability": self.probability,
@@ -102,9 +144,15 @@ class Measured:
             "loss": self.loss,
             "gradient_norm": self.gradient_norm,
         }
-        if self.analysis is not None and len(self.analysis.grid):
-            shown["trace"] = dict(zip(("value", "low", "high"), self.analysis.trace.tolist(), strict=True))
-        if self.analysis is not None and len(self.analysis.line):
-            shown["loss_rise"] = self.analysis.loss_rise
+        if len(self.values) == 1:  # a ratio is of two
+            del shown["ratio"]
+        if len(self.grid):
+            shown["trace"] = _interval(self.trace)
+        if len(self.line):
+            shown["loss_rise"] = self.loss_rise
         found: dict[str, Any] = plain(shown)
         return found
+
+
+def _interval(numbers: Floats) -> dict[str, float]:
+    return dict(zip(("value", "low", "high"), numbers.tolist(), strict=True))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
@@ -19,7 +19,7 @@ class RunEvidence:
     epochs: tuple[EpochRecord, ...]
     predictions: Predictions | None
     trace: EigenTrace | None  # along its last steps; None where that was not measured
-    analysis: Analysis | None  # of where it ended, likewise
+    curvature: CurvatureResult | None  # of where it ended, likewise
 
 
 @dataclass(frozen=True)

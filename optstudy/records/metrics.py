@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import eigen_trace
-from optstudy.records.run import Ending, EpochRecord, Observation
+from optstudy.records.run import EpochRecord, Observation
 
 
 def to_percent(accuracy: float) -> float:
@@ -18,17 +19,17 @@ def of_percent(metric: float) -> float:
     return round(metric / 100, 12)
 
 
-def ending_of(metrics: Mapping[str, float], verdict: str) -> Ending | None:
-    """Gather the metrics of the curvature where a run ended; None where it was not measured."""
+def curvature_of(metrics: Mapping[str, float], verdict: str) -> FinalCurvature | None:
+    """Return the curvature where a run ended from its metrics; None where it was not measured."""
     if "final/lambda_1" not in metrics:
         return None
-    names = ("lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise")
+    names = [field.name for field in fields(FinalCurvature) if field.name != "verdict"]
     numbers = {name: metrics.get(f"final/{name}", math.nan) for name in names}
-    return Ending(**numbers, verdict=verdict or "unresolved")
+    return FinalCurvature(**numbers, verdict=verdict or "unresolved")
 
 
 def final_metrics(
-    records: Sequence[EpochRecord], seen: Sequence[Observation], analysis: Analysis | None
+    records: Sequence[EpochRecord], seen: Sequence[Observation], curvature: CurvatureResult | None
 ) -> dict[str, float]:
     """Return the metrics of where a run ended that a run made again has too: no times, and those that are finite."""
     last = records[-1]
@@ -39,20 +40,12 @@ def final_metrics(
         "final/gradient_work": sum(record.gradient_work for record in records),
         **separated_share(seen),
     }
-    return found if analysis is None else found | _curvature(analysis)
+    return found if curvature is None else found | _curvature_metrics(curvature.final)
 
 
-def _curvature(analysis: Analysis) -> dict[str, float]:
-    found = {
-        "final/lambda_1": analysis.values[0],
-        "final/lambda_2": analysis.values[1],
-        "final/ratio": analysis.ratio[0],
-        "final/ratio_low": analysis.ratio[1],
-        "final/ratio_high": analysis.ratio[2],
-        "final/trace": analysis.trace[0],
-        "final/loss_rise": analysis.loss_rise,
-    }
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+def _curvature_metrics(curvature: FinalCurvature) -> dict[str, float]:
+    numbers = {name: value for name, value in asdict(curvature).items() if name != "verdict"}
+    return {f"final/{name}": value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def spent_to_target(records: Sequence[EpochRecord], target: float) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.records.curvature import FinalCurvature
+
 Outcome = Literal["running", "completed", "diverged", "failed"]
 
 
@@ -66,20 +68,6 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """The curvature where a run ended; what was not measured is nan."""
-
-    lambda_1: float
-    lambda_2: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    verdict: str
-    trace: float
-    loss_rise: float  # at distance 1 along the first eigenvector
-
-
-@dataclass(frozen=True)
 class Predictions:
     """Classes of the test images, true and predicted, ``(N,)`` each."""
 
@@ -113,7 +101,7 @@ class FinalRun:
     params: dict[str, str]  # hyperparameters as MLflow returns them, strings
     target: float | None = None  # test accuracy, a fraction, fixed with the study; None where it had none
     reached: Spent | None = None  # None where the run never did
-    ending: Ending | None = None  # None where no curvature was measured
+    curvature: FinalCurvature | None = None  # where it ended; None where that was not measured
     steps: int = 0  # that it took; 0 where that is not known
     step_seconds: float | None = (
         None  # of one step, timed while the other workers idled; None where it was not

@@ -15,9 +15,10 @@ import numpy as np
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
+from optstudy.records.curvature import FinalCurvature
 from optstudy.records.evidence import Evidence
 from optstudy.records.io import plain
-from optstudy.records.run import Ending, EpochRecord, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions, Spent
 from optstudy.records.search import SearchSummary, summarise
 
 RUNS = "runs.json"
@@ -51,7 +52,7 @@ def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]
     """
     runs = [
         {
-            **dataclasses.asdict(replace(one.run, files="")),  # where they lie is nobody else's matter
+            **_as_written(replace(one.run, files="")),  # where they lie is nobody else's matter
             "plan": None if one.plan is None else dataclasses.asdict(one.plan),
             "epochs": [dataclasses.asdict(record) for record in one.epochs],
         }
@@ -104,18 +105,24 @@ def _lines(text: str) -> bytes:
     return (text + "\n").encode()
 
 
+def _as_written(run: FinalRun) -> dict[str, Any]:
+    return {
+        "ending" if name == "curvature" else name: value for name, value in dataclasses.asdict(run).items()
+    }
+
+
 def _run(content: Mapping[str, Any]) -> FinalRun:
     names = {field.name for field in dataclasses.fields(FinalRun)}
     values = {name: value for name, value in content.items() if name in names}
-    reached, ending = values["reached"], values["ending"]
+    reached, curvature = values["reached"], content["ending"]
     values["reached"] = Spent(**reached) if reached else None
-    values["ending"] = _ending(ending) if ending else None
+    values["curvature"] = _curvature(curvature) if curvature else None
     return FinalRun(**values)
 
 
-def _ending(content: Mapping[str, Any]) -> Ending:
+def _curvature(content: Mapping[str, Any]) -> FinalCurvature:
     known: dict[str, Any] = {name: math.nan if value is None else value for name, value in content.items()}
-    return Ending(**known)
+    return FinalCurvature(**known)
 
 
 def _predictions(evidence: Evidence) -> bytes:

@@ -90,7 +90,7 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
 
 
 def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
-    if any(one.analysis is not None and len(one.analysis.line) for one in evidence.runs):
+    if any(one.curvature is not None and len(one.curvature.line) for one in evidence.runs):
         yield Exhibit(
             "loss_lines",
             "Loss along the first eigenvector (figure 2 of the paper)",
@@ -130,7 +130,7 @@ def _rows(evidence: Evidence) -> Iterator[Exhibit]:
                 figures.confusion_of(row),
             )
     for (_, optimizer, config), row in evidence.rows().items():
-        if any(one.analysis is not None and one.analysis.plane.size for one in row):
+        if any(one.curvature is not None and one.curvature.plane.size for one in row):
             yield Exhibit(
                 f"surface-{_file_name(optimizer, config)}",
                 f"{row_label(f'{optimizer}/{config}')}: loss around the end (figures 8 to 11 of the paper)",

@@ -139,8 +139,8 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
             f" Bonferroni's over {pairs[0].family} pair{_s(pairs[0].family)}, and equivalence was tested by"
             f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
         )
-    if any(one.analysis is not None for one in runs):
-        samples = next(one.analysis.samples for one in runs if one.analysis is not None)
+    if any(one.curvature is not None for one in runs):
+        samples = next(one.curvature.samples for one in runs if one.curvature is not None)
         parts.append(
             f"Hessian eigenvalues were computed on {samples:,} fixed training images by a block Lanczos method with"
             " residuals in float64 and a check for missed eigenvalues."

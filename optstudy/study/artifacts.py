@@ -11,7 +11,7 @@ import torch
 
 from optstudy.curvature import Stability, stability
 from optstudy.optimizers import build_optimizer
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace, eigen_trace
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, Observation
@@ -29,7 +29,7 @@ class Ended:
     epochs: tuple[EpochRecord, ...]
     observations: tuple[Observation, ...]
     predicted: tuple[int, ...]  # classes of the test images
-    analysis: Analysis | None  # of where it ended
+    curvature: CurvatureResult | None  # of where it ended
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def stability_of(plan: Plan) -> Stability | None:
 
 
 def _data(ended: Ended, trace: EigenTrace | None) -> dict[str, bytes]:
-    analysis = ended.analysis
+    curvature = ended.curvature
     dataset = load(ended.plan.dataset)
     return {
         "epochs.json": json.dumps([asdict(record) for record in ended.epochs], indent=1).encode(),
@@ -72,12 +72,12 @@ def _data(ended: Ended, trace: EigenTrace | None) -> dict[str, bytes]:
         ),
         "plan.json": json.dumps(asdict(ended.plan), indent=1).encode(),
         **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
-        **({} if analysis is None else {"analysis.npz": analysis.to_bytes()}),
+        **({} if curvature is None else {"analysis.npz": curvature.to_bytes()}),
     }
 
 
 def _figures(ended: Ended, trace: EigenTrace | None) -> dict[str, Callable[[], figures.Figure]]:
-    title, optimizer, plan, analysis = ended.title, ended.optimizer, ended.plan, ended.analysis
+    title, optimizer, plan, curvature = ended.title, ended.optimizer, ended.plan, ended.curvature
     dataset, predicted = load(plan.dataset), np.array(ended.predicted)
     found: dict[str, Callable[[], figures.Figure]] = {
         "gradient_norm.png": lambda: figures.gradient_norm(ended.epochs, title, optimizer),
@@ -85,10 +85,10 @@ def _figures(ended: Ended, trace: EigenTrace | None) -> dict[str, Callable[[], f
     }
     if trace is not None:
         found["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, optimizer, stability_of(plan))
-    if analysis is not None:
-        found["landscape_1d.png"] = lambda: figures.landscape_line(analysis, title, optimizer)
-        found["landscape_2d.png"] = lambda: figures.landscape_plane(analysis, title)
-        found["spectrum.png"] = lambda: figures.spectrum(analysis, title, optimizer)
+    if curvature is not None:
+        found["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, optimizer)
+        found["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
+        found["spectrum.png"] = lambda: figures.spectrum(curvature, title, optimizer)
     return found
 
 

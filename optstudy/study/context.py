@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 
 from optstudy.execution.flows import Failure, Flow, Task
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Description, Plan, run_key
 from optstudy.records.run import Rung
 from optstudy.records.space import Space
-from optstudy.study.estimate import analysis_seconds, run_seconds
+from optstudy.study.estimate import curvature_seconds, run_seconds
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import Known, Tracking
 from optstudy.training import Rehearsal, joined, run_rung
-from optstudy.training.analysis import analyse_run
+from optstudy.training.curvature import measure_final_curvature
 from optstudy.workloads import Dataset, OtherDataError, load, load_description
 
 LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
@@ -105,22 +105,22 @@ class Context:
         self.rungs.write(self.key(plan), until, rung, None)
         return rung
 
-    def analysis(self, optimizer: str, plan: Plan) -> Flow:
+    def curvature(self, optimizer: str, plan: Plan) -> Flow:
         """Return what was measured where a run ended, or have it measured: a flow.
 
         Returns:
-            An Analysis, or a Failure.
+            A CurvatureResult, or a Failure.
         """
         key = self.key(plan)
-        stored = self.rungs.analysis(key)
+        stored = self.rungs.curvature(key)
         if stored is not None:
             return stored
         state = self.rungs.state(key, plan.epochs)
-        result = yield Task(analyse_run, (plan, state), self.analysis_seconds(optimizer, plan))
+        result = yield Task(measure_final_curvature, (plan, state), self.curvature_seconds(optimizer, plan))
         if isinstance(result, Failure):
             return result
-        self.rungs.write_analysis(key, result)
-        return Analysis.from_bytes(result)
+        self.rungs.write_curvature(key, result)
+        return CurvatureResult.from_bytes(result)
 
     def dataset(self) -> Dataset:
         """Load the data set in this process.
@@ -137,9 +137,9 @@ class Context:
         """Expected time of some epochs on one worker."""
         return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
 
-    def analysis_seconds(self, optimizer: str, plan: Plan) -> float:
+    def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature where a run ended."""
-        return analysis_seconds(self.rehearsals[optimizer], self.data, plan)
+        return curvature_seconds(self.rehearsals[optimizer], self.data, plan)
 
 
 def source_tags(files: Mapping[str, str]) -> dict[str, str]:

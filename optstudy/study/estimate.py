@@ -13,7 +13,7 @@ from optstudy.study.events import Estimate, OptimizerEstimate
 from optstudy.study.plans import final_plan, search_settings, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
-from optstudy.training.analysis import ANALYSIS_PRODUCTS, LANDSCAPE_POINTS
+from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
 from optstudy.workloads import load_description, load_parts
 from optstudy.workloads.user_code import told
 
@@ -149,7 +149,9 @@ def estimate(
                 trial_seconds=(asked + again) * run_seconds(rehearsal, data, trial, 0, trial.epochs),
                 runs=runs,
                 run_seconds=runs
-                * (run_seconds(rehearsal, data, run, 0, run.epochs) + analysis_seconds(rehearsal, data, run)),
+                * (
+                    run_seconds(rehearsal, data, run, 0, run.epochs) + curvature_seconds(rehearsal, data, run)
+                ),
             )
         )
     states = sum(rehearsal.state_bytes for rehearsal in rehearsals.values())
@@ -182,13 +184,13 @@ def _trace_seconds(rehearsal: Rehearsal, plan: Plan, images: int, since: int, un
     return traced * STEP_PRODUCTS * rehearsal.product_seconds
 
 
-def analysis_seconds(rehearsal: Rehearsal, data: Description, plan: Plan) -> float:
+def curvature_seconds(rehearsal: Rehearsal, data: Description, plan: Plan) -> float:
     """Expected time of measuring the curvature where a run ended, on one worker."""
     if plan.trace is None:
         return 0.0
     images, _ = split_sizes(plan, data)
     points = LANDSCAPE_POINTS * min(plan.trace.samples or images, images)
-    return ANALYSIS_PRODUCTS * rehearsal.product_seconds + points * rehearsal.evaluation_seconds
+    return CURVATURE_PRODUCTS * rehearsal.product_seconds + points * rehearsal.evaluation_seconds
 
 
 def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def final_flow(context: Context, task: FinalTask) -> Flow:
     known = context.known_run("final", task.name, plan)
     if known is not None and known.finished:
         whole = context.seconds(task.optimizer, plan, 0, plan.epochs)
-        whole += context.analysis_seconds(task.optimizer, plan)
+        whole += context.curvature_seconds(task.optimizer, plan)
         yield Progress(task.name, whole, before=True)
         return
     run_id, records, seen, machines, rung = None, [], [], [], None
@@ -137,27 +137,27 @@ def _finish(
     state = context.rungs.state(context.key(plan), last.epoch)
     assert state is not None  # asked for with last=True
     weights = RunState.from_bytes(state).model
-    analysis = None
+    curvature = None
     if plan.trace is not None and rung.outcome == "completed":
-        analysis = yield from context.analysis(task.optimizer, plan)
-        if isinstance(analysis, Failure):
-            yield Notice(f"the curvature where {title} ended could not be measured: {analysis.message}")
-            analysis = None
+        curvature = yield from context.curvature(task.optimizer, plan)
+        if isinstance(curvature, Failure):
+            yield Notice(f"the curvature where {title} ended could not be measured: {curvature.message}")
+            curvature = None
         else:
-            context.tracking.set_tags(run_id, {"optstudy.ratio_verdict": analysis.verdict})
+            context.tracking.set_tags(run_id, {"optstudy.ratio_verdict": curvature.verdict})
     assert rung.predicted is not None
-    ended = Ended(title, task.optimizer, plan, tuple(records), tuple(seen), rung.predicted, analysis)
+    ended = Ended(title, task.optimizer, plan, tuple(records), tuple(seen), rung.predicted, curvature)
     drawn = yield Task(draw, (ended,))
     if isinstance(drawn, Failure):
         raise drawn.error()
     for name, reason in drawn.failed.items():
         yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
     context.tracking.log_files(run_id, {**drawn.files, "weights.pt": _torch_bytes(weights)})
-    yield Progress(task.name, context.analysis_seconds(task.optimizer, plan))
+    yield Progress(task.name, context.curvature_seconds(task.optimizer, plan))
     if task.with_model:
         yield from _log_model(context, plan, run_id, weights, title)
     values = {
-        **final_metrics(records, seen, analysis),
+        **final_metrics(records, seen, curvature),
         "final/seconds": sum(record.seconds for record in records),
         **spent_to_target(records, context.specification.target),
     }

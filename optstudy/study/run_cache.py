@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.io import write_bytes, write_json
 from optstudy.records.run import EpochRecord, Observation, Rung
 
@@ -50,16 +49,16 @@ class Rungs:
             if older != self._state(key, until):
                 older.unlink()
 
-    def analysis(self, key: str) -> Analysis | None:
+    def curvature(self, key: str) -> CurvatureResult | None:
         """Return what was measured where a run ended, if it is there."""
         try:
-            return Analysis.from_bytes(self._analysis(key).read_bytes())
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return CurvatureResult.from_bytes(self._curvature_file(key).read_bytes())
+        except (OSError, ValueError):
             return None  # absent, or damaged from outside: it is measured again
 
-    def write_analysis(self, key: str, data: bytes) -> None:
+    def write_curvature(self, key: str, data: bytes) -> None:
         """Keep what was measured where a run ended."""
-        write_bytes(self._analysis(key), data)
+        write_bytes(self._curvature_file(key), data)
 
     def pace(self, key: str) -> Pace | None:
         """Return how fast a run steps, if that was timed."""
@@ -87,7 +86,7 @@ class Rungs:
     def _history(self, key: str, until: int) -> Path:
         return self._run(key) / f"{until:04d}.json"
 
-    def _analysis(self, key: str) -> Path:
+    def _curvature_file(self, key: str) -> Path:
         return self._run(key) / "analysis.npz"
 
     def _pace(self, key: str) -> Path:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
 
-from optstudy.records.metrics import ending_of, of_percent
+from optstudy.records.metrics import curvature_of, of_percent
 from optstudy.records.run import FinalRun, Spent
 
 VERDICT = "optstudy.ratio_verdict"  # a tag
@@ -74,7 +74,7 @@ def final_run_of(run: Run) -> FinalRun:
         params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
         target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
         reached=_reached(metrics),
-        ending=ending_of(metrics, tags.get(VERDICT, "")),
+        curvature=curvature_of(metrics, tags.get(VERDICT, "")),
         steps=int(metrics.get("final/steps", 0)),
         step_seconds=metrics.get("final/step_seconds"),
         files=run.info.artifact_uri or "",

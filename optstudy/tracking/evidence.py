@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 from optstudy.errors import OptstudyError
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.naming import order_of
@@ -64,7 +64,7 @@ def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None)
         kept("epochs.json", _epochs) or (),
         predictions,
         kept("eigen.npz", EigenTrace.from_bytes),
-        kept("analysis.npz", Analysis.from_bytes),
+        kept("analysis.npz", CurvatureResult.from_bytes),
     )
 
 

@@ -3,7 +3,7 @@
 from optstudy.training.advance import advance, run_rung, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
 from optstudy.training.numerics import joined, machine, numerics
-from optstudy.training.probes import Images, images_of, probes_of, sample_images
+from optstudy.training.probes import ImageBatches, images_of, probes_of, sample_images
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
 from optstudy.training.state import History, Moment, Probe, RunState, outcome
 from optstudy.training.timing import time_steps
@@ -11,7 +11,7 @@ from optstudy.training.timing import time_steps
 __all__ = [
     "Evaluation",
     "History",
-    "Images",
+    "ImageBatches",
     "Moment",
     "Probe",
     "Rehearsal",

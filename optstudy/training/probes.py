@@ -19,7 +19,7 @@ PRECONDITIONED_EVERY = 25  # steps between two looks at the preconditioned Hessi
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageBatches:
     """Training images as batches that a model takes, made anew each time they are gone through."""
 
     x: Tensor
@@ -45,7 +45,9 @@ class _Patient(EigenTracker):
             return state or {}, {"loss": math.nan}
 
 
-def sample_images(parts: Parts, count: int | None, seed: int, device: str) -> Images | tuple[Tensor, Tensor]:
+def sample_images(
+    parts: Parts, count: int | None, seed: int, device: str
+) -> ImageBatches | tuple[Tensor, Tensor]:
     """Return the images on which curvature is measured, the same for all runs of a study.
 
     Args:
@@ -64,9 +66,9 @@ def sample_images(parts: Parts, count: int | None, seed: int, device: str) -> Im
     return images_of(x, y, device)
 
 
-def images_of(x: Tensor, y: Tensor, device: str) -> Images | tuple[Tensor, Tensor]:
+def images_of(x: Tensor, y: Tensor, device: str) -> ImageBatches | tuple[Tensor, Tensor]:
     """Return images as one batch where they fit into one, so that its graph can be kept; else as batches."""
-    images = Images(x.to(device), y.to(device))
+    images = ImageBatches(x.to(device), y.to(device))
     return next(iter(images)) if len(y) <= EVALUATION_BATCH else images
 
 

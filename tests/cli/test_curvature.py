@@ -144,7 +144,7 @@ def test_a_checkpoint_is_measured_on_100_images_or_those_asked_for(run: Run, che
 
     assert [one["samples"] for one in (own, all_of_them, listed)] == [100, 300, 3]
     assert [one["dtype"] for one in (own, all_of_them)] == ["float32", "float64"]
-    assert listed["ratio"] == {"value": None, "low": None, "high": None, "verdict": "unresolved"}
+    assert "ratio" not in listed
     assert all(math.isfinite(value) for value in own["eigenvalues"])
     assert own["run"] == "weights.pt"
 

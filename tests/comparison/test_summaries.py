@@ -9,10 +9,11 @@ from finals import final_run
 from scipy import stats
 
 from optstudy.comparison.summaries import geometry_of, images_of, to_target
-from optstudy.records.run import Ending, FinalRun, Predictions, Spent
+from optstudy.records.curvature import FinalCurvature
+from optstudy.records.run import FinalRun, Predictions, Spent
 from optstudy.statistics import Interval
 
-ENDS = Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 1.5)
+ENDS = FinalCurvature(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 1.5)
 
 
 def reached(*epochs: float | None) -> list[FinalRun]:
@@ -82,15 +83,15 @@ def test_a_study_without_a_target_has_no_time_to_it() -> None:
 def ended(*values: float, tests: tuple[float, ...] = ()) -> list[FinalRun]:
     accuracies = tests or (0.98,) * len(values)
     return [
-        replace(final_run(seed=seed, test=test), ending=replace(ENDS, lambda_1=value, loss_rise=value))
+        replace(final_run(seed=seed, test=test), curvature=replace(ENDS, lambda_1=value, loss_rise=value))
         for seed, (value, test) in enumerate(zip(values, accuracies, strict=True))
     ]
 
 
 def test_geometry_is_means_with_students_interval_and_counts_of_verdicts() -> None:
     runs = ended(7.0, 8.0, 9.0)
-    assert runs[0].ending is not None
-    runs[0] = replace(runs[0], ending=replace(runs[0].ending, verdict="degenerate"))
+    assert runs[0].curvature is not None
+    runs[0] = replace(runs[0], curvature=replace(runs[0].curvature, verdict="degenerate"))
 
     found = geometry_of(runs)
 

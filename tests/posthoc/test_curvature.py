@@ -9,10 +9,10 @@ from mlflow import MlflowClient
 
 from optstudy.errors import UsageError
 from optstudy.execution.pool import Place
-from optstudy.posthoc.curvature import Inquiry, draw_measured, inquire
+from optstudy.posthoc.curvature import draw_results, measure_request
 from optstudy.posthoc.find_runs import find_runs
-from optstudy.posthoc.measure import Settings
-from optstudy.records.curvature import Measured
+from optstudy.posthoc.request import CurvatureRequest
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.location import Location
 from optstudy.study.events import Notice
 from optstudy.tracking import embedded, open_tracking
@@ -48,11 +48,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"target": "tiny", "draws": 2}, "--draws goes with --sweep"),
         (
-            {"target": "tiny", "sweep": (5,), "settings": Settings(density=True)},
+            {"target": "tiny", "sweep": (5,), "density": True},
             "--density and --landscape go with one sample, not with --sweep",
         ),
         (
-            {"target": "tiny", "sweep": (5,), "settings": Settings(k=1)},
+            {"target": "tiny", "sweep": (5,), "k": 1},
             "-k is 1; a sweep compares two eigenvalues, so give 2 or more",
         ),
         ({"target": "tiny", "at": ("dusk",)}, "--at has 'dusk'; it takes start, middle, end"),
@@ -60,15 +60,15 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_options_that_do_not_go_together_are_refused(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as raised:
-        Inquiry(**asked)
+        CurvatureRequest(**asked)
 
     assert str(raised.value) == said
 
 
-def answers(**asked: Any) -> tuple[list[Measured], list[str]]:
-    events = list(inquire(Inquiry(**asked), Location(), Place()))
-    measured = [event for event in events if isinstance(event, Measured)]
-    return measured, [event.text for event in events if isinstance(event, Notice)]
+def answers(**asked: Any) -> tuple[list[CurvatureResult], list[str]]:
+    events = list(measure_request(CurvatureRequest(**asked), Location(), Place()))
+    results = [event for event in events if isinstance(event, CurvatureResult)]
+    return results, [event.text for event in events if isinstance(event, Notice)]
 
 
 def mark_diverged(workspace: Path, *names: str) -> None:
@@ -82,7 +82,7 @@ def test_a_study_is_measured_at_every_point_of_every_run(finished_copy: Path) ->
     found, notices = answers(target="tiny", at=("start", "end"))
 
     assert len(found) == 8
-    assert len({(one.name, one.at) for one in found}) == 8
+    assert len({(one.run, one.at) for one in found}) == 8
     assert notices == []
     start, end = ([one for one in found if one.at == at] for at in ("start", "end"))
     assert min(one.loss for one in start) > min(one.loss for one in end)
@@ -93,7 +93,7 @@ def test_diverged_runs_are_left_out_and_named(finished_copy: Path) -> None:
 
     found, notices = answers(target="tiny")
 
-    assert {one.name for one in found} == {"tiny/sgd/seed-1", "tiny/touchy/seed-0", "tiny/touchy/seed-1"}
+    assert {one.run for one in found} == {"tiny/sgd/seed-1", "tiny/touchy/seed-0", "tiny/touchy/seed-1"}
     assert notices == ["tiny/sgd/seed-0 diverged, and has no curvature at its end"]
 
 
@@ -113,24 +113,35 @@ def test_a_device_that_is_not_here_is_refused_before_anything_starts(finished_co
 
 
 def test_files_of_several_runs_and_points_have_names_of_their_own(finished_copy: Path) -> None:
-    settings = Settings(density=True, landscape=True)
-    one, _ = answers(target="tiny/sgd/seed-0", settings=settings)
-    several, _ = answers(target="tiny/sgd/seed-0", at=("start", "end"), settings=settings)
+    both: dict[str, Any] = {"target": "tiny/sgd/seed-0", "density": True, "landscape": True}
+    points = {**both, "at": ("start", "end")}
+    one, several = answers(**both)[0], answers(**points)[0]
     names = {"analysis.npz", "spectrum.png", "landscape_1d.png", "landscape_2d.png"}
 
-    assert set(draw_measured(one, density=True, landscape=True, sweep=False)) == names
-    assert set(draw_measured(one, density=True, landscape=False, sweep=False)) == {
+    assert set(draw_results(one, CurvatureRequest(**both))) == names
+    assert set(draw_results(one, CurvatureRequest(**{**both, "landscape": False}))) == {
         "analysis.npz",
         "spectrum.png",
     }
-    assert set(draw_measured(several, density=True, landscape=True, sweep=False)) == {
+    assert set(draw_results(several, CurvatureRequest(**points))) == {
         f"tiny-sgd-seed-0-{at}-{name}" for at in ("start", "end") for name in names
     }
 
 
+def test_how_much_is_measured_is_told_before_the_first_result(finished_copy: Path) -> None:
+    request = CurvatureRequest(target="tiny/sgd", sweep=(5, "all"), draws=2)
+
+    sizes, *results = measure_request(request, Location(), Place())
+
+    assert sizes == [5, 5, 300] * 2
+    assert isinstance(results[0], CurvatureResult)
+    assert len(results) == len(sizes)
+
+
 def test_a_sweep_is_several_draws_of_each_size_and_one_figure(finished_copy: Path) -> None:
-    found, notices = answers(target="tiny/sgd/seed-0", sweep=(5, 10, 500, "all"), draws=2)
+    asked: dict[str, Any] = {"target": "tiny/sgd/seed-0", "sweep": (5, 10, 500, "all"), "draws": 2}
+    found, notices = answers(**asked)
 
     assert sorted(one.samples for one in found) == [5, 5, 10, 10, 300]
     assert notices == ["there are 300 training images; a larger sample is all of them"]
-    assert set(draw_measured(found, density=False, landscape=False, sweep=True)) == {"sweep.png"}
+    assert set(draw_results(found, CurvatureRequest(**asked))) == {"sweep.png"}

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.find_runs import choice_of, find_runs, plan_of, run_name, subject_of
-from optstudy.posthoc.measure import Choice
+from optstudy.posthoc.find_runs import find_runs, plan_of, run_name, subject_of
+from optstudy.posthoc.samples import Sample, own_sample
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import Tracking, embedded, open_tracking
@@ -86,9 +86,9 @@ def test_a_run_knows_its_plan_its_sample_and_its_points(tracking: Tracking) -> N
     plan = plan_of(tracking, run)
 
     assert (plan.seed, plan.epochs, plan.model) == (0, 2, "net.py:make")
-    assert choice_of(plan) == Choice(20, 0)
+    assert own_sample(plan) == Sample(20, 0)
     assert subject_of(tracking, run, "end").weights is not None
-    assert [subject_of(tracking, run, at).epoch for at in ("start", "middle", "end")] == [0, 1, None]
+    assert [subject_of(tracking, run, at).epoch for at in ("start", "middle", "end")] == [0, 1, 2]
 
 
 def test_a_run_whose_files_are_gone_says_which_and_how_to_have_them_again(finished_copy: Path) -> None:

@@ -18,16 +18,10 @@ from torch import nn
 from torch.nn import functional
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.measure import (
-    Choice,
-    Settings,
-    Subject,
-    chosen_images,
-    measure,
-    measure_all,
-    weights_at,
-)
-from optstudy.records.curvature import Measured
+from optstudy.posthoc.measure import Subject, measure, measure_all, weights_at
+from optstudy.posthoc.request import CurvatureRequest
+from optstudy.posthoc.samples import Sample, sampled_images
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Trace
 from optstudy.training import advance, sample_images, start
 from optstudy.workloads import load, load_parts
@@ -59,6 +53,10 @@ def subject(**changes: Any) -> Subject:
     return Subject("tiny/sgd/seed-0", plan, bytes_of(build_model(plan.model, load(plan.dataset))), "sgd")
 
 
+def asked(**changes: Any) -> CurvatureRequest:
+    return CurvatureRequest(target="tiny", **changes)
+
+
 def model_of(one: Subject) -> nn.Module:
     model = build_model(one.plan.model, load(one.plan.dataset)).eval()
     assert one.weights is not None
@@ -66,24 +64,24 @@ def model_of(one: Subject) -> nn.Module:
     return model
 
 
-def dense(one: Subject, choice: Choice) -> np.ndarray:
-    images = chosen_images(one.plan, choice)
+def dense(one: Subject, sample: Sample) -> np.ndarray:
+    images = sampled_images(one.plan, sample)
     assert isinstance(images, tuple)
     return oracles.dense_hessian(model_of(one), functional.cross_entropy, images).numpy()
 
 
 @pytest.mark.parametrize(
-    "choice", [Choice(20, seed=3), Choice(None), Choice(None, indices=(3, 1, 150)), Choice(1)]
+    "sample", [Sample(20, seed=3), Sample(None), Sample(None, indices=(3, 1, 150)), Sample(1)]
 )
-def test_eigenvalues_are_those_of_the_dense_hessian_on_the_same_images(choice: Choice) -> None:
-    found = measure(subject(), choice, Settings(k=3))
+def test_eigenvalues_are_those_of_the_dense_hessian_on_the_same_images(sample: Sample) -> None:
+    found = measure(subject(), sample, asked(k=3))
 
-    values = sorted(np.linalg.eigvalsh(dense(subject(), choice)), key=abs, reverse=True)
-    assert found.eigenvalues == pytest.approx(values[:3], rel=2e-3)
-    assert found.low <= abs(values[0] / values[1]) <= found.high
-    for value, residual in zip(found.eigenvalues, found.residuals, strict=True):
+    values = sorted(np.linalg.eigvalsh(dense(subject(), sample)), key=abs, reverse=True)
+    assert found.values == pytest.approx(values[:3], rel=2e-3)
+    assert found.ratio[1] <= abs(values[0] / values[1]) <= found.ratio[2]
+    for value, residual in zip(found.values, found.residuals, strict=True):
         assert min(abs(value - other) for other in values) <= residual + 1e-6
-    images = chosen_images(subject().plan, choice)
+    images = sampled_images(subject().plan, sample)
     assert isinstance(images, tuple)
     assert found.samples == len(images[1])
     with torch.no_grad():
@@ -92,62 +90,72 @@ def test_eigenvalues_are_those_of_the_dense_hessian_on_the_same_images(choice: C
 
 
 def test_the_gradients_norm_is_that_of_the_sample() -> None:
-    model, images = model_of(subject()), chosen_images(subject().plan, Choice(20))
+    model, images = model_of(subject()), sampled_images(subject().plan, Sample(20))
     assert isinstance(images, tuple)
     slopes = torch.autograd.grad(
         functional.cross_entropy(model(images[0]), images[1]), list(model.parameters())
     )
 
-    found = measure(subject(), Choice(20), Settings())
+    found = measure(subject(), Sample(20), asked())
 
     norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
     assert found.gradient_norm == pytest.approx(norm, rel=1e-5)
 
 
-def test_a_choice_is_the_sample_of_a_runs_own_trace() -> None:
+def test_a_count_and_a_seed_mean_the_images_of_a_runs_own_trace() -> None:
     plan = cases.plan(trace=Trace(samples=20, last=4, seed=5))
 
     own = sample_images(load_parts(plan.dataset, plan.split), 20, 5, "cpu")
 
-    assert cases.bits(chosen_images(plan, Choice(20, 5))) == cases.bits(own)
+    assert cases.bits(sampled_images(plan, Sample(20, 5))) == cases.bits(own)
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(k=1), Settings(density=True, landscape=True)])
-def test_json_has_the_names_that_others_rely_on_and_no_nan(settings: Settings) -> None:
-    shown = measure(subject(), Choice(20), settings).to_dict()
+@pytest.mark.parametrize(
+    "how", [asked(), asked(k=1), asked(density=True, landscape=True), asked(k=1, landscape=True)]
+)
+def test_json_has_the_names_that_others_rely_on_and_no_nan(how: CurvatureRequest) -> None:
+    shown = measure(subject(), Sample(20), how).to_dict()
 
-    wanted = {"eigenvalues", "residuals", "ratio", "products", "dtype", "samples", "loss", "gradient_norm"}
+    wanted = {"eigenvalues", "residuals", "products", "dtype", "samples", "loss", "gradient_norm"}
     assert wanted <= shown.keys()
-    assert shown["ratio"].keys() == {"value", "low", "high", "verdict"}
-    assert len(shown["eigenvalues"]) == len(shown["residuals"]) == settings.k
+    assert len(shown["eigenvalues"]) == len(shown["residuals"]) == how.k
+    assert shown.get("ratio", {}).keys() == ({"value", "low", "high", "verdict"} if how.k > 1 else set())
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
-    assert ("trace" in shown) == settings.density
-    assert ("loss_rise" in shown) == settings.landscape
+    assert ("trace" in shown) == how.density
+    assert ("loss_rise" in shown) == how.landscape
 
 
 def test_numbers_that_are_not_finite_are_null_in_json() -> None:
-    found = measure(subject(), Choice(20), Settings(k=1))
+    found = measure(subject(), Sample(20), asked())
 
-    shown = replace(found, loss=math.inf, eigenvalues=(1.0,), gradient_norm=math.nan).to_dict()
+    shown = replace(
+        found, loss=math.inf, ratio=np.array([math.inf, 1.0, math.inf]), gradient_norm=math.nan
+    ).to_dict()
 
     assert shown["loss"] is None
     assert shown["gradient_norm"] is None
-    assert shown["ratio"] == {"value": None, "low": None, "high": None, "verdict": "unresolved"}
+    assert shown["ratio"] == {"value": None, "low": 1.0, "high": None, "verdict": found.verdict}
+
+
+def test_one_eigenvalue_has_no_ratio() -> None:
+    found = measure(subject(), Sample(20), asked(k=1, landscape=True))
+
+    assert "ratio" not in found.to_dict()
+    assert np.isnan(found.ratio).all()
+    assert (len(found.values), len(found.residuals), found.verdict) == (1, 1, "unresolved")
+    assert found.plane.shape == (41, 41)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_precision_can_be_asked_for(dtype: str) -> None:
-    found = measure(subject(), Choice(20), Settings(dtype=dtype, density=True))
+    found = measure(subject(), Sample(20), asked(dtype=dtype, density=True))
 
     assert found.dtype == dtype
-    assert found.analysis is not None
-    assert found.analysis.dtype == dtype
 
 
 def test_only_what_is_asked_for_is_measured() -> None:
-    found = measure(subject(), Choice(20), Settings(density=True)).analysis
+    found = measure(subject(), Sample(20), asked(density=True))
 
-    assert found is not None
     assert len(found.grid)
     assert not len(found.line)
     assert math.isnan(found.loss_rise)
@@ -173,29 +181,29 @@ def of_another_model() -> Subject:
 
 
 @pytest.mark.parametrize(
-    ("one", "settings", "kind", "said"),
+    ("one", "how", "kind", "said"),
     [
-        (lambda: subject(model="net.py:Scaled"), Settings(), UsageError, " has 1 parameter, so there are no 2"),
-        (lambda: subject(model="net.py:Scaled"), Settings(k=1, density=True), UsageError, " has 1 parameter, so there"),
-        (subject, Settings(k=197), UsageError, " has 196 parameters, so there are no 197 eigenvalues"),
-        (diverged, Settings(), OptstudyError, ": its weights are not all finite numbers; it has diverged"),
-        (of_other_names, Settings(), UsageError, ": the model's parameters had other names when it was trained"),
-        (of_another_model, Settings(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
+        (lambda: subject(model="net.py:Scaled"), asked(), UsageError, " has 1 parameter, so there are no 2"),
+        (lambda: subject(model="net.py:Scaled"), asked(k=1, landscape=True), UsageError, " has 1 parameter, so there"),
+        (subject, asked(k=197), UsageError, " has 196 parameters, so there are no 197 eigenvalues"),
+        (diverged, asked(), OptstudyError, ": its weights are not all finite numbers; it has diverged"),
+        (of_other_names, asked(), UsageError, ": the model's parameters had other names when it was trained"),
+        (of_another_model, asked(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
         (
-            lambda: subject(model="net.py:once"), Settings(), OptstudyError,
+            lambda: subject(model="net.py:once"), asked(), OptstudyError,
             ": its curvature cannot be measured: net.py:once: ValueError: the Hessian is not symmetric",
         ),
         (
-            lambda: subject(loss="net.py:raising"), Settings(), OptstudyError,
+            lambda: subject(loss="net.py:raising"), asked(), OptstudyError,
             ": its curvature cannot be measured: net.py:",
         ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused_by_name_in_one_line(
-    one: Any, settings: Settings, kind: type[OptstudyError], said: str
+    one: Any, how: CurvatureRequest, kind: type[OptstudyError], said: str
 ) -> None:
     with pytest.raises(OptstudyError) as raised:
-        measure(one(), Choice(20), settings)
+        measure(one(), Sample(20), how)
 
     assert type(raised.value) is kind
     assert str(raised.value).startswith(f"tiny/sgd/seed-0{said}")
@@ -212,12 +220,12 @@ def test_earlier_weights_are_those_that_the_run_had() -> None:
 
 
 def test_every_subject_is_measured_on_every_sample() -> None:
-    early = Subject("tiny/sgd/seed-1", cases.plan(seed=1), None, "sgd", epoch=1, at="middle")
+    early = Subject("tiny/sgd/seed-1", cases.plan(seed=1), None, "sgd", at="middle")
 
-    found = list(measure_all([subject(), early], [Choice(10, 0), Choice(10, 1)], Settings(), tiny.Here()))
+    found = list(measure_all([subject(), early], [Sample(10, 0), Sample(10, 1)], asked(), tiny.Here()))
 
-    assert all(isinstance(one, Measured) for one in found)
-    assert {(one.name, one.at, one.seed) for one in found if isinstance(one, Measured)} == {
+    assert all(isinstance(one, CurvatureResult) for one in found)
+    assert {(one.run, one.at, one.seed) for one in found if isinstance(one, CurvatureResult)} == {
         (name, at, seed)
         for name, at in (("tiny/sgd/seed-0", "end"), ("tiny/sgd/seed-1", "middle"))
         for seed in (0, 1)

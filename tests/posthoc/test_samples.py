@@ -1,42 +1,46 @@
 """Which training images are measured on, as a user names them."""
 
 from pathlib import Path
+from typing import Any
 
 import cases
 import pytest
 
 from optstudy.errors import UsageError
-from optstudy.posthoc.measure import Choice
-from optstudy.posthoc.samples import Wish, choose, count_images, read_indices
+from optstudy.posthoc.request import CurvatureRequest
+from optstudy.posthoc.samples import Sample, choose_samples, count_images, read_indices
 
-OWN = Choice(20, seed=7)
+OWN = Sample(20, seed=7)
+
+
+def asked(**changes: Any) -> CurvatureRequest:
+    return CurvatureRequest(target="tiny", **changes)
 
 
 def test_a_run_is_measured_on_its_own_sample_by_default() -> None:
-    assert choose(Wish(), OWN, total=300) == ([OWN], None)
+    assert choose_samples(asked(), OWN, total=300) == ([OWN], None)
 
 
 @pytest.mark.parametrize("samples", ["all", 300])
 def test_all_images_are_all_however_they_are_named(samples: int | str) -> None:
-    assert choose(Wish(samples=samples), OWN, total=300) == ([Choice(None, 7)], None)
+    assert choose_samples(asked(samples=samples), OWN, total=300) == ([Sample(None, 7)], None)
 
 
 def test_a_sample_beyond_the_data_is_all_of_them_and_said() -> None:
-    choices, notice = choose(Wish(samples=1000), OWN, total=300)
+    samples, notice = choose_samples(asked(samples=1000), OWN, total=300)
 
-    assert choices == [Choice(None, 7)]
+    assert samples == [Sample(None, 7)]
     assert notice == "there are 300 training images; a larger sample is all of them"
 
 
 def test_one_size_is_one_sample() -> None:
-    assert choose(Wish(samples=100), OWN, total=300) == ([Choice(100, 7)], None)
-    assert choose(Wish(samples=100, draws=3), OWN, total=300)[0] == [Choice(100, 7)]
+    assert choose_samples(asked(samples=100), OWN, total=300) == ([Sample(100, 7)], None)
 
 
 def test_a_sweep_has_several_draws_of_each_size_and_all_images_once() -> None:
-    choices, notice = choose(Wish(sweep=(10, 100, 300, 1000, "all"), draws=2), OWN, total=300)
+    samples, notice = choose_samples(asked(sweep=(10, 100, 300, 1000, "all"), draws=2), OWN, total=300)
 
-    assert choices == [Choice(10, 7), Choice(10, 8), Choice(100, 7), Choice(100, 8), Choice(None, 7)]
+    assert samples == [Sample(10, 7), Sample(10, 8), Sample(100, 7), Sample(100, 8), Sample(None, 7)]
     assert notice is not None
 
 
@@ -50,7 +54,7 @@ def test_indices_are_one_a_line(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf5\r\n\r\n 0 \n299")
 
     assert read_indices(path, total=300) == (5, 0, 299)
-    assert choose(Wish(indices=path), OWN, total=300) == ([Choice(None, 7, (5, 0, 299))], None)
+    assert choose_samples(asked(indices=path), OWN, total=300) == ([Sample(None, 7, (5, 0, 299))], None)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def not_finite() -> Evidence:
     for one, ratio, rise in zip(
         made_up.runs_of(("sgd",), 3), (math.inf, math.nan, 2.0), (1.0, math.inf, -math.inf), strict=True
     ):
-        assert one.run.ending is not None
-        runs.append(made_up.with_run(one, ending=replace(one.run.ending, ratio=ratio, loss_rise=rise)))
+        assert one.run.curvature is not None
+        runs.append(made_up.with_run(one, curvature=replace(one.run.curvature, ratio=ratio, loss_rise=rise)))
     return Evidence(tuple(runs), ())
 
 

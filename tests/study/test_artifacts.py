@@ -10,13 +10,13 @@ import cases
 import numpy as np
 import pytest
 
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.metrics import final_metrics, spent_to_target
 from optstudy.records.plan import Method, Plan, Trace
 from optstudy.records.run import EpochRecord
 from optstudy.study.artifacts import Ended, draw, stability_of
 from optstudy.training import run_rung
-from optstudy.training.analysis import analyse_run
+from optstudy.training.curvature import measure_final_curvature
 
 WATCHED = cases.plan(trace=Trace(samples=20, last=3))
 ALWAYS = {"gradient_norm.png", "confusion.png", "epochs.json", "predictions.npz", "plan.json"}
@@ -33,7 +33,7 @@ def project(tmp_path: Path) -> Iterator[None]:
 def ended(plan: Plan, *, analysed: bool = False) -> Ended:
     rung, state = run_rung(plan, None, 0, 2)
     assert rung.predicted is not None
-    analysis = Analysis.from_bytes(analyse_run(plan, state)) if analysed else None
+    analysis = CurvatureResult.from_bytes(measure_final_curvature(plan, state)) if analysed else None
     return Ended("tiny/sgd/seed-0", "sgd", plan, rung.epochs, rung.observations, rung.predicted, analysis)
 
 
@@ -113,7 +113,7 @@ def test_what_was_spent_until_the_target_is_that_of_the_first_epoch_that_reached
 
 
 def test_metrics_are_those_that_are_finite() -> None:
-    analysis = ended(WATCHED, analysed=True).analysis
+    analysis = ended(WATCHED, analysed=True).curvature
     assert analysis is not None
 
     records = [epoch(1, 0.9), epoch(2, 0.97)]

@@ -6,9 +6,9 @@ import cases
 import pytest
 
 from optstudy.records.plan import Description, Plan, Trace
-from optstudy.study.estimate import STEP_PRODUCTS, analysis_seconds, run_seconds
+from optstudy.study.estimate import STEP_PRODUCTS, curvature_seconds, run_seconds
 from optstudy.training import Rehearsal
-from optstudy.training.analysis import ANALYSIS_PRODUCTS, LANDSCAPE_POINTS
+from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
 
 DATA = Description("data.py:load", "0", cases.TRAIN, cases.TEST, ("a", "b", "c", "d"), (1, 8, 8), "uint8")
 PRODUCT = 0.5  # seconds
@@ -57,10 +57,10 @@ def test_epochs_add_up_to_the_run() -> None:
 
 @pytest.mark.parametrize(("samples", "images"), [(20, 20), (None, cases.TRAIN), (10_000, cases.TRAIN)])
 def test_the_end_costs_its_products_and_its_landscapes(samples: int | None, images: int) -> None:
-    found = analysis_seconds(REHEARSAL, DATA, plan(samples=samples))
+    found = curvature_seconds(REHEARSAL, DATA, plan(samples=samples))
 
-    assert found == pytest.approx(ANALYSIS_PRODUCTS * PRODUCT + LANDSCAPE_POINTS * images * 0.01)
+    assert found == pytest.approx(CURVATURE_PRODUCTS * PRODUCT + LANDSCAPE_POINTS * images * 0.01)
 
 
 def test_nothing_measured_costs_nothing() -> None:
-    assert analysis_seconds(REHEARSAL, DATA, cases.plan()) == 0
+    assert curvature_seconds(REHEARSAL, DATA, cases.plan()) == 0

@@ -248,10 +248,10 @@ class TestStudy:
             assert one.predictions.correct.mean() == pytest.approx(one.run.test_accuracy)
             assert one.trace is not None
             assert one.trace.step.tolist() == [22, 23]  # the last two of 2 epochs of 12 steps
-            assert one.analysis is not None
-            assert one.run.ending is not None
-            assert one.analysis.values[0] == one.run.ending.lambda_1
-            assert one.analysis.samples == 20
+            assert one.curvature is not None
+            assert one.run.curvature is not None
+            assert one.curvature.values[0] == one.run.curvature.lambda_1
+            assert one.curvature.samples == 20
 
     def test_a_plan_comes_back_with_the_key_of_its_run(self, finished_copy: Path) -> None:
         """So it is what was trained, to the type of each value."""
@@ -293,7 +293,7 @@ class TestStudy:
             ("epochs.json", "epochs", ()),
             ("predictions.npz", "predictions", None),
             ("eigen.npz", "trace", None),
-            ("analysis.npz", "analysis", None),
+            ("analysis.npz", "curvature", None),
         ],
     )
     def test_a_run_that_lacks_a_file_lacks_that_alone(

@@ -8,7 +8,7 @@ import torch
 
 from optstudy.curvature import EigenTracker
 from optstudy.records.plan import Plan, Trace
-from optstudy.training import Images, RunState, images_of, probes_of, run_rung, sample_images
+from optstudy.training import ImageBatches, RunState, images_of, probes_of, run_rung, sample_images
 from optstudy.training import probes as module
 from optstudy.workloads import load_parts
 
@@ -94,7 +94,7 @@ def test_more_images_than_a_batch_come_in_batches_as_often_as_asked(monkeypatch:
 
     found = images_of(parts.train_x, parts.train_y, "cpu")
 
-    assert isinstance(found, Images)
+    assert isinstance(found, ImageBatches)
     assert [len(y) for _, y in found] == [60, 60, 60, 20]
     assert torch.equal(torch.cat([y for _, y in found]), parts.train_y)
 

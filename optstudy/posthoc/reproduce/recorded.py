@@ -14,12 +14,12 @@ from torch import Tensor
 from optstudy.errors import OptstudyError, UsageError, nearest
 from optstudy.posthoc.find_runs import find_runs, run_name
 from optstudy.posthoc.reproduce.compare import Series
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import RunEvidence
 from optstudy.records.metrics import EPOCH_METRICS
 from optstudy.records.plan import Plan, is_of_this_format, run_key
-from optstudy.records.run import Ending, EpochRecord, FinalRun, FinalRuns
+from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
 from optstudy.report.archive import Archive
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_run
@@ -66,7 +66,7 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[Recorded]:
 
 
 def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
-    """Read the runs of a report's files that a name means; they hold no weights, and of the curvature its ending.
+    """Read the runs of a report's files that a name means; these hold no weights, and no spectra or landscapes.
 
     Args:
         archive: The files.
@@ -99,7 +99,7 @@ def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
         archive.epochs.get(run.run_id, ()),
         archive.predictions.get(run.run_id),
         trace=None,
-        analysis=None,
+        curvature=None,
     )
 
 
@@ -108,8 +108,8 @@ def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequ
     name = f"{run.study}/{run_name(run)}"
     if plan is None:
         raise OptstudyError(f"{name} has no plan.json, and cannot be made again; train it again")
-    series = of_run(run.train_accuracy, run.test_accuracy, run.separated, run.ending)
-    series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.analysis)
+    series = of_run(run.train_accuracy, run.test_accuracy, run.separated, run.curvature)
+    series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.curvature)
     if evidence.predictions is not None:
         series["predictions"] = Series(evidence.predictions.predicted)
     return Recorded(
@@ -162,14 +162,14 @@ def _shown_otherwise(tracking: Tracking, evidence: RunEvidence) -> list[str]:
 
 
 def of_run(
-    train_accuracy: float, test_accuracy: float, separated: float | None, ending: Ending | None
+    train_accuracy: float, test_accuracy: float, separated: float | None, curvature: FinalCurvature | None
 ) -> dict[str, Series]:
     """Return what tables show of where a run ended."""
     found: dict[str, Any] = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
     if separated is not None:
         found["separated"] = separated
-    if ending is not None:
-        found |= dataclasses.asdict(ending)
+    if curvature is not None:
+        found |= dataclasses.asdict(curvature)
     return {f"final/{name}": Series(np.array(value)) for name, value in found.items()}
 
 
@@ -199,11 +199,11 @@ def of_trace(trace: EigenTrace | None) -> dict[str, Series]:
     return found
 
 
-def of_curves(analysis: Analysis | None) -> dict[str, Series]:
+def of_curves(curvature: CurvatureResult | None) -> dict[str, Series]:
     """Return the loss around where a run ended, and the density of the eigenvalues there."""
-    if analysis is None:
+    if curvature is None:
         return {}
-    return {f"curves/{name}": Series(np.asarray(getattr(analysis, name))) for name in CURVES}
+    return {f"curves/{name}": Series(np.asarray(getattr(curvature, name))) for name in CURVES}
 
 
 def of_weights(weights: Mapping[str, Tensor]) -> dict[str, Series]:

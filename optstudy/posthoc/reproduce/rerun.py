@@ -11,12 +11,12 @@ from optstudy.execution.flows import Failure, Flow, Task, Workers, drive
 from optstudy.posthoc.reproduce.compare import Judged, Judgement, Series, judge
 from optstudy.posthoc.reproduce.environment import Differing, differing, foundations, unrecorded
 from optstudy.posthoc.reproduce.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
-from optstudy.records.metrics import ending_of, final_metrics, of_percent
+from optstudy.records.metrics import curvature_of, final_metrics, of_percent
 from optstudy.records.run import EpochRecord, Observation
 from optstudy.training import RunState, joined, run_rung
-from optstudy.training.analysis import analyse_run
+from optstudy.training.curvature import measure_final_curvature
 
 TOLERANCE = 0.01
 
@@ -106,14 +106,14 @@ def _again(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> 
         machines.append(rung.machine)
         yield Again(recorded.name, len(epochs), plan.epochs)
     assert state is not None
-    analysis = None
+    curvature = None
     if plan.trace is not None and rung.outcome == "completed":
-        data = yield Task(analyse_run, (plan, state), name=recorded.name)
+        data = yield Task(measure_final_curvature, (plan, state), name=recorded.name)
         if isinstance(data, Failure):
             yield data
             return
-        analysis = Analysis.from_bytes(data)
-    here = _series(epochs, seen, analysis) | of_weights(RunState.from_bytes(state).model)
+        curvature = CurvatureResult.from_bytes(data)
+    here = _series(epochs, seen, curvature) | of_weights(RunState.from_bytes(state).model)
     if rung.predicted is not None:
         here["predictions"] = Series(np.array(rung.predicted))
     facts = {**drivers, "data": checksum, **joined(machines)}
@@ -131,15 +131,15 @@ def _again(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> 
 
 
 def _series(
-    epochs: Sequence[EpochRecord], seen: Sequence[Observation], analysis: Analysis | None
+    epochs: Sequence[EpochRecord], seen: Sequence[Observation], curvature: CurvatureResult | None
 ) -> dict[str, Series]:
     """Return the metrics of a run that was made again, as MLflow would have given them back."""
-    metrics = final_metrics(epochs, seen, analysis)
-    ending = ending_of(metrics, analysis.verdict if analysis else "")
+    metrics = final_metrics(epochs, seen, curvature)
+    final = curvature_of(metrics, curvature.verdict if curvature else "")
     train, test = (of_percent(metrics[f"final/{name}_accuracy_pct"]) for name in ("train", "test"))
     return (
-        of_run(train, test, metrics.get("final/separated"), ending)
+        of_run(train, test, metrics.get("final/separated"), final)
         | of_epochs(epochs)
         | of_trace(eigen_trace(seen))
-        | of_curves(analysis)
+        | of_curves(curvature)
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from optstudy.records.curvature import Analysis
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.style import GREY, INK, Mark, figure, mark_of, styled
@@ -158,29 +158,29 @@ def _formula(stability: StabilityLimit) -> str:
 
 
 @styled
-def landscape_line(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
+def landscape_line(result: CurvatureResult, title: str, optimizer: str = "") -> Figure:
     """Draw the loss along the first eigenvector with its quadratic model, figure 2 of the paper."""
     mark = mark_of(optimizer)
     drawn = figure(4.8, 3.2)
     axes = drawn.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
     axes.set_title(f"{title}\nloss around its end")
     for values, colour, line, text in (
-        (analysis.line, mark.colour, "-", f"loss on {analysis.samples:,} images"),
-        (analysis.line_model, INK, "--", "quadratic model"),
+        (result.line, mark.colour, "-", f"loss on {result.samples:,} images"),
+        (result.line_model, INK, "--", "quadratic model"),
     ):
-        axes.plot(analysis.distances, gaps(values), color=colour, linestyle=line, label=text)
+        axes.plot(result.distances, gaps(values), color=colour, linestyle=line, label=text)
     axes.axvline(0, color=GREY, linewidth=0.8)
     drawn.legend(loc="outside lower center", ncols=2)
     return drawn
 
 
 @styled
-def landscape_plane(analysis: Analysis, title: str) -> Figure:
+def landscape_plane(result: CurvatureResult, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
     drawn = figure(7.4, 3.9)
     drawn.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # a surface is left out of account there
-    first, second = np.meshgrid(analysis.distances, analysis.distances, indexing="ij")
-    plane = gaps(analysis.plane)
+    first, second = np.meshgrid(result.distances, result.distances, indexing="ij")
+    plane = gaps(result.plane)
     levels = levels_of(plane)
     surface = drawn.add_subplot(1, 2, 1, projection="3d")
     colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
@@ -194,7 +194,7 @@ def landscape_plane(analysis: Analysis, title: str) -> Figure:
     flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.4)
     flat.plot(0, 0, "P", color="white", markeredgecolor=INK)
     drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
-    drawn.suptitle(f"{title}\nloss on {analysis.samples:,} images around its end (+)", x=0.02, ha="left")
+    drawn.suptitle(f"{title}\nloss on {result.samples:,} images around its end (+)", x=0.02, ha="left")
     return drawn
 
 
@@ -213,20 +213,20 @@ def levels_of(plane: np.ndarray) -> Sequence[float]:
 
 
 @styled
-def spectrum(analysis: Analysis, title: str, optimizer: str = "") -> Figure:
+def spectrum(result: CurvatureResult, title: str, optimizer: str = "") -> Figure:
     """Draw the density of the Hessian's eigenvalues, and its two largest."""
     mark = mark_of(optimizer)
     drawn = figure(5.2, 3.2)
     axes = drawn.add_subplot(xlabel="Eigenvalue", ylabel="Density")
-    axes.set_title(f"{title}\nspectrum of the Hessian on {analysis.samples:,} images, smoothed")
-    floor = max(float(analysis.density.max()), 1e-300) * 1e-7
-    density = np.where(analysis.density > floor, analysis.density, np.nan)
-    low, high = (np.maximum(analysis.density + sign * analysis.spread, floor) for sign in (-1, 1))
+    axes.set_title(f"{title}\nspectrum of the Hessian on {result.samples:,} images, smoothed")
+    floor = max(float(result.density.max()), 1e-300) * 1e-7
+    density = np.where(result.density > floor, result.density, np.nan)
+    low, high = (np.maximum(result.density + sign * result.spread, floor) for sign in (-1, 1))
     axes.fill_between(
-        analysis.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="± standard error"
+        result.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="± standard error"
     )
-    axes.plot(analysis.grid, density, color=mark.colour)
-    for index, value in enumerate(analysis.values):
+    axes.plot(result.grid, density, color=mark.colour)
+    for index, value in enumerate(result.values[:2]):
         axes.axvline(
             value,
             color=INK,

@@ -52,7 +52,7 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
 
 
 def _points(row: Sequence[RunEvidence]) -> list[Point]:
-    ends = [(one.run.ending, 100 * (1 - one.run.test_accuracy)) for one in row]
+    ends = [(one.run.curvature, 100 * (1 - one.run.test_accuracy)) for one in row]
     return [(end.loss_rise, error) for end, error in ends if end is not None and math.isfinite(end.loss_rise)]
 
 

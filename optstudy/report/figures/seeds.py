@@ -202,7 +202,7 @@ def _norms(row: Sequence[RunEvidence]) -> Lines:
 
 
 def _losses(row: Sequence[RunEvidence]) -> Lines:
-    known = [one.analysis for one in row if one.analysis is not None and len(one.analysis.line)]
+    known = [one.curvature for one in row if one.curvature is not None and len(one.curvature.line)]
     alike = [found for found in known if np.array_equal(found.distances, known[0].distances)]
     if not alike:
         return np.zeros(0), np.zeros((0, 0))

@@ -34,9 +34,9 @@ def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
     run = row[0].run
     named = folded(plain(title or row_label(f"{run.optimizer}/{run.config}")), LINE)
     chosen = _typical(row)
-    if chosen is None or chosen.analysis is None:
+    if chosen is None or chosen.curvature is None:
         return empty(f"{named}\nThe loss around its end was not measured")
-    found = chosen.analysis
+    found = chosen.curvature
     first, second = np.meshgrid(found.distances, found.distances, indexing="ij")
     plane = gaps(found.plane)
     levels = levels_of(plane)
@@ -68,7 +68,9 @@ def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
 def _typical(row: Sequence[RunEvidence]) -> RunEvidence | None:
     """Return the run with the median rise of the loss; None where no surface was measured."""
     with np.errstate(invalid="ignore"):  # an infinite loss has no rise
-        measured = [(one.analysis.loss_rise, one) for one in row if one.analysis and one.analysis.plane.size]
+        measured = [
+            (one.curvature.loss_rise, one) for one in row if one.curvature and one.curvature.plane.size
+        ]
     finite = [pair for pair in measured if math.isfinite(pair[0])]
     ordered = sorted(finite, key=lambda pair: pair[0]) or measured
     return ordered[(len(ordered) - 1) // 2][1] if ordered else None

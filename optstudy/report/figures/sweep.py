@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from optstudy.records.curvature import Measured
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.naming import label_of
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.style import GREY, figure, mark_of, styled
@@ -19,16 +19,16 @@ _LINES: dict[str, Any] = {"start": ":", "middle": "--", "end": "-"}  # where the
 _FILLS: dict[str, Any] = {"start": "none", "middle": "left", "end": "full"}
 
 
-def _first(one: Measured) -> float:
-    return abs(one.eigenvalues[0]) or math.nan  # zero has no logarithm
+def _first(one: CurvatureResult) -> float:
+    return abs(float(one.values[0])) or math.nan  # zero has no logarithm
 
 
-def _ratio(one: Measured) -> float:
-    return one.ratio if math.isfinite(one.ratio) else math.nan
+def _ratio(one: CurvatureResult) -> float:
+    return float(one.ratio[0]) if math.isfinite(one.ratio[0]) else math.nan
 
 
 @styled
-def sample_sweep(found: Sequence[Measured]) -> Figure:
+def sample_sweep(found: Sequence[CurvatureResult]) -> Figure:
     """Draw the first eigenvalue and the ratio of the first two against the size of the sample.
 
     Args:
@@ -36,11 +36,11 @@ def sample_sweep(found: Sequence[Measured]) -> Figure:
     """
     drawn = figure(6.4, 5.2)
     top, bottom = drawn.subplots(2, 1, sharex=True)
-    lines = dict.fromkeys((one.name, one.at) for one in found)
+    lines = dict.fromkeys((one.run, one.at) for one in found)
     points = dict.fromkeys(at for _, at in lines)
-    several = len({one.name for one in found}) > _MOST_NAMED
+    several = len({one.run for one in found}) > _MOST_NAMED
     for name, at in lines:
-        own = [one for one in found if (one.name, one.at) == (name, at)]
+        own = [one for one in found if (one.run, one.at) == (name, at)]
         mark = mark_of(own[0].optimizer)
         sizes = sorted({one.samples for one in own})
         for axes, value in ((top, _first), (bottom, _ratio)):

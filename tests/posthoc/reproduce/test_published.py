@@ -9,12 +9,12 @@ import tiny
 import torch
 
 from optstudy.posthoc.reproduce import Reproduced, recorded_in_archive, reproduce
-from optstudy.records.run import Ending
+from optstudy.records.curvature import FinalCurvature
 from optstudy.report.archive import read_archive
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 DECISIVE = {"data's checksum", "torch", "processor", "threads"}
-CURVATURE = {"final/separated"} | {f"final/{field.name}" for field in dataclasses.fields(Ending)}
+CURVATURE = {"final/separated"} | {f"final/{field.name}" for field in dataclasses.fields(FinalCurvature)}
 
 
 @pytest.mark.slow

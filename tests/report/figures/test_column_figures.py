@@ -58,17 +58,17 @@ def without_numbers() -> Evidence:
     """Losses and ratios that are not finite, and losses that do not rise."""
     runs = []
     for one in runs_of(seeds=3):
-        assert one.analysis is not None
+        assert one.curvature is not None
         assert one.trace is not None
-        assert one.run.ending is not None
+        assert one.run.curvature is not None
         nothing = np.full(41, np.inf)
-        found = replace(one.analysis, line=nothing, plane=np.full((41, 41), np.nan))
+        found = replace(one.curvature, line=nothing, plane=np.full((41, 41), np.nan))
         if one.run.seed == 1:
-            found = replace(one.analysis, line=np.zeros(41), plane=np.zeros((41, 41)))
+            found = replace(one.curvature, line=np.zeros(41), plane=np.zeros((41, 41)))
         steps = len(one.trace.step)
         seen = replace(one.trace, ratio=np.where(np.arange(steps) % 2, np.inf, np.nan))
-        ending = replace(one.run.ending, loss_rise=(np.nan, 0.0, -1.0)[one.run.seed])
-        runs.append(with_run(replace(one, analysis=found, trace=seen), ending=ending))
+        ending = replace(one.run.curvature, loss_rise=(np.nan, 0.0, -1.0)[one.run.seed])
+        runs.append(with_run(replace(one, curvature=found, trace=seen), curvature=ending))
     return evidence_of(*runs)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from optstudy.curvature import Stability
-from optstudy.records.curvature import Analysis, Measured
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.report.figures import eigen_ratio, landscape_line, landscape_plane, png, sample_sweep, spectrum
 from optstudy.report.figures.style import mark_of
@@ -46,7 +46,7 @@ def trace(count: int = 100, scaled: int = 0, **changes: Any) -> EigenTrace:
     return EigenTrace(**{**values, **changes})
 
 
-def analysis(**changes: Any) -> Analysis:
+def result(**changes: Any) -> CurvatureResult:
     axis = np.linspace(-1, 1, 41)
     grid = np.linspace(-1, 4, 200)
     density = np.exp(-(grid**2) / 0.01)
@@ -70,7 +70,7 @@ def analysis(**changes: Any) -> Analysis:
         "spread": 0.1 * density,
         "change": 0.01,
     }
-    return Analysis(**{**values, **changes})
+    return CurvatureResult(**{**values, **changes})
 
 
 def named(axes: Axes) -> dict[str, Line2D]:
@@ -191,7 +191,7 @@ class TestLine:
     """Figure 2 of the paper."""
 
     def test_the_loss_is_drawn_with_its_quadratic_model(self) -> None:
-        found = analysis()
+        found = result()
 
         [axes] = landscape_line(found, LONG, "sgd").axes
 
@@ -206,7 +206,7 @@ class TestLine:
     def test_a_loss_that_is_flat_or_not_finite_is_drawn_all_the_same(
         self, loss: np.ndarray, assert_readable: Check
     ) -> None:
-        drawn = landscape_line(analysis(line=loss), LONG)
+        drawn = landscape_line(result(line=loss), LONG)
 
         assert_readable(drawn)
         assert png(drawn)
@@ -216,7 +216,7 @@ class TestPlane:
     """Figures 8 to 11 of the paper."""
 
     def test_surface_and_contours_share_their_axes_names(self) -> None:
-        surface, flat, bar = landscape_plane(analysis(), LONG).axes
+        surface, flat, bar = landscape_plane(result(), LONG).axes
 
         for axes in (surface, flat):
             assert "1st" in axes.get_xlabel()
@@ -224,8 +224,8 @@ class TestPlane:
         assert bar.get_ylabel() == "Loss"
 
     def test_the_first_eigenvector_runs_along_x(self) -> None:
-        axis = analysis().distances
-        found = analysis(plane=np.repeat(axis[:, None] ** 2, 41, axis=1))  # bent along the first alone
+        axis = result().distances
+        found = result(plane=np.repeat(axis[:, None] ** 2, 41, axis=1))  # bent along the first alone
 
         flat = landscape_plane(found, "").axes[1]
 
@@ -236,7 +236,7 @@ class TestPlane:
             assert len(set(level[:, 1].round(6))) == 41
 
     def test_the_lowest_label_stays_on_the_sheet_beside_the_surface(self) -> None:
-        drawn = landscape_plane(analysis(), LONG)
+        drawn = landscape_plane(result(), LONG)
         drawn.draw_without_rendering()
 
         assert drawn.axes[1].xaxis.label.get_window_extent().y0 > 1
@@ -244,17 +244,17 @@ class TestPlane:
     @pytest.mark.parametrize(
         "plane",
         [
-            analysis().plane,
+            result().plane,
             np.full((41, 41), 2.0),
             np.full((41, 41), np.inf),
-            np.where(np.arange(41) < 10, np.nan, analysis().plane),
-            1e-9 * analysis().plane,
-            1e7 * analysis().plane,
+            np.where(np.arange(41) < 10, np.nan, result().plane),
+            1e-9 * result().plane,
+            1e7 * result().plane,
         ],
         ids=["bowl", "flat", "infinite", "partly", "small", "large"],
     )
     def test_any_plane_is_drawn_without_overlaps(self, plane: np.ndarray, assert_readable: Check) -> None:
-        drawn = landscape_plane(analysis(plane=plane), LONG)
+        drawn = landscape_plane(result(plane=plane), LONG)
 
         assert png(drawn)
         drawn.axes[0].remove()  # its labels are turned, so that their boxes overlap where they do not
@@ -265,7 +265,7 @@ class TestSpectrum:
     """The density of eigenvalues."""
 
     def test_density_and_both_eigenvalues_are_drawn(self) -> None:
-        found = analysis()
+        found = result()
 
         [axes] = spectrum(found, LONG, "sgd").axes
 
@@ -284,42 +284,33 @@ class TestSpectrum:
             {},
             {"density": np.zeros(200), "spread": np.zeros(200)},
             {"values": np.array([-123456.0, 0.000123])},
+            {"values": np.array([3.65])},
+            {"values": np.array([3.65, -2.54, 1.0])},
         ],
-        ids=["usual", "nothing", "far"],
+        ids=["usual", "nothing", "far", "one", "three"],
     )
     def test_texts_do_not_overlap(self, changes: dict[str, Any], assert_readable: Check) -> None:
-        assert_readable(spectrum(analysis(**changes), LONG, "sgd"))
+        assert_readable(spectrum(result(**changes), LONG, "sgd"))
 
 
-def measured(name: str, at: str, samples: int, seed: int, **changes: Any) -> Measured:
+def measured(run: str, at: str, samples: int, seed: int, **changes: Any) -> CurvatureResult:
     values: dict[str, Any] = {
-        "name": name,
-        "optimizer": name.split("/")[1] if "/" in name else "",
+        "run": run,
+        "optimizer": run.split("/")[1] if "/" in run else "",
         "at": at,
         "samples": samples,
         "seed": seed,
-        "eigenvalues": (-(5 + seed + 50 / samples), 2.0),
-        "residuals": (0.0, 0.0),
-        "ratio": 2.5 + seed,
-        "low": 2.4,
-        "high": 2.6,
-        "verdict": "separated",
-        "products": 20,
-        "converged": True,
-        "probability": 0.01,
-        "dtype": "float32",
-        "operator": "Hessian",
-        "loss": 1.0,
-        "gradient_norm": 1.0,
+        "values": np.array([-(5 + seed + 50 / samples), 2.0]),
+        "ratio": np.array([2.5 + seed, 2.4, 2.6]),
     }
-    return Measured(**{**values, **changes})
+    return result(**{**values, **changes})
 
 
 def sweep(
     names: list[str],
     ats: tuple[str, ...] = ("end",),
     sizes: tuple[int, ...] = (100, 300, 1000, 10_000, 60_000),
-) -> list[Measured]:
+) -> list[CurvatureResult]:
     return [
         measured(name, at, size, seed) for name in names for at in ats for size in sizes for seed in range(3)
     ]
@@ -359,11 +350,20 @@ class TestSweep:
                     for seed in range(5)
                 ]
             ),
-            [measured("s/sgd/seed-0", "end", 10, 0, ratio=math.inf, eigenvalues=(0.0, 0.0))],
+            [
+                measured(
+                    "s/sgd/seed-0",
+                    "end",
+                    10,
+                    0,
+                    ratio=np.array([math.inf, 1.0, math.inf]),
+                    values=np.zeros(2),
+                )
+            ],
         ],
         ids=["one size", "checkpoint", "long names", "many runs", "no curvature"],
     )
-    def test_texts_do_not_overlap(self, found: list[Measured], assert_readable: Check) -> None:
+    def test_texts_do_not_overlap(self, found: list[CurvatureResult], assert_readable: Check) -> None:
         drawn = sample_sweep(found)
 
         assert_readable(drawn)

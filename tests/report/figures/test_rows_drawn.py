@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from evidence import (
     PAPER,
-    analysis,
     comparison_of,
+    curvature_result,
     diverged,
     epoch,
     evidence_of,
@@ -73,7 +73,7 @@ def test_a_seed_that_diverged_counts_as_infinite_from_there_on() -> None:
 
 def test_lines_are_turned_so_that_the_loss_rises_more_on_the_right() -> None:
     runs = [
-        replace(one, analysis=analysis(1.0, sign))
+        replace(one, curvature=curvature_result(1.0, sign))
         for one, sign in zip(runs_of(["sgd"], 2), (1, -1), strict=True)
     ]
 
@@ -81,7 +81,7 @@ def test_lines_are_turned_so_that_the_loss_rises_more_on_the_right() -> None:
 
     low, high = drawn(axes)[[0, -1]]
     assert low < high
-    np.testing.assert_allclose(drawn(axes), analysis(1.0, 1).line)
+    np.testing.assert_allclose(drawn(axes), curvature_result(1.0, 1).line)
 
 
 def test_ratio_panel_counts_steps_back_from_the_end_and_names_the_share_of_each_verdict() -> None:
@@ -113,7 +113,8 @@ def test_confusion_is_the_mean_of_the_seeds_shares() -> None:
 def test_surface_is_that_of_the_seed_with_the_median_rise() -> None:
     rises = (3.0, 1.0, 2.0)
     row = [
-        replace(one, analysis=analysis(rise)) for one, rise in zip(runs_of(["sgd"], 3), rises, strict=True)
+        replace(one, curvature=curvature_result(rise))
+        for one, rise in zip(runs_of(["sgd"], 3), rises, strict=True)
     ]
 
     found = figures.surface_of(row)

@@ -16,7 +16,8 @@ from finals import SKILL, answers, comparison_of, final_run, runs_of, seeds
 from optstudy.comparison.pairs import Pair, reach_of
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
-from optstudy.records.run import Ending, Spent
+from optstudy.records.curvature import FinalCurvature
+from optstudy.records.run import Spent
 from optstudy.report.tables.accuracy import caption, columns
 from optstudy.report.tables.formats import render, tables_of
 from optstudy.report.tables.pairs import pair_caption, pair_columns
@@ -380,7 +381,7 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
     bare, full = final_run("sgd"), final_run("adam")
     full = replace(
         full, target=0.97, reached=Spent(2.0, 14.0, 1200.0),
-        ending=Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, math.nan), separated=0.25,
+        curvature=FinalCurvature(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, math.nan), separated=0.25,
     )  # fmt: skip
 
     text = render(comparison_of(bare, full, correct=answers([full])), form, metric)
@@ -395,9 +396,10 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
 
 
 def test_the_share_of_steps_whose_ratio_was_separated_is_a_mean_over_the_runs() -> None:
-    ending = Ending(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 0.1)
+    ending = FinalCurvature(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 0.1)
     runs = [
-        replace(final_run(seed=seed), ending=ending, separated=share) for seed, share in ((0, 0.5), (1, 1.0))
+        replace(final_run(seed=seed), curvature=ending, separated=share)
+        for seed, share in ((0, 0.5), (1, 1.0))
     ]
 
     [table] = tables_of(comparison_of(*runs), "geometry")

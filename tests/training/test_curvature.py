@@ -1,4 +1,4 @@
-"""What is measured where a run ended, against dense answers in float64."""
+"""What is measured of a model, and where a run ended, against dense answers in float64."""
 
 import math
 from pathlib import Path
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import top_eigenpairs
-from optstudy.records.curvature import Analysis
+from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Trace
 from optstudy.training import advance, start
-from optstudy.training.analysis import analyse, analyse_run
+from optstudy.training.curvature import measure_curvature, measure_final_curvature
 
 Batch = tuple[Tensor, Tensor]
 
@@ -33,8 +33,8 @@ def net() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def found(net: nn.Module, batch: Batch) -> Analysis:
-    return analyse(net, functional.cross_entropy, batch)
+def found(net: nn.Module, batch: Batch) -> CurvatureResult:
+    return measure_curvature(net, functional.cross_entropy, batch, density=True, landscape=True)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def loss_at(net: nn.Module, batch: Batch, step: Tensor) -> float:
     return float(loss(weights + step))
 
 
-def test_numbers_are_those_of_the_dense_hessian(found: Analysis, hessian: np.ndarray) -> None:
+def test_numbers_are_those_of_the_dense_hessian(found: CurvatureResult, hessian: np.ndarray) -> None:
     values = sorted(np.linalg.eigvalsh(hessian), key=abs, reverse=True)
 
     np.testing.assert_allclose(found.values, values[:2], rtol=1e-6)
@@ -57,7 +57,9 @@ def test_numbers_are_those_of_the_dense_hessian(found: Analysis, hessian: np.nda
     assert found.samples == 30
 
 
-def test_line_and_plane_are_the_loss_at_moved_weights(found: Analysis, net: nn.Module, batch: Batch) -> None:
+def test_line_and_plane_are_the_loss_at_moved_weights(
+    found: CurvatureResult, net: nn.Module, batch: Batch
+) -> None:
     first, second = top_eigenpairs(net, functional.cross_entropy, batch).vectors
     middle, nothing = len(found.distances) // 2, torch.zeros_like(first)
 
@@ -73,7 +75,7 @@ def test_line_and_plane_are_the_loss_at_moved_weights(found: Analysis, net: nn.M
     assert found.loss_rise == pytest.approx(rise)
 
 
-def test_the_model_beside_the_loss_bends_by_the_eigenvalues(found: Analysis) -> None:
+def test_the_model_beside_the_loss_bends_by_the_eigenvalues(found: CurvatureResult) -> None:
     step, middle = found.distances[1] - found.distances[0], len(found.distances) // 2
     bend = np.diff(found.line_model, 2) / step**2
     across = np.diff(found.plane_model[middle], 2) / step**2
@@ -83,26 +85,52 @@ def test_the_model_beside_the_loss_bends_by_the_eigenvalues(found: Analysis) -> 
     assert found.line_model[middle] == pytest.approx(found.line[middle], rel=1e-12)
 
 
-def test_bytes_give_back_the_same(found: Analysis, net: nn.Module, batch: Batch) -> None:
-    partly = analyse(net, functional.cross_entropy, batch, landscape=False, spectrum=False)
+def test_loss_and_gradient_norm_are_those_of_the_sample(
+    found: CurvatureResult, net: nn.Module, batch: Batch
+) -> None:
+    loss = functional.cross_entropy(net(batch[0]), batch[1])
+    slopes = torch.autograd.grad(loss, list(net.parameters()))
 
-    for one in (found, partly):
-        again = Analysis.from_bytes(one.to_bytes())
-        for name, value in vars(one).items():
-            np.testing.assert_array_equal(getattr(again, name), value)
-            assert type(getattr(again, name)) is type(value) or isinstance(value, str | int | float)
+    assert found.loss == pytest.approx(loss.item())
+    assert found.gradient_norm == pytest.approx(
+        math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
+    )
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_eigenpairs_are_computed_once_whatever_else_rests_on_them(
+    k: int, net: nn.Module, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(operator: Operator, *, k: int) -> Eigenpairs:
+        calls.append(k)
+        return top_eigenpairs(operator, k=k)
+
+    monkeypatch.setattr("optstudy.training.curvature.top_eigenpairs", counted)
+
+    result = measure_curvature(net, functional.cross_entropy, batch, k=k, density=True, landscape=True)
+
+    assert calls == [max(k, 2)]
+    assert len(result.values) == len(result.residuals) == k
+
+
+def test_what_is_not_asked_for_is_absent(net: nn.Module, batch: Batch) -> None:
+    partly = measure_curvature(net, functional.cross_entropy, batch)
+
     assert math.isnan(partly.loss_rise)
     assert np.isnan(partly.trace).all()
+    assert not len(partly.grid)
 
 
-def test_a_run_is_analysed_on_the_sample_of_its_trace(tmp_path: Path) -> None:
-    plan = cases.plan(trace=Trace(samples=20, last=0))
+def test_a_run_is_measured_on_the_sample_of_its_trace(tmp_path: Path) -> None:
+    plan = cases.plan(trace=Trace(samples=20, last=0, seed=3))
     with cases.project(tmp_path):
         state, _ = advance(start(plan), plan, 1)
         threads = torch.get_num_threads()
-        found = Analysis.from_bytes(analyse_run(plan, state.to_bytes()))
+        found = CurvatureResult.from_bytes(measure_final_curvature(plan, state.to_bytes()))
 
-    assert found.samples == 20
+    assert (found.samples, found.seed) == (20, 3)
     assert found.plane.shape == (41, 41)
     assert found.line[20] == pytest.approx(found.plane[20, 20], rel=1e-6)
     assert torch.get_num_threads() == threads

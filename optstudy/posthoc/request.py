@@ -1,0 +1,49 @@
+"""What `optstudy curvature` is asked to measure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from optstudy.errors import UsageError
+
+POINTS = ("start", "middle", "end")
+
+
+@dataclass(frozen=True)
+class CurvatureRequest:
+    """What to measure, on which training images, and how."""
+
+    target: str | None = None  # a study, STUDY/RUN or run ID
+    checkpoint: Path | None = None  # weights in place of a run's
+    model: str | None = None
+    dataset: str | None = None
+    loss: str | None = None
+    device: str | None = None
+    samples: int | str | None = None  # or "all"; by default the run's own sample
+    indices: Path | None = None  # a file with the images' numbers
+    sweep: tuple[int | str, ...] = ()
+    draws: int | None = None  # samples of each size of a sweep
+    at: tuple[str, ...] = ("end",)
+    k: int = 2
+    dtype: str | None = None  # float32 or float64; None for the model's own, and float64 where it needs it
+    density: bool = False  # also the spectrum and the trace
+    landscape: bool = False  # also the loss along the first two eigenvectors
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.checkpoint is None):
+            raise UsageError("name a run or a study, or give --checkpoint FILE; one of them")
+        described = [name for name in ("model", "dataset", "loss") if getattr(self, name) is not None]
+        if self.target is not None and described:
+            raise UsageError(f"--{described[0]} goes with --checkpoint; a run knows its own")
+        if self.checkpoint is not None and self.at != ("end",):
+            raise UsageError("--at goes with runs; a checkpoint has no start or middle")
+        if (self.samples is not None) + (self.indices is not None) + bool(self.sweep) > 1:
+            raise UsageError("--samples, --indices and --sweep exclude each other")
+        if self.draws is not None and not self.sweep:
+            raise UsageError("--draws goes with --sweep")
+        if self.sweep and (self.density or self.landscape):
+            raise UsageError("--density and --landscape go with one sample, not with --sweep")
+        if self.sweep and self.k == 1:
+            raise UsageError("-k is 1; a sweep compares two eigenvalues, so give 2 or more")
+        for point in self.at:
+            if point not in POINTS:
+                raise UsageError(f"--at has {point!r}; it takes {', '.join(POINTS)}")

@@ -1,0 +1,134 @@
+"""The curvature of a model on a sample: eigenvalues, spectrum, trace, and the loss around its weights."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optstudy.curvature import (
+    Eigenpairs,
+    Operator,
+    expand,
+    loss_landscape,
+    objective,
+    spectral_density,
+    top_eigenpairs,
+    trace,
+)
+from optstudy.records.curvature import CurvatureResult
+from optstudy.records.plan import Plan
+from optstudy.training.numerics import numerics
+from optstudy.training.probes import ImageBatches, sample_images
+from optstudy.training.state import RunState
+from optstudy.workloads import load, load_parts
+from optstudy.workloads.models import Loss, build_model, load_loss
+
+LINE_POINTS = 41  # along each direction, as in the paper
+REACH = 1.0  # distances go from minus this to this, as in the paper
+PLANE_VECTORS = 2
+TRACE_PRODUCTS = 60
+DENSITY_PROBES, DENSITY_STEPS = 5, 40
+CURVATURE_PRODUCTS = DENSITY_PROBES * DENSITY_STEPS + TRACE_PRODUCTS + 60  # all in all, roughly
+LANDSCAPE_POINTS = LINE_POINTS * (LINE_POINTS + 1)
+
+
+def measure_final_curvature(plan: Plan, state: bytes) -> bytes:
+    """Measure all of the curvature where a run ended, on the sample of its plan; a worker's task.
+
+    Returns:
+        A `CurvatureResult` as bytes.
+    """
+    assert plan.trace is not None
+    with numerics(plan):
+        parts = load_parts(plan.dataset, plan.split)
+        images = sample_images(parts, plan.trace.samples, plan.trace.seed, plan.device)
+        model = build_model(plan.model, load(plan.dataset)).to(plan.device)
+        model.load_state_dict(RunState.from_bytes(state).model)
+        loss = load_loss(plan.loss)
+        result = measure_curvature(model.eval(), loss, images, density=True, landscape=True)
+    return replace(result, seed=plan.trace.seed).to_bytes()
+
+
+def measure_curvature(
+    model: nn.Module,
+    loss: Loss,
+    images: ImageBatches | tuple[Tensor, Tensor],
+    *,
+    k: int = 2,
+    dtype: torch.dtype | None = None,
+    density: bool = False,
+    landscape: bool = False,
+) -> CurvatureResult:
+    """Measure a model on a sample; the eigenpairs are computed once, whatever else rests on them.
+
+    Args:
+        model: In the mode that is meant.
+        loss: Mean loss of a batch.
+        images: The sample.
+        k: Number of eigenvalues.
+        dtype: Precision; by default the parameters' own, and float64 for the eigenvalues where they need it.
+        density: Also the density of the eigenvalues and the trace.
+        landscape: Also the loss along the first eigenvector, and over the plane of the first two.
+
+    Raises:
+        ValueError: If the model has fewer parameters than eigenvalues are needed, or as `hessian` does.
+    """
+    around = expand(objective(model, loss, images, dtype=dtype))
+    pairs = top_eigenpairs(around.hessian, k=max(k, PLANE_VECTORS) if landscape else k)
+    ratio = pairs.ratio if k > 1 else None
+    found: dict[str, Any] = {} if ratio is None else {"ratio": np.array([ratio.value, ratio.low, ratio.high])}
+    if density:
+        found |= _spectrum(around.hessian)
+    if landscape:
+        found |= _landscape(model, loss, images, pairs, dtype)
+    return CurvatureResult(
+        samples=len(images.y) if isinstance(images, ImageBatches) else len(images[1]),
+        values=pairs.values[:k].numpy(),
+        residuals=pairs.residuals[:k].numpy(),
+        verdict=ratio.verdict if ratio else "unresolved",
+        probability=pairs.check.probability if pairs.check else math.nan,
+        dtype=str(pairs.dtype).removeprefix("torch."),
+        products=pairs.products,
+        loss=around.loss,
+        gradient_norm=float(around.gradient.cpu().double().norm()),
+        converged=pairs.converged,
+        operator=pairs.operator,
+        **found,
+    )
+
+
+def _spectrum(operator: Operator) -> dict[str, Any]:
+    density, total = (
+        spectral_density(operator, DENSITY_PROBES, DENSITY_STEPS),
+        trace(operator, TRACE_PRODUCTS),
+    )
+    return {
+        "trace": np.array([total.value, total.low, total.high]),
+        "grid": density.grid.numpy(),
+        "density": density.density.numpy(),
+        "spread": density.spread.numpy(),
+        "change": density.change,
+    }
+
+
+def _landscape(
+    model: nn.Module,
+    loss: Loss,
+    images: ImageBatches | tuple[Tensor, Tensor],
+    pairs: Eigenpairs,
+    dtype: torch.dtype | None,
+) -> dict[str, Any]:
+    half = LINE_POINTS // 2
+    axis = [REACH * place / half for place in range(-half, half + 1)]  # 0 exactly in the middle
+    line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis], dtype=dtype)
+    plane = loss_landscape(model, loss, images, pairs.vectors[:PLANE_VECTORS], [axis, axis], dtype=dtype)
+    return {
+        "distances": line.distances[0].numpy(),
+        "line": line.losses.numpy(),
+        "line_model": line.quadratic.numpy(),
+        "plane": plane.losses.numpy(),
+        "plane_model": plane.quadratic.numpy(),
+    }
