@@ -157,7 +157,7 @@ def test_figures_become_png_and_pdf(name: str) -> None:
 
 def test_pdf_has_the_same_bytes_in_another_process_and_no_date() -> None:
     code = (
-        "import sys; from optstudy.figures.style import *; d = figure(2, 1); a = d.add_subplot();"
+        "import sys; from optstudy.report.figures.style import *; d = figure(2, 1); a = d.add_subplot();"
         "a.plot([1, 2], [3, 4]); a.set_title('$x$, \\N{GREEK SMALL LETTER TAU}'); sys.stdout.buffer.write(pdf(d))"
     )
 
