@@ -12,9 +12,8 @@ from torch import Tensor
 
 from optstudy.optimizers import find_spaces, load_space
 from optstudy.records.plan import Method, Plan, Split
-from optstudy.records.run import EpochRecord
+from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.space import Space
-from optstudy.training import History
 
 HERE = Path(__file__).parent  # a workspace without files of its own
 TRAIN, TEST, BATCH = 200, 60, 64  # the last batch has 8 images
@@ -169,8 +168,8 @@ def timeless(records: tuple[EpochRecord, ...]) -> list[EpochRecord]:
     return [replace(record, seconds=0.0, finished_at=0.0) for record in records]
 
 
-def history_bits(*histories: History) -> Any:
-    """Return what consecutive histories hold together, clock readings apart."""
-    epochs = [record for history in histories for record in timeless(history.epochs)]
-    observations = [seen for history in histories for seen in history.observations]
-    return bits((epochs, observations, histories[-1].predicted))
+def rung_bits(*rungs: Rung) -> Any:
+    """Return what consecutive rungs hold together, clock readings apart."""
+    epochs = [record for rung in rungs for record in timeless(rung.epochs)]
+    observations = [seen for rung in rungs for seen in rung.observations]
+    return bits((epochs, observations, rungs[-1].predicted))

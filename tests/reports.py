@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from optstudy.records.search import Finalist, SearchEvidence, SearchSummary, sum
 from optstudy.records.space import Choice
 from optstudy.report.bundle import build_report
 from optstudy.study.plans import final_plan
-from optstudy.study.specification import TUNING_KEYS, Specification
+from optstudy.study.specification import Specification
+from optstudy.study.tuning.flow import search_settings
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
@@ -25,12 +26,7 @@ NUDGE = Choice("kind", ("plain", "<b>bold</b>"), "Either & both < are > tried.")
 
 
 def specification(**changes: Any) -> Specification:
-    return Specification(**{"trials": 20, "train_epochs": 30, "seeds": 10, **changes})
-
-
-def search_settings(asked: Specification) -> dict[str, Any]:
-    """What a search keeps of its study."""
-    return {key: asdict(asked)[key] for key in (*TUNING_KEYS, "batch_size", "seed")}
+    return Specification.from_keys({"trials": 20, "train_epochs": 30, "seeds": 10, **changes})
 
 
 def planned(one: RunEvidence, asked: Specification) -> RunEvidence:
@@ -67,7 +63,10 @@ def searched(optimizer: str, asked: Specification, study: str = "quick") -> Sear
         fixed={"eps": 1e-8},
     )
     result = replace(
-        found.searched, trials=tuple(trials), best=best[0], finalists=again if asked.finalists > 1 else ()
+        found.searched,
+        trials=tuple(trials),
+        best=best[0],
+        finalists=again if asked.tuning.finalists > 1 else (),
     )
     return replace(found, searched=result, space=wider, settings=search_settings(asked))
 

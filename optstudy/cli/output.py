@@ -65,7 +65,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    objective = study.specification.objective
+    objective = study.specification.tuning.objective
     headers = ["Optimizer", f"Validation {objective}", "Trial", "Gradient work", "Configuration"]
     cells = [
         [
@@ -88,8 +88,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
 
 def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
     """Print what a study would do."""
-    specification = study.specification
-    keys = {key: getattr(specification, key) for key in specification.__dataclass_fields__}
+    keys = study.specification.to_keys()
     if as_json:
         content: dict[str, Any] = {
             "study": study.name,

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from optstudy.cli import options
-from optstudy.study.specification import CONFIGS
+from optstudy.records.naming import CONFIGS
 
 
 @click.command()

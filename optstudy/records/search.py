@@ -12,6 +12,7 @@ from typing import Any, Literal
 from optstudy.records.space import Space
 
 TrialState = Literal["completed", "pruned", "diverged", "failed"]
+Objective = Literal["accuracy", "loss"]
 
 
 # What a diverged trial is told, since Optuna hides a NaN from its sampler. No trial is told anything worse.
@@ -40,7 +41,7 @@ class Finalist:
     scores: tuple[float | None, ...]  # the objective at the end of each; None where it is not finite
     gradient_work: float  # of all of them
 
-    def mean(self, objective: Literal["accuracy", "loss"]) -> float:
+    def mean(self, objective: Objective) -> float:
         """Mean score over the seeds, one that is not finite counted as the worst; none counts as worse."""
         worst = WORST[objective]
         scores = [worst if score is None else score for score in self.scores]
@@ -52,7 +53,7 @@ class Searched:
     """A finished search."""
 
     optimizer: str
-    objective: Literal["accuracy", "loss"]  # of the validation split
+    objective: Objective  # of the validation split
     trials: tuple[Trial, ...]
     best: Trial | None  # that is chosen; None if no trial completed
     importances: dict[str, float]  # share of each hyperparameter, summing to 1; empty where it is not known
@@ -66,14 +67,12 @@ class Searched:
         )
 
 
-def best_trial(trials: Sequence[Trial], objective: Literal["accuracy", "loss"]) -> Trial | None:
+def best_trial(trials: Sequence[Trial], objective: Objective) -> Trial | None:
     """The completed trial with the best score, of equal ones the first; None if none completed."""
     return next(iter(best_trials(trials, objective, 1)), None)
 
 
-def best_trials(
-    trials: Sequence[Trial], objective: Literal["accuracy", "loss"], count: int
-) -> tuple[Trial, ...]:
+def best_trials(trials: Sequence[Trial], objective: Objective, count: int) -> tuple[Trial, ...]:
     """The completed trials with the best scores, the best first, of equal ones the one with the lower number.
 
     Of trials with one configuration only the first counts: the others are the same run.
@@ -87,7 +86,7 @@ def best_trials(
     return tuple(different.values())[:count]
 
 
-def chosen(finalists: Sequence[Finalist], objective: Literal["accuracy", "loss"]) -> Finalist:
+def chosen(finalists: Sequence[Finalist], objective: Objective) -> Finalist:
     """The finalist with the best mean score, of equal ones the first; the scores of the search do not count.
 
     They were the highest of many, and so flatter those that they chose.

@@ -1,9 +1,9 @@
-"""What a final run leaves behind: its figures, the data behind them, and the metrics of where it ended."""
+"""The files that a final run leaves behind: its figures, and the data behind them."""
 
 import io
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,44 +12,35 @@ import torch
 from optstudy.curvature import Stability, stability
 from optstudy.optimizers import build_optimizer
 from optstudy.records.curvature import CurvatureResult
-from optstudy.records.eigen_trace import EigenTrace, eigen_trace
+from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.plan import Plan
-from optstudy.records.run import EpochRecord, Observation
+from optstudy.records.run import Rung
 from optstudy.report import figures
 from optstudy.workloads import load
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A final run that has ended."""
+def draw_run(
+    title: str, optimizer: str, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Draw a run's figures and write the data behind them; a worker's task.
 
-    title: str
-    optimizer: str
-    plan: Plan
-    epochs: tuple[EpochRecord, ...]
-    observations: tuple[Observation, ...]
-    predicted: tuple[int, ...]  # classes of the test images
-    curvature: CurvatureResult | None  # of where it ended
+    Args:
+        title: What the figures are called.
+        optimizer: The run's, by its name in the study.
+        plan: The run's.
+        rungs: All of them.
+        curvature: Where it ended; None where that was not measured.
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """What is kept of a run, for its root."""
-
-    files: dict[str, bytes]  # by name
-    failed: dict[str, str]  # figures that could not be drawn, and why
-
-
-def draw(ended: Ended) -> Drawn:
-    """Draw a run's figures and write the data behind them; a worker's task."""
-    trace = eigen_trace(ended.observations)
-    files, failed = _data(ended, trace), {}
-    for name, make in _figures(ended, trace).items():
+    Returns:
+        Files by name, and for each figure that could not be drawn the reason.
+    """
+    files, failed = _data(plan, rungs, curvature), {}
+    for name, make in _figures(title, optimizer, plan, rungs, curvature).items():
         try:
             files[name] = figures.png(make())
         except Exception as error:  # noqa: BLE001  # no figure is worth the run, whose numbers are sound
             failed[name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return Drawn(files, failed)
+    return files, failed
 
 
 def stability_of(plan: Plan) -> Stability | None:
@@ -60,27 +51,31 @@ def stability_of(plan: Plan) -> Stability | None:
     return stability(build_optimizer(method.optimizer, method.arguments, nothing, seed))
 
 
-def _data(ended: Ended, trace: EigenTrace | None) -> dict[str, bytes]:
-    curvature = ended.curvature
-    dataset = load(ended.plan.dataset)
+def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) -> dict[str, bytes]:
+    dataset = load(plan.dataset)
+    trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
+    epochs = [asdict(record) for rung in rungs for record in rung.epochs]
     return {
-        "epochs.json": json.dumps([asdict(record) for record in ended.epochs], indent=1).encode(),
+        "epochs.json": json.dumps(epochs, indent=1).encode(),
         "predictions.npz": _npz(
             labels=dataset.test_y.numpy(),
-            predicted=np.array(ended.predicted),
+            predicted=np.array(rungs[-1].predicted),
             classes=np.array(dataset.classes, dtype=np.str_),
         ),
-        "plan.json": json.dumps(asdict(ended.plan), indent=1).encode(),
+        "plan.json": json.dumps(asdict(plan), indent=1).encode(),
         **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
         **({} if curvature is None else {"analysis.npz": curvature.to_bytes()}),
     }
 
 
-def _figures(ended: Ended, trace: EigenTrace | None) -> dict[str, Callable[[], figures.Figure]]:
-    title, optimizer, plan, curvature = ended.title, ended.optimizer, ended.plan, ended.curvature
-    dataset, predicted = load(plan.dataset), np.array(ended.predicted)
+def _figures(
+    title: str, optimizer: str, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
+) -> dict[str, Callable[[], figures.Figure]]:
+    dataset, predicted = load(plan.dataset), np.array(rungs[-1].predicted)
+    epochs = [record for rung in rungs for record in rung.epochs]
+    trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
     found: dict[str, Callable[[], figures.Figure]] = {
-        "gradient_norm.png": lambda: figures.gradient_norm(ended.epochs, title, optimizer),
+        "gradient_norm.png": lambda: figures.gradient_norm(epochs, title, optimizer),
         "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),
     }
     if trace is not None:

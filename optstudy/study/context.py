@@ -16,7 +16,7 @@ from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import Known, Tracking
-from optstudy.training import Rehearsal, joined, run_rung
+from optstudy.training import Rehearsal, joined, run_rung_on
 from optstudy.training.curvature import measure_final_curvature
 from optstudy.workloads import Dataset, OtherDataError, load, load_description
 
@@ -146,12 +146,3 @@ def source_tags(files: Mapping[str, str]) -> dict[str, str]:
     """Return the tag that names the user's files and their hashes; none where they are too many for a tag."""
     text = json.dumps(dict(files), sort_keys=True)
     return {"optstudy.sources": text} if len(text) <= LONGEST_TAG else {}
-
-
-def run_rung_on(
-    checksum: str, plan: Plan, state: bytes | None, since: int, until: int
-) -> tuple[Rung, bytes] | None:
-    """Do a rung on the data of a checksum; None if the data set is another. A worker's task."""
-    if load_description(plan.dataset).checksum != checksum:
-        return None
-    return run_rung(plan, state, since, until)

@@ -1,6 +1,5 @@
 """A study: the driver and the single writer."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +18,15 @@ from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.estimate import estimate, rehearse_all
 from optstudy.study.events import Estimate, Event, Notice, Problem, SearchEnded
-from optstudy.study.final_runs import FinalTask, final_flow, superseded
+from optstudy.study.final_runs import final_flow, tag_superseded
 from optstudy.study.fingerprint import check_data, check_facts, check_parts
 from optstudy.study.notices import counted, logged_elsewhere, lost
+from optstudy.study.presets import check_keys, read_preset
 from optstudy.study.run_cache import Rungs
-from optstudy.study.specification import Specification, check_keys, read_preset
+from optstudy.study.specification import Specification
 from optstudy.study.timing import time_rows
 from optstudy.study.tuning.best import read_best
-from optstudy.study.tuning.flow import Tuning
+from optstudy.study.tuning.flow import close_search, open_search, search_flow
 from optstudy.study.workspace import (
     ChangedStudyError,
     Recorded,
@@ -126,7 +126,7 @@ class Study:
         asked = _checked({**settings, **{key: value for key, value in added.items() if value}})
         with locked(self.files):
             self._recorded = read_recorded(self.files)
-            self.specification = self._with(dataclasses.asdict(self.specification) | asked)
+            self.specification = self._with(self.specification.to_keys() | asked)
             wanted = tuple(configs or self.specification.configs) if "training" in phases else ()
             spaces = self._spaces()
             chosen = {name: spaces[name] for name in optimizers or spaces}
@@ -167,7 +167,10 @@ class Study:
                     known=known,
                 )
                 flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
-                yield from drive(flows, workers)
+                try:
+                    yield from drive(flows, workers)
+                finally:
+                    tracking.interrupt_open_runs()
                 yield from time_rows(context, workers, self._trained(chosen, wanted, params))
 
     def tune(
@@ -232,7 +235,7 @@ class Study:
 
     def _with(self, asked: Mapping[str, Any]) -> Specification:
         if self._recorded is None:
-            return Specification(**asked)
+            return Specification.from_keys(asked)
         try:
             return merge(self.files, self._recorded, asked)
         except ChangedStudyError:
@@ -298,22 +301,20 @@ def _optimizer_flow(
         yield from _finals(context, optimizer, config, values)
     if "tuning" not in phases:
         return
-    tuning = Tuning(context, context.spaces[optimizer])
-    try:
-        searched = yield from tuning.flow()
-        if searched.best is not None and "training" in phases and "best" in configs:
-            yield from _finals(context, optimizer, "best", searched.best.params)
-        yield from tuning.report(searched)
-    finally:
-        tuning.interrupt()
+    space = context.spaces[optimizer]
+    parent = open_search(context, space)
+    searched = yield from search_flow(context, space, parent)
+    if searched.best is not None and "training" in phases and "best" in configs:
+        yield from _finals(context, optimizer, "best", searched.best.params)
+    yield from close_search(context, space, searched, parent)
 
 
 def _finals(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
-    yield from superseded(context, optimizer, config, params)
+    yield from tag_superseded(context, optimizer, config, params)
     yield Fork(
         tuple(
-            final_flow(context, FinalTask(optimizer, config, seed, params, with_model=seed == 0))
-            for seed in range(context.specification.seeds)
+            final_flow(context, optimizer, config, seed, params)
+            for seed in range(context.specification.training.seeds)
         )
     )
 

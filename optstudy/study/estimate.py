@@ -10,7 +10,7 @@ from optstudy.optimizers import RefusedError
 from optstudy.records.plan import Description, Plan, Split, steps_per_epoch
 from optstudy.records.space import Space
 from optstudy.study.events import Estimate, OptimizerEstimate
-from optstudy.study.plans import final_plan, search_settings, trial_plan
+from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
 from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
@@ -130,13 +130,11 @@ def estimate(
         jobs: Workers.
     """
     data, rehearsals = rehearsed.data, rehearsed.optimizers
-    asked = search_settings(specification).trials if trials else 0
-    runs = specification.seeds * len(configs)
-    again = (
-        min(specification.finalists, asked) * specification.finalist_seeds
-        if min(specification.finalists, asked) > 1
-        else 0
-    )
+    tuning = specification.tuning
+    asked = tuning.whole_trials if trials else 0
+    runs = specification.training.seeds * len(configs)
+    finalists = min(tuning.finalists, asked)
+    again = finalists * tuning.finalist_seeds if finalists > 1 else 0
     rows = []
     for name, rehearsal in rehearsals.items():
         trial = trial_plan(specification, spaces[name], spaces[name].default)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optstudy.study.events import Notice
-from optstudy.study.plans import whole_batches
 from optstudy.study.specification import Specification
 from optstudy.tracking import Known
 
@@ -13,12 +12,12 @@ def counted(
     study: str, specification: Specification, asked: Mapping[str, Any], *, tuning: bool, training: bool
 ) -> Iterator[Notice]:
     """Say where the number of trials or of seeds is not the one that was asked for."""
-    trials, seeds, batch = specification.trials, specification.seeds, specification.batch
+    tuned, seeds = specification.tuning, specification.training.seeds
+    trials, whole = tuned.trials, tuned.whole_trials
     if tuning and asked.get("trials", trials) < trials:
         yield Notice(f"study {study!r} has {trials} trials an optimizer already; it keeps to them")
-    whole = whole_batches(trials, batch)
     if tuning and whole != trials:
-        yield Notice(f"{trials} trials become {whole}: they come in whole batches of {batch}")
+        yield Notice(f"{trials} trials become {whole}: they come in whole batches of {tuned.batch}")
     if training and asked.get("seeds", seeds) < seeds:
         yield Notice(f"study {study!r} has {seeds} seeds a configuration already; it keeps to them")
 

@@ -1,36 +1,14 @@
 """From a study's specification to the plan of each run."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from optstudy.records.plan import Method, Plan, Split, Trace
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
-from optstudy.study.tuning import Settings
 
 # Trials start from weights that no final run starts from, so the search cannot choose what suits one of those.
 TUNING_SEED = 1000
-
-
-def search_settings(specification: Specification) -> Settings:
-    """How each optimizer is searched; trials come in whole batches."""
-    batch = specification.batch
-    return Settings(
-        trials=whole_batches(specification.trials, batch),
-        batch=batch,
-        sampler=specification.sampler,
-        startup_trials=specification.startup_trials,
-        pruner=specification.pruner,
-        objective=cast(Any, specification.objective),
-        epochs=specification.tune_epochs,
-        rung_epochs=specification.rung_epochs,
-        seed=specification.seed,
-    )
-
-
-def whole_batches(trials: int, batch: int) -> int:
-    """Trials rounded up to whole batches."""
-    return -(-trials // batch) * batch
 
 
 def trial_plan(specification: Specification, space: Space, params: Mapping[str, Any], again: int = 0) -> Plan:
@@ -42,13 +20,13 @@ def trial_plan(specification: Specification, space: Space, params: Mapping[str, 
         params: Hyperparameters.
         again: 0 for the trial itself, from 1 on for a finalist that is trained again from another seed.
     """
-    split = Split("tuning", specification.validation, specification.tune_size, specification.seed)
+    tuning = specification.tuning
     return _plan(
         specification,
         space,
         params,
-        split=split,
-        epochs=specification.tune_epochs,
+        split=Split("tuning", tuning.validation, tuning.size, specification.seed),
+        epochs=tuning.epochs,
         sweep_epochs=(),
         seed=specification.seed + TUNING_SEED * (1 + again),
     )
@@ -56,15 +34,14 @@ def trial_plan(specification: Specification, space: Space, params: Mapping[str, 
 
 def final_plan(specification: Specification, space: Space, params: Mapping[str, Any], seed: int) -> Plan:
     """The run of a final seed, on all training images and reported on the test set."""
+    training = specification.training
     return _plan(
         specification,
         space,
         params,
-        split=Split(
-            "final", 0, specification.train_size, specification.seed if specification.train_size else 0
-        ),
-        epochs=specification.train_epochs,
-        sweep_epochs=specification.sweep_epochs,
+        split=Split("final", 0, training.size, specification.seed if training.size else 0),
+        epochs=training.epochs,
+        sweep_epochs=training.sweep_epochs,
         seed=seed,
         trace=_trace(specification),
     )
@@ -72,17 +49,16 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
 
 def _trace(specification: Specification) -> Trace | None:
     """What of a final run's curvature is measured; the images are the same for all runs of the study."""
-    if specification.samples == 0:
+    curvature = specification.curvature
+    if curvature.samples == 0:
         return None
-    samples, last = (
-        None if value == "all" else int(value) for value in (specification.samples, specification.eigen_last)
-    )
-    return Trace(samples, last, specification.eigen_every, specification.seed)
+    samples, last = (None if n == "all" else int(n) for n in (curvature.samples, curvature.last))
+    return Trace(samples, last, curvature.every, specification.seed)
 
 
 def is_paper_setting(specification: Specification) -> bool:
     """Whether model, data and loss are the paper's, so that its numbers may stand beside ours."""
-    if specification.train_size:
+    if specification.training.size:
         return False
     return (specification.dataset, specification.model, specification.loss) == (
         "mnist",

@@ -1,201 +1,259 @@
-"""What a study is made of: the keys of a preset, and what each may be."""
+"""What a study is made of: nested records for the code, flat keys for presets and `--set`."""
 
 import dataclasses
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 from optstudy.errors import UsageError, nearest
-from optstudy.optimizers.catalogue import tuning_files
+from optstudy.records.naming import CONFIGS
+from optstudy.records.search import Objective
 
-CONFIGS = ("best", "paper", "default")
 SAMPLERS = ("tpe", "gp", "random", "qmc")
 PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = ("accuracy", "loss")
 
-GROWING = ("optimizers", "configs", "trials", "seeds")  # may be added to at any time
-# Free until the work that they govern has begun. Every other key is fixed with the study.
-TUNING_KEYS = (
-    "trials", "batch", "sampler", "startup_trials", "pruner", "objective",
-    "tune_epochs", "rung_epochs", "finalists", "finalist_seeds", "tune_size", "validation",
-)  # fmt: skip
-TRAINING_KEYS = (
-    "train_epochs", "train_size", "sweep_every", "seeds", "samples", "eigen_last", "eigen_every",
-)  # fmt: skip
-OR_ALL = ("samples", "eigen_last")  # a whole number, or "all"
+Group = Literal["study", "tuning", "training", "curvature"]
+
+
+def _key(default: Any, meaning: str, key: str = "", **limits: Any) -> Any:
+    """Declare a key of a preset; `StudyKey` says what the limits are."""
+    return field(default=default, metadata={"key": key, "meaning": meaning, "limits": limits})
 
 
 @dataclass(frozen=True)
-class Specification:
-    """What a study is made of; a preset file has the same keys."""
+class TuningSettings:
+    """How each optimizer is searched."""
 
-    dataset: str = "mnist"
-    model: str = "lenet5"
-    loss: str = "cross_entropy"
-    optimizers: tuple[str, ...] = ("sgd", "adagrad", "adam", "adahessian")
-    configs: tuple[str, ...] = ("best",)
-    trials: int = 8  # configurations tried for each optimizer
-    batch: int = 4  # trials asked together
-    sampler: str = "tpe"
-    startup_trials: int = 4  # drawn at random before the sampler learns; the paper's and the default count
-    pruner: str = "median"
-    objective: str = "accuracy"  # of the validation images
-    tune_epochs: int = 3
-    rung_epochs: int = 1  # epochs of a trial between two decisions to prune
-    tune_size: int = 0  # training images of a trial, a fixed stratified subset; 0 is all but the validation
-    finalists: int = 1  # best trials that are trained again before one is chosen; 1 chooses at once
-    finalist_seeds: int = 3  # from which each of them is
-    validation: int = 10_000  # images held out of the training set while tuning
-    train_epochs: int = 3
-    train_size: int = 0  # training images of a final run, a fixed stratified subset; 0 is all
-    sweep_every: int = 0  # epochs between exact sweeps over the training set; 0 is at the end only
-    samples: int | str = 100  # training images on which curvature is measured, or "all"; 0 measures none
-    eigen_last: int | str = 100  # steps at the end of a final run whose eigenvalues are followed, or "all"
-    eigen_every: int = 1  # steps from one to the next
-    batch_size: int = 100
-    seeds: int = 3
-    margin: float = 0.001  # of test accuracy, a fraction: closer optimizers count as equivalent
-    target: float = 0.97  # test accuracy, a fraction: how soon a run reaches it is recorded
-    seed: int = 0  # of the split, the sampler and the trials
-    threads: int = 1  # of a worker
-    device: str = "cpu"
-    deterministic: bool = False  # algorithms that give the same bits each time, on a GPU too
+    trials: int = _key(8, "configurations tried for each optimizer", least=1, most=100_000, grows=True)
+    batch: int = _key(4, "trials suggested together; the number of trials is rounded up to whole batches",
+                      least=1, most=100_000)  # fmt: skip
+    sampler: str = _key("tpe", "how configurations are suggested", choices=SAMPLERS)
+    startup_trials: int = _key(
+        4, "trials drawn at random before the sampler learns; the paper's and the default configuration count"
+    )
+    pruner: str = _key("median", "how unpromising trials are stopped early", choices=PRUNERS)
+    objective: Objective = _key(  # noqa: RUF009  # a field, as the others are
+        "accuracy", "what is optimized, on the validation images", choices=OBJECTIVES
+    )
+    epochs: int = _key(3, "epochs of a trial", "tune_epochs", least=1, most=1_000_000)
+    rung_epochs: int = _key(1, "epochs of a trial between two decisions to prune", least=1, most=1_000_000)
+    size: int = _key(
+        0,
+        "training images of a trial, a fixed stratified subset; 0 takes all but the validation images",
+        "tune_size",
+    )
+    finalists: int = _key(
+        1, "best trials that are trained again from other seeds before one is chosen; 1 takes the best score",
+        least=1, most=1_000,
+    )  # fmt: skip
+    finalist_seeds: int = _key(3, "seeds from which each finalist is trained again", least=1, most=1_000)
+    validation: int = _key(10_000, "training images held out for validation while tuning", least=1)
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            problem = _problem(field.name, getattr(self, field.name), type(field.default))
-            if problem:
-                raise UsageError(problem)
-        for name in ("optimizers", "configs"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+    @property
+    def whole_trials(self) -> int:
+        """Trials rounded up to whole batches."""
+        return -(-self.trials // self.batch) * self.batch
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How each final run is trained."""
+
+    epochs: int = _key(3, "epochs of a final run", "train_epochs", least=1, most=1_000_000)
+    size: int = _key(
+        0, "training images of a final run, a fixed stratified subset; 0 takes all", "train_size"
+    )
+    sweep_every: int = _key(0, "epochs between exact sweeps over the training set; 0 sweeps at the end only")
+    seeds: int = _key(3, "final runs of each configuration, from seed 0 on", least=1, most=1_000, grows=True)
 
     @property
     def sweep_epochs(self) -> tuple[int, ...]:
         """Epochs of a final run that end with an exact sweep; the last always does."""
-        every = self.sweep_every or self.train_epochs
-        return tuple(e for e in range(1, self.train_epochs + 1) if e % every == 0 or e == self.train_epochs)
+        every = self.sweep_every or self.epochs
+        return tuple(e for e in range(1, self.epochs + 1) if e % every == 0 or e == self.epochs)
 
 
-KEYS = tuple(field.name for field in dataclasses.fields(Specification))
-_MINIMUM = dict.fromkeys(
-    ("trials", "batch", "tune_epochs", "rung_epochs", "finalists", "finalist_seeds", "validation",
-     "train_epochs", "batch_size", "seeds", "threads", "eigen_every"), 1,
-)  # fmt: skip
-# Far above what anybody runs: what exceeds them is a slip of the hand. From 1000 on seeds are those of trials.
-LARGEST = {
-    "trials": 100_000, "batch": 100_000, "tune_epochs": 1_000_000, "rung_epochs": 1_000_000,
-    "train_epochs": 1_000_000, "finalists": 1_000, "finalist_seeds": 1_000, "seeds": 1_000,
-    "seed": 2**31 - 1, "threads": 1024,
-}  # fmt: skip
-_ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "sampler": SAMPLERS,
-    "pruner": PRUNERS,
-    "objective": OBJECTIVES,
-    "configs": CONFIGS,
+@dataclass(frozen=True)
+class CurvatureSettings:
+    """How the curvature of each final run is measured."""
+
+    samples: int | str = _key(
+        100, "training images on which curvature is measured; 0 measures none", or_all=True
+    )
+    last: int | str = _key(
+        100, "steps at the end of a final run whose top eigenvalues are followed", "eigen_last", or_all=True
+    )
+    every: int = _key(1, "steps from one measurement of the eigenvalues to the next", "eigen_every", least=1)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a study is made of; `from_keys` checks what it is given."""
+
+    dataset: str = _key("mnist", "a data set by name, or a function of the user's own such as data.py:load")
+    model: str = _key("lenet5", "a model by name, or a function of the user's own such as net.py:make")
+    loss: str = _key("cross_entropy", "a loss by name, or a function of the user's own such as loss.py:name")
+    optimizers: tuple[str, ...] = _key(
+        ("sgd", "adagrad", "adam", "adahessian"),
+        "optimizers compared, by the names of their spaces",
+        grows=True,
+    )
+    configs: tuple[str, ...] = _key(
+        ("best",), "configurations trained: that of the search, the paper's, the library's default",
+        choices=CONFIGS, grows=True,
+    )  # fmt: skip
+    tuning: TuningSettings = TuningSettings()
+    training: TrainingSettings = TrainingSettings()
+    curvature: CurvatureSettings = CurvatureSettings()
+    batch_size: int = _key(100, "images of a mini-batch", least=1)
+    margin: float = _key(0.001, "difference of test accuracy below which optimizers count as equivalent")
+    target: float = _key(0.97, "test accuracy: what a run spends until it reaches it is recorded")
+    seed: int = _key(0, "seed of the split, the sampler and the trials", most=2**31 - 1)
+    threads: int = _key(1, "CPU threads of a worker", least=1, most=1024)
+    device: str = _key("cpu", "where tensors live: cpu, cuda, cuda:1, mps")
+    deterministic: bool = _key(False, "only algorithms that give the same bits each time, on a GPU too")
+
+    @classmethod
+    def from_keys(cls, values: Mapping[str, Any]) -> "Specification":
+        """Build a specification from the keys of presets; those that are absent take their defaults.
+
+        Raises:
+            UsageError: If a key is unknown, or its value is not what it must be.
+        """
+        groups: dict[Group, dict[str, Any]] = {"study": {}, "tuning": {}, "training": {}, "curvature": {}}
+        for name, value in values.items():
+            if name not in KEYS:
+                raise UsageError(f"unknown key {name!r}{nearest(name, KEYS)}")
+            key = KEYS[name]
+            given = tuple(value) if isinstance(value, list) else value
+            if problem := key.problem(given):
+                raise UsageError(problem)
+            groups[key.group][key.field] = tuple(dict.fromkeys(given)) if key.kind is tuple else given
+        return cls(
+            **groups["study"],
+            tuning=TuningSettings(**groups["tuning"]),
+            training=TrainingSettings(**groups["training"]),
+            curvature=CurvatureSettings(**groups["curvature"]),
+        )
+
+    def to_keys(self) -> dict[str, Any]:
+        """Return all keys with their values, as presets name them."""
+        records: dict[Group, Any] = {
+            "study": self,
+            "tuning": self.tuning,
+            "training": self.training,
+            "curvature": self.curvature,
+        }
+        return {name: getattr(records[key.group], key.field) for name, key in KEYS.items()}
+
+
+@dataclass(frozen=True)
+class StudyKey:
+    """A key of a preset, and what its value may be."""
+
+    name: str
+    group: Group  # record of the specification that holds it
+    field: str  # its name there
+    default: Any
+    meaning: str
+    least: int = 0  # of a whole number
+    most: int | None = None  # far above what anybody runs: a larger number is a slip of the hand
+    choices: tuple[str, ...] = ()  # names that are allowed; any without them
+    or_all: bool = False  # "all" is allowed too
+    grows: bool = False  # may be added to at any time
+
+    @property
+    def kind(self) -> type:
+        """Type of the key's values."""
+        return type(self.default)
+
+    @property
+    def values(self) -> str:
+        """What the value may be, in words."""
+        if self.choices:
+            return ("any of " if self.kind is tuple else "") + _either(self.choices)
+        words = _KINDS[self.kind]
+        if self.kind is int:
+            limit = f"{self.least:,} or more" if self.most is None else f"{self.least:,} to {self.most:,}"
+            return f"{words}, {limit}" + ', or "all"' * self.or_all
+        return words + ", between 0 and 1" * (self.kind is float)
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value, if anything."""
+        if self.or_all and value == "all":
+            return None
+        number: Any = float(value) if self.kind is float and type(value) is int else value
+        if type(number) is not self.kind:
+            return f"{self.name} is {value!r}; it must be {_KINDS[self.kind]}" + ' or "all"' * self.or_all
+        if isinstance(number, int | float):
+            return None if self.kind is bool else self._problem_of_number(number)
+        return self._problem_of_names(number)
+
+    def _problem_of_number(self, value: float) -> str | None:
+        if self.kind is float:
+            return (
+                None if 0 < value < 1 else f"{self.name} is {value:g}; it must be a fraction between 0 and 1"
+            )
+        if value < self.least:
+            return f"{self.name} is {value}; it must be {self.least} or more"
+        if self.most is not None and value > self.most:
+            return f"{self.name} is {value}; it must be {self.most} or less"
+        return None
+
+    def _problem_of_names(self, value: Any) -> str | None:
+        names = value if isinstance(value, tuple) else (value,)
+        if not names:
+            return f"{self.name} is empty; name at least one"
+        for name in names:
+            if type(name) is not str or not name:
+                return f"{self.name} has {name!r}; it must be a name"
+            if self.choices and name not in self.choices:
+                wanted = _either(self.choices) + nearest(name, self.choices)
+                return f"{self.name} is {name!r}; it must be {wanted}"
+        return None
+
+    def parse(self, text: str) -> Any:
+        """Read a value as it is typed; lists are separated by commas.
+
+        Raises:
+            ValueError: If it is not of the key's kind; the message says what would be.
+        """
+        if self.kind is tuple:
+            return tuple(text.split(","))
+        if self.kind is str or (self.or_all and text == "all"):
+            return text
+        try:
+            return _READERS[self.kind](text)
+        except (ValueError, KeyError):
+            raise ValueError(_KINDS[self.kind] + " or all" * self.or_all) from None
+
+
+_KINDS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    tuple: "a list of names",
+    bool: "true or false",
 }
-
-
-def _problem(key: str, value: Any, kind: type) -> str | None:
-    """Say what is wrong with a key's value, if anything."""
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind and not (key in OR_ALL and value == "all"):
-        wanted = {
-            int: "a whole number" + ' or "all"' * (key in OR_ALL),
-            float: "a number",
-            str: "a string",
-            tuple: "a list of names",
-            bool: "true or false",
-        }[kind]
-        return f"{key} is {value!r}; it must be {wanted}"
-    if isinstance(value, int | float):
-        return None if kind is bool else _problem_of_number(key, value)
-    names = value if isinstance(value, tuple) else (value,)
-    if not names:
-        return f"{key} is empty; name at least one"
-    for name in names:
-        if type(name) is not str or not name:
-            return f"{key} has {name!r}; it must be a name"
-        allowed = _ALLOWED.get(key)
-        if allowed and name not in allowed:
-            return f"{key} is {name!r}; it must be {_either(allowed)}{nearest(name, allowed)}"
-    return None
-
-
-def _problem_of_number(key: str, value: float) -> str | None:
-    if isinstance(value, float):
-        return None if 0 < value < 1 else f"{key} is {value:g}; it must be a fraction between 0 and 1"
-    least, most = _MINIMUM.get(key, 0), LARGEST.get(key, value)
-    if value < least:
-        return f"{key} is {value}; it must be {least} or more"
-    return f"{key} is {value}; it must be {most} or less" if value > most else None
-
-
-def read_preset(name: str, workspace: Path) -> dict[str, Any]:
-    """Return the keys of a preset, the workspace's own before the packaged one.
-
-    Raises:
-        UsageError: If there is none of that name, or the file does not say what a study is.
-    """
-    found = tuning_files("presets", workspace)
-    if name not in found:
-        raise UsageError(f"no preset {name!r}{nearest(name, found)}; there are {', '.join(found)}")
-    path = found[name]
-    try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    return check_keys(values, where=f"{path}: ")
-
-
-def check_keys(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return ``values`` as a Specification takes them.
-
-    Raises:
-        UsageError: If a key is unknown or its value is not of the key's kind.
-    """
-    for key in values:
-        if key not in KEYS:
-            raise UsageError(f"{where}unknown key {key!r}{nearest(key, KEYS)}")
-    ready: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    try:
-        Specification(**ready)
-    except UsageError as error:
-        raise UsageError(f"{where}{error}") from None
-    return ready
-
-
-_READERS: Mapping[type, tuple[Callable[[str], Any], str]] = {
-    int: (int, "a whole number"),
-    float: (float, "a number"),
-    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
+_READERS: Mapping[type, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    bool: {"true": True, "false": False}.__getitem__,
 }
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Read ``key=value`` as given to ``--set``; lists are separated by commas."""
-    key, separator, value = text.partition("=")
-    if not separator and key in KEYS:
-        raise UsageError(f"--set {text!r} lacks a value; write --set {key}=VALUE")
-    if key not in KEYS:
-        known = nearest(key, KEYS) or f"; the keys are {', '.join(KEYS)}"
-        raise UsageError(f"--set {text!r} is not key=value with a key of a study{known}")
-    kind = type(getattr(Specification, key))
-    if kind is tuple:
-        return key, tuple(value.split(","))
-    if key in OR_ALL and value == "all":
-        return key, value
-    if kind is str:
-        return key, value
-    read, wanted = _READERS[kind]
-    try:
-        return key, read(value)
-    except (ValueError, KeyError):
-        wanted += " or all" * (key in OR_ALL)
-        raise UsageError(f"--set {text!r}: {key} must be {wanted}") from None
 
 
 def _either(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + f" or {names[-1]}"
+
+
+def _keys(record: type, group: Group) -> Iterator[StudyKey]:
+    for item in dataclasses.fields(cast(Any, record)):
+        if item.metadata:
+            name, meaning, limits = (item.metadata[part] for part in ("key", "meaning", "limits"))
+            yield StudyKey(name or item.name, group, item.name, item.default, meaning, **limits)
+        else:
+            yield from _keys(type(item.default), cast(Group, item.name))
+
+
+KEYS = {key.name: key for key in _keys(Specification, "study")}

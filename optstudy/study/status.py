@@ -46,9 +46,9 @@ def read_standings(location: Location) -> list[Standing]:
                 study=name,
                 optimizer=optimizer,
                 trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
-                trials_asked=asked.trials if "tuning" in recorded.begun else 0,
+                trials_asked=asked.tuning.trials if "tuning" in recorded.begun else 0,
                 runs=sum(run.startswith(f"{optimizer}/") for run in done["final"]),
-                runs_asked=asked.seeds * len(asked.configs) if "training" in recorded.begun else 0,
+                runs_asked=asked.training.seeds * len(asked.configs) if "training" in recorded.begun else 0,
             )
             for optimizer in asked.optimizers
         ]

@@ -32,7 +32,7 @@ def time_rows(
             final_name(optimizer, config, seed): final_plan(
                 context.specification, context.spaces[optimizer], params, seed
             )
-            for seed in range(context.specification.seeds)
+            for seed in range(context.specification.training.seeds)
         }
         finished = {
             name: there[name].run_id

@@ -1,7 +1,6 @@
 """Where a study lives: its files, what they say of it, its lock."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_json
-from optstudy.study.specification import GROWING, TRAINING_KEYS, TUNING_KEYS, Specification
+from optstudy.study.specification import KEYS, Specification
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,8 @@ def read_recorded(files: StudyFiles) -> Recorded | None:
         return None
     try:
         content = json.loads(files.specification.read_text())
-        asked = dict(content["specification"]).items()
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked}
-        return Recorded(Specification(**values), dict(content["facts"]), tuple(content["begun"]))
+        specification = Specification.from_keys(dict(content["specification"]))
+        return Recorded(specification, dict(content["facts"]), tuple(content["begun"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise OptstudyError(
             f"{files.specification}: not a study's specification ({error}); restore it or remove {files.folder}"
@@ -88,7 +86,8 @@ def read_recorded(files: StudyFiles) -> Recorded | None:
 
 def write_recorded(files: StudyFiles, recorded: Recorded) -> None:
     """Keep what a study is."""
-    write_json(files.specification, dataclasses.asdict(recorded))
+    keys = recorded.specification.to_keys()
+    write_json(files.specification, {"specification": keys, "facts": recorded.facts, "begun": recorded.begun})
 
 
 def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specification:
@@ -99,23 +98,25 @@ def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specifi
     Raises:
         ChangedStudyError: If anything else differs.
     """
+    recorded = old.specification.to_keys()
     now = dict(asked)
     for key, value in asked.items():
-        before = getattr(old.specification, key)
+        before = recorded[key]
         if key in ("optimizers", "configs"):
             now[key] = (*before, *(item for item in value if item not in before))
-        elif value == before or _open(key, old.begun):
+        elif value == before or _is_open(key, old.begun):
             continue
-        elif key in GROWING:
+        elif KEYS[key].grows:
             now[key] = max(before, value)
         else:
             raise ChangedStudyError(files, f"{key} {before}, not {value}")
-    return dataclasses.replace(old.specification, **now)
+    return Specification.from_keys(recorded | now)
 
 
-def _open(key: str, begun: Sequence[str]) -> bool:
-    governed_by = "tuning" if key in TUNING_KEYS else "training" if key in TRAINING_KEYS else None
-    return governed_by is not None and governed_by not in begun
+def _is_open(key: str, begun: Sequence[str]) -> bool:
+    """Whether the work that a key governs has not begun; keys of no phase are fixed with the study."""
+    phase = {"tuning": "tuning", "training": "training", "curvature": "training"}.get(KEYS[key].group)
+    return phase is not None and phase not in begun
 
 
 def free_name(files: StudyFiles) -> str:

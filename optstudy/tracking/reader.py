@@ -38,6 +38,7 @@ class Reader:
         self._call = self._connection.call
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
+        self._open_runs: set[str] = set()  # that a writer has opened and not closed
 
     @property
     def shown_uri(self) -> str:

@@ -62,6 +62,7 @@ class Tracking(Reader):
             params=[Param(name, str(value)) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
+        self._open_runs.add(run_id)
         return run_id
 
     def log_epochs(
@@ -119,11 +120,13 @@ class Tracking(Reader):
         self.set_tags(run_id, {"optstudy.outcome": outcome})
         end = _milliseconds(time.time() if finished_at is None else finished_at)
         self._call(self._client.set_terminated, run_id, status=status, end_time=end)
+        self._open_runs.discard(run_id)
 
-    def interrupt_run(self, run_id: str) -> None:
-        """Close a run that stops in the middle; the next start reopens it, closed or not."""
+    def interrupt_open_runs(self) -> None:
+        """Close the runs that were opened and stop in the middle; the next start reopens them, closed or not."""
         with contextlib.suppress(OptstudyError):
-            self.close_run(run_id, "interrupted")
+            for run_id in sorted(self._open_runs):
+                self.close_run(run_id, "interrupted")
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:

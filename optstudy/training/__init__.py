@@ -1,16 +1,15 @@
 """Training as a value: a run is a RunState, and `advance` moves it on. No Optuna, no MLflow, no printing."""
 
-from optstudy.training.advance import advance, run_rung, start
+from optstudy.training.advance import advance, run_rung, run_rung_on, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
 from optstudy.training.numerics import joined, machine, numerics
 from optstudy.training.probes import ImageBatches, images_of, probes_of, sample_images
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
-from optstudy.training.state import History, Moment, Probe, RunState, outcome
+from optstudy.training.state import Moment, Probe, RunState, outcome
 from optstudy.training.timing import time_steps
 
 __all__ = [
     "Evaluation",
-    "History",
     "ImageBatches",
     "Moment",
     "Probe",
@@ -27,6 +26,7 @@ __all__ = [
     "probes_of",
     "rehearse",
     "run_rung",
+    "run_rung_on",
     "sample_images",
     "start",
     "sweep",

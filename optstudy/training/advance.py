@@ -1,5 +1,6 @@
 """Training itself: `advance` moves a run on, and touches nothing else."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evalua
 from optstudy.training.live import STEPS, Live, build, capture, isolated, restore, seed_generators
 from optstudy.training.numerics import machine
 from optstudy.training.probes import probes_of
-from optstudy.training.state import History, Moment, Probe, RunState, outcome
-from optstudy.workloads import batches, load_parts, prepare
+from optstudy.training.state import Moment, Probe, RunState, outcome
+from optstudy.workloads import batches, load_description, load_parts, prepare
 
 
 def start(plan: Plan) -> RunState:
@@ -27,9 +28,7 @@ def start(plan: Plan) -> RunState:
         return capture(live, epoch=0, step=0, probes={}, diverged=False)
 
 
-def advance(
-    state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = ()
-) -> tuple[RunState, History]:
+def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = ()) -> tuple[RunState, Rung]:
     """Train until the end of epoch ``until``, or until the loss is no longer finite.
 
     A pure function: the same arguments give the same bits, whatever process it runs in (clock readings
@@ -42,7 +41,7 @@ def advance(
         probes: What to watch before each step.
 
     Returns:
-        The new state, and the records of the epochs in between.
+        The new state, and what the epochs in between left behind.
 
     Raises:
         ValueError: If ``until`` is out of range.
@@ -69,25 +68,32 @@ def advance(
             swept = sweep(live.model, live.loss, *train) if due else None
             records.append(_record(plan, epoch, running, measured, swept))
             if diverged or epoch == plan.epochs:
-                predicted = measured.predicted
-        return capture(live, epoch, step, memory, diverged=diverged), History(
-            tuple(records), tuple(observations), predicted
-        )
+                predicted = tuple(measured.predicted.tolist())
+        after = capture(live, epoch, step, memory, diverged=diverged)
+    return after, Rung(tuple(records), tuple(observations), outcome(after, plan), predicted)
 
 
 def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[Rung, bytes]:
     """Do the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
     before = start(plan) if state is None else RunState.from_bytes(state)
-    after, history = advance(before, plan, until, probes_of(plan))
+    after, whole = advance(before, plan, until, probes_of(plan))
     first_step = since * steps_per_epoch(len(load_parts(plan.dataset, plan.split).train_y), plan.batch_size)
-    rung = Rung(
-        epochs=tuple(record for record in history.epochs if record.epoch > since),
-        observations=tuple(seen for seen in history.observations if seen.step >= first_step),
-        outcome=outcome(after, plan),
-        predicted=None if history.predicted is None else tuple(history.predicted.tolist()),
+    rung = dataclasses.replace(
+        whole,
+        epochs=tuple(record for record in whole.epochs if record.epoch > since),
+        observations=tuple(seen for seen in whole.observations if seen.step >= first_step),
         machine=machine(plan),
     )
     return rung, after.to_bytes()
+
+
+def run_rung_on(
+    checksum: str, plan: Plan, state: bytes | None, since: int, until: int
+) -> tuple[Rung, bytes] | None:
+    """Do a rung on the data of a checksum; None if the data set is another. A worker's task."""
+    if load_description(plan.dataset).checksum != checksum:
+        return None
+    return run_rung(plan, state, since, until)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.records.plan import Plan
-from optstudy.records.run import EpochRecord, Observation, Outcome
+from optstudy.records.run import Outcome
 from optstudy.workloads.models import Loss
 
 
@@ -63,15 +63,6 @@ class Probe(Protocol):
 
     def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Return the probe's next state (plain tensors and numbers; the first is None) and what it saw."""
-
-
-@dataclass(frozen=True)
-class History:
-    """What `advance` recorded on its way."""
-
-    epochs: tuple[EpochRecord, ...]
-    observations: tuple[Observation, ...]
-    predicted: Tensor | None  # (n,) classes of the held-out images, once the run has ended
 
 
 def outcome(state: RunState, plan: Plan) -> Outcome:

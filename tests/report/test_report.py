@@ -44,8 +44,9 @@ from optstudy.report.sentences import (
 from optstudy.report.tables.formats import tables_of
 from optstudy.report.tables.tuning import value_label
 from optstudy.study.driver import Study
-from optstudy.study.plans import final_plan, search_settings, trial_plan
-from optstudy.study.specification import TUNING_KEYS, Specification
+from optstudy.study.plans import final_plan, trial_plan
+from optstudy.study.specification import Specification
+from optstudy.study.tuning.flow import search_settings
 
 PAIR = Pair(
     study="quick", a="adam/best", b="sgd/paper", seeds=5, images=10_000, difference=0.00354, low=0.0001,
@@ -564,20 +565,17 @@ def test_the_command_asks_for_the_same_runs(
         now = asking.trained[run.optimizer, run.config]
         assert plan is not None
         assert final_plan(now, made_up.space(run.optimizer), {"lr": 0.1}, run.seed) == plan
-        assert run.seed < now.seeds
+        assert run.seed < now.training.seeds
         assert (now.margin, now.target) == (run.margin, run.target)
     assert asking.searched.keys() == {one.searched.optimizer for one in found.searches}
     for search in found.searches:
         now = asking.searched[search.searched.optimizer]
-        before = Specification(**search.settings)
-        assert {key: getattr(now, key) for key in TUNING_KEYS} == {
-            key: search.settings[key] for key in TUNING_KEYS
-        }
+        before = Specification.from_keys(search.settings)
         assert search_settings(now) == search_settings(before)
         plans = [
             trial_plan(asked_for, search.space, {"lr": 0.1, "kind": "plain"}, again)
             for again in (0, 1)
-            for asked_for in (now, replace(now, **search.settings))
+            for asked_for in (now, Specification.from_keys({**now.to_keys(), **search.settings}))
         ]
         assert plans[0] == plans[1]
         assert plans[2] == plans[3]

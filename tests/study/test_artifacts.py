@@ -13,8 +13,8 @@ import pytest
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.metrics import final_metrics, spent_to_target
 from optstudy.records.plan import Method, Plan, Trace
-from optstudy.records.run import EpochRecord
-from optstudy.study.artifacts import Ended, draw, stability_of
+from optstudy.records.run import EpochRecord, Rung
+from optstudy.study.artifacts import draw_run, stability_of
 from optstudy.training import run_rung
 from optstudy.training.curvature import measure_final_curvature
 
@@ -30,47 +30,59 @@ def project(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def ended(plan: Plan, *, analysed: bool = False) -> Ended:
+def trained(plan: Plan) -> tuple[Rung, CurvatureResult | None]:
+    """Train a run, and measure where it ended if it completed."""
     rung, state = run_rung(plan, None, 0, 2)
-    assert rung.predicted is not None
-    analysis = CurvatureResult.from_bytes(measure_final_curvature(plan, state)) if analysed else None
-    return Ended("tiny/sgd/seed-0", "sgd", plan, rung.epochs, rung.observations, rung.predicted, analysis)
+    measured = plan.trace is not None and rung.outcome == "completed"
+    return rung, CurvatureResult.from_bytes(measure_final_curvature(plan, state)) if measured else None
+
+
+def drawn(
+    plan: Plan, rung: Rung, curvature: CurvatureResult | None
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    return draw_run("tiny/sgd/seed-0", "sgd", plan, [rung], curvature)
 
 
 def test_a_run_without_curvature_leaves_none() -> None:
-    assert set(draw(ended(cases.plan())).files) == ALWAYS
+    files, _ = drawn(cases.plan(), *trained(cases.plan()))
+
+    assert set(files) == ALWAYS
 
 
 def test_a_run_with_curvature_leaves_all_of_it() -> None:
-    assert set(draw(ended(WATCHED, analysed=True)).files) == ALWAYS | TRACED | ENDED
+    files, _ = drawn(WATCHED, *trained(WATCHED))
+
+    assert set(files) == ALWAYS | TRACED | ENDED
 
 
 def test_a_run_whose_last_steps_were_not_watched_has_its_end_alone() -> None:
     plan = replace(WATCHED, trace=Trace(samples=20, last=0))
 
-    assert set(draw(ended(plan, analysed=True)).files) == ALWAYS | ENDED
+    files, _ = drawn(plan, *trained(plan))
+
+    assert set(files) == ALWAYS | ENDED
 
 
 def test_a_diverged_run_is_drawn_as_far_as_it_was_seen() -> None:
     plan = cases.plan(method=cases.sgd(1e38), trace=Trace(samples=20, last=None))
-    found = ended(plan)
+    rung, curvature = trained(plan)
 
-    files = draw(found).files
+    files, _ = drawn(plan, rung, curvature)
 
-    assert found.epochs[-1].train_loss is None
+    assert rung.epochs[-1].train_loss is None
     assert set(files) == ALWAYS | TRACED
     assert all(files.values())
 
 
 def test_a_figure_that_cannot_be_drawn_costs_no_other_file() -> None:
-    without = replace(ended(WATCHED, analysed=True), predicted=())
+    rung, curvature = trained(WATCHED)
 
-    found = draw(without)
+    files, failed = drawn(WATCHED, replace(rung, predicted=()), curvature)
 
-    assert set(found.files) == (ALWAYS | TRACED | ENDED) - {"confusion.png"}
-    assert set(found.failed) == {"confusion.png"}
-    assert found.failed["confusion.png"].startswith("ValueError: ")
-    assert "\n" not in found.failed["confusion.png"]
+    assert set(files) == (ALWAYS | TRACED | ENDED) - {"confusion.png"}
+    assert set(failed) == {"confusion.png"}
+    assert failed["confusion.png"].startswith("ValueError: ")
+    assert "\n" not in failed["confusion.png"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +125,7 @@ def test_what_was_spent_until_the_target_is_that_of_the_first_epoch_that_reached
 
 
 def test_metrics_are_those_that_are_finite() -> None:
-    analysis = ended(WATCHED, analysed=True).curvature
+    _, analysis = trained(WATCHED)
     assert analysis is not None
 
     records = [epoch(1, 0.9), epoch(2, 0.97)]

@@ -1,6 +1,6 @@
 """A specification and a configuration determine each run, and nothing else does."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import cases
@@ -16,35 +16,23 @@ from optstudy.study.plans import (
     TUNING_SEED,
     final_plan,
     is_paper_setting,
-    search_settings,
     trial_plan,
-    whole_batches,
 )
-from optstudy.study.specification import Specification
-from optstudy.study.tuning import Settings
+from optstudy.study.specification import Specification, TrainingSettings, TuningSettings
 
 SPECIFICATION = Specification(
-    trials=5, batch=4, tune_epochs=3, train_epochs=7, sweep_every=3, validation=100, tune_size=40, seed=2
+    tuning=TuningSettings(trials=5, batch=4, epochs=3, validation=100, size=40),
+    training=TrainingSettings(epochs=7, sweep_every=3),
+    seed=2,
 )
 
 
 @given(st.integers(1, 1000), st.integers(1, 50))
 def test_trials_become_the_fewest_whole_batches_that_hold_them(trials: int, batch: int) -> None:
-    whole = whole_batches(trials, batch)
+    whole = TuningSettings(trials=trials, batch=batch).whole_trials
 
     assert whole % batch == 0
     assert trials <= whole < trials + batch
-
-
-def test_search_settings_are_those_of_the_specification() -> None:
-    settings = search_settings(SPECIFICATION)
-
-    assert settings.trials == 8
-    assert settings.epochs == SPECIFICATION.tune_epochs
-    same = {field.name for field in fields(Settings)} - {"trials", "epochs"}
-    assert {name: getattr(settings, name) for name in same} == {
-        name: getattr(SPECIFICATION, name) for name in same
-    }
 
 
 @pytest.mark.parametrize("space", cases.spaces(), ids=lambda space: space.name)
@@ -90,14 +78,15 @@ def test_a_final_run_trains_on_all_images_and_reports_on_the_test_set() -> None:
 def test_a_final_run_on_a_part_of_the_images_draws_it_by_the_studys_seed() -> None:
     sgd = load_space("sgd", cases.HERE)
 
-    plan = final_plan(replace(SPECIFICATION, train_size=30), sgd, sgd.default, 4)
+    plan = final_plan(replace(SPECIFICATION, training=TrainingSettings(size=30)), sgd, sgd.default, 4)
 
     assert plan.split == Split("final", size=30, seed=2)
 
 
 def test_plans_do_not_depend_on_how_many_runs_there_are() -> None:
     sgd = load_space("sgd", cases.HERE)
-    more = replace(SPECIFICATION, trials=50, seeds=9, optimizers=("sgd", "adam"), configs=("best", "paper"))
+    grown = {"trials": 50, "seeds": 9, "optimizers": ("sgd", "adam"), "configs": ("best", "paper")}
+    more = Specification.from_keys(SPECIFICATION.to_keys() | grown)
 
     assert trial_plan(more, sgd, sgd.default) == trial_plan(SPECIFICATION, sgd, sgd.default)
     assert final_plan(more, sgd, sgd.default, 0) == final_plan(SPECIFICATION, sgd, sgd.default, 0)
@@ -113,4 +102,4 @@ def test_final_runs_of_the_best_configuration_have_the_short_name() -> None:
 )
 def test_the_papers_numbers_stand_only_beside_the_papers_setting(change: dict[str, Any]) -> None:
     assert is_paper_setting(Specification())
-    assert not is_paper_setting(replace(Specification(), **change))
+    assert not is_paper_setting(Specification.from_keys(change))

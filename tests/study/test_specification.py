@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from optstudy.errors import UsageError
 from optstudy.optimizers.catalogue import PACKAGED
+from optstudy.records.naming import CONFIGS
+from optstudy.study.presets import check_keys, parse_setting, read_preset
 from optstudy.study.specification import (
-    CONFIGS,
     KEYS,
     OBJECTIVES,
     PRUNERS,
     SAMPLERS,
     Specification,
-    check_keys,
-    parse_setting,
-    read_preset,
+    TrainingSettings,
 )
 
 PRESETS = sorted(path.stem for path in (PACKAGED / "presets").glob("*.toml"))
@@ -36,7 +35,7 @@ def test_a_packaged_preset_describes_a_study(name: str, tmp_path: Path) -> None:
     keys = read_preset(name, tmp_path)
 
     assert keys
-    assert Specification(**keys).trials % Specification(**keys).batch == 0  # nothing is rounded up
+    assert Specification.from_keys(keys).tuning.whole_trials == keys["trials"]  # nothing is rounded up
 
 
 def test_the_presets_of_the_documentation_are_packaged() -> None:
@@ -157,16 +156,16 @@ def test_a_wrong_value_of_a_setting_is_refused_with_its_key(text: str, said: str
 
 @given(st.floats(0, 1, exclude_min=True, exclude_max=True))
 def test_every_fraction_is_a_margin(margin: float) -> None:
-    assert Specification(**check_keys(dict([parse_setting(f"margin={margin!r}")]))).margin == margin
+    assert check_keys(dict([parse_setting(f"margin={margin!r}")])) == {"margin": margin}
 
 
 def test_an_optimizer_named_twice_counts_once() -> None:
-    assert Specification(optimizers=("adam", "sgd", "adam")).optimizers == ("adam", "sgd")
+    assert Specification.from_keys({"optimizers": ("adam", "sgd", "adam")}).optimizers == ("adam", "sgd")
 
 
 @given(epochs=st.integers(1, 60), every=st.integers(0, 70))
 def test_the_last_epoch_of_a_final_run_always_has_a_sweep(epochs: int, every: int) -> None:
-    swept = Specification(train_epochs=epochs, sweep_every=every).sweep_epochs
+    swept = TrainingSettings(epochs=epochs, sweep_every=every).sweep_epochs
 
     assert swept[-1] == epochs
     assert list(swept) == sorted(set(swept))
@@ -174,7 +173,7 @@ def test_the_last_epoch_of_a_final_run_always_has_a_sweep(epochs: int, every: in
 
 
 @given(
-    st.sampled_from(KEYS),
+    st.sampled_from(sorted(KEYS)),
     st.one_of(
         st.none(),
         st.floats().filter(lambda value: not 0 < value < 1),  # such a one is a margin
@@ -192,3 +191,22 @@ def test_every_choice_is_accepted() -> None:
         for name in names:
             assert check_keys({key: name}) == {key: name}
     assert check_keys({"configs": list(CONFIGS)}) == {"configs": CONFIGS}
+
+
+@given(st.data())
+def test_a_specification_is_its_keys(data: st.DataObject) -> None:
+    values = {
+        name: data.draw(st.sampled_from([key.default, 3, "all"])) for name, key in KEYS.items() if key.or_all
+    }
+
+    assert Specification.from_keys(Specification.from_keys(values).to_keys()) == Specification.from_keys(
+        values
+    )
+    assert list(Specification().to_keys()) == list(KEYS)
+
+
+def test_every_key_says_what_it_means_and_what_it_may_be() -> None:
+    for key in KEYS.values():
+        assert key.meaning
+        assert key.values
+        assert key.problem(key.default) is None

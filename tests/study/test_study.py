@@ -21,14 +21,13 @@ from torch.nn import functional
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.optimizers import load_space
 from optstudy.records.plan import Plan
-from optstudy.study.context import run_rung_on
 from optstudy.study.driver import Study
 from optstudy.study.events import Event, Notice, Problem, Progress, RunEnded, SearchEnded, TrialEnded
 from optstudy.study.plans import final_plan
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import read_recorded
 from optstudy.tracking import embedded
-from optstudy.training import sample_images
+from optstudy.training import run_rung_on, sample_images
 from optstudy.workloads import datasets, load, load_description, load_parts, prepare
 from optstudy.workloads.user_code import load_object
 
@@ -654,7 +653,7 @@ class TestData:
 
     def test_a_rung_on_other_data_is_not_trained(self, user_files: Path) -> None:
         sgd = load_space("sgd", user_files)
-        specification = Specification(**tiny.SETTINGS)
+        specification = Specification.from_keys(tiny.SETTINGS)
         plan = final_plan(specification, sgd, sgd.default, 0)
         checksum = load_description(plan.dataset).checksum
 

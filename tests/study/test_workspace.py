@@ -14,16 +14,12 @@ from hypothesis import strategies as st
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_bytes, write_json
+from optstudy.records.naming import CONFIGS
 from optstudy.study.specification import (
-    CONFIGS,
-    GROWING,
     KEYS,
-    LARGEST,
     OBJECTIVES,
     PRUNERS,
     SAMPLERS,
-    TRAINING_KEYS,
-    TUNING_KEYS,
     Specification,
 )
 from optstudy.study.workspace import (
@@ -40,7 +36,13 @@ from optstudy.study.workspace import (
 
 CHOICES = {"sampler": SAMPLERS, "pruner": PRUNERS, "objective": OBJECTIVES}
 NAMES = st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=3, unique=True).map(tuple)
-FIXED = tuple(key for key in KEYS if key not in (*GROWING, *TUNING_KEYS, *TRAINING_KEYS))
+FIXED = [name for name, key in KEYS.items() if key.group == "study" and not key.grows]
+
+
+def open_until(phase: str) -> list[str]:
+    """Keys that may change until a phase begins."""
+    phases = {"tuning": "tuning", "training": "training", "curvature": "training"}
+    return [name for name, key in KEYS.items() if phases.get(key.group) == phase and not key.grows]
 
 
 def values_of(key: str) -> st.SearchStrategy[Any]:
@@ -50,23 +52,21 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
     if key == "configs":
         return st.lists(st.sampled_from(CONFIGS), min_size=1, unique=True).map(tuple)
     kinds = {
-        int: st.integers(1, LARGEST.get(key, 10**12)),
+        int: st.integers(1, KEYS[key].most or 10**12),
         bool: st.booleans(),
         float: st.floats(0, 1, exclude_min=True, exclude_max=True),
         str: st.text(min_size=1),
         tuple: NAMES,
     }
-    return kinds[type(getattr(Specification, key))]
+    return kinds[KEYS[key].kind]
 
 
-specifications = st.builds(
-    Specification, **{field.name: values_of(field.name) for field in fields(Specification)}
-)
+specifications = st.fixed_dictionaries({name: values_of(name) for name in KEYS}).map(Specification.from_keys)
 
 
 def another(key: str) -> Any:
     """Return a value of a key that is not the default."""
-    default = getattr(Specification, key)
+    default = KEYS[key].default
     if key in CHOICES:
         return next(name for name in CHOICES[key] if name != default)
     if isinstance(default, float):
@@ -129,34 +129,34 @@ def test_optimizers_and_configs_are_added_to_those_that_are_there(files: StudyFi
 
 @pytest.mark.parametrize(("key", "phase"), [("trials", "tuning"), ("seeds", "training")])
 def test_trials_and_seeds_only_grow_once_there_are_some(key: str, phase: str, files: StudyFiles) -> None:
-    default = getattr(Specification, key)
+    default = KEYS[key].default
 
-    assert getattr(merge(files, begun(phase), {key: default + 4}), key) == default + 4
-    assert getattr(merge(files, begun(phase), {key: 1}), key) == default
-    assert getattr(merge(files, begun(), {key: 1}), key) == 1
+    assert merge(files, begun(phase), {key: default + 4}).to_keys()[key] == default + 4
+    assert merge(files, begun(phase), {key: 1}).to_keys()[key] == default
+    assert merge(files, begun(), {key: 1}).to_keys()[key] == 1
 
 
-@pytest.mark.parametrize("key", [key for key in TUNING_KEYS if key not in GROWING])
+@pytest.mark.parametrize("key", open_until("tuning"))
 def test_what_governs_tuning_may_change_until_tuning_begins(key: str, files: StudyFiles) -> None:
     value = another(key)
 
-    assert getattr(merge(files, begun("training"), {key: value}), key) == value
+    assert merge(files, begun("training"), {key: value}).to_keys()[key] == value
     with pytest.raises(ChangedStudyError):
         merge(files, begun("tuning"), {key: value})
 
 
-@pytest.mark.parametrize("key", [key for key in TRAINING_KEYS if key not in GROWING])
+@pytest.mark.parametrize("key", open_until("training"))
 def test_what_governs_training_may_change_until_training_begins(key: str, files: StudyFiles) -> None:
     value = another(key)
 
-    assert getattr(merge(files, begun("tuning"), {key: value}), key) == value
+    assert merge(files, begun("tuning"), {key: value}).to_keys()[key] == value
     with pytest.raises(ChangedStudyError):
         merge(files, begun("training"), {key: value})
 
 
 @pytest.mark.parametrize("key", FIXED)
 def test_everything_else_is_fixed_with_the_study(key: str, files: StudyFiles) -> None:
-    before, value = getattr(Specification, key), another(key)
+    before, value = KEYS[key].default, another(key)
 
     with pytest.raises(ChangedStudyError) as raised:
         merge(files, begun("tuning"), {key: value})
@@ -288,7 +288,7 @@ def test_a_number_that_json_does_not_have_is_never_written(tmp_path: Path) -> No
 
 def test_recording_keeps_the_latest(files: StudyFiles) -> None:
     write_recorded(files, begun())
-    later = replace(begun("tuning"), specification=Specification(trials=40))
+    later = replace(begun("tuning"), specification=Specification.from_keys({"trials": 40}))
     write_recorded(files, later)
 
     assert read_recorded(files) == later

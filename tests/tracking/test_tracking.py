@@ -169,7 +169,7 @@ def test_a_run_ends_in_the_state_of_its_outcome(
 
 def test_an_interrupted_run_goes_on_under_its_id(store_of: Tracking, client: MlflowClient) -> None:
     run_id = open_run(store_of, params={"lr": 0.1})
-    store_of.interrupt_run(run_id)
+    store_of.interrupt_open_runs()
     [known] = store_of.known_runs("mine/final").values()
 
     again = open_run(store_of, params={"lr": 0.1}, known=known)
@@ -410,7 +410,10 @@ class TestServers:
             Tracking(uri, patience=0.3).predictions(final)
 
     def test_interrupting_a_run_survives_a_server_that_is_gone(self) -> None:
-        Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1).interrupt_run("0" * 32)
+        tracking = Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1)
+        tracking._open_runs.add("0" * 32)
+
+        tracking.interrupt_open_runs()
 
     @pytest.mark.parametrize(
         ("uri", "public"),

@@ -3,12 +3,11 @@
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.distributions import config_of, distributions, first_configs
 from optstudy.study.tuning.importance import importances
-from optstudy.study.tuning.messages import Answer, Ask, Settings
+from optstudy.study.tuning.messages import Answer, Ask
 
 __all__ = [
     "Answer",
     "Ask",
-    "Settings",
     "config_of",
     "distributions",
     "first_configs",

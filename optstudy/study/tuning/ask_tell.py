@@ -8,14 +8,15 @@ import optuna
 
 from optstudy.records.search import WORST, Searched, Trial, TrialState, best_trial
 from optstudy.records.space import Space
+from optstudy.study.specification import TuningSettings
 from optstudy.study.tuning.distributions import asked_of, config_of, distributions, first_configs
 from optstudy.study.tuning.journal import mirror
-from optstudy.study.tuning.messages import Answer, Ask, Settings
+from optstudy.study.tuning.messages import Answer, Ask
 
 Searching = Generator[list[Ask] | tuple[Trial, ...], list[Answer] | None, Searched]
 
 
-def search(space: Space, settings: Settings, journal: Path | None = None) -> Searching:
+def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> Searching:
     """Search one optimizer's space, whole batches at a time.
 
     A deterministic program: the same answers give the same questions. It yields lists of `Ask` and is sent
@@ -26,12 +27,13 @@ def search(space: Space, settings: Settings, journal: Path | None = None) -> Sea
     Args:
         space: What to search. Its paper's and default values, where they lie inside, are the first trials.
         settings: How to search.
+        seed: Seed of the sampler.
         journal: An Optuna journal file that mirrors finished trials, for dashboards; never read back.
     """
     study = _study(space, settings)
     ended: list[Trial] = []
     while len(ended) < settings.trials:
-        study.sampler = _sampler(settings, len(ended))
+        study.sampler = _sampler(settings, seed, len(ended))
         live = [study.ask(distributions(space)) for _ in range(settings.batch)]
         batch: dict[int, Trial] = {}
         scores: dict[int, list[float | None]] = {trial.number: [] for trial in live}
@@ -62,7 +64,7 @@ def search(space: Space, settings: Settings, journal: Path | None = None) -> Sea
     return Searched(space.name, settings.objective, tuple(ended), best_trial(ended, settings.objective), {})
 
 
-def _study(space: Space, settings: Settings) -> optuna.Study:
+def _study(space: Space, settings: TuningSettings) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=space.name,  # Hyperband hashes it
@@ -74,9 +76,9 @@ def _study(space: Space, settings: Settings) -> optuna.Study:
     return study
 
 
-def _sampler(settings: Settings, trials: int) -> optuna.samplers.BaseSampler:
+def _sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.samplers.BaseSampler:
     # A sampler's own state is lost with its process, so each batch has a new one, seeded by its place.
-    seed = (settings.seed * 1_000_003 + trials) % 2**32
+    seed = (study_seed * 1_000_003 + trials) % 2**32
     startup = settings.startup_trials
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # GP and QMC are marked so
@@ -93,14 +95,14 @@ def _sampler(settings: Settings, trials: int) -> optuna.samplers.BaseSampler:
                 # One sequence for the whole search: the study counts how much of it is used.
                 # Where it has no trial to go by, it draws at random: from a new stream each batch.
                 return optuna.samplers.QMCSampler(
-                    seed=settings.seed,
+                    seed=study_seed,
                     scramble=True,
                     independent_sampler=optuna.samplers.RandomSampler(seed=seed),
                     warn_independent_sampling=False,
                 )
 
 
-def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
+def _pruner(settings: TuningSettings) -> optuna.pruners.BasePruner:
     match settings.pruner:
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=settings.startup_trials)
@@ -114,7 +116,7 @@ def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
 
 
 def _report(
-    study: optuna.Study, trial: optuna.Trial, answer: Answer, settings: Settings
+    study: optuna.Study, trial: optuna.Trial, answer: Answer, settings: TuningSettings
 ) -> TrialState | None:
     """Tell Optuna of a rung; return how the trial ended, or None if it goes on."""
     if answer.state == "failed":

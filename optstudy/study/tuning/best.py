@@ -11,7 +11,6 @@ from optstudy.records.search import Searched
 from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
-from optstudy.study.tuning.messages import Settings
 from optstudy.study.workspace import StudyFiles
 
 
@@ -49,9 +48,7 @@ def read_kept(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def keep_best(
-    context: Context, searched: Searched, settings: Settings, before: dict[str, Any] | None
-) -> Flow:
+def keep_best(context: Context, searched: Searched, before: dict[str, Any] | None) -> Flow:
     """Keep the configuration that a search chose, and say so if it was another before."""
     best, path = searched.best, context.files.best(searched.optimizer)
     assert best is not None
@@ -63,10 +60,10 @@ def keep_best(
         "score": best.score if own is None else own.mean(searched.objective),
         "trial": best.number,
         "trials": len(searched.trials),
-        "epochs": settings.epochs,
+        "epochs": context.specification.tuning.epochs,
         "gradient_work": searched.gradient_work,
         **_finalists(searched),
-        "seed": settings.seed,
+        "seed": context.specification.seed,
         "versions": dict(context.versions),
         "commit": context.environment.get("commit"),
     }

@@ -4,214 +4,161 @@ import dataclasses
 import time
 from typing import Any
 
-from optstudy.execution.flows import Failure, Flow, Together
+from optstudy.execution.flows import Flow, Together
 from optstudy.records.naming import label_of
-from optstudy.records.plan import Plan
-from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.search import Searched, SearchEvidence, Trial, best_trial
 from optstudy.records.space import Space
 from optstudy.report import figures
 from optstudy.study.context import Context
-from optstudy.study.events import Notice, Problem, Progress, SearchEnded, TrialEnded
-from optstudy.study.plans import search_settings, trial_plan
-from optstudy.study.specification import TUNING_KEYS
+from optstudy.study.events import Problem, SearchEnded, TrialEnded
+from optstudy.study.plans import trial_plan
+from optstudy.study.specification import KEYS, Specification
+from optstudy.study.training_run import TrainingRun, end_run, ended_before, train_rung
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.best import keep_best, read_kept
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.tuning.importance import importances
-from optstudy.study.tuning.messages import Answer, Ask, Settings
+from optstudy.study.tuning.messages import Answer, Ask
 
 
-@dataclasses.dataclass
-class Tuning:
-    """One search under way: its MLflow runs that are open, and what its trials recorded."""
+def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
+    """Search one optimizer's space and keep what it chose; the flow returns what was found.
 
-    context: Context
-    space: Space
-    parent: str | None = None  # the search's own MLflow run; None where it is finished already
-    open: dict[int, str] = dataclasses.field(default_factory=dict)  # trial -> MLflow run
-    records: dict[int, list[EpochRecord]] = dataclasses.field(default_factory=dict)
+    Args:
+        context: The study under way.
+        space: The optimizer's.
+        parent: The search's MLflow run, from `open_search`; None where it is finished already.
+    """
+    path = context.files.best(space.name)
+    before = read_kept(path) if path.exists() else None  # hours before it is needed
+    searched = yield from _run_trials(context, space, parent)
+    searched = yield from choose_finalist(context, space, searched, parent)
+    if searched.best is not None:
+        yield from keep_best(context, searched, before)
+    return searched
 
-    @property
-    def settings(self) -> Settings:
-        """How the study searches."""
-        return search_settings(self.context.specification)
 
-    def flow(self) -> Flow:
-        """Search, logging every trial; the flow returns what was found."""
-        kept = self.context.files.best(self.space.name)
-        before = read_kept(kept) if kept.exists() else None  # hours before it is needed
-        searching = search(self.space, self.settings, self.context.files.journal)
-        ended: list[Trial] = []
-        self.parent = self._open_parent()
-        try:
-            step = next(searching)
-            while True:
-                if isinstance(step, list):
-                    answers = yield Together(tuple(self._rung(ask) for ask in step))
-                    step = searching.send(answers)
-                else:
-                    for trial in step:
-                        ended.append(trial)
-                        yield from self._end(trial, ended)
-                    step = next(searching)
-        except StopIteration as stop:
-            searched: Searched = stop.value
-        searched = yield from choose_finalist(self.context, self.space, searched, self.parent)
-        if searched.best is not None:
-            yield from keep_best(self.context, searched, self.settings, before)
-        return searched
+def open_search(context: Context, space: Space) -> str | None:
+    """Open the MLflow run of a search and return its ID; None where it is finished already."""
+    experiment, specification = context.experiment("tuning"), context.specification
+    tuning = specification.tuning
+    key = f"{space.name} {tuning.whole_trials} trials"
+    known = context.known[experiment].get(space.name)
+    if known is not None and known.finished and known.key == key:
+        return None
+    parent = context.tracking.open_run(
+        experiment,
+        space.name,
+        key=key,
+        tags={
+            "optstudy.study": context.files.name,
+            "optstudy.kind": "search",
+            "optstudy.key": key,
+            "mlflow.note.content": _description(space, specification),
+        },
+        params={"optimizer": space.name, "sampler": tuning.sampler, "pruner": tuning.pruner},
+        started_at=time.time(),
+        known=known,
+    )
+    part = f"{tuning.size or 'all other'} training and {tuning.validation} validation images"
+    context.tracking.log_dataset(parent, context.data, part)
+    return parent
 
-    def report(self, searched: Searched) -> Flow:
-        """Draw the search, and end its MLflow run."""
-        if searched.best is None:
-            states = ", ".join(sorted({trial.state for trial in searched.trials}))
-            source = self.space.source
-            yield Problem(
-                f"no trial of {self.space.name} completed ({states}); look at the ranges in {source} or,"
-                " if other optimizers do no better, at model, loss and data"
-            )
-        if self.parent is not None:
-            shares = importances(self.space, searched, self.settings.seed)
-            searched = dataclasses.replace(searched, importances=shares)
-            drawn = {
-                "history.png": figures.history(searched),
-                "importances.png": figures.importances(searched),
-                "slices.png": figures.slices(searched, self.space),
-                "learning_rate.png": figures.score_against_learning_rate(searched, self.space),
-            }
-            files = {name: figures.png(figure) for name, figure in drawn.items()}
-            files["search.json"] = self._evidence(searched).to_json()
-            self.context.tracking.log_files(self.parent, files)
-            self.context.tracking.close_run(self.parent, "completed" if searched.best else "failed")
-            self.parent = None
-        if searched.best is not None:
-            yield SearchEnded(searched)
 
-    def _evidence(self, searched: Searched) -> SearchEvidence:
-        specification = dataclasses.asdict(self.context.specification)
-        settings = {key: specification[key] for key in (*TUNING_KEYS, "batch_size", "seed")}
-        return SearchEvidence(self.context.files.name, searched, self.space, settings)
-
-    def interrupt(self) -> None:
-        """Close the MLflow runs that are still open."""
-        for run_id in [*self.open.values(), *([self.parent] if self.parent else [])]:
-            self.context.tracking.interrupt_run(run_id)
-
-    def _plan(self, params: dict[str, Any]) -> Plan:
-        return trial_plan(self.context.specification, self.space, params)
-
-    def _name(self, number: int) -> str:
-        return f"{self.space.name}/{number:03d}"
-
-    def _rung(self, ask: Ask) -> Flow:
-        """Train one trial for one rung, and log it; the flow returns the search's Answer."""
-        plan = self._plan(ask.params)
-        rung = yield from self.context.rung(self.space.name, plan, ask.since, ask.until)
-        if isinstance(rung, Failure):
-            rung = self.context.keep_failure(plan, ask.until, rung)
-        if rung.problem and not self._is_old(ask.number, plan):
-            yield Notice(f"trial {self._name(ask.number)} failed: {rung.problem}")
-        records = self.records.setdefault(ask.number, [])
-        records += rung.epochs
-        self._log(ask, plan, rung)
-        spent = sum(record.gradient_work for record in records)
-        epochs = records[-1].epoch if records else 0
-        if rung.outcome == "failed":
-            return Answer("failed", None, epochs, spent)
-        done = self.context.seconds(self.space.name, plan, ask.since, epochs)
-        yield Progress(self._name(ask.number), done, records[-1], before=self._is_old(ask.number, plan))
-        last = records[-1]
-        score = last.heldout_accuracy if self.settings.objective == "accuracy" else last.heldout_loss
-        return Answer(rung.outcome, score, epochs, spent)
-
-    def _log(self, ask: Ask, plan: Plan, rung: Rung) -> None:
-        tracking, experiment = self.context.tracking, self.context.experiment("tuning")
-        name = self._name(ask.number)
-        known = self.context.known_run("tuning", name, plan)
-        if self._is_old(ask.number, plan):
-            return
-        if ask.number not in self.open:
-            first = rung.epochs[0] if rung.epochs else None
-            self.open[ask.number] = tracking.open_run(
-                experiment,
-                name,
-                key=self.context.key(plan),
-                tags={
-                    "optstudy.study": self.context.files.name,
-                    "optstudy.kind": "trial",
-                    **self.context.facts(plan, [rung.machine]),
-                },
-                params={"optimizer": self.space.name, "trial": ask.number, **ask.params},
-                started_at=first.finished_at - first.seconds if first else time.time(),
-                parent=self.parent,
-                known=known,
-            )
-        tracking.log_epochs(self.open[ask.number], rung.epochs, "validation")
-        if rung.problem:
-            tracking.set_tags(self.open[ask.number], {"optstudy.problem": rung.problem})
-
-    def _end(self, trial: Trial, ended: list[Trial]) -> Flow:
-        plan, records = self._plan(trial.params), self.records.get(trial.number, [])
-        self.context.rungs.drop_state(self.context.key(plan))
-        # None for a trial that failed at once: with another time at each start its metrics would double.
-        finished_at = records[-1].finished_at if records else None
-        run_id = self.open.pop(trial.number, None)
-        if run_id is not None:
-            if finished_at is not None:
-                spent = ("gradient_work", trial.gradient_work, 0, finished_at)
-                self.context.tracking.log_metrics(run_id, [spent])
-            self.context.tracking.close_run(run_id, trial.state, finished_at)
-        best = best_trial(ended, self.settings.objective)
-        if best is not None and self.parent is not None and finished_at is not None:
-            metric = (f"validation/{self.settings.objective}", best.score or 0.0, trial.number, finished_at)
-            self.context.tracking.log_metrics(self.parent, [metric])
-        left = self.context.seconds(self.space.name, plan, trial.epochs, self.settings.epochs)
-        before = self._is_old(trial.number, plan)
-        yield Progress(self._name(trial.number), left, before=before)
-        yield TrialEnded(self.space.name, trial, before=before)
-
-    def _is_old(self, number: int, plan: Plan) -> bool:
-        """Whether a trial had ended when the study was started this time."""
-        known = self.context.known_run("tuning", self._name(number), plan)
-        return known is not None and known.ended
-
-    def _parent_key(self) -> str:
-        return f"{self.space.name} {self.settings.trials} trials"
-
-    def _open_parent(self) -> str | None:
-        tracking, experiment = self.context.tracking, self.context.experiment("tuning")
-        known = self.context.known[experiment].get(self.space.name)
-        if known is not None and known.finished and known.key == self._parent_key():
-            return None
-        specification = self.context.specification
-        parent = tracking.open_run(
-            experiment,
-            self.space.name,
-            key=self._parent_key(),
-            tags={
-                "optstudy.study": self.context.files.name,
-                "optstudy.kind": "search",
-                "optstudy.key": self._parent_key(),
-                "mlflow.note.content": _description(self.space, self.settings),
-            },
-            params={
-                "optimizer": self.space.name,
-                "sampler": specification.sampler,
-                "pruner": specification.pruner,
-            },
-            started_at=time.time(),
-            known=known,
+def close_search(context: Context, space: Space, searched: Searched, parent: str | None) -> Flow:
+    """Draw a search, and end its MLflow run."""
+    if searched.best is None:
+        states = ", ".join(sorted({trial.state for trial in searched.trials}))
+        yield Problem(
+            f"no trial of {space.name} completed ({states}); look at the ranges in {space.source} or,"
+            " if other optimizers do no better, at model, loss and data"
         )
-        part = f"{specification.tune_size or 'all other'} training and {specification.validation} validation images"
-        tracking.log_dataset(parent, self.context.data, part)
-        return parent
+    if parent is not None:
+        shares = importances(space, searched, context.specification.seed)
+        searched = dataclasses.replace(searched, importances=shares)
+        context.tracking.log_files(parent, _files(context, space, searched))
+        context.tracking.close_run(parent, "completed" if searched.best else "failed")
+    if searched.best is not None:
+        yield SearchEnded(searched)
 
 
-def _description(space: Space, settings: Settings) -> str:
+def search_settings(specification: Specification) -> dict[str, Any]:
+    """The keys of a specification that govern a search, as its record has them."""
+    keys = specification.to_keys()
+    return {
+        name: value
+        for name, value in keys.items()
+        if KEYS[name].group == "tuning" or name in ("batch_size", "seed")
+    }
+
+
+def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
+    tuning = context.specification.tuning
+    searching = search(space, tuning, context.specification.seed, context.files.journal)
+    runs: dict[int, TrainingRun] = {}
+    ended: list[Trial] = []
+    try:
+        step = next(searching)
+        while True:
+            if isinstance(step, list):
+                live = [runs.get(ask.number) or _trial_run(context, space, ask, parent) for ask in step]
+                trained: list[TrainingRun] = yield Together(
+                    tuple(train_rung(context, run, ask.until) for run, ask in zip(live, step, strict=True))
+                )
+                runs |= {ask.number: run for ask, run in zip(step, trained, strict=True)}
+                step = searching.send([_answer(run, tuning.objective) for run in trained])
+            else:
+                for trial in step:
+                    ended.append(trial)
+                    yield from _end_trial(context, runs.pop(trial.number), ended, parent)
+                step = next(searching)
+    except StopIteration as stop:
+        return stop.value
+
+
+def _trial_run(context: Context, space: Space, ask: Ask, parent: str | None) -> TrainingRun:
+    return TrainingRun(
+        kind="trial",
+        name=f"{space.name}/{ask.number:03d}",
+        optimizer=space.name,
+        plan=trial_plan(context.specification, space, ask.params),
+        params={"trial": ask.number, **ask.params},
+        parent=parent,
+    )
+
+
+def _answer(run: TrainingRun, objective: str) -> Answer:
+    return Answer(run.outcome, run.score(objective), run.trained, run.gradient_work)
+
+
+def _end_trial(context: Context, run: TrainingRun, ended: list[Trial], parent: str | None) -> Flow:
+    """Close the run of the trial that ended last, and log the best score so far."""
+    trial, objective = ended[-1], context.specification.tuning.objective
+    yield from end_run(context, run, trial.state)
+    best = best_trial(ended, objective)
+    if best is not None and parent is not None and run.finished_at is not None:
+        metric = (f"validation/{objective}", best.score or 0.0, trial.number, run.finished_at)
+        context.tracking.log_metrics(parent, [metric])
+    yield TrialEnded(run.optimizer, trial, before=ended_before(context, run))
+
+
+def _files(context: Context, space: Space, searched: Searched) -> dict[str, bytes]:
+    drawn = {
+        "history.png": figures.history(searched),
+        "importances.png": figures.importances(searched),
+        "slices.png": figures.slices(searched, space),
+        "learning_rate.png": figures.score_against_learning_rate(searched, space),
+    }
+    settings = search_settings(context.specification)
+    evidence = SearchEvidence(context.files.name, searched, space, settings)
+    return {name: figures.png(figure) for name, figure in drawn.items()} | {"search.json": evidence.to_json()}
+
+
+def _description(space: Space, specification: Specification) -> str:
+    tuning = specification.tuning
     rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
     return (
-        f"Search of **{label_of(space.name)}** (`{space.optimizer}`): {settings.trials} trials of"
-        f" {settings.epochs} epoch{'s' * (settings.epochs > 1)}, judged by validation {settings.objective}.\n\n"
+        f"Search of **{label_of(space.name)}** (`{space.optimizer}`): {tuning.whole_trials} trials of"
+        f" {tuning.epochs} epoch{'s' * (tuning.epochs > 1)}, judged by validation {tuning.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )

@@ -5,21 +5,6 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to search."""
-
-    trials: int  # a multiple of batch
-    batch: int
-    sampler: str  # tpe, gp, random, qmc
-    startup_trials: int
-    pruner: str  # median, hyperband, none
-    objective: Literal["accuracy", "loss"]
-    epochs: int
-    rung_epochs: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Ask:
     """A trial to train until the end of an epoch."""
 

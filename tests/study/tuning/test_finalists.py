@@ -124,15 +124,12 @@ class Logged:
         assert self.runs[run_id]["outcome"] is None
         self.runs[run_id]["outcome"] = outcome
 
-    def interrupt_run(self, run_id: str) -> None:
-        self.runs[run_id]["outcome"] = "interrupted"
-
 
 def context_of(folder: Path, known: Mapping[str, Known] | None = None, **changes: Any) -> Context:
     settings = {**tiny.SETTINGS, "finalists": 2, "finalist_seeds": 2, **changes}
     values: dict[str, Any] = {
         "files": StudyFiles(folder, "tiny"),
-        "specification": Specification(**settings),
+        "specification": Specification.from_keys(settings),
         "spaces": {"sgd": SGD},
         "sources": {
             name: {} for name in ("images.py:load", "net.py:make", "cross_entropy", "torch.optim.SGD")
@@ -308,7 +305,10 @@ class TestWhatIsTrained:
         assert sorted(plan.seed for plan in workers.plans) == sorted(2 * seeds)
         others = {
             trial_plan(specification, SGD, SGD.default).seed,
-            *(final_plan(specification, SGD, SGD.default, one).seed for one in range(specification.seeds)),
+            *(
+                final_plan(specification, SGD, SGD.default, one).seed
+                for one in range(specification.training.seeds)
+            ),
         }
         assert others.isdisjoint(seeds)
 
@@ -391,16 +391,6 @@ class TestLogging:
         assert {event.run: event.before for event in work} == {name: name != stopped for name in keys}
         assert not any(isinstance(event, Notice) for event in events)  # of a failure that was told before
 
-    def test_a_flow_that_is_stopped_leaves_no_run_open(self, tmp_path: Path) -> None:
-        context, found = context_of(tmp_path), searched(trial(0, 0.9), trial(1, 0.8))
-        ends = constant({0.01: (0.5, 0.6), 0.02: (0.7, 0.7)})
-        events = drive([choose_finalist(context, SGD, found, None)], Scripted(ends))
-        next(event for event in events if isinstance(event, Progress))
-
-        cast(Generator[Any, Any, None], events).close()
-
-        assert [run["outcome"] for run in logged_by(context).values()] == ["interrupted"]
-
     @pytest.mark.parametrize("end", [0.5, "diverged", "failed"])
     def test_their_progress_adds_up_to_what_was_estimated(self, end: End, tmp_path: Path) -> None:
         context, found = context_of(tmp_path), searched(trial(0, 0.9), trial(1, 0.8))
@@ -418,7 +408,7 @@ class TestLogging:
     [(1, 4), (2, 4 + 2 * 3), (4, 4 + 4 * 3)],
 )
 def test_an_estimate_counts_the_epochs_of_the_finalists(finalists: int, runs: int) -> None:
-    specification = Specification(**{**tiny.SETTINGS, "finalists": finalists, "finalist_seeds": 3})
+    specification = Specification.from_keys({**tiny.SETTINGS, "finalists": finalists, "finalist_seeds": 3})
     rehearsed = Rehearsed(DATA, {"sgd": REHEARSAL}, 0.0)
 
     def seconds(*, trials: bool) -> float:
@@ -552,7 +542,7 @@ def test_a_study_stopped_again_and_again_among_its_finalists_ends_with_the_same_
             stops += 1
         with monkeypatch.context() as patch:
             if killed:
-                patch.setattr(Tracking, "interrupt_run", lambda *_: None)
+                patch.setattr(Tracking, "interrupt_open_runs", lambda *_: None)
             events.close()
         assert before.items() <= studies.written(workspace).items()
         open_runs = [

@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from optstudy.optimizers import load_space
 from optstudy.records.search import WORST, Searched, Trial
 from optstudy.records.space import Choice, Range, Space
-from optstudy.study.specification import PRUNERS, SAMPLERS
+from optstudy.study.specification import PRUNERS, SAMPLERS, TuningSettings
 from optstudy.study.tuning import (
     Answer,
     Ask,
-    Settings,
     config_of,
     distributions,
     first_configs,
@@ -35,7 +34,7 @@ SGD = load_space("sgd", cases.HERE)
 EVERY_SEARCH = pytest.mark.parametrize(
     ("sampler", "pruner"), [(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS]
 )
-SHORT = Settings(
+SHORT = TuningSettings(
     trials=8,
     batch=4,
     sampler="tpe",
@@ -44,7 +43,6 @@ SHORT = Settings(
     objective="accuracy",
     epochs=4,
     rung_epochs=1,
-    seed=0,
 )
 
 Objective = Callable[[Ask], Answer]
@@ -60,10 +58,15 @@ class Seen:
 
 
 def seen(
-    space: Space, settings: Settings, objective: Objective, journal: Path | None = None, step: int = 1
+    space: Space,
+    settings: TuningSettings,
+    objective: Objective,
+    journal: Path | None = None,
+    step: int = 1,
+    seed: int = 0,
 ) -> Seen:
     """Run a search; answers are computed from the last to the first with ``step`` -1."""
-    searching, asked, batches = search(space, settings, journal), [], []
+    searching, asked, batches = search(space, settings, seed, journal), [], []
     try:
         said = next(searching)
         while True:
@@ -110,7 +113,7 @@ def smooth_search(sampler: str, pruner: str, trials: int = 12) -> Seen:
 @EVERY_SEARCH
 def test_a_search_started_again_asks_the_same_whatever_was_drawn_before(sampler: str, pruner: str) -> None:
     chosen = replace(SHORT, sampler=sampler, pruner=pruner, trials=12)
-    interrupted = search(SGD, chosen)
+    interrupted = search(SGD, chosen, 0)
     asks = next(interrupted)
     assert isinstance(asks, list)
     interrupted.send([smooth(ask) for ask in asks])
@@ -168,7 +171,7 @@ def test_qmc_repeats_no_point_even_if_nothing_ever_completes() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_another_seed_searches_elsewhere(sampler: str) -> None:
-    other = seen(SGD, replace(SHORT, sampler=sampler, seed=1, trials=4), smooth)
+    other = seen(SGD, replace(SHORT, sampler=sampler, trials=4), smooth, seed=1)
 
     ours = smooth_search(sampler, "median").searched.trials
     assert [trial.params for trial in other.searched.trials[:2]] == [trial.params for trial in ours[:2]]
@@ -183,7 +186,7 @@ def test_the_papers_and_the_default_values_come_first_to_the_last_digit(name: st
     if space.paper is not None and space.config("paper") != space.default:
         wanted = [space.config("paper"), space.default]
 
-    first = next(search(space, replace(SHORT, sampler=sampler, seed=5)))
+    first = next(search(space, replace(SHORT, sampler=sampler), 5))
 
     assert first_configs(space) == wanted
     assert [ask.params for ask in first if isinstance(ask, Ask)][: len(wanted)] == wanted
@@ -194,7 +197,7 @@ def test_a_paper_configuration_outside_the_space_is_left_out(paper: dict[str, An
     space = replace(SGD, paper=paper, fixed={"nesterov": False})
 
     assert first_configs(space) == [SGD.default]
-    assert next(search(space, SHORT))[0].params == SGD.default
+    assert next(search(space, SHORT, 0))[0].params == SGD.default
 
 
 def test_a_diverged_trial_is_finished_with_a_finite_value_and_never_best() -> None:
@@ -380,9 +383,9 @@ def random_spaces(draw: st.DrawFn) -> Space:
 def test_every_configuration_that_is_asked_lies_inside_the_space(
     space: Space, sampler: str, seed: int
 ) -> None:
-    chosen = replace(SHORT, sampler=sampler, seed=seed, trials=6, batch=3, startup_trials=1, pruner="none")
+    chosen = replace(SHORT, sampler=sampler, trials=6, batch=3, startup_trials=1, pruner="none")
 
-    found = seen(space, chosen, lambda ask: answer(ask, (ask.number * 0.37) % 1))
+    found = seen(space, chosen, lambda ask: answer(ask, (ask.number * 0.37) % 1), seed=seed)
 
     assert [space.outside(trial.params) for trial in found.searched.trials] == [[]] * 6
 

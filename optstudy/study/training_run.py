@@ -1,0 +1,165 @@
+"""One run of a study as flows: train it rung by rung, log it as it goes, close it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from optstudy.execution.flows import Failure, Flow
+from optstudy.records.metrics import step_metrics
+from optstudy.records.plan import Plan
+from optstudy.records.run import EpochRecord, Observation, Outcome, Rung
+from optstudy.study.context import Context
+from optstudy.study.events import Notice, Problem, Progress
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run of a study: what it is, and what it has left behind so far."""
+
+    kind: Literal["trial", "finalist", "final"]
+    name: str  # inside its study
+    optimizer: str  # its name in the study
+    plan: Plan
+    params: Mapping[str, Any]  # that MLflow shows
+    tags: Mapping[str, str] = field(default_factory=dict)  # of its own, beside those that all runs have
+    dataset: str | None = None  # the part of the data that MLflow names with it
+    parent: str | None = None  # the search's MLflow run
+    run_id: str | None = None  # MLflow's; None before the first rung, and where the run had ended before
+    rungs: tuple[Rung, ...] = ()
+
+    @property
+    def experiment(self) -> Literal["tuning", "final"]:
+        """Which of the study's MLflow experiments it belongs to."""
+        return "final" if self.kind == "final" else "tuning"
+
+    @property
+    def epochs(self) -> tuple[EpochRecord, ...]:
+        """All epochs so far."""
+        return tuple(record for rung in self.rungs for record in rung.epochs)
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """All that probes saw so far."""
+        return tuple(seen for rung in self.rungs for seen in rung.observations)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it stands."""
+        return self.rungs[-1].outcome if self.rungs else "running"
+
+    @property
+    def trained(self) -> int:
+        """Epochs trained."""
+        return sum(len(rung.epochs) for rung in self.rungs)
+
+    @property
+    def gradient_work(self) -> float:
+        """Forward and backward passes of one mini-batch so far; a Hessian product counts 2."""
+        return sum(record.gradient_work for record in self.epochs)
+
+    @property
+    def finished_at(self) -> float | None:
+        """Unix time at which its last epoch ended; None without one.
+
+        Metrics carry it. Another time at each start would double them.
+        """
+        return self.epochs[-1].finished_at if self.epochs else None
+
+    def score(self, objective: str) -> float | None:
+        """The objective on the held-out images after the last epoch; None where it is not finite or the run failed."""
+        if self.outcome == "failed":
+            return None
+        last = self.epochs[-1]
+        return last.heldout_accuracy if objective == "accuracy" else last.heldout_loss
+
+
+def ended_before(context: Context, run: TrainingRun) -> bool:
+    """Whether a run had ended when the study was started this time."""
+    known = context.known_run(run.experiment, run.name, run.plan)
+    return known is not None and (known.finished if run.kind == "final" else known.ended)
+
+
+def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = False) -> Flow:
+    """Train a run to the end of an epoch, and log it: a flow that returns the run with its new rung.
+
+    Args:
+        context: The study under way.
+        run: The run as it stands.
+        until: Epoch to reach.
+        last: Whether its state will be needed after this rung.
+    """
+    before = ended_before(context, run)
+    rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
+    if isinstance(rung, Failure):
+        rung = _failed(context, run, until, rung)
+        if run.kind == "final":
+            yield Problem(f"{context.files.name}/{run.name} failed: {rung.problem}")
+    if rung.problem and not before and run.kind != "final":
+        yield Notice(f"trial {run.name} failed: {rung.problem}")
+    started = run.trained
+    run = replace(run, rungs=(*run.rungs, rung))
+    if not before:
+        run = _log_rung(context, run, rung)
+    if rung.epochs:
+        done = context.seconds(run.optimizer, run.plan, started, run.trained)
+        yield Progress(run.name, done, rung.epochs[-1], before=before)
+    return run
+
+
+def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
+    """Close a trial or a finalist that will not go on, and forget its state."""
+    context.rungs.drop_state(context.key(run.plan))
+    if run.run_id is not None:
+        if run.finished_at is not None:
+            work = ("gradient_work", run.gradient_work, 0, run.finished_at)
+            context.tracking.log_metrics(run.run_id, [work])
+        context.tracking.close_run(run.run_id, outcome, run.finished_at)
+    yield from skip_rest(context, run)
+
+
+def skip_rest(context: Context, run: TrainingRun) -> Flow:
+    """Count the epochs that a run will not train as progress."""
+    left = context.seconds(run.optimizer, run.plan, run.trained, run.plan.epochs)
+    yield Progress(run.name, left, before=ended_before(context, run))
+
+
+def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) -> Rung:
+    """A search builds on a failure and must find it again when it resumes; a final run is tried again."""
+    if run.kind == "final":
+        return Rung((), (), "failed", problem=failure.message)
+    return context.keep_failure(run.plan, until, failure)
+
+
+def _log_rung(context: Context, run: TrainingRun, rung: Rung) -> TrainingRun:
+    tracking, run_id = context.tracking, run.run_id or _open(context, run, rung)
+    tracking.log_epochs(run_id, rung.epochs, "test" if run.kind == "final" else "validation")
+    if rung.epochs:
+        at = rung.epochs[-1].finished_at
+        steps = [(name, value, step, at) for name, value, step in step_metrics(rung.observations)]
+        tracking.log_metrics(run_id, steps)
+    if rung.problem:
+        tracking.set_tags(run_id, {"optstudy.problem": rung.problem})
+    return replace(run, run_id=run_id)
+
+
+def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
+    first = rung.epochs[0] if rung.epochs else None
+    run_id = context.tracking.open_run(
+        context.experiment(run.experiment),
+        run.name,
+        key=context.key(run.plan),
+        tags={
+            "optstudy.study": context.files.name,
+            "optstudy.kind": run.kind,
+            **run.tags,
+            **context.facts(run.plan, [rung.machine]),
+        },
+        params={"optimizer": run.optimizer, **run.params},
+        started_at=first.finished_at - first.seconds if first else time.time(),
+        parent=run.parent,
+        known=context.known_run(run.experiment, run.name, run.plan),
+    )
+    if run.dataset is not None:
+        context.tracking.log_dataset(run_id, context.data, run.dataset)
+    return run_id
