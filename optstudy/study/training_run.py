@@ -51,7 +51,7 @@ class TrainingRun:
     @property
     def trained(self) -> int:
         """Epochs trained."""
-        return sum(len(rung.epochs) for rung in self.rungs)
+        return self.epochs[-1].epoch if self.epochs else 0
 
     @property
     def gradient_work(self) -> float:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def test_everything_else_is_fixed_with_the_study(key: str, files: StudyFiles) ->
 def test_asking_again_for_what_a_study_is_changes_nothing(specification: Specification) -> None:
     old = Recorded(specification, {}, ("tuning", "training"))
 
-    asked = {field.name: getattr(specification, field.name) for field in fields(specification)}
+    asked = specification.to_keys()
 
     assert merge(StudyFiles(Path(), "mine"), old, asked) == specification
 
@@ -221,7 +221,7 @@ def test_a_study_has_one_driver_at_a_time_even_in_one_process(files: StudyFiles)
 
 def test_the_lock_goes_with_a_process_that_is_killed(files: StudyFiles) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from optstudy.workspace import StudyFiles, locked\n"
+        "import sys, time; from pathlib import Path; from optstudy.study.workspace import StudyFiles, locked\n"
         "with locked(StudyFiles(Path(sys.argv[1]), 'mine')): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen(
