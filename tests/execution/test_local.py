@@ -79,8 +79,8 @@ def environment(*names):
 DRIVER = """
 import time
 import jobs
-from optstudy.execution import LocalWorkers
-from optstudy.flows import Task, run_all
+from optstudy.execution.local import LocalWorkers
+from optstudy.execution.flows import Task, run_all
 
 print("top", flush=True)
 workers = LocalWorkers([{}, {}])

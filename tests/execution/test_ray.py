@@ -90,7 +90,7 @@ DRIVER = """
 import sys, time
 import jobs
 from optstudy.cluster import RayWorkers
-from optstudy.flows import Task
+from optstudy.execution.flows import Task
 
 workers = RayWorkers(sys.argv[1], "cpu", 1)
 workers.submit(0, Task(jobs.once_forever, ("pid",)))

@@ -447,7 +447,7 @@ def test_the_same_records_give_the_same_bytes(once: reports.Once) -> None:
 @pytest.mark.slow
 def test_another_process_gives_the_same_bytes(once: reports.Once, tmp_path: Path) -> None:
     program = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import reports; from pathlib import Path;"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import reports; from pathlib import Path;"
         f" reports.write(reports.build('diverging'), Path({str(tmp_path)!r}))"
     )
     subprocess.run(

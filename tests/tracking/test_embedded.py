@@ -37,6 +37,7 @@ def artifacts(workspace: Path, run_id: str) -> dict[str, bytes]:
 def opened(workspace: Path) -> subprocess.Popen[bytes]:
     """Open a workspace's store in a process of its own."""
     program = "import sys; from pathlib import Path; from optstudy.tracking import open_tracking"
+    program += "; from optstudy.records.location import Location"
     return subprocess.Popen(
         [
             sys.executable,

@@ -52,7 +52,7 @@ def nested() -> Callable[[], None]:
 
 
 def test_importing_the_module_leaves_torch_alone() -> None:
-    program = "import sys, optstudy.references; sys.exit('torch' in sys.modules)"
+    program = "import sys, optstudy.workloads.user_code; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
@@ -206,7 +206,7 @@ def test_what_another_process_could_not_find_is_refused(thing: object) -> None:
 
 PROGRAM = """
 from optstudy.errors import UsageError
-from optstudy.references import load_object, reference_to
+from optstudy.workloads.user_code import load_object, reference_to
 def make(): ...
 try:
     print(reference_to(make), load_object(reference_to(make)) is make)

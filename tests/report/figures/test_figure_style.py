@@ -125,6 +125,6 @@ def test_accuracy_axis_sets_equal_ratios_of_error_equally_far_apart() -> None:
 
 
 def test_figures_do_not_load_pyplot() -> None:
-    code = "import sys, optstudy.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, optstudy.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
