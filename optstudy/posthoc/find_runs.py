@@ -1,9 +1,8 @@
 """Final runs by name, ID or study, and what they left behind."""
 
-import json
-
-from optstudy.errors import OptstudyError, UsageError, nearest
+from optstudy.errors import UsageError, nearest
 from optstudy.posthoc.measure import Subject
+from optstudy.records.forms import from_json
 from optstudy.records.naming import final_name
 from optstudy.records.plan import Plan
 from optstudy.records.run import FinalRun
@@ -56,12 +55,10 @@ def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
     """Return the plan that a run recorded.
 
     Raises:
-        OptstudyError: If its files do not say.
+        OptstudyError: If there is none, or none that can be read.
     """
-    try:
-        return Plan.from_dict(json.loads(tracking.read_file(run.run_id, "plan.json")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise OptstudyError(f"{run.study}/{run_name(run)}: plan.json says no plan ({error})") from error
+    data = tracking.read_file(run.run_id, "plan.json")
+    return from_json(Plan, data, f"plan.json of run {run.study}/{run_name(run)}")
 
 
 def subject_of(tracking: Tracking, run: FinalRun, at: str) -> Subject:

@@ -1,6 +1,5 @@
 """What determines the numbers of one run."""
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from optstudy.errors import UsageError
+from optstudy.records.forms import to_form
 
 FORMAT = 3  # raised when the code's numbers change
 
@@ -81,20 +81,6 @@ class Plan:
         """What may be the user's own code."""
         return self.dataset, self.model, self.loss, self.method.optimizer
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
-        """Build a plan from `dataclasses.asdict` of one, as it comes back from JSON."""
-        trace = content["trace"]
-        return cls(
-            **{
-                **content,
-                "split": Split(**content["split"]),
-                "method": Method(**content["method"]),
-                "sweep_epochs": tuple(content["sweep_epochs"]),
-                "trace": Trace(**trace) if trace else None,
-            }
-        )
-
 
 @dataclass(frozen=True)
 class Description:
@@ -123,7 +109,7 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
         sources: The user's source files by name, each with its hash.
     """
     content = {
-        "plan": dataclasses.asdict(plan),
+        "plan": to_form(plan),
         "torch": torch_version,
         "sources": dict(sources),
     }

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from optstudy.curvature import Stability, stability
 from optstudy.optimizers import build_optimizer
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
+from optstudy.records.forms import to_form
 from optstudy.records.plan import Plan
 from optstudy.records.run import Rung
 from optstudy.report import figures
@@ -54,7 +54,7 @@ def stability_of(plan: Plan) -> Stability | None:
 def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) -> dict[str, bytes]:
     dataset = load(plan.dataset)
     trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
-    epochs = [asdict(record) for rung in rungs for record in rung.epochs]
+    epochs = [to_form(record) for rung in rungs for record in rung.epochs]
     return {
         "epochs.json": json.dumps(epochs, indent=1).encode(),
         "predictions.npz": _npz(
@@ -62,7 +62,7 @@ def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) 
             predicted=np.array(rungs[-1].predicted),
             classes=np.array(dataset.classes, dtype=np.str_),
         ),
-        "plan.json": json.dumps(asdict(plan), indent=1).encode(),
+        "plan.json": json.dumps(to_form(plan), indent=1).encode(),
         **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
         **({} if curvature is None else {"analysis.npz": curvature.to_bytes()}),
     }

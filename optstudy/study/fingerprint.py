@@ -1,12 +1,12 @@
 """What a study's results rest on beside its specification: spaces, the user's own source files, versions."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from optstudy.errors import UsageError
 from optstudy.execution.environment import versions
+from optstudy.records.forms import to_form
 from optstudy.records.plan import Description
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
@@ -15,6 +15,8 @@ from optstudy.training import check_device
 from optstudy.workloads import OtherDataError, check_dataset
 from optstudy.workloads.models import check_model, load_loss
 from optstudy.workloads.user_code import sources
+
+NO_FACTS = ("source", "label", "colour", "style", "cite")  # where a space lies, and how it looks
 
 
 def check_facts(
@@ -83,11 +85,7 @@ def _difference(kind: str, name: str, old: Any, new: Any) -> str:
 
 
 def _plain(space: Space) -> dict[str, Any]:
-    """A space as JSON, without what does not change a search: where it lies, why each range is what it is, its look."""
-    content = dataclasses.asdict(space)
-    for name in ("source", "label", "colour", "style", "cite"):
-        del content[name]
-    for dimension in content["search"]:
-        del dimension["why"]
-    plain: dict[str, Any] = json.loads(json.dumps(content))
-    return plain
+    """A space as JSON, without what does not change a search."""
+    content: dict[str, Any] = json.loads(json.dumps(to_form(space)))
+    search = [{name: item for name, item in one.items() if name != "why"} for one in content["search"]]
+    return {name: item for name, item in content.items() if name not in NO_FACTS} | {"search": search}

@@ -1,15 +1,13 @@
 """Finished pieces of runs on disk, under keys made of everything that determines them."""
 
-import dataclasses
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from optstudy.records.curvature import CurvatureResult
+from optstudy.records.forms import FormError, from_json, to_form
 from optstudy.records.io import write_bytes, write_json
-from optstudy.records.run import EpochRecord, Observation, Rung
+from optstudy.records.run import Rung
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,9 @@ class Rungs:
     def read(self, key: str, until: int) -> Rung | None:
         """Return the rung that ended with epoch ``until``, if it is there."""
         try:
-            content = json.loads(self._history(key, until).read_text())
-            return _rung(content)
-        except (OSError, ValueError, KeyError, TypeError):
+            path = self._history(key, until)
+            return from_json(Rung, path.read_bytes(), str(path))
+        except (OSError, FormError):
             return None  # absent, or damaged from outside: it is computed again
 
     def state(self, key: str, epoch: int) -> bytes | None:
@@ -44,7 +42,7 @@ class Rungs:
         """Keep a rung and its state, and drop the state before it; a failed rung has none."""
         if state is not None:
             write_bytes(self._state(key, until), state)
-        write_json(self._history(key, until), dataclasses.asdict(rung))
+        write_json(self._history(key, until), to_form(rung))
         for older in self._run(key).glob("*.pt"):
             if older != self._state(key, until):
                 older.unlink()
@@ -63,13 +61,13 @@ class Rungs:
     def pace(self, key: str) -> Pace | None:
         """Return how fast a run steps, if that was timed."""
         try:
-            return Pace(**json.loads(self._pace(key).read_text()))
-        except (OSError, ValueError, TypeError):
+            return from_json(Pace, self._pace(key).read_bytes(), str(self._pace(key)))
+        except (OSError, FormError):
             return None  # absent, or damaged from outside: it is timed again
 
     def write_pace(self, key: str, pace: Pace) -> None:
         """Keep how fast a run steps."""
-        write_json(self._pace(key), dataclasses.asdict(pace))
+        write_json(self._pace(key), to_form(pace))
 
     def drop_state(self, key: str) -> None:
         """Forget the state of a run that will not go on."""
@@ -94,15 +92,3 @@ class Rungs:
 
     def _state(self, key: str, epoch: int) -> Path:
         return self._run(key) / f"{epoch:04d}.pt"
-
-
-def _rung(content: dict[str, Any]) -> Rung:
-    predicted = content["predicted"]
-    return Rung(
-        epochs=tuple(EpochRecord(**record) for record in content["epochs"]),
-        observations=tuple(Observation(**seen) for seen in content["observations"]),
-        outcome=content["outcome"],
-        problem=content["problem"],
-        predicted=None if predicted is None else tuple(predicted),
-        machine=content.get("machine", {}),  # absent in the first rungs that were written
-    )

@@ -1,6 +1,5 @@
 """What the runs of some studies left behind, as figures and reports take it."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -9,6 +8,7 @@ from optstudy.errors import OptstudyError
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.forms import from_json
 from optstudy.records.naming import order_of
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
@@ -56,12 +56,16 @@ def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None)
 
     def kept(name: str, make: Callable[[bytes], T]) -> T | None:
         data = tracking.file_of(run, name)
-        return None if data is None else _made(make, data, f"{name} of run {run.run_id}")
+        return None if data is None else _made(make, data, where(name))
+
+    def where(name: str) -> str:
+        return f"{name} of run {run.run_id}"
 
     return RunEvidence(
         run,
-        kept("plan.json", lambda data: Plan.from_dict(json.loads(data))),
-        kept("epochs.json", _epochs) or (),
+        kept("plan.json", lambda data: from_json(Plan, data, where("plan.json"))),
+        kept("epochs.json", lambda data: from_json(tuple[EpochRecord, ...], data, where("epochs.json")))
+        or (),
         predictions,
         kept("eigen.npz", EigenTrace.from_bytes),
         kept("analysis.npz", CurvatureResult.from_bytes),
@@ -75,7 +79,3 @@ def _made(make: Callable[[bytes], T], data: bytes, what: str) -> T:
     except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise OptstudyError(f"{what} is damaged ({type(error).__name__}: {reason})") from error
-
-
-def _epochs(data: bytes) -> tuple[EpochRecord, ...]:
-    return tuple(EpochRecord(**record) for record in json.loads(data))

@@ -115,5 +115,5 @@ def test_a_plan_that_says_nothing_sensible_is_refused_by_the_runs_name(
     [run] = find_runs(tracking, "tiny/sgd/seed-0")
     (files_of(finished_copy, run) / "plan.json").write_text(content)
 
-    with pytest.raises(OptstudyError, match="^tiny/sgd/seed-0: plan.json says no plan"):
+    with pytest.raises(OptstudyError, match="^plan.json of run tiny/sgd/seed-0(: dataset)? is "):
         plan_of(tracking, run)

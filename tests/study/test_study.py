@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.optimizers import load_space
+from optstudy.records.forms import from_json
 from optstudy.records.plan import Plan
 from optstudy.study.driver import Study
 from optstudy.study.events import Event, Notice, Problem, Progress, RunEnded, SearchEnded, TrialEnded
@@ -184,8 +185,8 @@ class TestFinished:
     ) -> None:
         monkeypatch.chdir(finished)
         client = MlflowClient(embedded.uri(finished))
-        plan = Plan.from_dict(
-            json.loads(artifact(finished, runs(finished, "tiny/final")["sgd/seed-0"], "plan.json"))
+        plan = from_json(
+            Plan, artifact(finished, runs(finished, "tiny/final")["sgd/seed-0"], "plan.json"), "plan.json"
         )
         batch = sample_images(load_parts(plan.dataset, plan.split), 20, seed=0, device="cpu")
 

@@ -333,7 +333,7 @@ class TestStudy:
     ) -> None:
         (files_of(finished_copy, "sgd/seed-1") / name).write_bytes(content)
 
-        with pytest.raises(OptstudyError, match=rf"^{name} of run \w+ is damaged \(") as raised:
+        with pytest.raises(OptstudyError, match=rf"^{name} of run \w+(: \S+)? is \S") as raised:
             read(finished_copy)
 
         assert "\n" not in str(raised.value)

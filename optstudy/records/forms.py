@@ -1,0 +1,229 @@
+"""The form of each record in files: the names of its fields there, and how it is written and read."""
+
+import dataclasses
+import functools
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from optstudy.errors import OptstudyError, nearest
+
+T = TypeVar("T")
+
+
+def _names(text: str) -> Mapping[str, str]:
+    """Read ``field`` or ``field=name_in_files``, separated by spaces."""
+    pairs = (word.partition("=") for word in text.split())
+    return {field: name or field for field, _, name in pairs}
+
+
+# A contract: files that studies have written have these names, and keys of runs are made of them. What is named
+# here is always written. A field that is not named here needs a default, and is written only where it differs
+# from it, under its own name: so keys and files stay as they are until somebody sets it.
+FORMS: Mapping[str, Mapping[str, str]] = {
+    "Plan": _names(
+        "dataset split model loss method epochs sweep_epochs batch_size seed device threads trace deterministic"
+    ),
+    "Split": _names("role validation size seed"),
+    "Method": _names("optimizer arguments needs seeded hessian_products"),
+    "Trace": _names("samples last every seed"),
+    "EpochRecord": _names(
+        "epoch train_loss train_accuracy heldout_loss heldout_accuracy gradient_norm seconds finished_at gradients"
+        " hessian_products exact_loss exact_accuracy full_gradient_norm"
+    ),
+    "Observation": _names("probe step values"),
+    "Rung": _names("epochs observations outcome predicted problem machine"),
+    "Pace": _names("step_seconds steps timed_at"),
+    "Trial": _names("number params state score scores epochs gradient_work"),
+    "Finalist": _names("trial seeds scores gradient_work"),
+    "Searched": _names("optimizer objective trials best importances finalists"),
+    "SearchEvidence": _names("study searched space settings"),
+    "Space": _names(
+        "name optimizer needs seeded hessian_products tuples fixed search default paper source"
+    ),
+    "Range": _names("name low high log complement integer why"),
+    "Choice": _names("name choices why"),
+    "FinalRun": _names(
+        "run_id study optimizer config seed outcome train_accuracy test_accuracy paper_setting seconds"
+        " gradient_work margin params target reached ending steps step_seconds files separated finished_at facts"
+        " sources key"
+    ),
+    "Spent": _names("epochs seconds gradient_work"),
+    "FinalCurvature": _names("lambda_1 lambda_2 ratio ratio_low ratio_high verdict trace loss_rise"),
+    # Arrays of npz files.
+    "Predictions": _names("labels predicted classes"),
+    "EigenTrace": _names(
+        "step values residuals ratio low high verdict verified probability angle gradient_share products"
+        " preconditioned_step preconditioned"
+    ),
+    "CurvatureResult": _names(
+        "samples values residuals ratio verdict probability dtype products trace distances line line_model plane"
+        " plane_model grid density spread change"
+    ),
+}  # fmt: skip
+NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, for which JSON has no word
+
+
+class FormError(OptstudyError):
+    """A file does not hold the record that it should hold."""
+
+
+class StoredField(NamedTuple):
+    """One field of a record, as files have it."""
+
+    field: str  # Python's name
+    name: str  # the name in files
+    kind: Any  # its annotation
+    always: bool  # written always, not only where it differs from the default
+    default: Any  # dataclasses.MISSING where it has none
+
+
+@functools.cache
+def stored_fields(record: type) -> tuple[StoredField, ...]:
+    """Return the fields of a record, in order."""
+    names = next((FORMS[base.__name__] for base in record.__mro__ if base.__name__ in FORMS), {})
+    hints = get_type_hints(record)
+    return tuple(
+        StoredField(
+            one.name,
+            names.get(one.name, one.name),
+            hints[one.name],
+            one.name in names,
+            one.default if one.default_factory is dataclasses.MISSING else one.default_factory(),
+        )
+        for one in dataclasses.fields(record)
+    )
+
+
+def to_form(value: Any) -> Any:
+    """Return a record as files and keys have it: dicts, lists and plain values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            one.name: to_form(getattr(value, one.field))
+            for one in stored_fields(type(value))
+            if one.always or getattr(value, one.field) != one.default
+        }
+    if isinstance(value, Mapping):
+        return {name: to_form(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_form(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(kind: type[T], data: bytes | str, where: str) -> T:
+    """Read a record, or a tuple of records, from JSON.
+
+    Raises:
+        FormError: If the text is not JSON, or not such a record.
+    """
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise FormError(f"{where} is damaged (it is not JSON: {error})") from error
+    return from_form(kind, content, where)
+
+
+def from_form(kind: type[T], content: Any, where: str) -> T:
+    """Read what `to_form` returned, as it comes back from JSON.
+
+    Args:
+        kind: The record, or any annotation made of records, such as ``tuple[EpochRecord, ...]``.
+        content: As read from a file.
+        where: The file, for messages: ``plan.json of run 1a2b``.
+
+    Raises:
+        FormError: If a value is missing or not of its kind, or a name is unknown.
+    """
+    found: T = _read(kind, content, where, "")
+    return found
+
+
+def _read(kind: Any, content: Any, where: str, at: str) -> Any:
+    origin, inside = get_origin(kind), get_args(kind)
+    match content:
+        case _ if kind is Any or type(content) in _scalars(kind) or (origin is Literal and content in inside):
+            return content
+        case dict() if dataclasses.is_dataclass(kind):
+            return _record(kind, content, where, at)
+        case dict() if origin in (dict, Mapping):
+            return {name: _read(inside[1], item, where, _inside(at, name)) for name, item in content.items()}
+        case list() if origin is tuple and inside[-1] is ...:
+            return tuple(_read(inside[0], item, where, f"{at}[{n}]") for n, item in enumerate(content))
+        case str() if kind is Path:
+            return Path(content)
+        case _ if origin in (Union, UnionType) and (
+            several := [each for each in inside if _fits(each, content)]
+        ):
+            return _read(max(several, key=lambda each: _common(each, content)), content, where, at)
+    found = reprlib.repr(content)
+    raise FormError(f"{where}{at and f': {at}'} is {found}; it must be {_words(kind)}")
+
+
+def _record(kind: Any, content: Mapping[str, Any], where: str, at: str) -> Any:
+    fields = stored_fields(kind)
+    names = [one.name for one in fields]
+    if unknown := next((name for name in content if name not in names), None):
+        raise FormError(f"{where}: {_inside(at, unknown)} is unknown{nearest(unknown, names)}")
+    values = {}
+    for one in fields:
+        if one.name in content:
+            item = content[one.name]
+            empty = item is None and one.kind is float and kind.__name__ in NULL_IS_NAN
+            values[one.field] = math.nan if empty else _read(one.kind, item, where, _inside(at, one.name))
+        elif one.default is dataclasses.MISSING:
+            raise FormError(f"{where}: {_inside(at, one.name)} is missing; it must be {_words(one.kind)}")
+    try:
+        return kind(**values)
+    except OptstudyError as error:  # of a record that checks its own values
+        raise FormError(f"{where}: {error}") from None
+
+
+def _inside(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+@functools.cache
+def _scalars(kind: Any) -> frozenset[type]:
+    """Return the types that a value of an annotation may have as it is."""
+    if get_origin(kind) in (Union, UnionType):
+        return frozenset().union(*map(_scalars, get_args(kind)))
+    if kind is float:
+        return frozenset((float, int))
+    return frozenset((kind,)) if kind in (int, str, bool, NoneType) else frozenset()
+
+
+def _fits(kind: Any, content: Any) -> bool:
+    """Whether a member of a union is what the content is meant to be."""
+    match content:
+        case dict():
+            return dataclasses.is_dataclass(kind) or get_origin(kind) in (dict, Mapping)
+        case list():
+            return get_origin(kind) is tuple
+    return get_origin(kind) is Literal and content in get_args(kind)
+
+
+def _common(kind: Any, content: Any) -> int:
+    """How many of a record's names the content has."""
+    return sum(one.name in content for one in stored_fields(kind)) if isinstance(kind, type) else 0
+
+
+def _words(kind: Any) -> str:
+    """Say what an annotation allows."""
+    plain = {
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        bool: "true or false",
+        NoneType: "null",
+    }
+    if kind in plain:
+        return plain[kind]
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(map(_words, get_args(kind))))
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    return "a list" if get_origin(kind) is tuple else "a path" if kind is Path else "an object"
