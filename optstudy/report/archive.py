@@ -1,9 +1,7 @@
 """All that is needed to repeat the runs of a report, and to make its tables again: two plain files."""
 
-import dataclasses
 import io
 import json
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,10 +13,11 @@ import numpy as np
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
-from optstudy.records.curvature import FinalCurvature
 from optstudy.records.evidence import Evidence
+from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
-from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.records.plan import Plan
+from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchSummary, summarise
 
 RUNS = "runs.json"
@@ -34,7 +33,7 @@ class Archive:
     final: FinalRuns
     predictions: dict[str, Predictions]
     searches: tuple[SearchSummary, ...]
-    plans: dict[str, dict[str, Any]]  # by run, as `dataclasses.asdict` of a Plan has them
+    plans: dict[str, Plan]  # by run
     epochs: dict[str, tuple[EpochRecord, ...]]  # by run
 
     def compare(self) -> Comparison:
@@ -52,9 +51,9 @@ def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]
     """
     runs = [
         {
-            **_as_written(replace(one.run, files="")),  # where they lie is nobody else's matter
-            "plan": None if one.plan is None else dataclasses.asdict(one.plan),
-            "epochs": [dataclasses.asdict(record) for record in one.epochs],
+            **to_form(replace(one.run, files="")),  # where they lie is nobody else's matter
+            "plan": to_form(one.plan),
+            "epochs": to_form(one.epochs),
         }
         for one in evidence.runs
     ]
@@ -82,6 +81,8 @@ def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
         raise UsageError(
             f"cannot read {path}: {error.strerror or error}; give the folder of a report"
         ) from error
+    except FormError as error:
+        raise UsageError(f"{error}; write the report again") from error
     except _DAMAGED as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise UsageError(f"{path} holds no {what} of a report ({reason}); write the report again") from error
@@ -89,13 +90,16 @@ def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
 
 def _read_runs(path: Path) -> Archive:
     content = json.loads(path.read_text())
-    return Archive(
-        FinalRuns(tuple(_run(run) for run in content["runs"]), content["excluded"]),
-        {},
-        tuple(summarise(search) for search in content["searches"]),
-        {run["run_id"]: run["plan"] for run in content["runs"] if run["plan"] is not None},
-        {run["run_id"]: tuple(EpochRecord(**one) for one in run["epochs"]) for run in content["runs"]},
-    )
+    runs, plans, epochs = [], {}, {}
+    for one in content["runs"]:
+        where, of_run = f"{path}: run {one['run_id']}", dict(one)
+        plan, records = of_run.pop("plan"), of_run.pop("epochs")
+        runs.append(from_form(FinalRun, of_run, where))
+        epochs[runs[-1].run_id] = from_form(tuple[EpochRecord, ...], records, f"{where}: epochs")
+        if plan is not None:
+            plans[runs[-1].run_id] = from_form(Plan, plan, f"{where}: plan")
+    searches = tuple(summarise(search) for search in content["searches"])
+    return Archive(FinalRuns(tuple(runs), content["excluded"]), {}, searches, plans, epochs)
 
 
 def _lines(text: str) -> bytes:
@@ -103,26 +107,6 @@ def _lines(text: str) -> bytes:
     for start in ('{"run_id"', '{"study"'):
         text = text.replace(f",{start}", f",\n{start}").replace(f"[{start}", f"[\n{start}")
     return (text + "\n").encode()
-
-
-def _as_written(run: FinalRun) -> dict[str, Any]:
-    return {
-        "ending" if name == "curvature" else name: value for name, value in dataclasses.asdict(run).items()
-    }
-
-
-def _run(content: Mapping[str, Any]) -> FinalRun:
-    names = {field.name for field in dataclasses.fields(FinalRun)}
-    values = {name: value for name, value in content.items() if name in names}
-    reached, curvature = values["reached"], content["ending"]
-    values["reached"] = Spent(**reached) if reached else None
-    values["curvature"] = _curvature(curvature) if curvature else None
-    return FinalRun(**values)
-
-
-def _curvature(content: Mapping[str, Any]) -> FinalCurvature:
-    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in content.items()}
-    return FinalCurvature(**known)
 
 
 def _predictions(evidence: Evidence) -> bytes:

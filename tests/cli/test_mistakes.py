@@ -1,8 +1,10 @@
 """Whatever is wrong ends in one line that says what, where and what would be right; nothing is lost."""
 
+import json
 import socket
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -210,3 +212,26 @@ def test_what_only_a_worker_can_find_out_is_one_line_too(
     assert ended.status == 2
     assert ended.line.startswith(said)
     assert not (workspace / "tuning" / "studies" / "main" / "specification.json").exists()
+
+
+@pytest.mark.parametrize("command", ["curvature", "reproduce"])
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("epochs", "three", "epochs is 'three'; it must be a whole number"),
+        ("split", {"role": "final", "size": None}, "split.size is None; it must be a whole number"),
+        ("method", 5, "method is 5; it must be an object"),
+        ("batch", 25, "batch is unknown"),
+    ],
+)
+def test_a_plan_with_a_value_of_the_wrong_kind_is_one_line(
+    command: str, key: str, value: Any, said: str, finished_copy: Path, run: Run
+) -> None:
+    for path in embedded.artifacts(finished_copy).rglob("plan.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    ended = run(command, "tiny/sgd/seed-0")
+
+    assert ended.status == 1
+    assert ended.line.startswith("optstudy: plan.json of run ")
+    assert said in ended.line

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import evidence as made_up
@@ -15,6 +15,7 @@ import reports
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.records.evidence import Evidence
+from optstudy.records.forms import to_form
 from optstudy.records.io import plain
 from optstudy.records.run import Predictions
 from optstudy.report.archive import PREDICTIONS, RUNS, archive, read_archive
@@ -107,7 +108,7 @@ def test_plans_and_epochs_of_all_runs_are_kept(tmp_path: Path) -> None:
     plans = read_archive(tmp_path).plans
     for one in found.runs:
         assert one.plan is not None
-        assert plans[one.run.run_id] == plain(asdict(one.plan))
+        assert to_form(plans[one.run.run_id]) == plain(to_form(one.plan))
     runs = json.loads((tmp_path / RUNS).read_text())["runs"]
     assert [len(run["epochs"]) for run in runs] == [len(one.epochs) for one in found.runs]
 
@@ -140,7 +141,7 @@ def test_nothing_says_where_files_lay_on_this_machine() -> None:
         (RUNS, b"{}", f"{{}}/{RUNS} holds no runs of a report (KeyError: 'runs'); write the report again"),
         (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS} holds no runs of a report (KeyError: 'searches')"),
         (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS} holds no runs of a report (KeyError: "),
-        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} holds no runs of a report (AttributeError: "),
+        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} holds no runs of a report (TypeError: "),
         (PREDICTIONS, b"", f"{{}}/{PREDICTIONS} holds no predictions of a report (EOFError: "),
         (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} holds no predictions of a report (ValueError: "),
     ],

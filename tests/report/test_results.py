@@ -66,7 +66,7 @@ def test_every_run_can_be_repeated_from_its_plan_versions_and_data() -> None:
     assert {run.run_id for run in archive.final.runs} == set(archive.plans) == set(archive.predictions)
     for run in archive.final.runs:
         assert {"torch", "python", "commit", "tree", "data", "processor"} <= set(run.facts)
-        assert archive.plans[run.run_id]["seed"] == run.seed
+        assert archive.plans[run.run_id].seed == run.seed
 
 
 def test_a_runs_predictions_have_the_accuracy_that_it_logged() -> None:

@@ -17,7 +17,6 @@ from optstudy.posthoc.reproduce.compare import Series
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import RunEvidence
-from optstudy.records.forms import from_form
 from optstudy.records.metrics import EPOCH_METRICS
 from optstudy.records.plan import Plan, is_of_this_format, run_key
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
@@ -93,10 +92,9 @@ def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
 
 
 def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
-    plan = archive.plans.get(run.run_id)
     return RunEvidence(
         run,
-        None if plan is None else from_form(Plan, plan, f"the plan of run {run.run_id}"),
+        archive.plans.get(run.run_id),
         archive.epochs.get(run.run_id, ()),
         archive.predictions.get(run.run_id),
         trace=None,
