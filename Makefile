@@ -11,7 +11,7 @@ INSTALLED := .venv/installed-in
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lint lock image image-check audit secrets
+.PHONY: help install study test lint docs lock image image-check audit secrets
 
 help:  ## Say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## Build the documentation into docs/_build/html; a broken link or reference fails
+	$(BIN)/python docs/reference_pages.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky $(ARGS) docs docs/_build/html
 
 install: $(INSTALLED)  ## Only make .venv
 
@@ -68,5 +72,5 @@ $(INSTALLED): pyproject.toml
 	done; \
 	echo "optstudy needs Python 3.11 or newer with its venv module; none of $(PYTHONS) is that" >&2; exit 1
 	$(BIN)/python -m pip install --upgrade 'pip>=25.1'  # the first with --group
-	$(BIN)/python -m pip install --editable '.[ray,server]' --group dev
+	$(BIN)/python -m pip install --editable '.[ray,server]' --group dev --group docs
 	@echo "$(CURDIR)" > $@

@@ -3,7 +3,7 @@
 import torch
 from sklearn.datasets import load_digits
 
-from optstudy.workloads import Dataset
+from optstudy import Dataset
 
 
 def load() -> Dataset:

@@ -4,8 +4,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from optstudy.study.driver import Study
-from optstudy.workloads import Dataset
+from optstudy import Dataset, Study
 
 
 def make() -> nn.Module:
