@@ -23,6 +23,7 @@ myst_heading_anchors = 4  # links may name a heading, as on GitHub
 
 default_role = "code"  # single backticks in docstrings
 add_module_names = False
+autoclass_content = "both"  # what a class is, and what its constructor takes
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -55,7 +56,7 @@ def setup(app: Sphinx) -> None:
 
 def visit_inline(writer: Any, node: nodes.math) -> None:
     """Write a formula in a sentence; browsers draw MathML without a script from elsewhere."""
-    writer.body.append(convert(node.astext()))
+    writer.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
@@ -64,8 +65,15 @@ def visit_block(writer: Any, node: nodes.math_block) -> None:
     formula = node.astext()
     if r"\\" in formula:
         formula = rf"\begin{{align}} {formula} \end{{align}}"
-    writer.body.append(f'<div class="math">{convert(formula, display="block")}</div>')
+    writer.body.append(f"<div>{mathml(formula, display='block')}</div>")
     raise nodes.SkipNode
+
+
+def mathml(formula: str, display: str = "inline") -> str:
+    """Return a formula as MathML, bars close to what they enclose."""
+    bar = '<mo stretchy="false">&#x0007C;</mo>'
+    tight = bar.replace(">", ' lspace="0" rspace="0">', 1)
+    return str(convert(formula, display=display)).replace(bar, tight)
 
 
 def add_fields(  # Sphinx decides on the arguments
