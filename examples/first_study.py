@@ -7,4 +7,4 @@ if __name__ == "__main__":  # the study's workers import this file too
     found = study.tune()
     print(found["sgd"].best)
     table = study.train().to_pandas()
-    print(table[["optimizer", "seeds", "test_accuracy", "test_accuracy_low", "test_accuracy_high"]])
+    print(table[["optimizer", "seeds", "test_accuracy"]])

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -195,11 +196,12 @@ def test_the_study_in_python_runs_as_it_stands(reader: Path) -> None:
     assert all(float(test) > 0.5 for *_, test in rows)  # guessing reaches 0.1
 
 
-def test_the_first_study_in_python_runs_as_it_stands(
+@pytest.mark.slow
+def test_the_first_study_in_python_runs(
     reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(reader)
-    monkeypatch.setattr("optstudy.Study", tiny.HereStudy, raising=False)  # workers take seconds to start
+    monkeypatch.setattr("optstudy.Study", Brief, raising=False)
 
     runpy.run_path("first_study.py", run_name="__main__")
 
@@ -213,6 +215,13 @@ def test_each_example_of_curvature_runs_as_it_stands(name: str, reader: Path) ->
 
     assert done.returncode == 0, done.stderr
     assert "separated" in done.stdout
+
+
+class Brief(tiny.HereStudy):
+    """A study without workers and curvature, whose start and figures take longer than the study."""
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        super().__init__(name, **settings, samples=0)
 
 
 def parse(line: str) -> None:
