@@ -3,23 +3,22 @@
 ``python docs/reference_pages.py`` writes them; a test compares each page with what the code gives.
 """
 
+import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
 from optstudy.cli.main import COMMANDS, group
+from optstudy.optimizers.space_file import key_table as space_keys
+from optstudy.study.specification import KEYS
 
 DOCS = Path(__file__).parent
 PRESETS = ("smoke", "quick", "mnist", "paper")
-GROUPS = {
-    "study": "The study",
-    "tuning": "Tuning",
-    "training": "Training",
-    "curvature": "Curvature",
-}
+PRESET_GROUPS = {"study": "The study", "tuning": "Tuning", "training": "Training", "curvature": "Curvature"}
+SPACE_GROUPS = {"": "The optimizer", "tables": "Tables", "[search.NAME]": "A searched hyperparameter"}
 
 PRESETS_PAGE = """\
 # Presets
@@ -47,6 +46,8 @@ SPACES_PAGE = """\
 A space file describes one optimizer: how it is constructed, and which of its hyperparameters are searched in which
 range. `tuning/spaces/NAME.toml` describes the optimizer `NAME`. [Your own](../your-own.md#an-optimizer) shows two
 complete files, and `optstudy optimizers NAME` prints what is searched and why.
+
+A key without a default is required; `choices` takes the place of `low` and `high`.
 """
 
 COMMANDS_PAGE = """\
@@ -60,10 +61,25 @@ failed, and 2 on wrong usage. Every command has `--help`.
 class Key(Protocol):
     """A key of a preset or of a space file."""
 
-    name: str
-    default: Any
-    meaning: str
-    values: str
+    @property
+    def name(self) -> str:
+        """How a file names it."""
+
+    @property
+    def group(self) -> str:
+        """Which keys it belongs to."""
+
+    @property
+    def default(self) -> Any:
+        """Its value where a file has none."""
+
+    @property
+    def meaning(self) -> str:
+        """What it decides."""
+
+    @property
+    def values(self) -> str:
+        """What it may be."""
 
 
 def pages() -> dict[str, str]:
@@ -77,23 +93,35 @@ def pages() -> dict[str, str]:
 
 def presets_page() -> str:
     """Return the page of the keys of a preset, and of the packaged presets."""
-    keys = preset_keys()
-    parts = [PRESETS_PAGE]
-    for group_name, title in GROUPS.items():
-        parts += [f"## {title}\n", key_table(key for key in keys if key.group == group_name)]
-    parts += ["## The presets of the package\n", packaged_presets([key.name for key in keys])]
-    return "\n".join(parts)
+    parts = [PRESETS_PAGE, *key_sections(list(KEYS.values()), PRESET_GROUPS, default=code)]
+    return "\n".join([*parts, "## The presets of the package\n", packaged_presets(list(KEYS))])
 
 
 def spaces_page() -> str:
     """Return the page of the keys of a space file."""
-    return "\n".join([SPACES_PAGE, key_table(space_keys())])
+    return "\n".join([SPACES_PAGE, *key_sections(space_keys(), SPACE_GROUPS, default=marked)])
 
 
-def key_table(keys: Iterable[Key]) -> str:
-    """Return keys as a table in Markdown."""
-    rows = [(f"`{key.name}`", shown(key.default), key.values, key.meaning) for key in keys]
-    return table(("key", "default", "values", "meaning"), rows)
+def key_sections(
+    keys: Sequence[Key], groups: Mapping[str, str], default: Callable[[Any], str]
+) -> Iterator[str]:
+    """Yield a heading and a table for each group of keys."""
+    assert {key.group for key in keys} == {*groups}
+    for group_name, title in groups.items():
+        rows = [
+            (f"`{written(key)}`", default(key.default), marked(key.values), sentence(key.meaning))
+            for key in keys
+            if key.group == group_name
+        ]
+        yield f"## {title}\n"
+        yield table(("key", "default", "values", "meaning"), rows)
+
+
+def written(key: Key) -> str:
+    """Return a key as it is written in a file."""
+    if key.group != "tables":
+        return key.name
+    return "[search.NAME]" if key.name == "search" else f"[{key.name}]"
 
 
 def packaged_presets(keys: Sequence[str]) -> str:
@@ -101,7 +129,7 @@ def packaged_presets(keys: Sequence[str]) -> str:
     folder = DOCS.parent / "tuning" / "presets"
     presets = {name: tomllib.loads((folder / f"{name}.toml").read_text()) for name in PRESETS}
     rows = [
-        (f"`{key}`", *(shown(preset.get(key)) for preset in presets.values()))
+        (f"`{key}`", *(code(preset.get(key)) for preset in presets.values()))
         for key in keys
         if any(key in preset for preset in presets.values())
     ]
@@ -141,40 +169,28 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def shown(value: Any) -> str:
-    """Return a value as code; nothing for None and empty strings."""
+def code(value: Any) -> str:
+    """Return a value as code; nothing for None."""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple | list):
         return ", ".join(f"`{each}`" for each in value)
-    return "" if value in (None, "") else f"`{value}`"
+    return "" if value is None else f"`{value}`"
+
+
+def marked(text: str) -> str:
+    """Return words with what is quoted among them, true and false as code."""
+    return re.sub(r'"[^"]*"|\b(true|false)\b', r"`\g<0>`", text)
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}."
 
 
 def escaped(text: str) -> str:
     """Return text in which Markdown finds no HTML."""
     return text.replace("<", r"\<")
-
-
-def preset_keys() -> list[Any]:
-    """Return the keys of a preset in the order of the page."""
-    try:
-        from optstudy.study.specification import key_table as keys
-    except ImportError:
-        import fallback_keys
-
-        return fallback_keys.preset_keys()
-    return list(keys())
-
-
-def space_keys() -> list[Any]:
-    """Return the keys of a space file in the order of the page."""
-    try:
-        from optstudy.optimizers.space_file import key_table as keys
-    except ImportError:
-        import fallback_keys
-
-        return fallback_keys.space_keys()
-    return list(keys())
 
 
 def write() -> None:
