@@ -13,7 +13,7 @@ from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions, Spent
-from optstudy.records.search import Searched, SearchEvidence, Trial
+from optstudy.records.search import SearchResult, Trial, select_best
 from optstudy.records.space import Range, Space
 
 PAPER = ("sgd", "adagrad", "adam", "adahessian")
@@ -180,7 +180,7 @@ def space(optimizer: str) -> Space:
     )
 
 
-def search_evidence(
+def search_result(
     optimizer: str = "sgd",
     study: str = "quick",
     *,
@@ -189,7 +189,7 @@ def search_evidence(
     sampler: str = "tpe",
     pruner: str = "median",
     objective: Any = "accuracy",
-) -> SearchEvidence:
+) -> SearchResult:
     """Return a search around a best learning rate, with a diverged trial and pruned ones."""
     draws = np.random.default_rng([*optimizer.encode(), seed])
     error, _, _, _, work = traits(optimizer)
@@ -202,14 +202,12 @@ def search_evidence(
         final = None if state == "diverged" else score if objective == "accuracy" else 3 * (1 - score)
         ran = 2 if state != "completed" else 6
         found.append(Trial(number, {"lr": rate}, state, final, (final,), ran, work * ran))
-    best = max((t for t in found if t.state == "completed"), key=lambda t: t.score or 0.0, default=None)
     settings = {"trials": trials, "sampler": sampler, "pruner": pruner, "seed": seed, "epochs": 6}
-    return SearchEvidence(
-        study, Searched(optimizer, objective, tuple(found), best, {}), space(optimizer), settings
-    )
+    best = select_best(found, objective)
+    return SearchResult(study, space(optimizer), objective, tuple(found), best, settings=settings)
 
 
-def evidence_of(*runs: RunEvidence, searches: Sequence[SearchEvidence] = ()) -> Evidence:
+def evidence_of(*runs: RunEvidence, searches: Sequence[SearchResult] = ()) -> Evidence:
     return Evidence(runs, tuple(searches))
 
 

@@ -1,17 +1,16 @@
 """Evidence for whole reports, made up, with the plans, settings and facts that real runs have."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evidence import LONG, PAPER, bare, diverged, runs_of, search_evidence, space, with_run
+from evidence import LONG, PAPER, bare, diverged, runs_of, search_result, space, with_run
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.run import FinalRuns
-from optstudy.records.search import Finalist, SearchEvidence, SearchSummary, summarise
+from optstudy.records.search import Finalist, SearchResult
 from optstudy.records.space import Choice
 from optstudy.report.bundle import build_report
 from optstudy.study.plans import final_plan
@@ -44,12 +43,12 @@ def planned(one: RunEvidence, asked: Specification) -> RunEvidence:
     return replace(one, plan=plan)
 
 
-def searched(optimizer: str, asked: Specification, study: str = "quick") -> SearchEvidence:
+def searched(optimizer: str, asked: Specification, study: str = "quick") -> SearchResult:
     """Return a search whose three best trials were trained again, if the study does that."""
-    found = search_evidence(optimizer, study)
+    found = search_result(optimizer, study)
     trials = [
         replace(trial, params={**trial.params, "kind": NUDGE.choices[trial.number % 2]})
-        for trial in found.searched.trials
+        for trial in found.trials
     ]
     best = sorted((t for t in trials if t.state == "completed"), key=lambda t: -(t.score or 0.0))[:3]
     again = tuple(
@@ -62,13 +61,14 @@ def searched(optimizer: str, asked: Specification, study: str = "quick") -> Sear
         default={**known.default, "kind": "plain"},
         fixed={"eps": 1e-8},
     )
-    result = replace(
-        found.searched,
+    return replace(
+        found,
         trials=tuple(trials),
         best=best[0],
         finalists=again if asked.tuning.finalists > 1 else (),
+        space=wider,
+        settings=search_settings(asked),
     )
-    return replace(found, searched=result, space=wider, settings=search_settings(asked))
 
 
 def made_up(
@@ -92,16 +92,12 @@ def made_up(
     )
 
 
-def summaries(evidence: Evidence) -> list[SearchSummary]:
-    return [summarise(json.loads(one.to_json())) for one in evidence.searches]
-
-
 def compared(evidence: Evidence, **excluded: int) -> Comparison:
     """Compare as `read_studies` does."""
     known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
     studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
     final = FinalRuns(tuple(one.run for one in evidence.runs), excluded)
-    return compare(final, studies, known, summaries(evidence))
+    return compare(final, studies, known, evidence.searches)
 
 
 def typical() -> Evidence:

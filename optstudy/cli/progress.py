@@ -78,12 +78,12 @@ def line_of(event: Event) -> str:
             values = ", ".join(f"{name} {value_label(value)}" for name, value in trial.params.items())
             return f"{event.optimizer}/{trial.number:03d} {trial.state}{score} ({values})"
         case SearchEnded():
-            best = event.searched.best
+            best = event.result.best
             assert best is not None
             values = ", ".join(f"{name} {value_label(value)}" for name, value in best.params.items())
-            among = len(event.searched.finalists)
+            among = len(event.result.finalists)
             how = f", by other seeds of the {among} best" if among else ""
-            return f"{event.searched.optimizer}: best is trial {best.number} with {values}{how}"
+            return f"{event.result.optimizer}: best is trial {best.number} with {values}{how}"
         case RunEnded():
             return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"
         case _:

@@ -1,27 +1,27 @@
-"""What MLflow and a workspace tell of their studies, without running anything."""
+"""Reads studies from MLflow and compares them, without running anything."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError, nearest
 from optstudy.records.run import FinalRuns
-from optstudy.records.search import summarise
 from optstudy.tracking import Tracking
+from optstudy.tracking.evidence import read_searches
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadStudies:
     """Some studies as they were read."""
 
-    tracking: Tracking
     studies: tuple[str, ...]
     final: FinalRuns
     comparison: Comparison
 
 
-def read_studies(tracking: Tracking, studies: Sequence[str] = (), optimizers: Sequence[str] = ()) -> Read:
+def read_studies(
+    tracking: Tracking, studies: Sequence[str] = (), optimizers: Sequence[str] = ()
+) -> ReadStudies:
     """Compare the final runs of some studies, by default of the one written last.
 
     Args:
@@ -31,6 +31,7 @@ def read_studies(tracking: Tracking, studies: Sequence[str] = (), optimizers: Se
 
     Raises:
         UsageError: If there is no such study or optimizer, or none at all.
+        OptstudyError: If a file cannot be read.
     """
     known = tracking.studies()
     if not known:
@@ -51,9 +52,22 @@ def read_studies(tracking: Tracking, studies: Sequence[str] = (), optimizers: Se
             raise UsageError(
                 f"no final runs of {name!r} in {', '.join(chosen)}{nearest(name, there)}; there are {', '.join(there)}"
             )
-    searches = [summarise(json.loads(data)) for data in tracking.search_files(chosen)]
-    comparison = compare(final, chosen, tracking.predictions(final), searches)
-    return Read(tracking, chosen, final, comparison.only(optimizers) if optimizers else comparison)
+    read = _compared(tracking, chosen, final)
+    return replace(read, comparison=read.comparison.only(optimizers)) if optimizers else read
+
+
+def read_study(tracking: Tracking, study: str) -> ReadStudies:
+    """Compare the final runs of one study, which may have none yet.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
+    """
+    return _compared(tracking, (study,), tracking.final_runs([study]))
+
+
+def _compared(tracking: Tracking, studies: tuple[str, ...], final: FinalRuns) -> ReadStudies:
+    predictions, searches = tracking.predictions(final), read_searches(tracking, studies)
+    return ReadStudies(studies, final, compare(final, studies, predictions, searches))
 
 
 def _last_finished(tracking: Tracking, known: Sequence[str]) -> tuple[tuple[str, ...], FinalRuns]:

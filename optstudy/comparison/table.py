@@ -10,7 +10,7 @@ from optstudy.comparison.summaries import Geometry, Images, ToTarget, geometry_o
 from optstudy.records.io import plain
 from optstudy.records.naming import PAPER, index_of, order_of
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
-from optstudy.records.search import SearchSummary
+from optstudy.records.search import SearchResult
 from optstudy.statistics import mean_interval
 
 if TYPE_CHECKING:  # pandas takes half a second to import
@@ -54,7 +54,7 @@ class Comparison:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
     excluded: dict[str, int]
-    searches: tuple[SearchSummary, ...] = ()  # that are finished
+    searches: tuple[SearchResult, ...] = ()  # that are finished
 
     def only(self, optimizers: Sequence[str]) -> "Comparison":
         """Leave out other optimizers; ranks and p-values stay those among all that the study has."""
@@ -75,7 +75,7 @@ class Comparison:
             "rows": [plain(asdict(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
-            "searches": [plain(asdict(search)) for search in self.searches],
+            "searches": [plain(search.summary()) for search in self.searches],
         }
 
     def to_pandas(self) -> "DataFrame":
@@ -102,7 +102,7 @@ def compare(
     final: FinalRuns,
     studies: Sequence[str] = (),
     predictions: Mapping[str, Predictions] | None = None,
-    searches: Sequence[SearchSummary] = (),
+    searches: Sequence[SearchResult] = (),
 ) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 

@@ -7,7 +7,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Evidence:
     """All final runs of some studies, and their searches, each in the order of the comparison's rows."""
 
     runs: tuple[RunEvidence, ...]
-    searches: tuple[SearchEvidence, ...]
+    searches: tuple[SearchResult, ...]
 
     def rows(self) -> dict[tuple[str, str, str], list[RunEvidence]]:
         """The runs by study, optimizer and configuration, seeds in order."""

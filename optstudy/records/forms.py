@@ -40,8 +40,7 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "Pace": _names("step_seconds steps timed_at"),
     "Trial": _names("number params state score scores epochs gradient_work"),
     "Finalist": _names("trial seeds scores gradient_work"),
-    "Searched": _names("optimizer objective trials best importances finalists"),
-    "SearchEvidence": _names("study searched space settings"),
+    "SearchResult": _names("study space objective trials best finalists importances settings"),
     "Space": _names(
         "name optimizer needs seeded hessian_products tuples fixed search default paper source"
     ),

@@ -1,17 +1,16 @@
-"""A search of hyperparameters: its trials, its finalists, and what it chose."""
+"""A search of hyperparameters: its trials, its finalists, and the trial that it chose."""
 
-import dataclasses
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from optstudy.records.forms import from_form, to_form
 from optstudy.records.space import Space
 
-TrialState = Literal["completed", "pruned", "diverged", "failed"]
+TrialState = Literal["running", "completed", "pruned", "diverged", "failed"]
 Objective = Literal["accuracy", "loss"]
 
 
@@ -42,34 +41,83 @@ class Finalist:
     gradient_work: float  # of all of them
 
     def mean(self, objective: Objective) -> float:
-        """Mean score over the seeds, one that is not finite counted as the worst; none counts as worse."""
+        """Mean score over the seeds; a score that is not finite counts as the worst, and none counts as worse."""
         worst = WORST[objective]
         scores = [worst if score is None else score for score in self.scores]
         return fmean(scores if objective == "accuracy" else [min(score, worst) for score in scores])
 
 
 @dataclass(frozen=True)
-class Searched:
-    """A finished search."""
+class SearchResult:
+    """One optimizer's finished search."""
 
-    optimizer: str
+    study: str
+    space: Space
     objective: Objective  # of the validation split
     trials: tuple[Trial, ...]
-    best: Trial | None  # that is chosen; None if no trial completed
-    importances: dict[str, float]  # share of each hyperparameter, summing to 1; empty where it is not known
+    best: Trial | None  # see `select_best`; None if no trial completed
     finalists: tuple[Finalist, ...] = ()  # empty where the best score decided at once
+    importances: dict[str, float] = field(default_factory=dict)  # shares that sum to 1; empty where not known
+    settings: dict[str, Any] = field(default_factory=dict)  # keys of the specification that govern tuning
+
+    @property
+    def optimizer(self) -> str:
+        """The optimizer's name."""
+        return self.space.name
 
     @property
     def gradient_work(self) -> float:
         """Of all trials and finalists."""
-        return sum(trial.gradient_work for trial in self.trials) + sum(
-            f.gradient_work for f in self.finalists
-        )
+        work = [trial.gradient_work for trial in self.trials]
+        return sum(work) + sum(finalist.gradient_work for finalist in self.finalists)
+
+    @property
+    def best_mean(self) -> float | None:
+        """Mean score of the best trial over the seeds from which it was trained again; None if it was not."""
+        own = [one for one in self.finalists if self.best is not None and one.trial == self.best.number]
+        return own[0].mean(self.objective) if own else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a comparison tells of the search, as plain values."""
+        curve, work = [], 0.0
+        for trial, best in zip(self.trials, running_best(self.trials, self.objective), strict=True):
+            work += trial.gradient_work
+            curve.append({"trial": trial.number, "gradient_work": work, "best": best})
+        return {
+            "study": self.study,
+            "optimizer": self.optimizer,
+            "objective": self.objective,
+            "trials": count_states(self.trials),
+            "gradient_work": self.gradient_work,
+            "chosen": self.best.number if self.best else None,
+            "config": self.best.params if self.best else {},
+            "score": self.best.score if self.best else None,
+            "finalists": len(self.finalists),
+            "score_again": self.best_mean,
+            "curve": curve,
+        }
+
+    def to_form(self) -> dict[str, Any]:
+        """Return the contents of ``search.json``, with the name alone of the space's file, not its folder."""
+        form = to_form(replace(self, space=replace(self.space, source=Path(self.space.source.name))))
+        outside = {name: form.pop(name) for name in ("study", "space", "settings")}
+        searched = {"optimizer": self.optimizer, **{name: form[name] for name in _SEARCHED}}
+        return {"study": outside["study"], "searched": searched, **outside}
 
 
-def best_trial(trials: Sequence[Trial], objective: Objective) -> Trial | None:
-    """The completed trial with the best score, of equal ones the first; None if none completed."""
-    return next(iter(best_trials(trials, objective, 1)), None)
+_SEARCHED = ("objective", "trials", "best", "importances", "finalists")
+
+
+def read_search(content: Any, where: str) -> SearchResult:
+    """Read the contents of ``search.json``.
+
+    Raises:
+        FormError: If they are not those of a search.
+    """
+    whole = from_form(dict[str, Any], content, where)
+    searched = from_form(dict[str, Any], whole.pop("searched", None), f"{where}: searched")
+    searched.pop("optimizer", None)  # the space has its name too
+    return from_form(SearchResult, whole | searched, where)
 
 
 def best_trials(trials: Sequence[Trial], objective: Objective, count: int) -> tuple[Trial, ...]:
@@ -86,115 +134,33 @@ def best_trials(trials: Sequence[Trial], objective: Objective, count: int) -> tu
     return tuple(different.values())[:count]
 
 
-def chosen(finalists: Sequence[Finalist], objective: Objective) -> Finalist:
-    """The finalist with the best mean score, of equal ones the first; the scores of the search do not count.
+def select_best(
+    trials: Sequence[Trial], objective: Objective, finalists: Sequence[Finalist] = ()
+) -> Trial | None:
+    """The trial that a search chooses; None if no trial completed.
 
-    They were the highest of many, and so flatter those that they chose.
+    Among finalists it is the one with the best mean, of equal ones the first, and the scores of the search do not
+    count: they were the highest of many, and so flatter those that they chose.
     """
+    if not finalists:
+        return next(iter(best_trials(trials, objective, 1)), None)
     sign = 1 if objective == "accuracy" else -1
-    return max(finalists, key=lambda finalist: sign * finalist.mean(objective))
+    number = max(finalists, key=lambda finalist: sign * finalist.mean(objective)).trial
+    return next(trial for trial in trials if trial.number == number)
 
 
-@dataclass(frozen=True)
-class SearchEvidence:
-    """One finished search."""
-
-    study: str
-    searched: Searched
-    space: Space
-    settings: dict[str, Any]  # the keys of the specification that govern tuning, and the study's seed
-
-    def to_json(self) -> bytes:
-        """Serialise; `from_json` gives back the same, but of the space's file its name alone."""
-        space = dataclasses.replace(self.space, source=Path(self.space.source.name))  # not where it lies
-        return json.dumps(
-            dataclasses.asdict(dataclasses.replace(self, space=space)), indent=1, default=str
-        ).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "SearchEvidence":
-        """Read what `to_json` wrote."""
-        content = json.loads(data)
-        space = Space.from_dict(content["space"])
-        return cls(content["study"], _searched(content["searched"]), space, content["settings"])
-
-
-def _searched(content: Mapping[str, Any]) -> Searched:
-    trials = tuple(_trial(trial) for trial in content["trials"])
-    finalists = [
-        Finalist(**{**one, "seeds": tuple(one["seeds"]), "scores": tuple(one["scores"])})
-        for one in content["finalists"]
-    ]
-    best = _trial(content["best"]) if content["best"] else None
-    return Searched(**{**content, "trials": trials, "best": best, "finalists": tuple(finalists)})
-
-
-def _trial(content: Mapping[str, Any]) -> Trial:
-    return Trial(**{**content, "scores": tuple(content["scores"])})
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where a search stood when a trial had ended."""
-
-    trial: int
-    gradient_work: float  # of all trials so far
-    best: float | None  # score of the completed trials so far; None before the first
-
-
-@dataclass(frozen=True)
-class SearchSummary:
-    """One finished search of a study."""
-
-    study: str
-    optimizer: str
-    objective: str  # accuracy or loss, of the validation images
-    trials: dict[str, int]  # how many, by how they ended
-    gradient_work: float  # of trials and finalists; a forward and backward pass of one mini-batch is 1
-    chosen: int | None  # number of the trial; None where none completed
-    config: dict[str, Any]  # its hyperparameters
-    score: float | None  # of the chosen trial in the search
-    finalists: (
-        int  # best trials that were trained again before one was chosen; 0 where the score decided at once
-    )
-    score_again: float | None  # of the chosen one, mean over the seeds from which it was trained again
-    curve: tuple[Step, ...]
-
-
-def summarise(content: Mapping[str, Any]) -> SearchSummary:
-    """Summarise a search from the record that `tune` logs, ``search.json``."""
-    searched = content["searched"]
-    best, finalists = searched["best"], searched["finalists"]
-    again = [one for one in finalists if best and one["trial"] == best["number"]]
-    curve = _curve(searched["trials"], searched["objective"])
-    return SearchSummary(
-        study=content["study"],
-        optimizer=searched["optimizer"],
-        objective=searched["objective"],
-        trials=dict(sorted(Counter(trial["state"] for trial in searched["trials"]).items())),
-        gradient_work=sum(one["gradient_work"] for one in (*searched["trials"], *finalists)),
-        chosen=best["number"] if best else None,
-        config=best["params"] if best else {},
-        score=best["score"] if best else None,
-        finalists=len(finalists),
-        score_again=_mean(again[0]["scores"]) if again else None,
-        curve=curve,
-    )
-
-
-def _curve(trials: list[Mapping[str, Any]], objective: str) -> tuple[Step, ...]:
+def running_best(trials: Sequence[Trial], objective: Objective) -> list[float | None]:
+    """The best score of the completed trials so far, after each trial; None before the first."""
     better = max if objective == "accuracy" else min
-    steps: list[Step] = []
-    work, best = 0.0, None
+    best: float | None = None
+    found = []
     for trial in trials:
-        work += trial["gradient_work"]
-        if trial["state"] == "completed" and trial["score"] is not None:
-            best = trial["score"] if best is None else better(best, trial["score"])
-        steps.append(Step(trial["number"], work, best))
-    return tuple(steps)
+        if trial.state == "completed" and trial.score is not None:
+            best = trial.score if best is None else better(best, trial.score)
+        found.append(best)
+    return found
 
 
-def _mean(scores: list[float | None]) -> float | None:
-    """Return the mean, None where one of the scores was not finite."""
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(scores) if len(known) == len(scores) else None
+def count_states(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many trials ended in which state."""
+    return dict(sorted(Counter(trial.state for trial in trials).items()))

@@ -18,7 +18,7 @@ from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
-from optstudy.records.search import SearchSummary, summarise
+from optstudy.records.search import SearchResult, read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
@@ -32,7 +32,7 @@ class Archive:
 
     final: FinalRuns
     predictions: dict[str, Predictions]
-    searches: tuple[SearchSummary, ...]
+    searches: tuple[SearchResult, ...]
     plans: dict[str, Plan]  # by run
     epochs: dict[str, tuple[EpochRecord, ...]]  # by run
 
@@ -57,7 +57,7 @@ def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]
         }
         for one in evidence.runs
     ]
-    searches = [json.loads(one.to_json()) for one in evidence.searches]
+    searches = [one.to_form() for one in evidence.searches]
     content = {"runs": runs, "excluded": dict(excluded), "searches": searches}
     text = json.dumps(plain(content), separators=(",", ":"))
     return {RUNS: _lines(text), PREDICTIONS: _predictions(evidence)}
@@ -98,7 +98,9 @@ def _read_runs(path: Path) -> Archive:
         epochs[runs[-1].run_id] = from_form(tuple[EpochRecord, ...], records, f"{where}: epochs")
         if plan is not None:
             plans[runs[-1].run_id] = from_form(Plan, plan, f"{where}: plan")
-    searches = tuple(summarise(search) for search in content["searches"])
+    searches = tuple(
+        read_search(one, f"{path}: searches[{place}]") for place, one in enumerate(content["searches"])
+    )
     return Archive(FinalRuns(tuple(runs), content["excluded"]), {}, searches, plans, epochs)
 
 

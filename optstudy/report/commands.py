@@ -6,7 +6,7 @@ from typing import Any
 
 from optstudy.records.evidence import Evidence
 from optstudy.records.plan import Plan
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult
 
 
 def command_of(evidence: Evidence, study: str) -> str:
@@ -59,11 +59,11 @@ def _set(key: str, value: Any) -> list[str]:
     return ["--set", f"{key}={value}"]
 
 
-def _tuned(searches: Iterable[SearchEvidence]) -> dict[int, list[str]]:
+def _tuned(searches: Iterable[SearchResult]) -> dict[int, list[str]]:
     """Group the searched optimizers by their trials, which may differ inside a study."""
     found: dict[int, list[str]] = {}
     for one in searches:
-        found.setdefault(one.settings["trials"], []).append(one.searched.optimizer)
+        found.setdefault(one.settings["trials"], []).append(one.optimizer)
     return found
 
 

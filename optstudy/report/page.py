@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from optstudy.comparison.table import Comparison
 from optstudy.records.evidence import Evidence
 from optstudy.records.naming import label_of, row_label
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult
 from optstudy.report.commands import command_of
 from optstudy.report.gallery import Exhibit
 from optstudy.report.sentences import asked, headline, verdict_sentence
@@ -98,9 +98,8 @@ def picture(exhibit: Exhibit, data: bytes) -> Picture:
     return Picture(exhibit.title, exhibit.caption, source, width, height)
 
 
-def _space(one: SearchEvidence, *, several: bool) -> dict[str, Any]:
-    best = one.searched.best
-    default = one.space.config("default")
+def _space(one: SearchResult, *, several: bool) -> dict[str, Any]:
+    best, default = one.best, one.space.config("default")
     paper = {} if one.space.paper is None else one.space.config("paper")
     rows = [
         [
@@ -113,7 +112,7 @@ def _space(one: SearchEvidence, *, several: bool) -> dict[str, Any]:
         ]
         for item in one.space.search
     ]
-    name = label_of(one.searched.optimizer)
+    name = label_of(one.optimizer)
     fixed = ", ".join(f"{key} = {value_label(value)}" for key, value in one.space.fixed.items())
     return {
         "name": f"{one.study}: {name}" if several else name,
@@ -125,7 +124,7 @@ def _space(one: SearchEvidence, *, several: bool) -> dict[str, Any]:
 
 def _given(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
     """Return the hyperparameters of each row that no search of its study chose."""
-    searched = {(one.study, one.searched.optimizer) for one in evidence.searches}
+    searched = {(one.study, one.optimizer) for one in evidence.searches}
     found = []
     for (study, optimizer, config), row in evidence.rows().items():
         if config != "best" or (study, optimizer) not in searched:

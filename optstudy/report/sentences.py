@@ -7,7 +7,7 @@ from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.naming import label_of, row_label
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult
 from optstudy.report.citation import cited
 from optstudy.report.tables.table import p_label
 
@@ -75,10 +75,10 @@ def asked(evidence: Evidence, study: str) -> list[str]:
     return sentences
 
 
-def tuning_sentence(searches: Sequence[SearchEvidence]) -> str:
+def tuning_sentence(searches: Sequence[SearchResult]) -> str:
     """Say how the searches of one study were made."""
     one = searches[0].settings
-    trials = sorted({len(search.searched.trials) for search in searches})
+    trials = sorted({len(search.trials) for search in searches})
     count = " to ".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
     sampler = {"tpe": "TPE", "gp": "a Gaussian process", "random": "random search", "qmc": "a Sobol sequence"}
     pruner = {"median": ", the median pruner", "hyperband": ", Hyperband", "none": ", no pruning"}
@@ -89,7 +89,7 @@ def tuning_sentence(searches: Sequence[SearchEvidence]) -> str:
         f" {one['validation']:,} training image{_s(one['validation'])} held out for validation, and trained on"
         f" {size}."
     )
-    if any(search.searched.finalists for search in searches):
+    if any(search.finalists for search in searches):
         seeds = one["finalist_seeds"]
         sentence += (
             f" The best {one['finalists']} trials were trained again from {seeds} other seed{_s(seeds)}, and the one"

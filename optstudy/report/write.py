@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optstudy.comparison.read import Read, read_studies
+from optstudy.comparison.read import ReadStudies, read_studies
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_bytes
 from optstudy.report.bundle import build_report
@@ -41,7 +41,7 @@ def write_report(tracking: Tracking, studies: Sequence[str], output: Path) -> Wr
         raise UsageError(
             f"no final run of {' and '.join(read.studies)} is finished yet; `optstudy status` tells how far it is"
         )
-    evidence = read_evidence(read.tracking, read.final, read.studies)
+    evidence = read_evidence(tracking, read.final, read.studies)
     files = build_report(read.comparison, evidence)
     for name, data in files.items():
         path = output / name
@@ -50,16 +50,16 @@ def write_report(tracking: Tracking, studies: Sequence[str], output: Path) -> Wr
             write_bytes(path, data)
         except OSError as error:
             raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
-    return Written(output / "index.html", tuple(files), _log(read, files), read.studies)
+    return Written(output / "index.html", tuple(files), _log(tracking, read, files), read.studies)
 
 
-def _log(read: Read, files: Mapping[str, bytes]) -> str:
+def _log(tracking: Tracking, read: ReadStudies, files: Mapping[str, bytes]) -> str:
     """Log a report to its first study's experiment, once; the same report again is the same run."""
     key = hashlib.sha256(b"".join(files.values())).hexdigest()[:24]
     experiment, name = f"{read.studies[0]}/report", f"report-{key[:8]}"
-    known = read.tracking.known_runs(experiment).get(name)
+    known = tracking.known_runs(experiment).get(name)
     if known is None or not known.finished:
-        run_id = read.tracking.open_run(
+        run_id = tracking.open_run(
             experiment,
             name,
             key=key,
@@ -68,6 +68,6 @@ def _log(read: Read, files: Mapping[str, bytes]) -> str:
             started_at=time.time(),
             known=known,
         )
-        read.tracking.log_files(run_id, files)
-        read.tracking.close_run(run_id, "completed")
+        tracking.log_files(run_id, files)
+        tracking.close_run(run_id, "completed")
     return f"{experiment}, run {name}"

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from optstudy.comparison.table import Comparison, compare
+from optstudy.comparison.read import read_study
+from optstudy.comparison.table import Comparison
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.environment import environment
 from optstudy.execution.flows import Flow, Fork, drive
@@ -13,7 +14,7 @@ from optstudy.execution.pool import Place
 from optstudy.execution.ray import RayWorkers
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
-from optstudy.records.search import Searched
+from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.estimate import estimate, rehearse_all
@@ -175,7 +176,7 @@ class Study:
 
     def tune(
         self, trials: int | None = None, *, optimizers: Sequence[str] | None = None, **settings: Any
-    ) -> dict[str, Searched]:
+    ) -> dict[str, SearchResult]:
         """Search the best hyperparameters of each optimizer.
 
         Args:
@@ -191,7 +192,7 @@ class Study:
         """
         given = settings if trials is None else {**settings, "trials": trials}
         events = _heard(self.run("tuning", optimizers=optimizers, **given))
-        return {e.searched.optimizer: e.searched for e in events if isinstance(e, SearchEnded)}
+        return {e.result.optimizer: e.result for e in events if isinstance(e, SearchEnded)}
 
     def train(
         self,
@@ -220,10 +221,9 @@ class Study:
         return self.compare()
 
     def compare(self) -> Comparison:
-        """Compare the study's final runs, as MLflow has them."""
+        """Compare the study's final runs, and its finished searches, as MLflow has them."""
         tracking, _ = open_tracking(self.location)
-        final = tracking.final_runs([self.name])
-        return compare(final, predictions=tracking.predictions(final))
+        return read_study(tracking, self.name).comparison
 
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
@@ -303,10 +303,10 @@ def _optimizer_flow(
         return
     space = context.spaces[optimizer]
     parent = open_search(context, space)
-    searched = yield from search_flow(context, space, parent)
-    if searched.best is not None and "training" in phases and "best" in configs:
-        yield from _finals(context, optimizer, "best", searched.best.params)
-    yield from close_search(context, space, searched, parent)
+    found = yield from search_flow(context, space, parent)
+    if found.best is not None and "training" in phases and "best" in configs:
+        yield from _finals(context, optimizer, "best", found.best.params)
+    yield from close_search(context, found, parent)
 
 
 def _finals(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:

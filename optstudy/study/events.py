@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from optstudy.records.run import EpochRecord
-from optstudy.records.search import Searched, Trial
+from optstudy.records.search import SearchResult, Trial
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrialEnded:
 class SearchEnded:
     """An optimizer's search is over."""
 
-    searched: Searched
+    result: SearchResult
 
 
 @dataclass(frozen=True)

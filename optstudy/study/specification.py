@@ -55,6 +55,10 @@ class TuningSettings:
         """Trials rounded up to whole batches."""
         return -(-self.trials // self.batch) * self.batch
 
+    def rung_end(self, epoch: int) -> int:
+        """Epoch at which a trial that has trained so far is judged next."""
+        return min(epoch + self.rung_epochs, self.epochs)
+
 
 @dataclass(frozen=True)
 class TrainingSettings:

@@ -12,7 +12,7 @@ from optstudy.records.forms import from_json
 from optstudy.records.naming import order_of
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult, read_search
 from optstudy.tracking.writer import Tracking
 
 T = TypeVar("T")
@@ -31,16 +31,26 @@ def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) 
     """
     predictions = tracking.predictions(final)
     runs = [read_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
-    searches = [
-        _made(SearchEvidence.from_json, data, f"search.json of a search of study {study!r}")
-        for study in studies
-        for data in tracking.search_files([study])
-    ]
     places = {study: place for place, study in enumerate(studies)}
     return Evidence(
         tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
-        tuple(sorted(searches, key=lambda one: (places[one.study], order_of(one.searched.optimizer)))),
+        tuple(read_searches(tracking, studies)),
     )
+
+
+def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResult]:
+    """Read the finished searches of some studies, in the order of the comparison.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
+    """
+    found: list[SearchResult] = []
+    for study in studies:
+        where = f"search.json of a search of study {study!r}"
+        files = tracking.search_files(study)
+        read = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
+        found += sorted(read, key=lambda one: order_of(one.optimizer))
+    return found
 
 
 def _place(run: FinalRun) -> tuple[Any, ...]:

@@ -100,15 +100,14 @@ class Reader:
         """Return a final run's artifact, None without one."""
         return self._read(run.run_id, run.files, name)
 
-    def search_files(self, studies: Sequence[str]) -> list[bytes]:
-        """Return the records of the finished searches of some studies, in the order in which these began."""
+    def search_files(self, study: str) -> list[bytes]:
+        """Return the files of a study's finished searches, in the order in which these began."""
         found = []
-        for study in studies:
-            experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
-            for run in self._runs(experiment.experiment_id) if experiment else ():
-                if run.data.tags.get("optstudy.kind") == "search" and run.info.status == "FINISHED":
-                    data = self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
-                    found += [data] if data is not None else []
+        experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
+        for run in self._runs(experiment.experiment_id) if experiment else ():
+            if run.data.tags.get("optstudy.kind") == "search" and run.info.status == "FINISHED":
+                data = self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
+                found += [data] if data is not None else []
         return found
 
     def _read(self, run_id: str, files: str, name: str) -> bytes | None:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import evidence
 import pytest
 
 from optstudy.cli.progress import duration, line_of, watch
 from optstudy.errors import OptstudyError
-from optstudy.records.search import Searched, Trial
+from optstudy.records.search import SearchResult, Trial
 from optstudy.study.events import (
     Estimate,
     Event,
@@ -21,6 +22,7 @@ from optstudy.study.events import (
 )
 
 TRIAL = Trial(3, {"lr": 0.012345, "nesterov": True}, "completed", 0.98765, (0.9, 0.98765), 2, 20.0)
+SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", (TRIAL,), TRIAL)
 ESTIMATE = Estimate((OptimizerEstimate("sgd", 0.0012, 4, 100.0, 3, 7200.0),), 2, 61706, 3_400_000)
 
 
@@ -38,7 +40,7 @@ def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
         (Notice("moved"), "note: moved"),
         (TrialEnded("sgd", TRIAL), "sgd/003 completed 0.9877 (lr 0.01235, nesterov True)"),
         (
-            SearchEnded(Searched("sgd", "accuracy", (TRIAL,), TRIAL, {})),
+            SearchEnded(SEARCH),
             "sgd: best is trial 3 with lr 0.01235, nesterov True",
         ),
         (
@@ -70,7 +72,7 @@ def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
 def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    searched = SearchEnded(Searched("sgd", "accuracy", (TRIAL,), TRIAL, {}))
+    searched = SearchEnded(SEARCH)
     old, new = Progress("sgd/003", 5400.0, before=True), Progress("sgd/004", 1900.0)
 
     watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, searched, new])

@@ -165,8 +165,9 @@ def test_the_command_of_a_report_makes_the_same_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
-    read = read_studies(open_written(Location(finished)), ["tiny"])
-    command = command_of(read_evidence(read.tracking, read.final, ["tiny"]), "tiny")
+    tracking = open_written(Location(finished))
+    read = read_studies(tracking, ["tiny"])
+    command = command_of(read_evidence(tracking, read.final, ["tiny"]), "tiny")
 
     def opened(
         where: Where, name: str, settings: dict[str, Any], preset: str | None = None

@@ -194,6 +194,23 @@ def test_tuning_and_training_print_their_results_alone(run: Run, workspace: Path
     assert trained.err.splitlines()[-1] == "next: optstudy compare --study mine"
 
 
+def test_a_study_and_its_training_print_the_finished_searches(run: Run, finished_copy: Path) -> None:
+    compared = json.loads(run("compare", "--json").out)["searches"]
+
+    for command in ("study", "train"):
+        printed = json.loads(run(command, "--study", "tiny", "--jobs", "1", "--json").out)["searches"]
+        assert printed == compared
+    assert [(one["study"], one["optimizer"], one["finalists"]) for one in compared] == [
+        ("tiny", "sgd", 0),
+        ("tiny", "touchy", 0),
+    ]
+    for one in compared:
+        kept = json.loads(
+            (finished_copy / "tuning" / "best" / "tiny" / f"{one['optimizer']}.json").read_text()
+        )
+        assert (one["chosen"], one["config"], one["score"]) == (kept["trial"], kept["config"], kept["score"])
+
+
 def test_quiet_leaves_the_result(run: Run, finished_copy: Path) -> None:
     ended = run("tune", "--study", "tiny", "--opt", "sgd", "--jobs", "1", "--quiet")
 

@@ -28,7 +28,7 @@ from optstudy.cli.options import Where
 from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult
 from optstudy.report.bundle import build_report
 from optstudy.report.citation import bibtex
 from optstudy.report.commands import command_of
@@ -158,10 +158,9 @@ def test_no_headline_names_a_best_beside_a_tie(ranks: list[str], verdicts: list[
     assert ("from the best" in said) <= ("tie" not in ranks and len(set(ranks)) == len(ranks))
 
 
-def search_with(trials: int = 20, finalists: int = 0, **settings: Any) -> SearchEvidence:
+def search_with(trials: int = 20, finalists: int = 0, **settings: Any) -> SearchResult:
     made = reports.searched("sgd", reports.specification(finalists=max(1, finalists), **settings))
-    searched = replace(made.searched, trials=made.searched.trials[:trials])
-    return replace(made, searched=searched)
+    return replace(made, trials=made.trials[:trials])
 
 
 def test_one_of_everything_is_no_plural() -> None:
@@ -341,10 +340,10 @@ def test_the_chosen_configuration_stands_beside_its_range(once: reports.Once, ca
     _, page = read(once, case)
 
     for one in reports.CASES[case]().searches:
-        assert one.searched.best is not None
+        assert one.best is not None
         assert one.space.optimizer in page.text
         for item in one.space.search:
-            line = [item.name, value_label(one.searched.best.params[item.name]), str(item)]
+            line = [item.name, value_label(one.best.params[item.name]), str(item)]
             assert any(page.cells[at : at + 3] == line for at in range(len(page.cells)))
         assert "fixed: eps = 1e-08" in page.text
 
@@ -375,8 +374,8 @@ def test_a_page_of_runs_without_plans_says_that_their_command_is_not_known(once:
 
 def test_a_failed_search_has_no_chosen_values() -> None:
     found = reports.made_up(("sgd", "adam"), 1)
-    lost = replace(found.searches[0].searched, best=None, trials=found.searches[0].searched.trials[:0])
-    failed = Evidence(found.runs[1:], (replace(found.searches[0], searched=lost), *found.searches[1:]))
+    lost = replace(found.searches[0], best=None, trials=())
+    failed = Evidence(found.runs[1:], (lost, *found.searches[1:]))
     failed = reports.without_curvature(failed)
 
     page = Text(build_report(reports.compared(failed), failed)["index.html"].decode())
@@ -567,9 +566,9 @@ def test_the_command_asks_for_the_same_runs(
         assert final_plan(now, made_up.space(run.optimizer), {"lr": 0.1}, run.seed) == plan
         assert run.seed < now.training.seeds
         assert (now.margin, now.target) == (run.margin, run.target)
-    assert asking.searched.keys() == {one.searched.optimizer for one in found.searches}
+    assert asking.searched.keys() == {one.optimizer for one in found.searches}
     for search in found.searches:
-        now = asking.searched[search.searched.optimizer]
+        now = asking.searched[search.optimizer]
         before = Specification.from_keys(search.settings)
         assert search_settings(now) == search_settings(before)
         plans = [
@@ -589,7 +588,7 @@ def test_the_command_trains_and_searches_nothing_that_the_study_did_not(
         asking = Asking(tmp_path / str(number), monkeypatch)
         asking.give(command_of(found, found.runs[0].run.study))
         known = {(one.run.optimizer, one.run.config) for one in found.runs}
-        failed = {(one.searched.optimizer, "best") for one in found.searches}
+        failed = {(one.optimizer, "best") for one in found.searches}
         assert asking.trained.keys() <= known | failed
 
 

@@ -299,7 +299,7 @@ class TestAgain:
         after = rung_files(finished_copy)
         assert {path: after[path] for path in before} == before
         assert len(after) > len(before)
-        assert {e.searched.optimizer for e in events if isinstance(e, SearchEnded)} == {
+        assert {e.result.optimizer for e in events if isinstance(e, SearchEnded)} == {
             "sgd",
             "touchy",
             "adam",

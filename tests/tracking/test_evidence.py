@@ -25,7 +25,7 @@ from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence, only
 from optstudy.records.location import Location
 from optstudy.records.plan import run_key
-from optstudy.records.search import Finalist, Searched, SearchEvidence, Trial
+from optstudy.records.search import Finalist, SearchResult, Trial, read_search
 from optstudy.records.space import Choice, Range, Space
 from optstudy.study.tuning import config_of, distributions, first_configs
 from optstudy.study.workspace import StudyFiles, read_recorded
@@ -52,15 +52,6 @@ finalists = st.builds(
     st.lists(st.integers(0, 10**6), max_size=3).map(tuple),
     st.lists(score, max_size=3).map(tuple),
     finite,
-)
-searches = st.builds(
-    Searched,
-    st.text(max_size=4),
-    st.sampled_from(["accuracy", "loss"]),
-    st.lists(trials, max_size=3).map(tuple),
-    st.none() | trials,
-    st.dictionaries(st.text(max_size=4), finite, max_size=2),
-    st.lists(finalists, max_size=2).map(tuple),
 )
 ranges = st.builds(
     Range, st.text(max_size=4), finite, finite, st.booleans(), st.booleans(), st.just(False), st.text()
@@ -93,7 +84,17 @@ spaces = st.builds(
     paper=st.none() | params,
     source=st.just(Path("mine.toml")),
 )
-SETTINGS = {"trials": 8, "sampler": "tpe", "objective": "loss", "seed": 0}
+searches = st.builds(
+    SearchResult,
+    st.text(max_size=4),
+    spaces,
+    st.sampled_from(["accuracy", "loss"]),
+    st.lists(trials, max_size=3).map(tuple),
+    st.none() | trials,
+    st.lists(finalists, max_size=2).map(tuple),
+    st.dictionaries(st.text(max_size=4), finite, max_size=2),
+    st.just({"trials": 8, "sampler": "tpe", "objective": "loss", "seed": 0}),
+)
 
 
 def typed(value: Any) -> Any:
@@ -107,12 +108,14 @@ def typed(value: Any) -> Any:
     return type(value), value
 
 
-@given(searched=searches, space=spaces)
-@settings(max_examples=40)
-def test_a_search_comes_back_from_its_file_as_it_was(searched: Searched, space: Space) -> None:
-    one = SearchEvidence("mine", searched, space, SETTINGS)
+def read_again(search: SearchResult) -> SearchResult:
+    return read_search(json.loads(json.dumps(search.to_form())), "search.json")
 
-    assert typed(SearchEvidence.from_json(one.to_json())) == typed(one)
+
+@given(search=searches)
+@settings(max_examples=40)
+def test_a_search_comes_back_from_its_file_as_it_was(search: SearchResult) -> None:
+    assert typed(read_again(search)) == typed(search)
 
 
 @pytest.mark.parametrize("space", cases.spaces(), ids=lambda space: space.name)
@@ -125,10 +128,11 @@ def test_a_search_of_every_packaged_space_comes_back_as_it_was(space: Space) -> 
     found = tuple(Trial(n, config, "completed", 0.5, (None, 0.5), 2, 20.0) for n, config in enumerate(tried))
     lost = Trial(len(found), tried[0], "diverged", None, (None,), 1, 10.0)
     finalist = Finalist(0, (2000, 3000), (0.5, None), 40.0)
-    searched = Searched(space.name, "accuracy", (*found, lost), found[-1], {"lr": 1.0}, (finalist,))
-    one = SearchEvidence("mine", searched, _without_folder(space), SETTINGS)
+    one = SearchResult(
+        "mine", _without_folder(space), "accuracy", (*found, lost), found[-1], (finalist,), {"lr": 1.0}
+    )
 
-    again = SearchEvidence.from_json(one.to_json())
+    again = read_again(one)
 
     assert typed(again) == typed(one)
     assert again.space.contains(tried[-1])
@@ -141,22 +145,22 @@ def _without_folder(space: Space) -> Space:
 
 def test_a_file_tells_not_where_on_this_machine_a_space_lay() -> None:
     space = load_space("sgd", cases.HERE)
-    one = replace(made_up.search_evidence(), space=space)
+    one = replace(made_up.search_result(), space=space)
 
-    data = one.to_json()
+    data = json.dumps(one.to_form())
 
     assert space.source.is_absolute()
-    assert str(space.source.parent).encode() not in data
-    assert SearchEvidence.from_json(data).space.source == Path("sgd.toml")
+    assert str(space.source.parent) not in data
+    assert read_search(json.loads(data), "search.json").space.source == Path("sgd.toml")
 
 
 def test_choices_keep_their_kinds_and_their_order() -> None:
     mixed = Choice("mixed", (True, 1, 1.0, "1", False, 0), "each is another")
     beta = Range("beta", 0.5, 0.999, log=True, complement=True, integer=False, why="")
     space = replace(made_up.space("sgd"), search=(mixed, beta), tuples={"betas": ("beta", "mixed")})
-    one = replace(made_up.search_evidence(), space=space)
+    one = replace(made_up.search_result(), space=space)
 
-    again = SearchEvidence.from_json(one.to_json()).space
+    again = read_again(one).space
 
     assert typed(again.search) == typed((mixed, beta))
     assert distributions(again) == distributions(space)
@@ -181,7 +185,7 @@ def test_what_was_seen_along_a_run_comes_back_to_the_bit(scaled: int) -> None:
 
 def test_other_studies_are_left_out_and_seeds_are_in_order() -> None:
     runs = [made_up.run_evidence(seed=seed, study=study) for study in ("a", "b") for seed in (2, 0, 10, 1)]
-    found = Evidence(tuple(runs), (made_up.search_evidence(study="b"), made_up.search_evidence(study="a")))
+    found = Evidence(tuple(runs), (made_up.search_result(study="b"), made_up.search_result(study="a")))
 
     left = only(found, ["b"])
 
@@ -234,7 +238,7 @@ class TestStudy:
         ]  # fmt: skip
         rows = tiny.known_study().compare().rows
         assert list(found.rows()) == [(row.study, row.optimizer, row.config) for row in rows]
-        assert [one.searched.optimizer for one in found.searches] == ["sgd", "touchy"]
+        assert [one.optimizer for one in found.searches] == ["sgd", "touchy"]
 
     def test_a_run_has_its_plan_epochs_predictions_and_curvature(self, finished_copy: Path) -> None:
         for one in read(finished_copy).runs:
@@ -271,20 +275,20 @@ class TestStudy:
         sgd, touchy = read(finished_copy).searches
 
         for one in (sgd, touchy):
-            space = load_space(one.searched.optimizer, Path())
+            space = load_space(one.optimizer, Path())
             assert typed(one.space) == typed(_without_folder(space))
             assert one.study == "tiny"
-            assert [trial.number for trial in one.searched.trials] == [0, 1]
+            assert [trial.number for trial in one.trials] == [0, 1]
             assert {"trials": 2, "tune_epochs": 3, "finalists": 2, "seed": 0}.items() <= one.settings.items()
-            assert one.searched.best in one.searched.trials
-        assert [trial.state for trial in touchy.searched.trials] == ["failed", "completed"]
-        assert touchy.searched.finalists == ()
+            assert one.best in one.trials
+        assert [trial.state for trial in touchy.trials] == ["failed", "completed"]
+        assert touchy.finalists == ()
         kept = json.loads(Path("tuning/best/tiny/sgd.json").read_text())
         assert [
             {"trial": f.trial, "seeds": [*f.seeds], "scores": [*f.scores], "mean": f.mean("accuracy")}
-            for f in sgd.searched.finalists
+            for f in sgd.finalists
         ] == kept["finalists"]
-        assert sgd.searched.gradient_work == kept["gradient_work"]
+        assert sgd.gradient_work == kept["gradient_work"]
 
     @pytest.mark.parametrize(
         ("name", "lost", "without"),
@@ -338,16 +342,30 @@ class TestStudy:
 
         assert "\n" not in str(raised.value)
 
-    @pytest.mark.parametrize("content", [b"", b"[]", b'{"study": "tiny"}'])
-    def test_a_damaged_file_of_a_search_is_one_line_with_its_study(
-        self, content: bytes, finished_copy: Path
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (lambda _: b"", "is damaged (it is not JSON: "),
+            (lambda _: b"[]", "is []; it must be an object"),
+            (lambda _: b'{"study": "tiny"}', ": searched is None; it must be an object"),
+            (lambda data: data.replace(b'"gradient_work"', b'"work"', 1), ": trials[0].work is unknown"),
+            (
+                lambda data: data.replace(b'"objective": "accuracy"', b'"objective": 3', 1),
+                ": objective is 3; ",
+            ),
+            (lambda data: data.replace(b'"sgd.toml"', b"null"), ": space.source is None; it must be a path"),
+        ],
+    )
+    def test_a_damaged_file_of_a_search_is_one_line_with_its_study_and_the_field(
+        self, damage: Callable[[bytes], bytes], said: str, finished_copy: Path
     ) -> None:
         for path in (finished_copy / "mlruns" / "artifacts").rglob("search.json"):
-            path.write_bytes(content)
+            path.write_bytes(damage(path.read_bytes()))
 
-        with pytest.raises(
-            OptstudyError, match=r"^search.json of a search of study 'tiny' is damaged \("
-        ) as raised:
+        with pytest.raises(OptstudyError) as raised:
             read(finished_copy)
 
+        assert str(raised.value).startswith(
+            f"search.json of a search of study 'tiny'{'' if said[0] == ':' else ' '}{said}"
+        )
         assert "\n" not in str(raised.value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optstudy.records.search import Searched, Trial
+from optstudy.records.search import SearchResult, Trial, running_best
 from optstudy.report.figures.trials import shown
 
 Floats = NDArray[np.float64]
@@ -33,9 +33,9 @@ class Progress:
         return [float(value) for part in parts for value in part[np.isfinite(part)]]
 
 
-def progress_over(searches: Sequence[Searched], *, by_work: bool) -> Progress:
+def progress_over(searches: Sequence[SearchResult], *, by_work: bool) -> Progress:
     """Return the progress of one search, or the median of several in the band from the worst to the best."""
-    each = [_steps(searched, searched.trials, by_work=by_work) for searched in searches]
+    each = [_steps(search, search.trials, by_work=by_work) for search in searches]
     places = np.unique(np.concatenate([places for places, _ in each]))
     values = np.stack([_at(places, *one, worst=_worst(searches[0])) for one in each])
     middle = np.quantile(values, 0.5, axis=0, method="inverted_cdf")
@@ -44,32 +44,28 @@ def progress_over(searches: Sequence[Searched], *, by_work: bool) -> Progress:
     return Progress(places, middle, *_drawable(values.min(axis=0), values.max(axis=0)))
 
 
-def progress_with_band(searched: Searched, *, by_work: bool) -> Progress:
+def progress_with_band(search: SearchResult, *, by_work: bool) -> Progress:
     """Return the progress of a search whose trials might as well have come in any other order."""
-    places, best = _steps(searched, searched.trials, by_work=by_work)
+    places, best = _steps(search, search.trials, by_work=by_work)
     generator = np.random.default_rng(0)
     orders = [
-        [searched.trials[place] for place in generator.permutation(len(searched.trials))]
-        for _ in range(_ORDERS)
+        [search.trials[place] for place in generator.permutation(len(search.trials))] for _ in range(_ORDERS)
     ]
     values = np.stack(
-        [_at(places, *_steps(searched, order, by_work=by_work), worst=_worst(searched)) for order in orders]
+        [_at(places, *_steps(search, order, by_work=by_work), worst=_worst(search)) for order in orders]
     )
     low, high = np.quantile(values, _HELD, axis=0, method="inverted_cdf")
     return Progress(places, best, *_drawable(low, high))
 
 
-def _steps(searched: Searched, trials: Sequence[Trial], *, by_work: bool) -> tuple[Floats, Floats]:
+def _steps(search: SearchResult, trials: Sequence[Trial], *, by_work: bool) -> tuple[Floats, Floats]:
     """Where each trial ended, and the best score from there on."""
     spent = [trial.gradient_work if by_work else 1.0 for trial in trials]
-    scores = [
-        shown(searched, trial.score)
-        if trial.state == "completed" and trial.score is not None
-        else _worst(searched)
-        for trial in trials
+    best = [
+        _worst(search) if score is None else shown(search, score)
+        for score in running_best(trials, search.objective)
     ]
-    better = np.maximum if searched.objective == "accuracy" else np.minimum
-    return np.cumsum(np.array(spent)), better.accumulate(np.array(scores))
+    return np.cumsum(np.array(spent)), np.array(best)
 
 
 def _at(places: Floats, ends: Floats, best: Floats, worst: float) -> Floats:
@@ -78,8 +74,8 @@ def _at(places: Floats, ends: Floats, best: Floats, worst: float) -> Floats:
     return np.append(worst, best)[passed]
 
 
-def _worst(searched: Searched) -> float:
-    return -math.inf if searched.objective == "accuracy" else math.inf
+def _worst(search: SearchResult) -> float:
+    return -math.inf if search.objective == "accuracy" else math.inf
 
 
 def _drawable(low: Floats, high: Floats) -> tuple[Floats, Floats]:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from optstudy.records.naming import label_of
-from optstudy.records.search import Searched
-from optstudy.records.space import Choice, Range, Space
+from optstudy.records.search import SearchResult, running_best
+from optstudy.records.space import Choice, Range
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.style import GREY, figure, mark_of, note, styled
 from optstudy.report.figures.trials import draw_trials, ring_given, score_axis, shown
@@ -20,18 +20,18 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @styled
-def history(searched: Searched) -> Figure:
+def history(search: SearchResult) -> Figure:
     """Draw the score of each trial by its number, and the best of the completed ones so far as steps."""
     drawn = figure(5.2, 3.4)
-    axes = drawn.add_subplot(title=f"{label_of(searched.optimizer)}: history of the search", xlabel="Trial")
-    score_axis(axes, searched)
-    numbers = [trial.number for trial in searched.trials]
-    steps = _best_so_far(searched)
+    axes = drawn.add_subplot(title=f"{label_of(search.optimizer)}: history of the search", xlabel="Trial")
+    score_axis(axes, search)
+    numbers = [trial.number for trial in search.trials]
+    steps = _best_so_far(search)
     if steps:
         ends = [*steps, max(numbers)]
         heights = [*steps.values(), [*steps.values()][-1]]
-        axes.step(ends, heights, where="post", color=mark_of(searched.optimizer).colour, label="best so far")
-    draw_trials(axes, searched, {number: number for number in numbers})
+        axes.step(ends, heights, where="post", color=mark_of(search.optimizer).colour, label="best so far")
+    draw_trials(axes, search, {number: number for number in numbers})
     axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     drawn.legend(loc="outside lower center", ncols=3)
@@ -39,11 +39,11 @@ def history(searched: Searched) -> Figure:
 
 
 @styled
-def importances(searched: Searched) -> Figure:
+def importances(search: SearchResult) -> Figure:
     """Draw the importance of each hyperparameter as a bar, the largest on top."""
-    shares = sorted(searched.importances.items(), key=lambda share: share[1])
+    shares = sorted(search.importances.items(), key=lambda share: share[1])
     drawn = figure(5.2, 1.1 + 0.3 * max(len(shares), 1))
-    title = f"{label_of(searched.optimizer)}: importance for validation {searched.objective}"
+    title = f"{label_of(search.optimizer)}: importance for validation {search.objective}"
     axes = drawn.add_subplot(title=title)
     if not shares:
         axes.set_xticks([])
@@ -53,7 +53,7 @@ def importances(searched: Searched) -> Figure:
         [name for name, _ in shares],
         [100 * share for _, share in shares],
         height=0.6,
-        color=mark_of(searched.optimizer).colour,
+        color=mark_of(search.optimizer).colour,
     )
     axes.bar_label(bars, fmt="%.0f", padding=3)
     axes.set(xlabel="Importance (%)", xlim=(0, 108), xticks=range(0, 101, 20))
@@ -63,82 +63,77 @@ def importances(searched: Searched) -> Figure:
 
 
 @styled
-def slices(searched: Searched, space: Space) -> Figure:
+def slices(search: SearchResult) -> Figure:
     """Draw every trial's score against each hyperparameter, a panel for each.
 
     Args:
-        searched: The search.
-        space: What was searched, at least one hyperparameter. A range with ``log`` has a logarithmic axis, of
-            1 - x where it is a complement; the points of a choice are spread sideways, so that none hides
-            another.
+        search: Of at least one hyperparameter. A range with ``log`` has a logarithmic axis, of 1 - x where it
+            is a complement; the points of a choice are spread sideways, so that none hides another.
 
     Returns:
         Panels with a common y axis. A value that has no place on its axis, as 0 on a logarithmic one, is
         left out.
     """
-    height = math.ceil(len(space.search) / _PANELS)
-    width = math.ceil(len(space.search) / height)
+    count = len(search.space.search)
+    height = math.ceil(count / _PANELS)
+    width = math.ceil(count / height)
     drawn = figure(max(2.3 * width, 3.2) + 0.6, 2.3 * height + 0.8)
-    title = f"{label_of(searched.optimizer)}: validation {searched.objective} by hyperparameter"
+    title = f"{label_of(search.optimizer)}: validation {search.objective} by hyperparameter"
     drawn.suptitle(title, x=0.01, horizontalalignment="left")
     panels = [*drawn.subplots(height, width, sharey=True, squeeze=False).flat]
-    score_axis(panels[0], searched)
-    for axes, dimension in zip(panels, space.search, strict=False):
-        draw_slice(axes, searched, dimension)
+    score_axis(panels[0], search)
+    for axes, dimension in zip(panels, search.space.search, strict=False):
+        draw_slice(axes, search, dimension)
     for axes in panels[width::width]:
         axes.set_ylabel(panels[0].get_ylabel())
-    for axes in panels[len(space.search) :]:
+    for axes in panels[count:]:
         axes.remove()
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return drawn
 
 
 @styled
-def score_against_learning_rate(searched: Searched, space: Space) -> Figure:
+def score_against_learning_rate(search: SearchResult) -> Figure:
     """Draw every trial's score against its learning rate, ringed where library or paper chose the values.
-
-    Args:
-        searched: The search.
-        space: What was searched, the hyperparameter ``lr`` among it.
 
     Returns:
         Points with a logarithmic x axis; a sentence in their place if ``lr`` was not searched.
     """
-    objective = searched.objective
+    objective = search.objective
     drawn = figure(5.2, 3.6)
-    title = f"{label_of(searched.optimizer)}: validation {objective} against learning rate"
+    title = f"{label_of(search.optimizer)}: validation {objective} against learning rate"
     axes = drawn.add_subplot(title=title)
-    rates = [dimension for dimension in space.search if dimension.name == "lr"]
+    rates = [dimension for dimension in search.space.search if dimension.name == "lr"]
     if not rates:
         axes.set_xticks([])
         note(axes, "The learning rate was not searched")
         return drawn
-    score_axis(axes, searched)
-    places = draw_slice(axes, searched, rates[0])
-    ring_given(axes, searched, space, places)
+    score_axis(axes, search)
+    places = draw_slice(axes, search, rates[0])
+    ring_given(axes, search, places)
     axes.set_xlabel("Learning rate")
     drawn.legend(loc="outside lower center", ncols=3)
     return drawn
 
 
-def _best_so_far(searched: Searched) -> dict[int, float]:
+def _best_so_far(search: SearchResult) -> dict[int, float]:
     """Best score as drawn after each completed trial, by the trial's number."""
-    better = max if searched.objective == "accuracy" else min
-    best: dict[int, float] = {}
-    for trial in searched.trials:
-        if trial.state == "completed" and trial.score is not None:
-            best[trial.number] = better([shown(searched, trial.score), *[*best.values()][-1:]])
-    return best
+    best = zip(search.trials, running_best(search.trials, search.objective), strict=True)
+    return {
+        trial.number: shown(search, score)
+        for trial, score in best
+        if trial.state == "completed" and score is not None
+    }
 
 
-def draw_slice(axes: Axes, searched: Searched, dimension: Range | Choice) -> dict[int, float]:
+def draw_slice(axes: Axes, search: SearchResult, dimension: Range | Choice) -> dict[int, float]:
     """Draw trials along one hyperparameter and return their places, x by number."""
-    values = {t.number: t.params[dimension.name] for t in searched.trials if dimension.name in t.params}
+    values = {t.number: t.params[dimension.name] for t in search.trials if dimension.name in t.params}
     if isinstance(dimension, Choice):
         places = _choice_axis(axes, dimension, values)
     else:
         places = _range_axis(axes, dimension, values)
-    draw_trials(axes, searched, places)
+    draw_trials(axes, search, places)
     return places
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from optstudy.records.search import Searched, Trial
-from optstudy.records.space import Space
+from optstudy.records.search import SearchResult, Trial
 from optstudy.report.figures.axes import accuracy_axis, log_axis
 from optstudy.report.figures.style import GREY, INK, mark_of, note
 
@@ -20,60 +19,65 @@ _STATES: dict[str, dict[str, Any]] = {  # from the back to the front
 _RING: dict[str, Any] = {"color": INK, "markerfacecolor": "none", "markeredgewidth": 1.2}
 
 
-def shown(searched: Searched, score: float) -> float:
+def shown(search: SearchResult, score: float) -> float:
     """Return a score as drawn: accuracy in per cent, loss as it is."""
-    return 100 * score if searched.objective == "accuracy" else score
+    return 100 * score if search.objective == "accuracy" else score
 
 
-def score_axis(axes: Axes, searched: Searched) -> None:
+def score_axis(axes: Axes, search: SearchResult) -> None:
     """Label and scale the y axis for a search's scores."""
-    scores = [shown(searched, trial.score) for trial in searched.trials if trial.score is not None]
+    scores = [shown(search, trial.score) for trial in search.trials if trial.score is not None]
     of_accuracy = "Validation accuracy (%),\nlogarithmic in the error"
-    axes.set_ylabel(of_accuracy if searched.objective == "accuracy" else "Validation loss")
+    axes.set_ylabel(of_accuracy if search.objective == "accuracy" else "Validation loss")
     if not scores:
         note(axes, "No trial has a finite score")
-    elif searched.objective == "accuracy":
+    elif search.objective == "accuracy":
         accuracy_axis(axes, "y", scores)
     elif min(scores) > 0:
         log_axis(axes, "y", scores)
 
 
-def draw_trials(axes: Axes, searched: Searched, places: Mapping[int, float]) -> None:
+def draw_trials(axes: Axes, search: SearchResult, places: Mapping[int, float]) -> None:
     """Draw each trial by its state, and a star on the best.
 
     A trial without a score stands at the edge of the axes where scores are bad.
 
     Args:
         axes: Where, with the y axis of ``score_axis``.
-        searched: The search.
+        search: The search.
         places: x of a trial by its number; trials that it lacks are not drawn.
     """
-    mark = mark_of(searched.optimizer)
+    mark = mark_of(search.optimizer)
     own = {"marker": mark.marker, "color": mark.colour}
     for state, look in _STATES.items():
-        trials = [trial for trial in searched.trials if trial.state == state]
+        trials = [trial for trial in search.trials if trial.state == state]
         label = "pruned, its last score" if state == "pruned" else state
-        _draw(axes, searched, trials, places, own | look | {"label": label})
+        _draw(axes, search, trials, places, own | look | {"label": label})
     star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
-    _draw(axes, searched, [searched.best] if searched.best else [], places, star)
+    _draw(axes, search, [search.best] if search.best else [], places, star)
 
 
-def ring_given(axes: Axes, searched: Searched, space: Space, places: Mapping[int, float]) -> None:
+def ring_given(axes: Axes, search: SearchResult, places: Mapping[int, float]) -> None:
     """Put a diamond around the trial of the library's defaults, a square around the one of the paper's."""
-    if default := _trial_of(searched, space, space.config("default")):
+    space = search.space
+    if default := _trial_of(search, space.config("default")):
         look = _RING | {"marker": "D", "markersize": 10, "label": "library's defaults"}
-        _draw(axes, searched, [default], places, look)
-    if space.paper is not None and (paper := _trial_of(searched, space, space.config("paper"))):
+        _draw(axes, search, [default], places, look)
+    if space.paper is not None and (paper := _trial_of(search, space.config("paper"))):
         look = _RING | {"marker": "s", "markersize": 12, "label": "paper's values"}
-        _draw(axes, searched, [paper], places, look)
+        _draw(axes, search, [paper], places, look)
 
 
 def _draw(
-    axes: Axes, searched: Searched, trials: Iterable[Trial], places: Mapping[int, float], look: dict[str, Any]
+    axes: Axes,
+    search: SearchResult,
+    trials: Iterable[Trial],
+    places: Mapping[int, float],
+    look: dict[str, Any],
 ) -> None:
-    edge = 0.03 if searched.objective == "accuracy" else 0.97
+    edge = 0.03 if search.objective == "accuracy" else 0.97
     placed = [trial for trial in trials if trial.number in places]
-    scores = {trial.number: shown(searched, trial.score) for trial in placed if trial.score is not None}
+    scores = {trial.number: shown(search, trial.score) for trial in placed if trial.score is not None}
     lost = [trial.number for trial in placed if trial.score is None]
     points = [
         (scores, list(scores.values()), axes.transData),
@@ -86,10 +90,10 @@ def _draw(
             look = {key: value for key, value in look.items() if key != "label"}  # once in the legend
 
 
-def _trial_of(searched: Searched, space: Space, config: Mapping[str, Any]) -> Trial | None:
+def _trial_of(search: SearchResult, config: Mapping[str, Any]) -> Trial | None:
     """Return the first trial that has a configuration's values of all that is searched."""
-    names = [dimension.name for dimension in space.search]
-    same = (t for t in searched.trials if all(_same(t.params.get(n), config.get(n)) for n in names))
+    names = [dimension.name for dimension in search.space.search]
+    same = (t for t in search.trials if all(_same(t.params.get(n), config.get(n)) for n in names))
     return next(same, None)
 
 

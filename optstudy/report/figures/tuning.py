@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from optstudy.records.evidence import Evidence
-from optstudy.records.search import SearchEvidence
+from optstudy.records.search import SearchResult
 from optstudy.report.figures.axes import accuracy_axis, log_axis
 from optstudy.report.figures.progress import Progress, progress_over, progress_with_band
 from optstudy.report.figures.rows import Look, apart, empty, head, label_sides, legend, looks, panels, remark
@@ -44,12 +44,12 @@ def tuning_curves(evidence: Evidence) -> Figure:
     if not evidence.searches:
         return empty("There are no searches")
     groups = _replicates(evidence.searches)
-    objectives = list(dict.fromkeys(group[0].searched.objective for _, group in groups))
+    objectives = list(dict.fromkeys(group[0].objective for _, group in groups))
     drawn = column(0.75 + 1.75 * len(objectives) + 0.07 * len(groups))
     found = drawn.subplots(len(objectives), 2, sharey="row", squeeze=False)
     handles: dict[str, Any] = {}
     for line, objective in zip(found, objectives, strict=True):
-        own = [(look, group) for look, group in groups if group[0].searched.objective == objective]
+        own = [(look, group) for look, group in groups if group[0].objective == objective]
         values: list[float] = []
         for axes, by_work in zip(line, (False, True), strict=True):
             for look, group in own:
@@ -72,16 +72,16 @@ def tuning_curves(evidence: Evidence) -> Figure:
     return drawn
 
 
-def _replicates(searches: Sequence[SearchEvidence]) -> list[tuple[Look, list[SearchEvidence]]]:
+def _replicates(searches: Sequence[SearchResult]) -> list[tuple[Look, list[SearchResult]]]:
     """Gather the searches that differ in their seed alone, each such group with its look."""
-    groups: dict[str, list[SearchEvidence]] = {}
+    groups: dict[str, list[SearchResult]] = {}
     for one in searches:
         rest = sorted((name, repr(value)) for name, value in one.settings.items() if name != "seed")
-        key = repr((one.searched.optimizer, one.space.search, rest))
+        key = repr((one.optimizer, one.space.search, rest))
         seeds = [other.settings.get("seed") for other in groups.get(key, [])]
         apart = "" if one.settings.get("seed") not in seeds else one.study  # the same search in another study
         groups.setdefault(key + apart, []).append(one)
-    names = [(group[0].study, group[0].searched.optimizer, "best") for group in groups.values()]
+    names = [(group[0].study, group[0].optimizer, "best") for group in groups.values()]
     found = []
     for look, group in zip(looks(names).values(), groups.values(), strict=True):
         name = f"{look.name} ({len(group)} searches)" if len(group) > 1 else look.name
@@ -89,12 +89,11 @@ def _replicates(searches: Sequence[SearchEvidence]) -> list[tuple[Look, list[Sea
     return found
 
 
-def _progress(group: Sequence[SearchEvidence], *, by_work: bool) -> Progress:
-    searches = [one.searched for one in group]
+def _progress(group: Sequence[SearchResult], *, by_work: bool) -> Progress:
     settings = group[0].settings
     if len(group) == 1 and (settings.get("sampler"), settings.get("pruner")) == ("random", "none"):
-        return progress_with_band(searches[0], by_work=by_work)
-    return progress_over(searches, by_work=by_work)
+        return progress_with_band(group[0], by_work=by_work)
+    return progress_over(group, by_work=by_work)
 
 
 def _draw(axes: Axes, progress: Progress, look: Look) -> Any:
@@ -133,25 +132,19 @@ def learning_rates(evidence: Evidence) -> Figure:
     searches = evidence.searches
     if not searches:
         return empty("There are no searches")
-    titles = [
-        look.name for look in looks((one.study, one.searched.optimizer, "best") for one in searches).values()
-    ]
-    objectives = {one.searched.objective for one in searches}
+    titles = [look.name for look in looks((one.study, one.optimizer, "best") for one in searches).values()]
+    objectives = {one.objective for one in searches}
     if len(objectives) > 1:
-        titles = [
-            f"{title}\n{_SCORES[one.searched.objective]}" for title, one in zip(titles, searches, strict=True)
-        ]
+        titles = [f"{title}\n{_SCORES[one.objective]}" for title, one in zip(titles, searches, strict=True)]
     drawn, found = panels(titles, below=False, common="y" if len(objectives) == 1 else "", height=1.3)
     handles: dict[str, Any] = {}
     for axes, one in zip(found, searches, strict=True):
-        alike = [other for other in searches if other.searched.objective == one.searched.objective]
-        trials = tuple(trial for other in alike for trial in other.searched.trials)
+        alike = [other for other in searches if other.objective == one.objective]
+        trials = tuple(trial for other in alike for trial in other.trials)
         _draw_rates(axes, one, all_trials=trials)
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, _grey(handle, name))
-    scores = (
-        "Validation score" if len(objectives) > 1 else _SCORES[searches[0].searched.objective].capitalize()
-    )
+    scores = "Validation score" if len(objectives) > 1 else _SCORES[searches[0].objective].capitalize()
     label_sides(found, len(searches), "Learning rate", scores)
     if "accuracy" in objectives:
         head(drawn, "The axis of accuracy is logarithmic in the error")
@@ -159,18 +152,18 @@ def learning_rates(evidence: Evidence) -> Figure:
     return drawn
 
 
-def _draw_rates(axes: Axes, one: SearchEvidence, all_trials: tuple[Any, ...]) -> None:
+def _draw_rates(axes: Axes, one: SearchResult, all_trials: tuple[Any, ...]) -> None:
     """Draw one search on an axis that holds the scores of all."""
     rates = [dimension for dimension in one.space.search if dimension.name == "lr"]
     if any(trial.score is not None for trial in all_trials):
-        score_axis(axes, replace(one.searched, trials=all_trials))
+        score_axis(axes, replace(one, trials=all_trials))
         apart(axes, "y", inches=1.1, least=0.14)
     if not rates:
         axes.set_xticks([])
         remark(axes, "The learning rate\nwas not searched")
         return
-    places = draw_slice(axes, one.searched, rates[0])
-    ring_given(axes, one.searched, one.space, places)
+    places = draw_slice(axes, one, rates[0])
+    ring_given(axes, one, places)
     for line in axes.lines:
         line.set_markersize(_SMALL * line.get_markersize())
 

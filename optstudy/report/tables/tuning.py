@@ -4,7 +4,7 @@ from typing import Any
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.naming import label_of
-from optstudy.records.search import SearchSummary
+from optstudy.records.search import SearchResult, count_states
 from optstudy.report.tables.table import Table
 
 UNKNOWN = "--"
@@ -36,17 +36,16 @@ def tuning_table(comparison: Comparison) -> Table:
     return Table(["Study"] * several + headers, cells, " ".join(sentences), "tab:tuning")
 
 
-def _cells(one: SearchSummary) -> list[str]:
-    trials = sum(one.trials.values())
-    config = ", ".join(f"{name} {value_label(value)}" for name, value in one.config.items())
+def _cells(one: SearchResult) -> list[str]:
+    config = {} if one.best is None else one.best.params
     return [
         label_of(one.optimizer),
-        str(trials),
-        ", ".join(f"{count} {state}" for state, count in one.trials.items()),
+        str(len(one.trials)),
+        ", ".join(f"{count} {state}" for state, count in count_states(one.trials).items()),
         f"{one.gradient_work:,.0f}",
-        _score(one.score, one.objective),
-        _score(one.score_again, one.objective),
-        config or UNKNOWN,
+        _score(one.best.score if one.best else None, one.objective),
+        _score(one.best_mean, one.objective),
+        ", ".join(f"{name} {value_label(value)}" for name, value in config.items()) or UNKNOWN,
     ]
 
 

@@ -3,11 +3,8 @@
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.distributions import config_of, distributions, first_configs
 from optstudy.study.tuning.importance import importances
-from optstudy.study.tuning.messages import Answer, Ask
 
 __all__ = [
-    "Answer",
-    "Ask",
     "config_of",
     "distributions",
     "first_configs",

@@ -1,26 +1,27 @@
-"""The search itself: a deterministic program that asks, and is told."""
+"""The search itself: a deterministic program that asks for trials and is told how they went."""
 
 import warnings
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 
-from optstudy.records.search import WORST, Searched, Trial, TrialState, best_trial
+from optstudy.records.search import WORST, Trial
 from optstudy.records.space import Space
 from optstudy.study.specification import TuningSettings
 from optstudy.study.tuning.distributions import asked_of, config_of, distributions, first_configs
 from optstudy.study.tuning.journal import mirror
-from optstudy.study.tuning.messages import Answer, Ask
 
-Searching = Generator[list[Ask] | tuple[Trial, ...], list[Answer] | None, Searched]
+Searching = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
 
 
 def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> Searching:
     """Search one optimizer's space, whole batches at a time.
 
-    A deterministic program: the same answers give the same questions. It yields lists of `Ask` and is sent
-    their answers in the same order; at the end of each batch it yields the batch's trials. Within a batch
+    A deterministic program: the same reports give the same trials. It yields the trials to train until the end of
+    their next rung, all in the state "running", and is sent them back in the same order with the state, score, epochs
+    and work that they have then; at the end of each batch it yields the batch's trials as they ended. Within a batch
     every trial is asked before any is told, and trials are reported, pruned and told in the order of their
     numbers, so the search does not depend on which of them was trained first.
 
@@ -29,39 +30,29 @@ def search(space: Space, settings: TuningSettings, seed: int, journal: Path | No
         settings: How to search.
         seed: Seed of the sampler.
         journal: An Optuna journal file that mirrors finished trials, for dashboards; never read back.
+
+    Returns:
+        All trials, by their numbers.
     """
     study = _study(space, settings)
     ended: list[Trial] = []
     while len(ended) < settings.trials:
         study.sampler = _sampler(settings, seed, len(ended))
-        live = [study.ask(distributions(space)) for _ in range(settings.batch)]
-        batch: dict[int, Trial] = {}
-        scores: dict[int, list[float | None]] = {trial.number: [] for trial in live}
-        since, until = 0, 0
-        while live:
-            since, until = until, min(until + settings.rung_epochs, settings.epochs)
-            asked = [Ask(trial.number, config_of(space, trial.params), since, until) for trial in live]
-            answers = yield asked
-            assert answers is not None
-            going = []
-            for trial, ask, answer in zip(live, asked, answers, strict=True):
-                scores[trial.number].append(answer.score)
-                state = _report(study, trial, answer, settings)
-                if state is None:
-                    going.append(trial)
-                else:
-                    score = None if state in ("failed", "diverged") else answer.score
-                    seen = tuple(scores[trial.number])
-                    batch[trial.number] = Trial(
-                        trial.number, ask.params, state, score, seen, answer.epochs, answer.gradient_work
-                    )
-            live = going
-        finished = tuple(batch[number] for number in sorted(batch))
-        ended += finished
+        asked = [study.ask(distributions(space)) for _ in range(settings.batch)]
+        batch = {
+            one.number: Trial(one.number, config_of(space, one.params), "running", None, (), 0, 0.0)
+            for one in asked
+        }
+        while running := [trial for trial in batch.values() if trial.state == "running"]:
+            reported = yield running
+            assert reported is not None
+            for trial in reported:
+                batch[trial.number] = _report(study, asked[trial.number - len(ended)], trial, settings)
+        ended += batch.values()
         if journal is not None:
             mirror(study, space.name, journal)
-        yield finished
-    return Searched(space.name, settings.objective, tuple(ended), best_trial(ended, settings.objective), {})
+        yield list(batch.values())
+    return tuple(ended)
 
 
 def _study(space: Space, settings: TuningSettings) -> optuna.Study:
@@ -115,23 +106,20 @@ def _pruner(settings: TuningSettings) -> optuna.pruners.BasePruner:
             return optuna.pruners.NopPruner()
 
 
-def _report(
-    study: optuna.Study, trial: optuna.Trial, answer: Answer, settings: TuningSettings
-) -> TrialState | None:
-    """Tell Optuna of a rung; return how the trial ended, or None if it goes on."""
-    if answer.state == "failed":
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return "failed"
+def _report(study: optuna.Study, asked: optuna.Trial, trial: Trial, settings: TuningSettings) -> Trial:
+    """Tell Optuna of a rung; return the trial as it ended, or as it goes on."""
+    if trial.state == "failed":
+        study.tell(asked, state=optuna.trial.TrialState.FAIL)
+        return trial
     worst = WORST[settings.objective]
-    if answer.state == "diverged" or answer.score is None:
-        study.tell(trial, worst)
-        return "diverged"
-    score = answer.score if settings.objective == "accuracy" else min(answer.score, worst)
-    trial.report(score, step=answer.epochs)
-    if answer.state == "completed":
-        study.tell(trial, score)
-        return "completed"
-    if trial.should_prune():  # Hyperband marks the trial: ask once only
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        return "pruned"
-    return None
+    if trial.state == "diverged" or trial.score is None:
+        study.tell(asked, worst)
+        return replace(trial, state="diverged", score=None)
+    score = trial.score if settings.objective == "accuracy" else min(trial.score, worst)
+    asked.report(score, step=trial.epochs)
+    if trial.state == "completed":
+        study.tell(asked, score)
+    elif asked.should_prune():  # Hyperband marks the trial: ask once only
+        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+        return replace(trial, state="pruned")
+    return trial

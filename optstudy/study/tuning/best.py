@@ -1,13 +1,14 @@
 """The configurations that searches chose: files to look at, to commit, and to train from."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Flow
 from optstudy.records.io import write_json
-from optstudy.records.search import Searched
+from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
@@ -48,42 +49,43 @@ def read_kept(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def keep_best(context: Context, searched: Searched, before: dict[str, Any] | None) -> Flow:
+def keep_best(context: Context, search: SearchResult, before: dict[str, Any] | None) -> Flow:
     """Keep the configuration that a search chose, and say so if it was another before."""
-    best, path = searched.best, context.files.best(searched.optimizer)
+    best = search.best
     assert best is not None
-    own = next((one for one in searched.finalists if one.trial == best.number), None)
-    content = {
-        "optimizer": searched.optimizer,
-        "config": best.params,
-        "objective": f"validation {searched.objective}",
-        "score": best.score if own is None else own.mean(searched.objective),
-        "trial": best.number,
-        "trials": len(searched.trials),
-        "epochs": context.specification.tuning.epochs,
-        "gradient_work": searched.gradient_work,
-        **_finalists(searched),
-        "seed": context.specification.seed,
-        "versions": dict(context.versions),
-        "commit": context.environment.get("commit"),
-    }
+    content = _form(search, context.versions, context.environment.get("commit"))
     if before is not None and before["config"] != content["config"]:
         yield Notice(
-            f"{searched.optimizer}: trial {best.number} is best now; before it was trial {before.get('trial')}"
+            f"{search.optimizer}: trial {best.number} is best now; before it was trial {before.get('trial')}"
             f" with {before['config']}"
         )
     if before is None or {**before, "commit": None} != {**content, "commit": None}:
-        write_json(path, content)
+        write_json(context.files.best(search.optimizer), content)
 
 
-def _finalists(searched: Searched) -> dict[str, Any]:
-    rows = [
+def _form(search: SearchResult, versions: Mapping[str, str], commit: str | None) -> dict[str, Any]:
+    best = search.best
+    assert best is not None
+    finalists = [
         {
             "trial": one.trial,
             "seeds": list(one.seeds),
             "scores": list(one.scores),
-            "mean": one.mean(searched.objective),
+            "mean": one.mean(search.objective),
         }
-        for one in searched.finalists
+        for one in search.finalists
     ]
-    return {"finalists": rows} if rows else {}
+    return {
+        "optimizer": search.optimizer,
+        "config": best.params,
+        "objective": f"validation {search.objective}",
+        "score": best.score if search.best_mean is None else search.best_mean,
+        "trial": best.number,
+        "trials": len(search.trials),
+        "epochs": search.settings["tune_epochs"],
+        "gradient_work": search.gradient_work,
+        **({"finalists": finalists} if finalists else {}),
+        "seed": search.settings["seed"],
+        "versions": dict(versions),
+        "commit": commit,
+    }

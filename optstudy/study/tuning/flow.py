@@ -1,12 +1,13 @@
 """An optimizer's search as a flow: train what the search asks for, and log every trial."""
 
 import dataclasses
+import json
 import time
 from typing import Any
 
 from optstudy.execution.flows import Flow, Together
 from optstudy.records.naming import label_of
-from optstudy.records.search import Searched, SearchEvidence, Trial, best_trial
+from optstudy.records.search import SearchResult, Trial, count_states, select_best
 from optstudy.records.space import Space
 from optstudy.report import figures
 from optstudy.study.context import Context
@@ -18,7 +19,6 @@ from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.best import keep_best, read_kept
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.tuning.importance import importances
-from optstudy.study.tuning.messages import Answer, Ask
 
 
 def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
@@ -31,11 +31,20 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
     """
     path = context.files.best(space.name)
     before = read_kept(path) if path.exists() else None  # hours before it is needed
-    searched = yield from _run_trials(context, space, parent)
-    searched = yield from choose_finalist(context, space, searched, parent)
-    if searched.best is not None:
-        yield from keep_best(context, searched, before)
-    return searched
+    trials = yield from _run_trials(context, space, parent)
+    objective = context.specification.tuning.objective
+    found = SearchResult(
+        study=context.files.name,
+        space=space,
+        objective=objective,
+        trials=trials,
+        best=select_best(trials, objective),
+        settings=search_settings(context.specification),
+    )
+    found = yield from choose_finalist(context, found, parent)
+    if found.best is not None:
+        yield from keep_best(context, found, before)
+    return found
 
 
 def open_search(context: Context, space: Space) -> str | None:
@@ -65,21 +74,20 @@ def open_search(context: Context, space: Space) -> str | None:
     return parent
 
 
-def close_search(context: Context, space: Space, searched: Searched, parent: str | None) -> Flow:
+def close_search(context: Context, search: SearchResult, parent: str | None) -> Flow:
     """Draw a search, and end its MLflow run."""
-    if searched.best is None:
-        states = ", ".join(sorted({trial.state for trial in searched.trials}))
+    if search.best is None:
+        states = ", ".join(count_states(search.trials))
         yield Problem(
-            f"no trial of {space.name} completed ({states}); look at the ranges in {space.source} or,"
+            f"no trial of {search.optimizer} completed ({states}); look at the ranges in {search.space.source} or,"
             " if other optimizers do no better, at model, loss and data"
         )
     if parent is not None:
-        shares = importances(space, searched, context.specification.seed)
-        searched = dataclasses.replace(searched, importances=shares)
-        context.tracking.log_files(parent, _files(context, space, searched))
-        context.tracking.close_run(parent, "completed" if searched.best else "failed")
-    if searched.best is not None:
-        yield SearchEnded(searched)
+        search = dataclasses.replace(search, importances=importances(search, context.specification.seed))
+        context.tracking.log_files(parent, _files(search))
+        context.tracking.close_run(parent, "completed" if search.best else "failed")
+    if search.best is not None:
+        yield SearchEnded(search)
 
 
 def search_settings(specification: Specification) -> dict[str, Any]:
@@ -98,60 +106,72 @@ def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
     runs: dict[int, TrainingRun] = {}
     ended: list[Trial] = []
     try:
-        step = next(searching)
+        trials = next(searching)
         while True:
-            if isinstance(step, list):
-                live = [runs.get(ask.number) or _trial_run(context, space, ask, parent) for ask in step]
+            if trials[0].state == "running":
+                begun = [
+                    runs.get(trial.number) or _trial_run(context, space, trial, parent) for trial in trials
+                ]
                 trained: list[TrainingRun] = yield Together(
-                    tuple(train_rung(context, run, ask.until) for run, ask in zip(live, step, strict=True))
+                    tuple(train_rung(context, run, tuning.rung_end(run.trained)) for run in begun)
                 )
-                runs |= {ask.number: run for ask, run in zip(step, trained, strict=True)}
-                step = searching.send([_answer(run, tuning.objective) for run in trained])
+                runs |= {trial.number: run for trial, run in zip(trials, trained, strict=True)}
+                trials = searching.send(
+                    [_report(trial, runs[trial.number], tuning.objective) for trial in trials]
+                )
             else:
-                for trial in step:
+                for trial in trials:
                     ended.append(trial)
                     yield from _end_trial(context, runs.pop(trial.number), ended, parent)
-                step = next(searching)
+                trials = next(searching)
     except StopIteration as stop:
         return stop.value
 
 
-def _trial_run(context: Context, space: Space, ask: Ask, parent: str | None) -> TrainingRun:
+def _trial_run(context: Context, space: Space, trial: Trial, parent: str | None) -> TrainingRun:
     return TrainingRun(
         kind="trial",
-        name=f"{space.name}/{ask.number:03d}",
+        name=f"{space.name}/{trial.number:03d}",
         optimizer=space.name,
-        plan=trial_plan(context.specification, space, ask.params),
-        params={"trial": ask.number, **ask.params},
+        plan=trial_plan(context.specification, space, trial.params),
+        params={"trial": trial.number, **trial.params},
         parent=parent,
     )
 
 
-def _answer(run: TrainingRun, objective: str) -> Answer:
-    return Answer(run.outcome, run.score(objective), run.trained, run.gradient_work)
+def _report(trial: Trial, run: TrainingRun, objective: str) -> Trial:
+    """Return a trial as its run has left it."""
+    score = run.score(objective)
+    return dataclasses.replace(
+        trial,
+        state=run.outcome,
+        score=score,
+        scores=(*trial.scores, score),
+        epochs=run.trained,
+        gradient_work=run.gradient_work,
+    )
 
 
 def _end_trial(context: Context, run: TrainingRun, ended: list[Trial], parent: str | None) -> Flow:
     """Close the run of the trial that ended last, and log the best score so far."""
     trial, objective = ended[-1], context.specification.tuning.objective
     yield from end_run(context, run, trial.state)
-    best = best_trial(ended, objective)
+    best = select_best(ended, objective)
     if best is not None and parent is not None and run.finished_at is not None:
         metric = (f"validation/{objective}", best.score or 0.0, trial.number, run.finished_at)
         context.tracking.log_metrics(parent, [metric])
     yield TrialEnded(run.optimizer, trial, before=ended_before(context, run))
 
 
-def _files(context: Context, space: Space, searched: Searched) -> dict[str, bytes]:
+def _files(search: SearchResult) -> dict[str, bytes]:
     drawn = {
-        "history.png": figures.history(searched),
-        "importances.png": figures.importances(searched),
-        "slices.png": figures.slices(searched, space),
-        "learning_rate.png": figures.score_against_learning_rate(searched, space),
+        "history.png": figures.history(search),
+        "importances.png": figures.importances(search),
+        "slices.png": figures.slices(search),
+        "learning_rate.png": figures.score_against_learning_rate(search),
     }
-    settings = search_settings(context.specification)
-    evidence = SearchEvidence(context.files.name, searched, space, settings)
-    return {name: figures.png(figure) for name, figure in drawn.items()} | {"search.json": evidence.to_json()}
+    files = {name: figures.png(figure) for name, figure in drawn.items()}
+    return files | {"search.json": json.dumps(search.to_form(), indent=1).encode()}
 
 
 def _description(space: Space, specification: Specification) -> str:

@@ -4,24 +4,25 @@ import math
 
 import optuna
 
-from optstudy.records.search import Searched
-from optstudy.records.space import Space
+from optstudy.records.search import SearchResult
 from optstudy.study.tuning.distributions import asked_of, distributions
 
 
-def importances(space: Space, searched: Searched, seed: int) -> dict[str, float]:
+def importances(search: SearchResult, seed: int) -> dict[str, float]:
     """Share of each hyperparameter in the variance of the score (fANOVA; Hutter et al., 2014).
 
     Returns:
         Shares by Optuna's names, summing to 1; empty where all completed trials have one score.
     """
-    trials = [trial for trial in searched.trials if trial.state == "completed" and trial.score is not None]
+    trials = [trial for trial in search.trials if trial.state == "completed" and trial.score is not None]
     if len({trial.score for trial in trials}) < 2:  # noqa: PLR2004  # no variance to share out
         return {}
-    study = optuna.create_study(direction="maximize" if searched.objective == "accuracy" else "minimize")
+    study = optuna.create_study(direction="maximize" if search.objective == "accuracy" else "minimize")
     for trial in trials:
-        params = asked_of(space, trial.params)
-        made = optuna.trial.create_trial(params=params, distributions=distributions(space), value=trial.score)
+        params = asked_of(search.space, trial.params)
+        made = optuna.trial.create_trial(
+            params=params, distributions=distributions(search.space), value=trial.score
+        )
         study.add_trial(made)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)

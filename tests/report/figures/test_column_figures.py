@@ -15,7 +15,7 @@ from evidence import (
     diverged,
     evidence_of,
     runs_of,
-    search_evidence,
+    search_result,
     with_run,
 )
 from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ FIRST_ROW: dict[str, Callable[[Evidence], Figure]] = {
 
 
 def typical() -> Evidence:
-    return evidence_of(*runs_of(), searches=[search_evidence(name) for name in PAPER])
+    return evidence_of(*runs_of(), searches=[search_result(name) for name in PAPER])
 
 
 def some_diverged() -> Evidence:
@@ -92,7 +92,7 @@ def two_studies() -> Evidence:
         for config in ("best", "paper")
     ]
     searches = [
-        search_evidence(name, study, seed=seed)
+        search_result(name, study, seed=seed)
         for seed, study in enumerate(("quick", "a-study-with-a-long-name"))
         for name in PAPER
     ]
@@ -102,11 +102,11 @@ def two_studies() -> Evidence:
 CASES: dict[str, Callable[[], Evidence]] = {
     "typical": typical,
     "nothing": evidence_of,
-    "one run": lambda: evidence_of(*runs_of(["sgd"], 1), searches=[search_evidence()]),
+    "one run": lambda: evidence_of(*runs_of(["sgd"], 1), searches=[search_result()]),
     "one seed": lambda: evidence_of(*runs_of(seeds=1)),
     "one row": lambda: evidence_of(*runs_of(["adam"], 3)),
     "three rows": lambda: evidence_of(
-        *runs_of(PAPER[:3], 3), searches=[search_evidence(name) for name in PAPER[:3]]
+        *runs_of(PAPER[:3], 3), searches=[search_result(name) for name in PAPER[:3]]
     ),
     "bare": lambda: evidence_of(*map(bare, runs_of(seeds=2))),
     "one bare row": lambda: evidence_of(*map(bare, runs_of(["sgd"], 2)), *runs_of(["adam", "lion"], 3)),
@@ -120,9 +120,9 @@ CASES: dict[str, Callable[[], Evidence]] = {
         *runs_of(
             [LONG, "my$own$", "lion"], 2, "paper", classes=("$a$", "an image of a cat with a $ sign", "b")
         ),
-        searches=[search_evidence(LONG), search_evidence("my$own$", sampler="random", pruner="none")],
+        searches=[search_result(LONG), search_result("my$own$", sampler="random", pruner="none")],
     ),
-    "losses": lambda: evidence_of(searches=[search_evidence(), search_evidence("adam", objective="loss")]),
+    "losses": lambda: evidence_of(searches=[search_result(), search_result("adam", objective="loss")]),
 }
 
 
@@ -149,7 +149,7 @@ def test_whatever_records_lack_the_figure_is_readable_and_as_wide_as_a_column(
 
 @pytest.mark.parametrize("name", [*OVER_ROWS, *FIRST_ROW])
 def test_figures_become_png_and_pdf(name: str) -> None:
-    drawn = (OVER_ROWS | FIRST_ROW)[name](evidence_of(*runs_of(PAPER[:2], 2), searches=[search_evidence()]))
+    drawn = (OVER_ROWS | FIRST_ROW)[name](evidence_of(*runs_of(PAPER[:2], 2), searches=[search_result()]))
 
     assert png(drawn).startswith(b"\x89PNG")
     assert pdf(drawn).startswith(b"%PDF")

@@ -13,7 +13,7 @@ from evidence import (
     evidence_of,
     run_evidence,
     runs_of,
-    search_evidence,
+    search_result,
     with_run,
 )
 from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ def test_differences_are_in_points_with_the_verdict_in_words() -> None:
 
 
 def test_every_trial_spends_its_work_and_only_completed_ones_improve_the_best() -> None:
-    one = search_evidence()
+    one = search_result()
     trials = (
         Trial(0, {"lr": 0.1}, "completed", 0.97, (0.97,), 6, 10.0),
         Trial(1, {"lr": 0.2}, "pruned", 0.99, (0.99,), 2, 5.0),
@@ -155,9 +155,7 @@ def test_every_trial_spends_its_work_and_only_completed_ones_improve_the_best() 
         Trial(3, {"lr": 0.4}, "completed", 0.98, (0.98,), 6, 10.0),
     )
 
-    found = figures.tuning_curves(
-        evidence_of(searches=[replace(one, searched=replace(one.searched, trials=trials))])
-    )
+    found = figures.tuning_curves(evidence_of(searches=[replace(one, trials=trials)]))
 
     by_trial, by_work = found.axes
     assert drawn(by_trial).tolist() == [97, 97, 97, 98]
@@ -171,13 +169,13 @@ def test_every_trial_spends_its_work_and_only_completed_ones_improve_the_best() 
 def test_only_a_random_search_that_prunes_nothing_has_a_band_of_its_own(
     sampler: str, pruner: str, bands: int
 ) -> None:
-    found = figures.tuning_curves(evidence_of(searches=[search_evidence(sampler=sampler, pruner=pruner)]))
+    found = figures.tuning_curves(evidence_of(searches=[search_result(sampler=sampler, pruner=pruner)]))
 
     assert [len(axes.collections) for axes in found.axes] == [bands, bands]
 
 
 def test_searches_that_differ_in_their_seed_alone_are_one_line_with_a_band() -> None:
-    searches = [search_evidence(study=f"s{seed}", seed=seed) for seed in range(3)]
+    searches = [search_result(study=f"s{seed}", seed=seed) for seed in range(3)]
 
     axes = figures.tuning_curves(evidence_of(searches=searches)).axes[0]
 
@@ -185,7 +183,7 @@ def test_searches_that_differ_in_their_seed_alone_are_one_line_with_a_band() -> 
 
 
 def test_searches_of_other_settings_stay_apart() -> None:
-    searches = [search_evidence(study="a"), search_evidence(study="b", seed=1, trials=8)]
+    searches = [search_result(study="a"), search_result(study="b", seed=1, trials=8)]
 
     axes = figures.tuning_curves(evidence_of(searches=searches)).axes[0]
 

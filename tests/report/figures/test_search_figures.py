@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from optstudy.records.search import Searched, Trial, TrialState
+from optstudy.records.search import SearchResult, Trial, TrialState, select_best
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.figures import history, importances, png, score_against_learning_rate, slices
 from optstudy.report.figures.style import mark_of
@@ -44,12 +44,11 @@ def trial(
     return Trial(number, params, state, score, (score,), epochs=3, gradient_work=100.0)
 
 
-def searched(*trials: Trial, objective: str = "accuracy", optimizer: str = "sgd") -> Searched:
-    completed = [t for t in trials if t.state == "completed" and t.score is not None]
-    sign = 1 if objective == "accuracy" else -1
-    best = max(completed, key=lambda t: sign * (t.score or 0.0), default=None)
-    kind: Any = objective
-    return Searched(optimizer, kind, trials, best, {})
+def searched(
+    *trials: Trial, objective: Any = "accuracy", optimizer: str = "sgd", space: Space = SPACE
+) -> SearchResult:
+    best = select_best(trials, objective)
+    return SearchResult("quick", replace(space, name=optimizer), objective, trials, best)
 
 
 def lines(figure: Figure, panel: int = 0) -> dict[str, Line2D]:
@@ -141,7 +140,7 @@ def test_slices_have_a_panel_for_each_hyperparameter_on_its_own_scale() -> None:
     space = replace(SPACE, search=(LR, MOMENTUM, DAMPENING, EVERY, NESTEROV))
     params = {"lr": 0.01, "momentum": 0.9, "dampening": 0.25, "every": 3, "nesterov": True}
 
-    drawn = slices(searched(trial(0, 0.98, params=params)), space)
+    drawn = slices(searched(trial(0, 0.98, params=params), space=space))
 
     assert [axes.get_xlabel() for axes in drawn.axes] == [
         *("lr", "1 - momentum", "dampening", "every", "nesterov, spread sideways")
@@ -154,7 +153,7 @@ def test_slices_have_a_panel_for_each_hyperparameter_on_its_own_scale() -> None:
 
 
 def test_slices_share_the_scores_axis() -> None:
-    drawn = slices(MIXED, replace(SPACE, search=(LR, MOMENTUM)))
+    drawn = slices(MIXED)
 
     assert len({axes.get_ylim() for axes in drawn.axes}) == 1
     assert [y for _, y in points(drawn, 1)["completed"]] == [97.0, 99.0, 98.0]
@@ -163,7 +162,7 @@ def test_slices_share_the_scores_axis() -> None:
 def test_points_of_a_choice_are_spread_so_that_none_hides_another() -> None:
     trials = [trial(i, 0.98, params={"nesterov": False}) for i in range(12)]
 
-    drawn = slices(searched(*trials), replace(SPACE, search=(NESTEROV,)))
+    drawn = slices(searched(*trials, space=replace(SPACE, search=(NESTEROV,))))
 
     xs = [x for x, _ in points(drawn)["completed"]]
     assert min(np.diff(sorted(xs))) > 0.01
@@ -173,13 +172,13 @@ def test_points_of_a_choice_are_spread_so_that_none_hides_another() -> None:
 def test_value_without_a_place_on_a_logarithmic_axis_is_left_out() -> None:
     trials = [trial(0, 0.9, params={"weight_decay": 0.0}), trial(1, 0.95, params={"weight_decay": 1e-4})]
 
-    drawn = slices(searched(*trials), replace(SPACE, search=(DECAY,)))
+    drawn = slices(searched(*trials, space=replace(SPACE, search=(DECAY,))))
 
     assert points(drawn)["completed"] == [(1e-4, 95.0)]
 
 
 def test_learning_rate_figure_shows_all_trials_and_marks_the_best() -> None:
-    drawn = score_against_learning_rate(MIXED, SPACE)
+    drawn = score_against_learning_rate(MIXED)
 
     assert drawn.axes[0].get_xscale() == "log"
     assert drawn.axes[0].get_xlabel() == "Learning rate"
@@ -197,7 +196,7 @@ def test_trials_of_the_paper_and_of_the_library_are_ringed() -> None:
         trial(2, 0.99, params={"lr": 0.1, "momentum": 0.9}),
     ]
 
-    drawn = points(score_against_learning_rate(searched(*trials), SPACE))
+    drawn = points(score_against_learning_rate(searched(*trials)))
 
     assert drawn["paper's values"] == [(0.1, 98.0)]
     assert drawn["library's defaults"] == [(1e-3, 90.0)]
@@ -208,21 +207,22 @@ def test_ring_survives_the_rounding_of_a_complement() -> None:
     assert stored != 0.3
     space = replace(SPACE, paper={"lr": 0.1, "momentum": 0.3})
 
-    drawn = points(
-        score_against_learning_rate(searched(trial(0, 0.98, params=PAPER | {"momentum": stored})), space)
-    )
+    found = searched(trial(0, 0.98, params=PAPER | {"momentum": stored}), space=space)
+    drawn = points(score_against_learning_rate(found))
 
     assert drawn["paper's values"] == [(0.1, 98.0)]
 
 
 def test_no_ring_is_drawn_where_no_trial_has_the_values() -> None:
-    drawn = lines(score_against_learning_rate(MIXED, replace(SPACE, paper=None, default=PAPER)))
+    drawn = lines(
+        score_against_learning_rate(replace(MIXED, space=replace(SPACE, paper=None, default=PAPER)))
+    )
 
     assert not {"paper's values", "library's defaults"} & set(drawn)
 
 
 def test_learning_rate_that_was_not_searched_is_a_sentence() -> None:
-    (axes,) = score_against_learning_rate(MIXED, replace(SPACE, search=(MOMENTUM,))).axes
+    (axes,) = score_against_learning_rate(replace(MIXED, space=replace(SPACE, search=(MOMENTUM,)))).axes
 
     assert [text.get_text() for text in axes.texts] == ["The learning rate was not searched"]
 
@@ -243,14 +243,14 @@ def test_legend_names_each_kind_of_point_once() -> None:
     trials = [trial(0, 0.9), trial(1, 0.1, "diverged"), trial(2, None, "diverged"), trial(3, None, "failed")]
     found = searched(*trials)
 
-    for drawn in (history(found), slices(found, SPACE), score_against_learning_rate(found, SPACE)):
+    for drawn in (history(found), slices(found), score_against_learning_rate(found)):
         (legend,) = drawn.legends
         names = [text.get_text() for text in legend.get_texts()]
         assert len(names) == len(set(names))
         assert {"completed", "diverged", "failed", "chosen"} <= set(names)
 
 
-def random_search(count: int, objective: str) -> Searched:
+def random_search(count: int, objective: str) -> SearchResult:
     generator = np.random.default_rng(count)
     states: list[TrialState] = ["completed", "pruned", "diverged", "failed"]
     trials = []
@@ -284,14 +284,15 @@ def test_texts_do_not_overlap(name: str, assert_readable: Callable[[Figure], Non
     found = EDGES[name]
     searched_names = found.trials[0].params
     dimensions = (LR, MOMENTUM, DECAY, DAMPENING, NESTEROV)
-    space = replace(SPACE, search=tuple(d for d in dimensions if d.name in searched_names))
+    space = replace(found.space, search=tuple(d for d in dimensions if d.name in searched_names))
+    found = replace(found, space=space)
     shares = dict.fromkeys(searched_names, 1 / len(searched_names))
 
     assert_readable(history(found))
-    assert_readable(slices(found, space))
-    assert_readable(score_against_learning_rate(found, space))
+    assert_readable(slices(found))
+    assert_readable(score_against_learning_rate(found))
     assert_readable(importances(replace(found, importances=shares)))
 
 
 def test_same_search_gives_the_same_bytes() -> None:
-    assert png(slices(MIXED, SPACE)) == png(slices(MIXED, SPACE))
+    assert png(slices(MIXED)) == png(slices(MIXED))

@@ -19,7 +19,7 @@ from optstudy.optimizers import load_space
 from optstudy.records.location import Location
 from optstudy.records.plan import Description, Plan
 from optstudy.records.run import EpochRecord, Rung
-from optstudy.records.search import WORST, Finalist, Searched, Trial, best_trials, chosen
+from optstudy.records.search import WORST, Finalist, SearchResult, Trial, select_best
 from optstudy.study.context import Context
 from optstudy.study.estimate import Rehearsed, estimate
 from optstudy.study.events import Event, Notice, Problem, Progress, SearchEnded
@@ -56,9 +56,8 @@ def trial(number: int, score: float | None, lr: float | None = None, state: Any 
     return Trial(number, params, state, score, (score,), 3, 3.0 * WORK)
 
 
-def searched(*trials: Trial, objective: Objective = "accuracy") -> Searched:
-    best = next(iter(best_trials(trials, objective, 1)), None)
-    return Searched("sgd", objective, trials, best, {})
+def searched(*trials: Trial, objective: Objective = "accuracy") -> SearchResult:
+    return SearchResult("tiny", SGD, objective, trials, select_best(trials, objective))
 
 
 @dataclass
@@ -145,12 +144,12 @@ def context_of(folder: Path, known: Mapping[str, Known] | None = None, **changes
     return Context(**values)
 
 
-def choose(context: Context, found: Searched, workers: Scripted) -> tuple[Searched, list[Event]]:
+def choose(context: Context, found: SearchResult, workers: Scripted) -> tuple[SearchResult, list[Event]]:
     """Let the flow run to its end."""
-    returned: list[Searched] = []
+    returned: list[SearchResult] = []
 
     def flow() -> Generator[Any, Any, None]:
-        returned.append((yield from choose_finalist(context, SGD, found, "the search's run")))
+        returned.append((yield from choose_finalist(context, found, "the search's run")))
 
     events = list(drive([flow()], workers))
     return returned[0], events
@@ -243,8 +242,9 @@ class TestChoosing:
         huge, lost = Finalist(0, (2000,), (loss,), 1.0), Finalist(1, (2000,), (None,), 1.0)
 
         assert huge.mean("loss") == lost.mean("loss") == WORST["loss"]
-        assert chosen([lost, huge], "loss") is lost
-        assert chosen([huge, lost], "loss") is huge
+        trials = (trial(0, 0.1), trial(1, 0.2))
+        assert select_best(trials, "loss", [lost, huge]) is trials[1]
+        assert select_best(trials, "loss", [huge, lost]) is trials[0]
 
 
 class TestWhatIsTrained:
@@ -521,7 +521,7 @@ class TestStudy:
         work = [event for event in events if isinstance(event, Progress)]
         assert {event.run for event in work} > FINALISTS
         assert all(event.before for event in work)
-        [ended] = [e.searched for e in events if isinstance(e, SearchEnded) and e.searched.optimizer == "sgd"]
+        [ended] = [e.result for e in events if isinstance(e, SearchEnded) and e.result.optimizer == "sgd"]
         assert [one.trial for one in ended.finalists] == [row["trial"] for row in kept["finalists"]]
         assert ended.best is not None
         assert ended.best.number == kept["trial"]

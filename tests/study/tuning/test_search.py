@@ -1,4 +1,4 @@
-"""A search is a deterministic program: the same answers give the same questions, however it was interrupted."""
+"""A search is a deterministic program: the same reports give the same trials, however it was interrupted."""
 
 import json
 import math
@@ -17,12 +17,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from optstudy.optimizers import load_space
-from optstudy.records.search import WORST, Searched, Trial
+from optstudy.records.search import WORST, SearchResult, Trial, select_best
 from optstudy.records.space import Choice, Range, Space
 from optstudy.study.specification import PRUNERS, SAMPLERS, TuningSettings
 from optstudy.study.tuning import (
-    Answer,
-    Ask,
     config_of,
     distributions,
     first_configs,
@@ -45,16 +43,16 @@ SHORT = TuningSettings(
     rung_epochs=1,
 )
 
-Objective = Callable[[Ask], Answer]
+Objective = Callable[[Trial], Trial]
 
 
 @dataclass(frozen=True)
 class Seen:
     """All that a search asked and found."""
 
-    asked: tuple[tuple[Ask, ...], ...]
+    asked: tuple[tuple[Trial, ...], ...]
     batches: tuple[tuple[Trial, ...], ...]
-    searched: Searched
+    found: SearchResult
 
 
 def seen(
@@ -65,42 +63,51 @@ def seen(
     step: int = 1,
     seed: int = 0,
 ) -> Seen:
-    """Run a search; answers are computed from the last to the first with ``step`` -1."""
+    """Run a search; reports are computed from the last to the first with ``step`` -1."""
     searching, asked, batches = search(space, settings, seed, journal), [], []
     try:
-        said = next(searching)
+        trials = next(searching)
         while True:
-            if isinstance(said, list):
-                asked.append(tuple(said))
-                said = searching.send([objective(ask) for ask in said[::step]][::step])
+            if trials[0].state == "running":
+                asked.append(tuple(trials))
+                trials = searching.send([objective(trial) for trial in trials[::step]][::step])
             else:
-                batches.append(said)
-                said = next(searching)
+                batches.append(tuple(trials))
+                trials = next(searching)
     except StopIteration as stop:
-        return Seen(tuple(asked), tuple(batches), stop.value)
+        best = select_best(stop.value, settings.objective)
+        found = SearchResult("tiny", space, settings.objective, stop.value, best)
+        return Seen(tuple(asked), tuple(batches), found)
 
 
-def answer(ask: Ask, score: float | None, state: Any = None) -> Answer:
-    return Answer(
-        state or ("completed" if ask.until == SHORT.epochs else "running"), score, ask.until, ask.until
+def report(trial: Trial, score: float | None, state: Any = None, settings: TuningSettings = SHORT) -> Trial:
+    """Return the trial as it is after its next rung."""
+    until = settings.rung_end(trial.epochs)
+    return replace(
+        trial,
+        state=state or ("completed" if until == SHORT.epochs else "running"),
+        score=score,
+        scores=(*trial.scores, score),
+        epochs=until,
+        gradient_work=until,
     )
 
 
-def smooth(ask: Ask) -> Answer:
+def smooth(trial: Trial) -> Trial:
     """Best at a learning rate of 0.03 with much momentum; the more epochs the better; lost at a large one."""
-    lr, momentum = ask.params["lr"], ask.params["momentum"]
+    lr, momentum = trial.params["lr"], trial.params["momentum"]
     if lr > 0.6:
-        return answer(ask, None, "diverged")
-    score = 0.9 - 0.1 * (math.log10(lr) + 1.5) ** 2 + 0.1 * momentum - ask.params["weight_decay"]
-    return answer(ask, score * (1 - 0.5**ask.until))
+        return report(trial, None, "diverged")
+    score = 0.9 - 0.1 * (math.log10(lr) + 1.5) ** 2 + 0.1 * momentum - trial.params["weight_decay"]
+    return report(trial, score * (1 - 0.5 ** SHORT.rung_end(trial.epochs)))
 
 
 def by_number(*scores: float | None) -> Objective:
     """Give each trial a score by its number, the same after every rung; None diverges."""
 
-    def objective(ask: Ask) -> Answer:
-        score = scores[ask.number % len(scores)]
-        return answer(ask, score, None if score is not None else "diverged")
+    def objective(trial: Trial) -> Trial:
+        score = scores[trial.number % len(scores)]
+        return report(trial, score, None if score is not None else "diverged")
 
     return objective
 
@@ -115,8 +122,7 @@ def test_a_search_started_again_asks_the_same_whatever_was_drawn_before(sampler:
     chosen = replace(SHORT, sampler=sampler, pruner=pruner, trials=12)
     interrupted = search(SGD, chosen, 0)
     asks = next(interrupted)
-    assert isinstance(asks, list)
-    interrupted.send([smooth(ask) for ask in asks])
+    interrupted.send([smooth(trial) for trial in asks])
     interrupted.close()
     np.random.default_rng().random()
     np.random.seed(7)  # noqa: NPY002  # the global generator that a sampler might read
@@ -132,7 +138,7 @@ def test_four_trials_and_then_more_equal_all_at_once(sampler: str, pruner: str) 
 
     for trials in (4, 8):
         part = smooth_search(sampler, pruner, trials)
-        assert part.searched.trials == whole.searched.trials[:trials]
+        assert part.found.trials == whole.found.trials[:trials]
         assert part.asked == whole.asked[: len(part.asked)]
 
 
@@ -142,21 +148,21 @@ def test_trials_are_counted_asked_whole_batches_at_a_time_and_stay_inside_the_sp
 ) -> None:
     found = smooth_search(sampler, pruner)
 
-    assert [trial.number for trial in found.searched.trials] == list(range(12))
+    assert [trial.number for trial in found.found.trials] == list(range(12))
     assert [[trial.number for trial in batch] for batch in found.batches] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
         [8, 9, 10, 11],
     ]
     for asks in found.asked:
-        assert {(ask.since, ask.until) for ask in asks} == {(asks[0].since, asks[0].until)}
-        assert len({ask.number // 4 for ask in asks}) == 1
-        assert [ask for ask in asks if not SGD.contains(ask.params)] == []
+        assert {(trial.state, trial.epochs) for trial in asks} == {("running", asks[0].epochs)}
+        assert len({trial.number // 4 for trial in asks}) == 1
+        assert [trial for trial in asks if not SGD.contains(trial.params)] == []
 
 
 @EVERY_SEARCH
 def test_no_two_trials_draw_the_same_learning_rate(sampler: str, pruner: str) -> None:
-    rates = Counter(trial.params["lr"] for trial in smooth_search(sampler, pruner).searched.trials[2:])
+    rates = Counter(trial.params["lr"] for trial in smooth_search(sampler, pruner).found.trials[2:])
 
     assert max(rates.values()) == 1
 
@@ -164,18 +170,18 @@ def test_no_two_trials_draw_the_same_learning_rate(sampler: str, pruner: str) ->
 def test_qmc_repeats_no_point_even_if_nothing_ever_completes() -> None:
     chosen = replace(SHORT, sampler="qmc", batch=1, trials=6)
 
-    found = seen(SGD, chosen, lambda _: Answer("failed", None, 0, 0))
+    found = seen(SGD, chosen, lambda trial: replace(trial, state="failed"))
 
-    assert len({trial.params["lr"] for trial in found.searched.trials}) == 6
+    assert len({trial.params["lr"] for trial in found.found.trials}) == 6
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_another_seed_searches_elsewhere(sampler: str) -> None:
     other = seen(SGD, replace(SHORT, sampler=sampler, trials=4), smooth, seed=1)
 
-    ours = smooth_search(sampler, "median").searched.trials
-    assert [trial.params for trial in other.searched.trials[:2]] == [trial.params for trial in ours[:2]]
-    assert [trial.params for trial in other.searched.trials[2:4]] != [trial.params for trial in ours[2:4]]
+    ours = smooth_search(sampler, "median").found.trials
+    assert [trial.params for trial in other.found.trials[:2]] == [trial.params for trial in ours[:2]]
+    assert [trial.params for trial in other.found.trials[2:4]] != [trial.params for trial in ours[2:4]]
 
 
 @pytest.mark.parametrize("name", [space.name for space in cases.spaces()])
@@ -189,7 +195,7 @@ def test_the_papers_and_the_default_values_come_first_to_the_last_digit(name: st
     first = next(search(space, replace(SHORT, sampler=sampler), 5))
 
     assert first_configs(space) == wanted
-    assert [ask.params for ask in first if isinstance(ask, Ask)][: len(wanted)] == wanted
+    assert [trial.params for trial in first][: len(wanted)] == wanted
 
 
 @pytest.mark.parametrize("paper", [{"lr": 7.0}, {"weight_decay": 0.5}, {"nesterov": True}])
@@ -203,10 +209,10 @@ def test_a_paper_configuration_outside_the_space_is_left_out(paper: dict[str, An
 def test_a_diverged_trial_is_finished_with_a_finite_value_and_never_best() -> None:
     found = seen(SGD, replace(SHORT, trials=4, batch=4), by_number(None, None, 0.1, None))
 
-    states = [trial.state for trial in found.searched.trials]
+    states = [trial.state for trial in found.found.trials]
     assert states == ["diverged", "diverged", "completed", "diverged"]
-    assert [trial.score for trial in found.searched.trials] == [None, None, 0.1, None]
-    assert found.searched.best == found.searched.trials[2]
+    assert [trial.score for trial in found.found.trials] == [None, None, 0.1, None]
+    assert found.found.best == found.found.trials[2]
 
 
 @pytest.mark.parametrize("objective", ["accuracy", "loss"])
@@ -218,18 +224,18 @@ def test_no_trial_is_told_anything_worse_than_a_diverged_one(objective: Any, tmp
 
     told = [trial.value for trial in mirrored(tmp_path / "journal", "sgd")]
     assert told == [WORST[objective], WORST[objective], 0.5, 0.6]
-    assert found.searched.trials[1].score == worst
+    assert found.found.trials[1].score == worst
 
 
 def test_a_failed_trial_has_no_score_and_ends_the_trial_alone() -> None:
-    def objective(ask: Ask) -> Answer:
-        return answer(ask, None, "failed") if ask.number == 1 else smooth(ask)
+    def objective(trial: Trial) -> Trial:
+        return report(trial, None, "failed") if trial.number == 1 else smooth(trial)
 
     found = seen(SGD, replace(SHORT, pruner="none"), objective)
 
-    failed = found.searched.trials[1]
+    failed = found.found.trials[1]
     assert (failed.state, failed.score, failed.scores) == ("failed", None, (None,))
-    assert [trial.state for trial in found.searched.trials].count("failed") == 1
+    assert [trial.state for trial in found.found.trials].count("failed") == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged"])
@@ -237,11 +243,11 @@ def test_a_failed_trial_has_no_score_and_ends_the_trial_alone() -> None:
 def test_where_no_trial_completes_there_is_no_best(sampler: str, pruner: str, state: str) -> None:
     chosen = replace(SHORT, sampler=sampler, pruner=pruner)
 
-    found = seen(SGD, chosen, lambda ask: answer(ask, None, state))
+    found = seen(SGD, chosen, lambda trial: report(trial, None, state))
 
-    assert found.searched.best is None
-    assert {trial.state for trial in found.searched.trials} == {state}
-    assert importances(SGD, found.searched, 0) == {}
+    assert found.found.best is None
+    assert {trial.state for trial in found.found.trials} == {state}
+    assert importances(found.found, 0) == {}
 
 
 def test_a_bad_trial_is_pruned_after_its_first_rung() -> None:
@@ -249,7 +255,7 @@ def test_a_bad_trial_is_pruned_after_its_first_rung() -> None:
 
     found = seen(SGD, SHORT, by_number(*good, *bad))
 
-    first, second = found.searched.trials[:4], found.searched.trials[4:]
+    first, second = found.found.trials[:4], found.found.trials[4:]
     assert {trial.state for trial in first} == {"completed"}
     assert [(trial.state, trial.epochs, trial.scores) for trial in second] == [
         ("pruned", 1, (0.1,)),
@@ -257,7 +263,7 @@ def test_a_bad_trial_is_pruned_after_its_first_rung() -> None:
         ("pruned", 1, (0.2,)),
         ("pruned", 1, (0.3,)),
     ]
-    assert [[ask.number for ask in asks] for asks in found.asked[4:]] == [[4, 5, 6, 7], [5], [5], [5]]
+    assert [[trial.number for trial in asks] for asks in found.asked[4:]] == [[4, 5, 6, 7], [5], [5], [5]]
 
 
 def test_hyperband_prunes_already_in_the_first_batches() -> None:
@@ -265,21 +271,24 @@ def test_hyperband_prunes_already_in_the_first_batches() -> None:
 
     found = seen(SGD, replace(SHORT, pruner="hyperband", trials=12, epochs=4), by_number(*scores))
 
-    pruned = [trial for trial in found.searched.trials if trial.state == "pruned"]
+    pruned = [trial for trial in found.found.trials if trial.state == "pruned"]
     assert pruned
     assert all(trial.epochs < 4 for trial in pruned)
 
 
 def test_without_a_pruner_every_trial_ends() -> None:
-    states = [trial.state for trial in smooth_search("random", "none").searched.trials]
+    states = [trial.state for trial in smooth_search("random", "none").found.trials]
 
     assert set(states) <= {"completed", "diverged"}
 
 
 def test_rungs_of_several_epochs_end_with_the_last_epoch() -> None:
-    found = seen(SGD, replace(SHORT, rung_epochs=3, trials=4, pruner="none"), smooth)
+    chosen = replace(SHORT, rung_epochs=3, trials=4, pruner="none")
 
-    assert [(asks[0].since, asks[0].until) for asks in found.asked] == [(0, 3), (3, 4)]
+    found = seen(SGD, chosen, lambda trial: report(trial, 0.5, settings=chosen))
+
+    assert [asks[0].epochs for asks in found.asked] == [0, 3]
+    assert {trial.epochs for trial in found.found.trials} == {4}
 
 
 @pytest.mark.parametrize(
@@ -296,7 +305,7 @@ def test_the_best_trial_has_the_best_score_and_of_equal_ones_the_lowest_number(
 ) -> None:
     chosen = replace(SHORT, objective=objective, trials=4, pruner="none")
 
-    found = seen(SGD, chosen, by_number(*scores)).searched.best
+    found = seen(SGD, chosen, by_number(*scores)).found.best
 
     assert found is not None
     assert found.number == best
@@ -305,35 +314,35 @@ def test_the_best_trial_has_the_best_score_and_of_equal_ones_the_lowest_number(
 def test_a_search_of_one_trial_tries_what_the_paper_used() -> None:
     found = seen(SGD, replace(SHORT, trials=1, batch=1), smooth)
 
-    (trial,) = found.searched.trials
-    assert found.searched.best == trial
+    (trial,) = found.found.trials
+    assert found.found.best == trial
     assert trial.params == SGD.config("paper")
 
 
 def test_a_batch_larger_than_the_number_of_trials_is_asked_whole() -> None:
     found = seen(SGD, replace(SHORT, trials=2, batch=5), smooth)
 
-    assert len(found.searched.trials) == 5
+    assert len(found.found.trials) == 5
 
 
 def test_batches_of_one_search_too() -> None:
     found = seen(SGD, replace(SHORT, trials=6, batch=1), smooth)
 
     assert [len(asks) for asks in found.asked] == [1] * len(found.asked)
-    assert len(found.searched.trials) == 6
+    assert len(found.found.trials) == 6
 
 
-def test_work_and_epochs_are_those_of_the_last_answer() -> None:
-    trials = seen(SGD, replace(SHORT, trials=4, pruner="none"), by_number(0.1, 0.2, 0.3, 0.4)).searched.trials
+def test_work_and_epochs_are_those_of_the_last_report() -> None:
+    trials = seen(SGD, replace(SHORT, trials=4, pruner="none"), by_number(0.1, 0.2, 0.3, 0.4)).found.trials
 
     assert [(trial.epochs, trial.gradient_work) for trial in trials] == [(4, 4)] * 4
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_importances_are_shares_that_sum_to_one(sampler: str) -> None:
-    found = smooth_search(sampler, "none").searched
+    found = smooth_search(sampler, "none").found
 
-    shares = importances(SGD, found, seed=0)
+    shares = importances(found, seed=0)
 
     assert set(shares) == set(distributions(SGD))
     assert sum(shares.values()) == pytest.approx(1)
@@ -342,9 +351,9 @@ def test_importances_are_shares_that_sum_to_one(sampler: str) -> None:
 
 @pytest.mark.parametrize("scores", [(0.5, 0.5, 0.5, 0.5), (0.5, None, None, None)])
 def test_importances_are_not_told_where_all_scores_are_one(scores: tuple[float | None, ...]) -> None:
-    found = seen(SGD, replace(SHORT, trials=4, pruner="none"), by_number(*scores)).searched
+    found = seen(SGD, replace(SHORT, trials=4, pruner="none"), by_number(*scores)).found
 
-    assert importances(SGD, found, seed=0) == {}
+    assert importances(found, seed=0) == {}
 
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
@@ -385,17 +394,17 @@ def test_every_configuration_that_is_asked_lies_inside_the_space(
 ) -> None:
     chosen = replace(SHORT, sampler=sampler, trials=6, batch=3, startup_trials=1, pruner="none")
 
-    found = seen(space, chosen, lambda ask: answer(ask, (ask.number * 0.37) % 1), seed=seed)
+    found = seen(space, chosen, lambda trial: report(trial, (trial.number * 0.37) % 1), seed=seed)
 
-    assert [space.outside(trial.params) for trial in found.searched.trials] == [[]] * 6
+    assert [space.outside(trial.params) for trial in found.found.trials] == [[]] * 6
 
 
 @settings(max_examples=5)
 @given(random_spaces())
 def test_importances_are_told_of_any_space(space: Space) -> None:
-    found = seen(space, SHORT, lambda ask: answer(ask, (ask.number * 0.37) % 1)).searched
+    found = seen(space, SHORT, lambda trial: report(trial, (trial.number * 0.37) % 1)).found
 
-    assert sum(importances(space, found, 0).values()) == pytest.approx(1)
+    assert sum(importances(found, 0).values()) == pytest.approx(1)
 
 
 @given(st.decimals(0, 1, places=9), st.booleans())
@@ -424,8 +433,8 @@ def test_the_journal_mirrors_each_trial_once_however_often_the_search_is_run(tmp
 
     trials = mirrored(journal, "sgd")
     assert [trial.number for trial in trials] == list(range(8))
-    assert [trial.state.name for trial in trials] == [states[trial.state] for trial in found.searched.trials]
-    assert [config_of(SGD, trial.params) for trial in trials] == [t.params for t in found.searched.trials]
+    assert [trial.state.name for trial in trials] == [states[trial.state] for trial in found.found.trials]
+    assert [config_of(SGD, trial.params) for trial in trials] == [t.params for t in found.found.trials]
     assert len(mirrored(journal, "adam")) == 4
 
 
@@ -450,5 +459,5 @@ def test_a_damaged_journal_is_set_aside_and_written_anew(damage: str, tmp_path: 
         found = seen(SGD, SHORT, smooth, journal)
 
         assert (tmp_path / kept).read_bytes() == damaged
-        assert len(mirrored(journal, "sgd")) == len(found.searched.trials) == 8
+        assert len(mirrored(journal, "sgd")) == len(found.found.trials) == 8
     assert all(json.loads(line) for line in journal.read_text().splitlines())

@@ -1,0 +1,91 @@
+"""What a search tells beside its choice, by numbers that can be counted by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import evidence
+import pytest
+
+from optstudy.records.search import WORST, Finalist, SearchResult, Trial, running_best, select_best
+
+
+def trial(number: int, state: Any, score: float | None, work: float) -> Trial:
+    return Trial(number, {"lr": 0.1 * number}, state, score, (score,), 3, work)
+
+
+def finalist(number: int, *scores: float | None) -> Finalist:
+    return Finalist(number, tuple(2000 + place for place in range(len(scores))), scores, 30.0)
+
+
+TRIALS = (
+    trial(0, "diverged", None, 4.0),
+    trial(1, "completed", 0.5, 10.0),
+    trial(2, "pruned", 0.9, 5.0),
+    trial(3, "completed", 0.75, 10.0),
+    trial(4, "completed", 0.25, 10.0),
+    trial(5, "failed", None, 0.0),
+)
+
+
+def search(objective: Any = "accuracy", *finalists: Finalist) -> SearchResult:
+    best = select_best(TRIALS, objective, finalists)
+    return SearchResult("quick", evidence.space("sgd"), objective, TRIALS, best, finalists)
+
+
+def test_trials_and_work_are_counted_and_only_completed_trials_raise_the_best() -> None:
+    assert search().summary() == {
+        "study": "quick",
+        "optimizer": "sgd",
+        "objective": "accuracy",
+        "trials": {"completed": 3, "diverged": 1, "failed": 1, "pruned": 1},
+        "gradient_work": 39.0,
+        "chosen": 3,
+        "config": {"lr": pytest.approx(0.3)},
+        "score": 0.75,
+        "finalists": 0,
+        "score_again": None,
+        "curve": [
+            {"trial": 0, "gradient_work": 4.0, "best": None},
+            {"trial": 1, "gradient_work": 14.0, "best": 0.5},
+            {"trial": 2, "gradient_work": 19.0, "best": 0.5},
+            {"trial": 3, "gradient_work": 29.0, "best": 0.75},
+            {"trial": 4, "gradient_work": 39.0, "best": 0.75},
+            {"trial": 5, "gradient_work": 39.0, "best": 0.75},
+        ],
+    }
+
+
+def test_a_loss_gets_better_as_it_falls() -> None:
+    assert running_best(TRIALS, "loss") == [None, 0.5, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_a_search_without_a_completed_trial_chooses_nothing() -> None:
+    trials = (trial(0, "failed", None, 0.0), trial(1, "pruned", 0.4, 3.0))
+    found = replace(search(), trials=trials, best=select_best(trials, "accuracy")).summary()
+
+    assert (found["chosen"], found["config"], found["score"], found["score_again"]) == (None, {}, None, None)
+    assert [point["best"] for point in found["curve"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("objective", "scores", "mean"),
+    [
+        ("accuracy", (0.5, 0.75), 0.625),
+        ("accuracy", (0.5,), 0.5),
+        ("accuracy", (0.5, None), 0.25),
+        ("accuracy", (None, None), 0.0),
+        ("loss", (0.5, None), (0.5 + WORST["loss"]) / 2),
+        ("loss", (0.5, 1e30), (0.5 + WORST["loss"]) / 2),
+    ],
+)
+def test_a_seed_whose_score_is_not_finite_counts_as_the_worst_in_the_mean_and_in_the_choice(
+    objective: Any, scores: tuple[float | None, ...], mean: float
+) -> None:
+    worst = {"accuracy": (0.0, None), "loss": (200.0, None)}[objective]
+    found = search(objective, finalist(1, *worst), finalist(3, *scores))
+
+    assert found.best == TRIALS[3 if found.finalists[1].mean(objective) != WORST[objective] else 1]
+    chosen = replace(found, best=TRIALS[3])
+    assert chosen.best_mean == chosen.summary()["score_again"] == mean
+    assert chosen.summary()["finalists"] == 2
+    assert chosen.gradient_work == 39.0 + 60.0
