@@ -40,7 +40,8 @@ def planned(one: RunEvidence, asked: Specification) -> RunEvidence:
         files=f"/home/me/mlruns/{one.run.run_id}/artifacts",
         params={"lr": "0.1"},
     )
-    return replace(one, plan=plan)
+    keys = asked.to_keys() | {"target": one.run.target, "margin": one.run.margin}
+    return replace(one, plan=plan, specification=json.loads(json.dumps(keys)))
 
 
 def searched(optimizer: str, asked: Specification, study: str = "quick") -> SearchResult:

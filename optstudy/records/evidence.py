@@ -1,7 +1,8 @@
 """All that the runs of some studies left behind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
@@ -20,6 +21,7 @@ class RunEvidence:
     predictions: Predictions | None
     trace: EigenTrace | None  # along its last steps; None where that was not measured
     curvature: CurvatureResult | None  # of where it ended, likewise
+    specification: Mapping[str, Any] | None = None  # keys of its study; None where they were not recorded
 
 
 @dataclass(frozen=True)

@@ -5,31 +5,32 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optstudy.records.evidence import Evidence
-from optstudy.records.plan import Plan
 from optstudy.records.search import SearchResult
 
 
 def command_of(evidence: Evidence, study: str) -> str:
-    """Return the commands that make a study again, a line each, with every key that governs its numbers.
+    """Return the commands that make a study again, a line each, with every key of its specification.
 
     Where files of the user's own are named, they must lie in the folder in which they are given. It is one command
     where all optimizers were searched and trained alike, and the first of several says what the study is made of.
 
     Returns:
-        Nothing where no run tells what its plan was.
+        Nothing where no run recorded what its study is made of.
     """
     runs = [one for one in evidence.runs if one.run.study == study]
     searches = [one for one in evidence.searches if one.study == study]
-    plan = next((one.plan for one in runs if one.plan is not None), None)
-    if plan is None:
+    recorded = next((one.specification for one in runs if one.specification is not None), None)
+    if recorded is None:
         return ""
-    settings: dict[str, Any] = dict(searches[0].settings) if searches else {}
-    settings |= _settings(plan) | {"margin": runs[0].run.margin, "target": runs[0].run.target}
+    told_otherwise = ("optimizers", "configs", "trials", "seeds")  # which grow while runs are logged
+    settings = {key: value for key, value in recorded.items() if key not in told_otherwise}
+    if searches:
+        settings["trials"] = searches[0].settings["trials"]
     settings["seeds"] = max(1 + one.run.seed for one in runs)
     tuned = _tuned(searches)
     trained = _trained((one.run.optimizer, one.run.config) for one in runs)
     first, *others = _commands(study, tuned, trained)
-    words = [word for key, value in settings.items() if value is not None for word in _set(key, value)]
+    words = [word for key, value in settings.items() for word in _set(key, value)]
     return "\n".join(shlex.join(command) for command in ([*first, *words], *others))
 
 
@@ -56,7 +57,7 @@ def _command(name: str, study: str, optimizers: Sequence[str]) -> list[str]:
 
 
 def _set(key: str, value: Any) -> list[str]:
-    return ["--set", f"{key}={value}"]
+    return ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
 
 
 def _tuned(searches: Iterable[SearchResult]) -> dict[int, list[str]]:
@@ -76,34 +77,3 @@ def _trained(rows: Iterable[tuple[str, str]]) -> dict[tuple[str, ...], list[str]
     for optimizer, own in configs.items():
         found.setdefault(tuple(own), []).append(optimizer)
     return found
-
-
-def _settings(plan: Plan) -> dict[str, Any]:
-    """Return the keys of a specification that a final run's plan tells."""
-    found = {
-        "dataset": plan.dataset,
-        "model": plan.model,
-        "loss": plan.loss,
-        "batch_size": plan.batch_size,
-        "train_epochs": plan.epochs,
-        "train_size": plan.split.size,
-        "sweep_every": _period(plan.sweep_epochs, plan.epochs),
-        "samples": 0,
-        "device": plan.device,
-        "threads": plan.threads,
-    }
-    if plan.split.size:
-        found["seed"] = plan.split.seed
-    if plan.trace is not None:
-        found |= {
-            "samples": "all" if plan.trace.samples is None else plan.trace.samples,
-            "eigen_last": "all" if plan.trace.last is None else plan.trace.last,
-            "eigen_every": plan.trace.every,
-            "seed": plan.trace.seed,
-        }
-    return found
-
-
-def _period(epochs: tuple[int, ...], last: int) -> int:
-    """Return the number of epochs between two sweeps; 0 where there is one at the end alone."""
-    return epochs[0] if epochs and epochs[0] != last else 0

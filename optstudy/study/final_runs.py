@@ -1,6 +1,7 @@
 """Final runs as flows: train a configuration on all training images, measure its curvature, and log it."""
 
 import io
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,7 +109,9 @@ def _finish(context: Context, run: TrainingRun) -> Flow:
     for name, reason in failed.items():
         yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
     weights = _to_bytes(_weights(context, run))
-    context.tracking.log_files(run.run_id, {**files, "weights.pt": weights})
+    made_of = {"study": context.files.name, "specification": context.specification.to_keys()}
+    files |= {"weights.pt": weights, "study.json": json.dumps(made_of, indent=1).encode()}
+    context.tracking.log_files(run.run_id, files)
     yield Progress(run.name, context.curvature_seconds(run.optimizer, run.plan))
     values = {
         **final_metrics(records, run.observations, curvature),

@@ -1,5 +1,6 @@
 """What the runs of some studies left behind, as figures and reports take it."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -79,6 +80,7 @@ def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None)
         predictions,
         kept("eigen.npz", EigenTrace.from_bytes),
         kept("analysis.npz", CurvatureResult.from_bytes),
+        kept("study.json", lambda data: dict(json.loads(data)["specification"])),
     )
 
 

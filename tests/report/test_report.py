@@ -364,11 +364,11 @@ def test_versions_and_the_command_are_on_the_page(once: reports.Once, case: str)
     assert "the last run ended on 21 September 2026" in page.text
 
 
-def test_a_page_of_runs_without_plans_says_that_their_command_is_not_known(once: reports.Once) -> None:
+def test_a_page_of_runs_that_recorded_no_specification_says_so(once: reports.Once) -> None:
     _, page = read(once, "nothing_kept")
 
     assert command_of(reports.nothing_kept(), "quick") == ""
-    assert "These runs were logged without their plans" in page.text
+    assert "These runs come from a version that did not record what their study is made of" in page.text
     assert "Configurations that were given" in page.text
 
 
@@ -484,7 +484,7 @@ class Asking:
             ) -> Never:
                 given = {"optimizers": optimizers, "configs": configs, **settings}
                 wanted = {key: value for key, value in given.items() if value}
-                before = dataclasses.asdict(self.specification)
+                before = self.specification.to_keys()
                 self.specification = self._with(before | wanted)
                 self._record({}, phases or ("tuning", "training"))
                 asking.specification = self.specification

@@ -33,7 +33,15 @@ from optstudy.workloads import datasets, load, load_description, load_parts, pre
 from optstudy.workloads.user_code import load_object
 
 STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-ROOT = {"gradient_norm.png", "confusion.png", "predictions.npz", "weights.pt", "epochs.json", "plan.json"}
+ROOT = {
+    "gradient_norm.png",
+    "confusion.png",
+    "predictions.npz",
+    "weights.pt",
+    "epochs.json",
+    "plan.json",
+    "study.json",
+}
 CURVATURE = {
     "eigen_ratio.png",
     "spectrum.png",
