@@ -61,7 +61,9 @@ def _written(comparison: Comparison, *, as_json: bool, form: str, metric: str) -
 
 def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> None:
     """Print what the searches chose."""
-    found = {name: json.loads(study.files.best(name).read_text()) for name in optimizers}
+    from optstudy.study.tuning.best import read_best_file
+
+    found = {name: read_best_file(study.files.best(name)) for name in optimizers}
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

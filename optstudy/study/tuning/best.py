@@ -1,18 +1,27 @@
 """The configurations that searches chose: files to look at, to commit, and to train from."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Flow
+from optstudy.records.forms import FormError, from_form, from_json
 from optstudy.records.io import write_json
 from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
 from optstudy.study.workspace import StudyFiles
+
+_REMEDY = "restore the file, or remove it and tune again"
+_KINDS: Mapping[str, Any] = {  # of the values that others read
+    "config": dict[str, Any],
+    "score": float,
+    "trial": int,
+    "trials": int,
+    "gradient_work": float,
+}
 
 
 def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]:
@@ -28,32 +37,35 @@ def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]
             f"study {files.name!r} has no best configuration of {optimizer} yet;"
             f" run: optstudy tune --study {files.name} --opt {optimizer}"
         )
-    config = read_kept(path)["config"]
+    config = read_best_file(path)["config"]
     if wrong := space.outside(config):
-        raise OptstudyError(f"{path}: {wrong[0]}; restore the file, or remove it and tune again")
+        raise OptstudyError(f"{path}: {wrong[0]}; {_REMEDY}")
     return dict(config)
 
 
-def read_kept(path: Path) -> dict[str, Any]:
-    """Read what a search kept.
+def read_best_file(path: Path) -> dict[str, Any]:
+    """Read all that a file says of the configuration that a search chose.
 
     Raises:
-        OptstudyError: If the file holds no configuration.
+        OptstudyError: If it holds no configuration, or a value is not of its kind.
     """
     try:
-        content = dict(json.loads(path.read_text()))
-        return {**content, "config": dict(content["config"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptstudyError(
-            f"{path}: not a configuration ({type(error).__name__}: {error}); restore it, or remove it and tune again"
-        ) from error
+        content = from_json(dict[str, Any], path.read_bytes(), str(path))
+        for name, kind in _KINDS.items():
+            if name in content or name == "config":
+                from_form(kind, content.get(name), f"{path}: {name}")
+    except OSError as error:
+        raise OptstudyError(f"cannot read {path}: {error.strerror}; {_REMEDY}") from error
+    except FormError as error:
+        raise OptstudyError(f"{error}; {_REMEDY}") from error
+    return content
 
 
-def keep_best(context: Context, search: SearchResult, before: dict[str, Any] | None) -> Flow:
-    """Keep the configuration that a search chose, and say so if it was another before."""
+def write_best(context: Context, search: SearchResult, before: dict[str, Any] | None) -> Flow:
+    """Write the configuration that a search chose where it says anything new, and say so if it was another before."""
     best = search.best
     assert best is not None
-    content = _form(search, context.versions, context.environment.get("commit"))
+    content = _content(search, context.versions, context.environment.get("commit"))
     if before is not None and before["config"] != content["config"]:
         yield Notice(
             f"{search.optimizer}: trial {best.number} is best now; before it was trial {before.get('trial')}"
@@ -63,7 +75,7 @@ def keep_best(context: Context, search: SearchResult, before: dict[str, Any] | N
         write_json(context.files.best(search.optimizer), content)
 
 
-def _form(search: SearchResult, versions: Mapping[str, str], commit: str | None) -> dict[str, Any]:
+def _content(search: SearchResult, versions: Mapping[str, str], commit: str | None) -> dict[str, Any]:
     best = search.best
     assert best is not None
     finalists = [

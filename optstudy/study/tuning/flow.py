@@ -16,7 +16,7 @@ from optstudy.study.plans import trial_plan
 from optstudy.study.specification import KEYS, Specification
 from optstudy.study.training_run import TrainingRun, end_run, ended_before, train_rung
 from optstudy.study.tuning.ask_tell import search
-from optstudy.study.tuning.best import keep_best, read_kept
+from optstudy.study.tuning.best import read_best_file, write_best
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.tuning.importance import importances
 
@@ -30,7 +30,7 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
         parent: The search's MLflow run, from `open_search`; None where it is finished already.
     """
     path = context.files.best(space.name)
-    before = read_kept(path) if path.exists() else None  # hours before it is needed
+    before = read_best_file(path) if path.exists() else None  # hours before it is needed
     trials = yield from _run_trials(context, space, parent)
     objective = context.specification.tuning.objective
     found = SearchResult(
@@ -43,7 +43,7 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
     )
     found = yield from choose_finalist(context, found, parent)
     if found.best is not None:
-        yield from keep_best(context, found, before)
+        yield from write_best(context, found, before)
     return found
 
 
