@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from finals import LOOKS
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
@@ -177,6 +178,7 @@ def space(optimizer: str) -> Space:
         default={"lr": 1e-2},
         paper={"lr": 0.1},
         source=Path("sgd.toml"),
+        **vars(LOOKS[optimizer]),
     )
 
 
@@ -208,10 +210,10 @@ def search_result(
 
 
 def evidence_of(*runs: RunEvidence, searches: Sequence[SearchResult] = ()) -> Evidence:
-    return Evidence(runs, tuple(searches))
+    return Evidence(runs, tuple(searches), LOOKS)
 
 
 def comparison_of(evidence: Evidence) -> Comparison:
     known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
     studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
-    return compare(FinalRuns(tuple(one.run for one in evidence.runs), {}), studies, known)
+    return compare(FinalRuns(tuple(one.run for one in evidence.runs), {}), studies, known, looks=LOOKS)

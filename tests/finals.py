@@ -1,12 +1,16 @@
 """Final runs as MLflow would return them, the images that they classify right, and their comparison."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optstudy.comparison.table import Comparison, compare
+from optstudy.optimizers import find_spaces, read_looks
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
+
+LOOKS = read_looks(find_spaces(Path("nowhere")), Path("nowhere"))  # of the packaged optimizers
 
 # Log odds of the fictitious optimizers of `answers`: every pair is decided by five seeds and 1000 images.
 SKILL = {"sgd": 0.0, "adam": 1.5, "lion": 3.0}
@@ -62,4 +66,4 @@ def comparison_of(
         name: Predictions(np.zeros(len(right), int), np.where(right, 0, 1))
         for name, right in (correct or {}).items()
     }
-    return compare(FinalRuns(runs, excluded), predictions=known)
+    return compare(FinalRuns(runs, excluded), predictions=known, looks=LOOKS)

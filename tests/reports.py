@@ -1,11 +1,13 @@
 """Evidence for whole reports, made up, with the plans, settings and facts that real runs have."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evidence import LONG, PAPER, bare, diverged, runs_of, search_result, space, with_run
+from finals import LOOKS
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.records.evidence import Evidence, RunEvidence
@@ -89,7 +91,7 @@ def made_up(
     ]
     runs.sort(key=lambda one: tuple(optimizers).index(one.run.optimizer))
     return Evidence(
-        tuple(runs), tuple(searched(name, asked, study) for name in optimizers) if searches else ()
+        tuple(runs), tuple(searched(name, asked, study) for name in optimizers) if searches else (), LOOKS
     )
 
 
@@ -98,7 +100,7 @@ def compared(evidence: Evidence, **excluded: int) -> Comparison:
     known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
     studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
     final = FinalRuns(tuple(one.run for one in evidence.runs), excluded)
-    return compare(final, studies, known, evidence.searches)
+    return compare(final, studies, known, evidence.searches, evidence.looks)
 
 
 def typical() -> Evidence:
@@ -110,7 +112,7 @@ def without_curvature(found: Evidence) -> Evidence:
     runs = [
         replace(one, trace=None, curvature=None, run=replace(one.run, curvature=None)) for one in found.runs
     ]
-    return Evidence(tuple(runs), found.searches)
+    return Evidence(tuple(runs), found.searches, LOOKS)
 
 
 def special() -> Evidence:
@@ -122,7 +124,7 @@ def two_studies() -> Evidence:
     """Eight rows, four of them with special names, three of these without curvature."""
     one, other = without_curvature(made_up(seeds=3, finalists=3)), special()
     plain = without_curvature(Evidence(other.runs[3:], ())).runs
-    return Evidence(one.runs + other.runs[:3] + plain, one.searches + other.searches)
+    return Evidence(one.runs + other.runs[:3] + plain, one.searches + other.searches, LOOKS)
 
 
 def alone() -> Evidence:
@@ -134,12 +136,12 @@ def diverging() -> Evidence:
     found = made_up(("sgd", "adam"), 3)
     lost = [diverged(one, after=2 * one.run.seed) for one in found.runs[:2]]
     plain = without_curvature(Evidence(found.runs[2:], ()))
-    return Evidence((*lost, *plain.runs), found.searches)
+    return Evidence((*lost, *plain.runs), found.searches, LOOKS)
 
 
 def nothing_kept() -> Evidence:
     found = made_up(("sgd", "adam"), 2, searches=False)
-    return Evidence(tuple(bare(one) for one in found.runs), ())
+    return Evidence(tuple(bare(one) for one in found.runs), (), LOOKS)
 
 
 CASES: dict[str, Callable[[], Evidence]] = {

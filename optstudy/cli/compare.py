@@ -53,7 +53,7 @@ def compare(
     if output is not None and output.exists():
         raise UsageError(f"{output} is there already; give another --output")
     say_mended(where)
-    read = read_studies(open_recorded(where), studies, optimizers)
+    read = read_studies(open_recorded(where), studies, optimizers, workspace=where.workspace)
     if output is None:
         show_comparison(read.comparison, as_json=as_json, **how)
     else:

@@ -87,6 +87,7 @@ def curvature(
         write_files,
     )
     from optstudy.cli.output import next_step
+    from optstudy.optimizers import read_looks
     from optstudy.posthoc.curvature import draw_results
     from optstudy.posthoc.request import CurvatureRequest
 
@@ -101,6 +102,7 @@ def curvature(
     else:
         show_results(results)
     if output is not None:
-        write_files(output, {**draw_results(results, request), RESULT: json_bytes(results, request)})
+        looks = read_looks({one.optimizer for one in results}, where.workspace)
+        write_files(output, {**draw_results(results, request, looks), RESULT: json_bytes(results, request)})
     if request.checkpoint is None:
         next_step("optstudy compare", where, study=results[0].run.partition("/")[0])

@@ -37,7 +37,7 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json
     if taken:
         raise UsageError(f"{output} is not empty; give another --output")
     say_mended(where)
-    written = write_report(open_recorded(where), studies, output)
+    written = write_report(open_recorded(where), studies, output, workspace=where.workspace)
     if as_json:
         content = {"page": str(written.page), "files": list(written.files), "run": written.run}
         click.echo(json.dumps(content, indent=2))

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError, nearest
+from optstudy.optimizers import read_looks
 from optstudy.records.run import FinalRuns
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_searches
@@ -20,7 +22,11 @@ class ReadStudies:
 
 
 def read_studies(
-    tracking: Tracking, studies: Sequence[str] = (), optimizers: Sequence[str] = ()
+    tracking: Tracking,
+    studies: Sequence[str] = (),
+    optimizers: Sequence[str] = (),
+    *,
+    workspace: Path = Path(),  # it is immutable
 ) -> ReadStudies:
     """Compare the final runs of some studies, by default of the one written last.
 
@@ -28,6 +34,7 @@ def read_studies(
         tracking: Where they are.
         studies: Their names.
         optimizers: Of which optimizers the comparison shows rows and pairs; by default of all.
+        workspace: Folder whose space files say how optimizers look.
 
     Raises:
         UsageError: If there is no such study or optimizer, or none at all.
@@ -52,22 +59,23 @@ def read_studies(
             raise UsageError(
                 f"no final runs of {name!r} in {', '.join(chosen)}{nearest(name, there)}; there are {', '.join(there)}"
             )
-    read = _compared(tracking, chosen, final)
+    read = _compared(tracking, chosen, final, workspace)
     return replace(read, comparison=read.comparison.only(optimizers)) if optimizers else read
 
 
-def read_study(tracking: Tracking, study: str) -> ReadStudies:
-    """Compare the final runs of one study, which may have none yet.
+def read_study(tracking: Tracking, study: str, workspace: Path) -> ReadStudies:
+    """Compare the final runs of one study, which may have none yet; a workspace says how optimizers look.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
-    return _compared(tracking, (study,), tracking.final_runs([study]))
+    return _compared(tracking, (study,), tracking.final_runs([study]), workspace)
 
 
-def _compared(tracking: Tracking, studies: tuple[str, ...], final: FinalRuns) -> ReadStudies:
+def _compared(tracking: Tracking, studies: tuple[str, ...], final: FinalRuns, workspace: Path) -> ReadStudies:
     predictions, searches = tracking.predictions(final), read_searches(tracking, studies)
-    return ReadStudies(studies, final, compare(final, studies, predictions, searches))
+    looks = read_looks({run.optimizer for run in final.runs}, workspace, [one.space for one in searches])
+    return ReadStudies(studies, final, compare(final, studies, predictions, searches, looks))
 
 
 def _last_finished(tracking: Tracking, known: Sequence[str]) -> tuple[tuple[str, ...], FinalRuns]:

@@ -1,13 +1,14 @@
 """The comparison: Table I of the paper with seeds, and the verdicts on its pairs, from final runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optstudy.comparison.pairs import Pair, pairs_of, rank_of
 from optstudy.comparison.summaries import Geometry, Images, ToTarget, geometry_of, images_of, to_target
 from optstudy.records.io import plain
+from optstudy.records.look import Looks
 from optstudy.records.naming import PAPER, index_of, order_of
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchResult
@@ -55,6 +56,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     excluded: dict[str, int]
     searches: tuple[SearchResult, ...] = ()  # that are finished
+    looks: Looks = field(default_factory=Looks)  # of the optimizers
 
     def only(self, optimizers: Sequence[str]) -> "Comparison":
         """Leave out other optimizers; ranks and p-values stay those among all that the study has."""
@@ -103,6 +105,7 @@ def compare(
     studies: Sequence[str] = (),
     predictions: Mapping[str, Predictions] | None = None,
     searches: Sequence[SearchResult] = (),
+    looks: Looks | None = None,
 ) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
@@ -111,6 +114,7 @@ def compare(
         studies: The order of the studies; those that it does not name follow by name.
         predictions: Of each run by its ID; without them there are no pairs.
         searches: Of the same studies.
+        looks: Of the optimizers; by default their names are their labels.
 
     Returns:
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
@@ -128,7 +132,7 @@ def compare(
     ordered = sorted(
         searches, key=lambda one: (index_of(studies, one.study), one.study, *order_of(one.optimizer))
     )
-    return Comparison(rows, pairs, dict(final.excluded), tuple(ordered))
+    return Comparison(rows, pairs, dict(final.excluded), tuple(ordered), Looks() if looks is None else looks)
 
 
 def _row(

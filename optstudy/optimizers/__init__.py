@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from optstudy.optimizers.catalogue import find_spaces, load_space
+from optstudy.optimizers.catalogue import find_spaces, load_space, read_looks
 from optstudy.optimizers.space_file import parse_space
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = [
     "find_spaces",
     "load_space",
     "parse_space",
+    "read_looks",
 ]
 
 

@@ -1,10 +1,12 @@
 """Space files: where they are, and the space that a name stands for."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
 from optstudy.errors import UsageError, closest
 from optstudy.optimizers.space_file import parse_space
+from optstudy.records.look import Looks, look_of
 from optstudy.records.space import Choice, Range, Space
 
 __all__ = ["Choice", "Range", "Space", "find_spaces", "load_space", "parse_space"]
@@ -41,6 +43,29 @@ def load_space(name: str, workspace: Path) -> Space:
         hint = f"did you mean {near!r}? " if near else ""
         raise UsageError(f"no optimizer is named {name!r}; {hint}there are {', '.join(spaces)}")
     return parse_space(spaces[name])
+
+
+def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[Space] = ()) -> Looks:
+    """Return how optimizers look.
+
+    Args:
+        optimizers: Their names.
+        workspace: Folder whose ``tuning/spaces`` counts most.
+        recorded: What their searches recorded, which counts more than the packaged files.
+
+    Returns:
+        Looks by name. A space that says nothing of looks counts for nothing.
+
+    Raises:
+        UsageError: If the space file of one of them is malformed.
+    """
+
+    def read(folder: Path) -> list[Space]:
+        files = (folder / f"{name}.toml" for name in optimizers)
+        return [parse_space(file) for file in files if file.exists()]
+
+    spaces = (*read(PACKAGED / "spaces"), *recorded, *read(workspace / "tuning" / "spaces"))
+    return Looks({space.name: space.look for space in spaces if space.look != look_of(space.name)})
 
 
 PACKAGED = Path(__file__).parents[1] / "_tuning"

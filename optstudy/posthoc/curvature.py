@@ -13,6 +13,7 @@ from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import choose_samples, count_images, own_sample
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.location import Location
+from optstudy.records.look import Looks
 from optstudy.records.plan import Method, Plan, Split
 from optstudy.report import figures
 from optstudy.study.events import Notice
@@ -58,10 +59,12 @@ def measure_request(
             yield result
 
 
-def draw_results(results: Sequence[CurvatureResult], request: CurvatureRequest) -> dict[str, bytes]:
+def draw_results(
+    results: Sequence[CurvatureResult], request: CurvatureRequest, looks: Looks
+) -> dict[str, bytes]:
     """Return figures and data by name; where several things were measured, each name says which."""
     if request.sweep:
-        return {"sweep.png": figures.png(figures.sample_sweep(results))}
+        return {"sweep.png": figures.png(figures.sample_sweep(results, looks))}
     files: dict[str, bytes] = {}
     points = {one.at for one in results}
     for one in results if request.density or request.landscape else ():
@@ -70,9 +73,9 @@ def draw_results(results: Sequence[CurvatureResult], request: CurvatureRequest) 
         title = one.run if one.at == "end" else f"{one.run}, {one.at}"
         files[f"{prefix}analysis.npz"] = one.to_bytes()
         if request.density:
-            files[f"{prefix}spectrum.png"] = figures.png(figures.spectrum(one, title, one.optimizer))
+            files[f"{prefix}spectrum.png"] = figures.png(figures.spectrum(one, title, looks[one.optimizer]))
         if request.landscape:
-            line = figures.landscape_line(one, title, one.optimizer)
+            line = figures.landscape_line(one, title, looks[one.optimizer])
             files[f"{prefix}landscape_1d.png"] = figures.png(line)
             files[f"{prefix}landscape_2d.png"] = figures.png(figures.landscape_plane(one, title))
     return files

@@ -1,11 +1,12 @@
 """All that the runs of some studies left behind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
+from optstudy.records.look import Looks
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
 from optstudy.records.search import SearchResult
@@ -30,6 +31,7 @@ class Evidence:
 
     runs: tuple[RunEvidence, ...]
     searches: tuple[SearchResult, ...]
+    looks: Looks = field(default_factory=Looks)  # of the optimizers
 
     def rows(self) -> dict[tuple[str, str, str], list[RunEvidence]]:
         """The runs by study, optimizer and configuration, seeds in order."""
@@ -41,7 +43,8 @@ class Evidence:
 
 def only(evidence: Evidence, studies: Sequence[str]) -> Evidence:
     """Leave out the runs and searches of other studies."""
-    return Evidence(
-        tuple(one for one in evidence.runs if one.run.study in studies),
-        tuple(one for one in evidence.searches if one.study in studies),
+    return replace(
+        evidence,
+        runs=tuple(one for one in evidence.runs if one.run.study in studies),
+        searches=tuple(one for one in evidence.searches if one.study in studies),
     )

@@ -30,6 +30,9 @@ class Look:
         return self.style[-1]
 
 
+PLAIN = Look("", "#222222", "-o")  # of a run whose optimizer is not known
+
+
 class Looks(dict[str, Look]):
     """The looks of optimizers by name; one whose space file is not known has its name as label."""
 
@@ -46,5 +49,7 @@ class Looks(dict[str, Look]):
 
 def look_of(optimizer: str, *, label: str = "", colour: str = "", style: str = "", cite: str = "") -> Look:
     """Return the look of an optimizer whose space file says some of it; what it does not say is picked by name."""
+    if not optimizer:
+        return PLAIN
     place = zlib.crc32(optimizer.encode()) % len(_COLOURS)
     return Look(label or optimizer, colour or _COLOURS[place], style or _STYLES[place], cite)

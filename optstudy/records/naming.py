@@ -13,17 +13,6 @@ PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
 CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; other arms follow by name
 
 
-LABELS = {"sgd": "SGD", "adagrad": "AdaGrad", "adam": "Adam", "adahessian": "AdaHessian"}
-
-
-LABELS |= {"adamw": "AdamW", "rmsprop": "RMSprop", "nadam": "NAdam", "radam": "RAdam"}
-
-
-def label_of(optimizer: str) -> str:
-    """Return an optimizer's name as papers write it; a name that is not known stays as it is."""
-    return LABELS.get(optimizer, optimizer)
-
-
 def order_of(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
     """Return by what a study's rows are sorted: the paper's optimizers, then others by name; likewise configs."""
     return index_of(tuple(PAPER), optimizer), optimizer, index_of(CONFIGS, config), config
@@ -32,12 +21,6 @@ def order_of(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
 def index_of(known: Sequence[str], name: str) -> int:
     """Return where a name stands among those that are known; any other stands after them."""
     return known.index(name) if name in known else len(known)
-
-
-def row_label(row: str) -> str:
-    """Return ``optimizer/config`` as a table names it."""
-    optimizer, _, config = row.rpartition("/")
-    return label_of(optimizer) if config == "best" else f"{label_of(optimizer)} ({config})"
 
 
 def final_name(optimizer: str, config: str, seed: int) -> str:

@@ -13,9 +13,11 @@ import numpy as np
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
+from optstudy.optimizers import read_looks
 from optstudy.records.evidence import Evidence
 from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
+from optstudy.records.look import Looks
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchResult, read_search
@@ -33,13 +35,14 @@ class Archive:
     final: FinalRuns
     predictions: dict[str, Predictions]
     searches: tuple[SearchResult, ...]
+    looks: Looks
     plans: dict[str, Plan]  # by run
     epochs: dict[str, tuple[EpochRecord, ...]]  # by run
 
     def compare(self) -> Comparison:
         """Make the comparison again."""
         studies = tuple(dict.fromkeys(run.study for run in self.final.runs))
-        return compare(self.final, studies, self.predictions, self.searches)
+        return compare(self.final, studies, self.predictions, self.searches, self.looks)
 
 
 def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]:
@@ -101,7 +104,8 @@ def _read_runs(path: Path) -> Archive:
     searches = tuple(
         read_search(one, f"{path}: searches[{place}]") for place, one in enumerate(content["searches"])
     )
-    return Archive(FinalRuns(tuple(runs), content["excluded"]), {}, searches, plans, epochs)
+    looks = read_looks({run.optimizer for run in runs}, Path(), [one.space for one in searches])
+    return Archive(FinalRuns(tuple(runs), content["excluded"]), {}, searches, looks, plans, epochs)
 
 
 def _lines(text: str) -> bytes:

@@ -29,7 +29,7 @@ def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]
     """
     studies = dict.fromkeys(row.study for row in comparison.rows)
     paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
-    citations = bibtex(paragraphs)
+    citations = bibtex(paragraphs, [look.cite for look in evidence.looks.values()])
     exhibits = list(gallery(comparison, evidence))
     names = file_names(exhibits)
     images = {name: figures.png(one.figure) for name, one in zip(names, exhibits, strict=True)}

@@ -1,29 +1,37 @@
 """BibTeX of what the Methods paragraph cites."""
 
 import re
+from collections.abc import Iterable
 from importlib import resources
 
+_KEY = r"[\w:.+/-]+"
 
-def bibtex(text: str) -> str:
+
+def bibtex(text: str, cites: Iterable[str] = ()) -> str:
     """Return the entries that a text cites as ``[@key]``, in the order in which it does.
 
-    A key without an entry, as that of an optimizer of the user's own, gets none.
+    Args:
+        text: The paragraph.
+        cites: What space files cite; those that are entries are found beside the packaged ones.
+
+    Returns:
+        The entries; a key that has none, as one of a file of the user's own, is left out.
     """
-    entries = _entries()
-    keys = dict.fromkeys(re.findall(r"\[@([\w-]+)\]", text))
+    packaged = resources.files("optstudy.report").joinpath("references.bib").read_text().split("\n\n")
+    entries = {_key(entry): entry.strip() + "\n" for entry in (*packaged, *cites) if _is_entry(entry)}
+    keys = dict.fromkeys(re.findall(rf"\[@({_KEY})\]", text))
     return "\n".join(entries[key] for key in keys if key in entries)
 
 
-def cited(key: str) -> str:
-    """Return how a paragraph cites what has an entry, and nothing for what has none."""
-    return f" [@{key}]" if key in _entries() else ""
+def cited(cite: str) -> str:
+    """Return how a paragraph cites an entry or a key; nothing where there is none."""
+    return f" [@{_key(cite)}]" if cite else ""
 
 
-def _entries() -> dict[str, str]:
-    source = resources.files("optstudy.report").joinpath("references.bib").read_text()
-    found = {}
-    for entry in source.split("\n\n"):
-        match = re.match(r"@\w+\{([\w-]+),", entry.strip())
-        if match:
-            found[match[1]] = entry.strip() + "\n"
-    return found
+def _is_entry(cite: str) -> bool:
+    return cite.lstrip().startswith("@")
+
+
+def _key(cite: str) -> str:
+    match = re.match(rf"\s*@\w+\{{\s*({_KEY})\s*,", cite)
+    return match[1] if match else cite

@@ -7,7 +7,6 @@ from itertools import count
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.evidence import Evidence, only
-from optstudy.records.naming import row_label
 from optstudy.report import figures
 
 
@@ -32,6 +31,7 @@ def gallery(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             tuple(row for row in comparison.rows if row.study == study),
             tuple(pair for pair in comparison.pairs if pair.study == study),
             {},
+            looks=comparison.looks,
         )
         for exhibit in _study(own, some):
             yield Exhibit(front + exhibit.name, named + exhibit.title, exhibit.caption, exhibit.figure)
@@ -121,23 +121,24 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
 
 def _rows(evidence: Evidence) -> Iterator[Exhibit]:
     for (_, optimizer, config), row in evidence.rows().items():
+        label = evidence.looks.row(f"{optimizer}/{config}")
         if any(one.predictions is not None for one in row):
             yield Exhibit(
                 f"confusion-{_file_name(optimizer, config)}",
-                f"{row_label(f'{optimizer}/{config}')}: confusion (figures 4 to 7 of the paper)",
+                f"{label}: confusion (figures 4 to 7 of the paper)",
                 "Rows are true classes, columns what the network takes them for, in per cent, mean over the seeds. Look"
                 " off the diagonal for the pairs of classes that are mixed up.",
-                figures.confusion_of(row),
+                figures.confusion_of(row, label),
             )
     for (_, optimizer, config), row in evidence.rows().items():
         if any(one.curvature is not None and one.curvature.plane.size for one in row):
             yield Exhibit(
                 f"surface-{_file_name(optimizer, config)}",
-                f"{row_label(f'{optimizer}/{config}')}: loss around the end (figures 8 to 11 of the paper)",
+                f"{label}: loss around the end (figures 8 to 11 of the paper)",
                 "The loss over the plane of the first two eigenvectors, for the seed with the median rise; other seeds"
                 " lie along other vectors, and cannot be averaged. Where the ratio is degenerate the plane has a"
                 " meaning, and its two axes have none.",
-                figures.surface_of(row),
+                figures.surface_of(row, label),
             )
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.evidence import Evidence
-from optstudy.records.naming import label_of, row_label
+from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult
 from optstudy.report.commands import command_of
 from optstudy.report.gallery import Exhibit
@@ -61,7 +61,7 @@ def render_page(
             if table.cells
         ],
         pictures=pictures,
-        spaces=[_space(one, several=len(studies) > 1) for one in evidence.searches],
+        spaces=[_space(one, evidence.looks, several=len(studies) > 1) for one in evidence.searches],
         given=_given(evidence, several=len(studies) > 1),
         facts=_facts(evidence),
         finished=_finished(evidence),
@@ -72,7 +72,7 @@ def render_page(
 
 
 def _title(comparison: Comparison) -> str:
-    names = list(dict.fromkeys(label_of(row.optimizer) for row in comparison.rows))
+    names = list(dict.fromkeys(comparison.looks[row.optimizer].label for row in comparison.rows))
     if not names:
         return "No finished runs"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -85,8 +85,8 @@ def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, A
     return {
         "name": name,
         "asked": asked(evidence, name),
-        "headline": headline(rows, pairs),
-        "verdicts": [verdict_sentence(pair, margin) for pair in pairs],
+        "headline": headline(rows, pairs, comparison.looks),
+        "verdicts": [verdict_sentence(pair, margin, comparison.looks) for pair in pairs],
     }
 
 
@@ -98,7 +98,7 @@ def picture(exhibit: Exhibit, data: bytes) -> Picture:
     return Picture(exhibit.title, exhibit.caption, source, width, height)
 
 
-def _space(one: SearchResult, *, several: bool) -> dict[str, Any]:
+def _space(one: SearchResult, looks: Looks, *, several: bool) -> dict[str, Any]:
     best, default = one.best, one.space.config("default")
     paper = {} if one.space.paper is None else one.space.config("paper")
     rows = [
@@ -112,7 +112,7 @@ def _space(one: SearchResult, *, several: bool) -> dict[str, Any]:
         ]
         for item in one.space.search
     ]
-    name = label_of(one.optimizer)
+    name = looks[one.optimizer].label
     fixed = ", ".join(f"{key} = {value_label(value)}" for key, value in one.space.fixed.items())
     return {
         "name": f"{one.study}: {name}" if several else name,
@@ -129,7 +129,9 @@ def _given(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
     for (study, optimizer, config), row in evidence.rows().items():
         if config != "best" or (study, optimizer) not in searched:
             values = ", ".join(f"{name} {value}" for name, value in row[0].run.params.items())
-            found.append((f"{study}: " * several + row_label(f"{optimizer}/{config}"), values or "none"))
+            found.append(
+                (f"{study}: " * several + evidence.looks.row(f"{optimizer}/{config}"), values or "none")
+            )
     return found
 
 

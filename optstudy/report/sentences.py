@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.naming import label_of, row_label
+from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult
 from optstudy.report.citation import cited
 from optstudy.report.tables.table import p_label
 
 
-def verdict_sentence(pair: Pair, margin: float) -> str:
+def verdict_sentence(pair: Pair, margin: float, looks: Looks) -> str:
     """Say what may be said of a pair."""
-    a, b = row_label(pair.a), row_label(pair.b)
+    a, b = looks.row(pair.a), looks.row(pair.b)
     if math.isnan(pair.p):
         return f"{a} and {b} have one common seed, which supports no verdict."
     if pair.verdict == "worse":
@@ -42,23 +42,20 @@ def _p(p: float) -> str:
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
-def headline(rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
+def headline(rows: Sequence[Row], pairs: Sequence[Pair], looks: Looks) -> str:
     """Say in one sentence what one study decides: the whole ranking, or how many pairs stay open."""
     if len(rows) == 1:
         return "There is one configuration, and nothing to compare."
     decided = sum(pair.verdict in ("better", "worse") for pair in pairs)
     places = {row.rank for row in rows}
     if pairs and "tie" not in places and len(places) == len(rows):
-        order = sorted(rows, key=lambda row: int(row.rank))
-        return "All pairs are decided, from the best: " + ", ".join(_named(row) for row in order) + "."
+        ordered = sorted(rows, key=lambda row: int(row.rank))
+        labels = [looks.row(f"{row.optimizer}/{row.config}") for row in ordered]
+        return f"All pairs are decided, from the best: {', '.join(labels)}."
     if not decided:
         return "No pair is decided: these runs do not tell which one is better."
     of = f"{decided} of {len(pairs)} pairs {'is' if decided == 1 else 'are'} decided"
     return f"{of}; one with an open pair has no rank, and counts as tied."
-
-
-def _named(row: Row) -> str:
-    return row_label(f"{row.optimizer}/{row.config}")
 
 
 def asked(evidence: Evidence, study: str) -> list[str]:
@@ -66,7 +63,7 @@ def asked(evidence: Evidence, study: str) -> list[str]:
     runs = [one for one in evidence.runs if one.run.study == study]
     searches = [one for one in evidence.searches if one.study == study]
     rows = dict.fromkeys((one.run.optimizer, one.run.config) for one in runs)
-    names = ", ".join(row_label(f"{optimizer}/{config}") for optimizer, config in rows)
+    names = ", ".join(evidence.looks.row(f"{optimizer}/{config}") for optimizer, config in rows)
     sentences = [f"Compared: {names}."]
     if searches:
         sentences.append(tuning_sentence(searches))
@@ -119,7 +116,8 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     runs = [one for one in evidence.runs if one.run.study == study]
     facts = runs[0].run.facts if runs else {}
     names = ", ".join(
-        f"{label_of(name)}{cited(name)}" for name in dict.fromkeys(one.run.optimizer for one in runs)
+        f"{look.label}{cited(look.cite)}"
+        for look in (evidence.looks[name] for name in dict.fromkeys(one.run.optimizer for one in runs))
     )
     rows = [row for row in comparison.rows if row.study == study]
     pairs = [pair for pair in comparison.pairs if pair.study == study]

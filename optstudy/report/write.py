@@ -24,24 +24,31 @@ class Written:
     studies: tuple[str, ...]
 
 
-def write_report(tracking: Tracking, studies: Sequence[str], output: Path) -> Written:
+def write_report(
+    tracking: Tracking,
+    studies: Sequence[str],
+    output: Path,
+    *,
+    workspace: Path = Path(),  # it is immutable
+) -> Written:
     """Write the report of some studies, by default of the one written last.
 
     Args:
         tracking: Where they are.
         studies: Their names.
         output: Folder for it, made if it is not there.
+        workspace: Folder whose space files say how optimizers look.
 
     Raises:
         UsageError: If there is no such study, or none has a finished final run.
         OptstudyError: If a file cannot be read or written.
     """
-    read = read_studies(tracking, studies)
+    read = read_studies(tracking, studies, workspace=workspace)
     if not read.comparison.rows:
         raise UsageError(
             f"no final run of {' and '.join(read.studies)} is finished yet; `optstudy status` tells how far it is"
         )
-    evidence = read_evidence(tracking, read.final, read.studies)
+    evidence = read_evidence(tracking, read.final, read.studies, read.comparison.looks)
     files = build_report(read.comparison, evidence)
     for name, data in files.items():
         path = output / name

@@ -13,6 +13,7 @@ from optstudy.optimizers import build_optimizer
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.forms import to_form
+from optstudy.records.look import Look
 from optstudy.records.plan import Plan
 from optstudy.records.run import Rung
 from optstudy.report import figures
@@ -20,13 +21,13 @@ from optstudy.workloads import load
 
 
 def draw_run(
-    title: str, optimizer: str, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
+    title: str, look: Look, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """Draw a run's figures and write the data behind them; a worker's task.
 
     Args:
         title: What the figures are called.
-        optimizer: The run's, by its name in the study.
+        look: Of the optimizer.
         plan: The run's.
         rungs: All of them.
         curvature: Where it ended; None where that was not measured.
@@ -35,7 +36,7 @@ def draw_run(
         Files by name, and for each figure that could not be drawn the reason.
     """
     files, failed = _data(plan, rungs, curvature), {}
-    for name, make in _figures(title, optimizer, plan, rungs, curvature).items():
+    for name, make in _figures(title, look, plan, rungs, curvature).items():
         try:
             files[name] = figures.png(make())
         except Exception as error:  # noqa: BLE001  # no figure is worth the run, whose numbers are sound
@@ -69,21 +70,21 @@ def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) 
 
 
 def _figures(
-    title: str, optimizer: str, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
+    title: str, look: Look, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
 ) -> dict[str, Callable[[], figures.Figure]]:
     dataset, predicted = load(plan.dataset), np.array(rungs[-1].predicted)
     epochs = [record for rung in rungs for record in rung.epochs]
     trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
     found: dict[str, Callable[[], figures.Figure]] = {
-        "gradient_norm.png": lambda: figures.gradient_norm(epochs, title, optimizer),
+        "gradient_norm.png": lambda: figures.gradient_norm(epochs, title, look),
         "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),
     }
     if trace is not None:
-        found["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, optimizer, stability_of(plan))
+        found["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, look, stability_of(plan))
     if curvature is not None:
-        found["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, optimizer)
+        found["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, look)
         found["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
-        found["spectrum.png"] = lambda: figures.spectrum(curvature, title, optimizer)
+        found["spectrum.png"] = lambda: figures.spectrum(curvature, title, look)
     return found
 
 

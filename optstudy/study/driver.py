@@ -223,7 +223,7 @@ class Study:
     def compare(self) -> Comparison:
         """Compare the study's final runs, and its finished searches, as MLflow has them."""
         tracking, _ = open_tracking(self.location)
-        return read_study(tracking, self.name).comparison
+        return read_study(tracking, self.name, self.location.workspace).comparison
 
     def estimate(self) -> Estimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""

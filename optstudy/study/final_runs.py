@@ -11,7 +11,7 @@ import torch
 
 from optstudy.execution.flows import Failure, Flow, Task
 from optstudy.records.metrics import final_metrics, spent_to_target
-from optstudy.records.naming import final_name, label_of
+from optstudy.records.naming import final_name
 from optstudy.records.plan import Plan
 from optstudy.study.artifacts import draw_run
 from optstudy.study.context import Context
@@ -102,7 +102,7 @@ def _finish(context: Context, run: TrainingRun) -> Flow:
             curvature = None
         else:
             context.tracking.set_tags(run.run_id, {"optstudy.ratio_verdict": curvature.verdict})
-    drawn = yield Task(draw_run, (title, run.optimizer, run.plan, run.rungs, curvature))
+    drawn = yield Task(draw_run, (title, context.spaces[run.optimizer].look, run.plan, run.rungs, curvature))
     if isinstance(drawn, Failure):
         raise drawn.error()
     files, failed = drawn
@@ -148,7 +148,7 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
     }[config]
     values = "\n".join(f"| `{name}` | {value} |" for name, value in params.items())
     return (
-        f"**{label_of(optimizer)}**, configuration *{config}* ({source}), seed {plan.seed}.\n\n"
+        f"**{context.spaces[optimizer].look.label}**, configuration *{config}* ({source}), seed {plan.seed}.\n\n"
         f"| hyperparameter | value |\n|---|---|\n{values}\n\n"
         f"`{plan.model}` on `{plan.dataset}`: {split_sizes(plan, context.data)[0]:,} training images,"
         f" {plan.epochs} epoch{'s' * (plan.epochs > 1)} at batch {plan.batch_size}; {context.data.test:,} test images,"

@@ -10,6 +10,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import from_json
+from optstudy.records.look import Looks
 from optstudy.records.naming import order_of
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
@@ -19,13 +20,16 @@ from optstudy.tracking.writer import Tracking
 T = TypeVar("T")
 
 
-def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) -> Evidence:
+def read_evidence(
+    tracking: Tracking, final: FinalRuns, studies: Sequence[str], looks: Looks | None = None
+) -> Evidence:
     """Read what final runs and the searches of their studies left in MLflow.
 
     Args:
         tracking: Where they are.
         final: The runs.
         studies: The studies, in the order of the comparison.
+        looks: Of the optimizers; by default their names are their labels.
 
     Raises:
         OptstudyError: If a file cannot be read.
@@ -36,6 +40,7 @@ def read_evidence(tracking: Tracking, final: FinalRuns, studies: Sequence[str]) 
     return Evidence(
         tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
         tuple(read_searches(tracking, studies)),
+        Looks() if looks is None else looks,
     )
 
 

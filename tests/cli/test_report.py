@@ -18,6 +18,7 @@ from optstudy.comparison.read import read_studies
 from optstudy.records.location import Location
 from optstudy.report.archive import read_archive
 from optstudy.report.commands import command_of
+from optstudy.report.figures import accuracies
 from optstudy.tracking import embedded, open_written
 from optstudy.tracking.evidence import read_evidence
 
@@ -47,6 +48,35 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out most figures, which take seconds and of which other tests are."""
     for part in ("_geometry", "_rows", "_searches"):
         monkeypatch.setattr(f"optstudy.report.gallery.{part}", lambda *_: iter(()))
+
+
+def test_one_space_file_says_how_an_optimizer_looks_in_tables_figures_and_reports(
+    run: Run, finished_copy: Path, few_figures: None
+) -> None:
+    file = finished_copy / "tuning" / "spaces" / "touchy.toml"
+    looks = """label = "Touchy!"
+colour = "#123456"
+style = ":D"
+"""
+    cite = """cite = "@misc{easily-hurt,\n  year = {2026}\n}"
+"""
+    file.write_text(looks + cite + file.read_text())
+
+    written, table = run("report"), run("compare", "--format", "csv", "--metric", "cost")
+
+    assert written.status == 0
+    assert table.out.splitlines()[2].startswith("Touchy!,best,")
+    page, methods, bib = (
+        Path("report", name).read_text() for name in ("index.html", "methods.md", "references.bib")
+    )
+    assert "SGD and Touchy!" in page
+    assert "We compared SGD [@sgd], Touchy! [@easily-hurt] with" in methods
+    assert "@misc{easily-hurt,\n  year = {2026}\n}" in bib
+    tracking = open_written(Location(finished_copy))
+    read = read_studies(tracking, ["tiny"])
+    drawn = accuracies(read.comparison, read_evidence(tracking, read.final, ["tiny"], read.comparison.looks))
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["SGD", "Touchy!"]
+    assert ("#123456", "D") in {(line.get_color(), line.get_marker()) for line in drawn.axes[0].lines}
 
 
 def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_figures: None) -> None:

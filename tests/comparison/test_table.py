@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from finals import answers, comparison_of, final_run, runs_of, seeds
+from finals import LOOKS, answers, comparison_of, final_run, runs_of, seeds
 from scipy import stats
 
 from optstudy.comparison.table import compare
-from optstudy.records.naming import PAPER, label_of
+from optstudy.records.naming import PAPER
 from optstudy.records.run import FinalRuns
 
 
@@ -155,7 +155,7 @@ def test_data_frame_holds_the_same_numbers() -> None:
 
 
 def test_names_are_written_as_in_papers_where_known() -> None:
-    assert [label_of(name) for name in ("sgd", "adahessian", "lion")] == ["SGD", "AdaHessian", "lion"]
+    assert [LOOKS[name].label for name in ("sgd", "adahessian", "lion")] == ["SGD", "AdaHessian", "lion"]
 
 
 def test_fewer_optimizers_keep_the_verdicts_among_all() -> None:

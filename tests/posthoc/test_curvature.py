@@ -14,6 +14,7 @@ from optstudy.posthoc.find_runs import find_runs
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.location import Location
+from optstudy.records.look import Looks
 from optstudy.study.events import Notice
 from optstudy.tracking import embedded, open_tracking
 
@@ -118,12 +119,12 @@ def test_files_of_several_runs_and_points_have_names_of_their_own(finished_copy:
     one, several = answers(**both)[0], answers(**points)[0]
     names = {"analysis.npz", "spectrum.png", "landscape_1d.png", "landscape_2d.png"}
 
-    assert set(draw_results(one, CurvatureRequest(**both))) == names
-    assert set(draw_results(one, CurvatureRequest(**{**both, "landscape": False}))) == {
+    assert set(draw_results(one, CurvatureRequest(**both), Looks())) == names
+    assert set(draw_results(one, CurvatureRequest(**{**both, "landscape": False}), Looks())) == {
         "analysis.npz",
         "spectrum.png",
     }
-    assert set(draw_results(several, CurvatureRequest(**points))) == {
+    assert set(draw_results(several, CurvatureRequest(**points), Looks())) == {
         f"tiny-sgd-seed-0-{at}-{name}" for at in ("start", "end") for name in names
     }
 
@@ -144,4 +145,4 @@ def test_a_sweep_is_several_draws_of_each_size_and_one_figure(finished_copy: Pat
 
     assert sorted(one.samples for one in found) == [5, 5, 10, 10, 300]
     assert notices == ["there are 300 training images; a larger sample is all of them"]
-    assert set(draw_results(found, CurvatureRequest(**asked))) == {"sweep.png"}
+    assert set(draw_results(found, CurvatureRequest(**asked), Looks())) == {"sweep.png"}

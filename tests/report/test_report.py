@@ -20,6 +20,7 @@ import evidence as made_up
 import finals
 import pytest
 import reports
+from finals import LOOKS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,7 +90,7 @@ NAN = math.nan
     ],
 )
 def test_a_verdict_is_said_with_its_numbers(changes: dict[str, Any], sentence: str) -> None:
-    assert verdict_sentence(replace(PAIR, **changes), 0.001) == sentence
+    assert verdict_sentence(replace(PAIR, **changes), 0.001, LOOKS) == sentence
 
 
 finite = st.floats(-1, 1)
@@ -102,7 +103,7 @@ def test_worse_is_better_seen_from_the_other_side(gap: float, low: float, high: 
         PAIR, a=PAIR.b, b=PAIR.a, difference=-gap, low=-high, high=-low, p_holm=p, verdict="worse"
     )
 
-    assert verdict_sentence(better, 0.001) == verdict_sentence(worse, 0.001)
+    assert verdict_sentence(better, 0.001, LOOKS) == verdict_sentence(worse, 0.001, LOOKS)
 
 
 def rows(ranks: Sequence[str]) -> list[Row]:
@@ -145,7 +146,7 @@ OPEN = "no difference shown"
 def test_the_headline_ranks_only_where_every_rank_is_known(
     ranks: list[str], verdicts: list[str], sentence: str
 ) -> None:
-    assert headline(rows(ranks), judged(*verdicts)) == sentence
+    assert headline(rows(ranks), judged(*verdicts), LOOKS) == sentence
 
 
 @given(
@@ -153,7 +154,7 @@ def test_the_headline_ranks_only_where_every_rank_is_known(
     st.lists(st.sampled_from(["better", "worse", "equivalent", OPEN]), max_size=6),
 )
 def test_no_headline_names_a_best_beside_a_tie(ranks: list[str], verdicts: list[str]) -> None:
-    said = headline(rows(ranks), judged(*verdicts))
+    said = headline(rows(ranks), judged(*verdicts), LOOKS)
 
     assert ("from the best" in said) <= ("tie" not in ranks and len(set(ranks)) == len(ranks))
 
@@ -280,7 +281,7 @@ def test_the_page_has_every_sentence_and_every_cell(once: reports.Once, case: st
     folder, page = read(once, case)
 
     for pair in comparison.pairs:
-        assert flat(verdict_sentence(pair, 0.001)) in page.text
+        assert flat(verdict_sentence(pair, 0.001, LOOKS)) in page.text
     for study in {row.study for row in comparison.rows}:
         assert flat(" ".join(asked(found, study))) in page.text
         assert flat(methods(comparison, found, study)) in page.text
@@ -375,7 +376,7 @@ def test_a_page_of_runs_that_recorded_no_specification_says_so(once: reports.Onc
 def test_a_failed_search_has_no_chosen_values() -> None:
     found = reports.made_up(("sgd", "adam"), 1)
     lost = replace(found.searches[0], best=None, trials=())
-    failed = Evidence(found.runs[1:], (lost, *found.searches[1:]))
+    failed = Evidence(found.runs[1:], (lost, *found.searches[1:]), LOOKS)
     failed = reports.without_curvature(failed)
 
     page = Text(build_report(reports.compared(failed), failed)["index.html"].decode())
@@ -509,12 +510,14 @@ class Asking:
 
 def unequal_trials() -> Evidence:
     few, many = reports.made_up(("sgd",), 2, trials=4), reports.made_up(("adam",), 2, trials=20)
-    return Evidence(few.runs + many.runs, few.searches + many.searches)
+    return Evidence(few.runs + many.runs, few.searches + many.searches, LOOKS)
 
 
 def other_configs() -> Evidence:
     both = reports.made_up(("sgd",), 2, configs=("best", "paper"))
-    return Evidence(both.runs + reports.made_up(("adam",), 2, configs=("default",)).runs, both.searches)
+    return Evidence(
+        both.runs + reports.made_up(("adam",), 2, configs=("default",)).runs, both.searches, LOOKS
+    )
 
 
 def without_a_search_of_its_own() -> Evidence:

@@ -45,7 +45,7 @@ def test_every_table_is_what_its_command_prints_from_the_committed_runs(command:
     archive = read_archive(RUNS)
     runs = tuple(run for run in archive.final.runs if run.study in studies)
     searches = [search for search in archive.searches if search.study in studies]
-    comparison = compare(FinalRuns(runs, {}), studies, archive.predictions, searches)
+    comparison = compare(FinalRuns(runs, {}), studies, archive.predictions, searches, archive.looks)
     [metric] = options(command, "--metric") or ["accuracy"]
 
     assert render(comparison, "markdown", metric).strip() in text  # type: ignore[arg-type]  # a word of the page

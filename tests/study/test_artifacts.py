@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from optstudy.records.curvature import CurvatureResult
+from optstudy.records.look import look_of
 from optstudy.records.metrics import final_metrics, spent_to_target
 from optstudy.records.plan import Method, Plan, Trace
 from optstudy.records.run import EpochRecord, Rung
@@ -40,7 +41,7 @@ def trained(plan: Plan) -> tuple[Rung, CurvatureResult | None]:
 def drawn(
     plan: Plan, rung: Rung, curvature: CurvatureResult | None
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    return draw_run("tiny/sgd/seed-0", "sgd", plan, [rung], curvature)
+    return draw_run("tiny/sgd/seed-0", look_of("sgd"), plan, [rung], curvature)
 
 
 def test_a_run_without_curvature_leaves_none() -> None:

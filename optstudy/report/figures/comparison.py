@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence
-from optstudy.records.naming import row_label
+from optstudy.records.look import Looks
 from optstudy.report.figures.axes import accuracy_axis
-from optstudy.report.figures.rows import LINE, Look, apart, empty, folded, head, legend, looks, plain
+from optstudy.report.figures.rows import LINE, RowStyle, apart, empty, folded, head, legend, plain, row_styles
 from optstudy.report.figures.style import GREY, INK, column, column_styled
 
 _NAME = 18  # letters of a name beside the axes
@@ -44,7 +44,7 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
     """
     if not comparison.rows:
         return empty("There are no runs")
-    shown = looks((row.study, row.optimizer, row.config) for row in comparison.rows)
+    shown = row_styles(((row.study, row.optimizer, row.config) for row in comparison.rows), comparison.looks)
     seeds = {names: [100 * one.run.test_accuracy for one in row] for names, row in evidence.rows().items()}
     written = [folded(look.name, _NAME) for look in shown.values()]
     tallest = max(name.count("\n") for name in written)
@@ -73,7 +73,7 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
     return drawn
 
 
-def _accuracy(axes: Axes, place: int, row: Row, look: Look, seeds: Sequence[float]) -> list[float]:
+def _accuracy(axes: Axes, place: int, row: Row, look: RowStyle, seeds: Sequence[float]) -> list[float]:
     """Draw one row and return the values that the axis must hold."""
     found = row.test_accuracy
     mean, values = 100 * found.mean, [100 * found.mean, *seeds]
@@ -126,11 +126,11 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
         for study in dict.fromkeys(pair.study for pair in comparison.pairs)
     ]
     sizes = [len(pairs) for pairs in families]
-    tallest = max(_named(pair).count("\n") for pair in comparison.pairs)
+    tallest = max(_named(pair, comparison.looks).count("\n") for pair in comparison.pairs)
     drawn = column(0.75 + (0.28 + 0.09 * max(0, tallest - 1)) * sum(sizes) + 0.2 * len(sizes))
     found = drawn.subplots(len(families), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for axes, pairs in zip(found, families, strict=True):
-        _pairs(axes, pairs, margin)
+        _pairs(axes, pairs, margin, comparison.looks)
         if len(families) > 1:
             axes.set_title(folded(plain(pairs[0].study), LINE))
     found[-1].set_xlabel("Difference in test accuracy (points)")
@@ -141,7 +141,7 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
     return drawn
 
 
-def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float) -> None:
+def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> None:
     axes.axvspan(-100 * margin, 100 * margin, color="#dddddd", lw=0)
     axes.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
     for place, pair in enumerate(pairs):
@@ -150,15 +150,15 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float) -> None:
         axes.plot([100 * pair.difference], [place], color=INK, ms=4, **_VERDICTS[pair.verdict])
         side = axes.get_yaxis_transform()
         axes.text(1.03, place, folded(pair.verdict, 13), transform=side, va="center", fontsize=6)
-    _names(axes, [_named(pair) for pair in pairs])
+    _names(axes, [_named(pair, looks) for pair in pairs])
     axes.text(
         1.03, -0.75, "First is", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic"
     )
     axes.grid(visible=False, axis="y")
 
 
-def _named(pair: Pair) -> str:
-    return folded(plain(f"{row_label(pair.a)} \N{MINUS SIGN} {row_label(pair.b)}"), _NAME)
+def _named(pair: Pair, looks: Looks) -> str:
+    return folded(plain(f"{looks.row(pair.a)} \N{MINUS SIGN} {looks.row(pair.b)}"), _NAME)
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from optstudy.records.evidence import RunEvidence
-from optstudy.records.naming import row_label
 from optstudy.report.figures.rows import LINE, empty, folded, head, plain, seeds_of
 from optstudy.report.figures.style import INK, column, column_styled, figure, styled
 
@@ -56,19 +55,19 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], t
 
 
 @column_styled
-def confusion_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
+def confusion_of(row: Sequence[RunEvidence], title: str) -> Figure:
     """Draw the mean confusion matrix of a row's seeds, each seed's rows as shares of their true class.
 
     Args:
         row: Runs of one optimizer and configuration, at least one.
-        title: What row it is; by default as tables name it.
+        title: What row it is.
 
     Returns:
         The heat map in the width of a paper's column, with per cent in the cells up to 12 classes, those below 0.05
         without a number; the row of a class that has no image is grey.
     """
     run = row[0].run
-    named = folded(plain(title or row_label(f"{run.optimizer}/{run.config}")), LINE)
+    named = folded(plain(title), LINE)
     known = [one.predictions for one in row if one.predictions is not None and len(one.predictions.labels)]
     if not known:
         return empty(f"{named}\nNo predictions were kept")

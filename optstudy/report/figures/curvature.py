@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
+from optstudy.records.look import PLAIN, Look
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, INK, Mark, figure, mark_of, styled
+from optstudy.report.figures.style import GREY, INK, figure, styled
 
 Floats = NDArray[np.float64]
 
@@ -46,41 +47,40 @@ class StabilityLimit(Protocol):
 
 @styled
 def eigen_ratio(
-    trace: EigenTrace, title: str, optimizer: str = "", stability: StabilityLimit | None = None
+    trace: EigenTrace, title: str, look: Look = PLAIN, stability: StabilityLimit | None = None
 ) -> Figure:
     """Draw the ratio of the two largest eigenvalues during the last steps, figure 3 of the paper.
 
     Args:
         trace: What the tracker saw.
         title: What run it is.
-        optimizer: Its name, for the colour.
+        look: Of its optimizer; black by default.
         stability: Where its steps would overshoot, as a dashed line; for an optimizer with a preconditioner on the
             eigenvalue that this scales, in a panel of its own.
 
     Returns:
         The ratio with its interval and verdicts; filled marks were checked for missed values. Below it the two values.
     """
-    mark = mark_of(optimizer)
     scaled = bool(len(trace.preconditioned))
     drawn = figure(5.6, 5.8 if scaled else 4.4)
     panels = drawn.subplots(
         3 if scaled else 2, 1, sharex=True, height_ratios=[3, 2, 1.6] if scaled else [3, 2]
     )
-    _ratio_panel(panels[0], trace, mark)
+    _ratio_panel(panels[0], trace, look)
     panels[0].set_title(f"{title}\nlargest eigenvalues of the Hessian, by magnitude")
-    _values_panel(panels[1], trace, mark, stability)
+    _values_panel(panels[1], trace, look, stability)
     if scaled:
-        _scaled_panel(panels[2], trace, mark, stability)
+        _scaled_panel(panels[2], trace, look, stability)
     panels[-1].set_xlabel("Step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return drawn
 
 
-def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
+def _ratio_panel(axes: Axes, trace: EigenTrace, look: Look) -> None:
     high = np.where(np.isfinite(trace.high), trace.high, np.nan)
     ratio = np.where(np.isfinite(trace.ratio), trace.ratio, np.nan)
-    axes.fill_between(trace.step, trace.low, high, color=mark.colour, alpha=0.25, linewidth=0)
-    axes.plot(trace.step, ratio, color=mark.colour, linewidth=1)
+    axes.fill_between(trace.step, trace.low, high, color=look.colour, alpha=0.25, linewidth=0)
+    axes.plot(trace.step, ratio, color=look.colour, linewidth=1)
     for verdict, (marker, text) in VERDICTS.items():
         chosen = trace.verdict == verdict
         for checked in (True, False):
@@ -92,8 +92,8 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
                 trace.step[some],
                 ratio[some],
                 marker,
-                color=mark.colour if marker not in "xv" else INK,
-                markerfacecolor=mark.colour if checked else "white",
+                color=look.colour if marker not in "xv" else INK,
+                markerfacecolor=look.colour if checked else "white",
                 markersize=5 if checked else 3,
                 label=text if named else None,
             )
@@ -107,8 +107,8 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, mark: Mark) -> None:
     )
 
 
-def _values_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimit | None) -> None:
-    for index, (colour, line) in enumerate(((mark.colour, "-"), (_SECOND, "--"))):
+def _values_panel(axes: Axes, trace: EigenTrace, look: Look, stability: StabilityLimit | None) -> None:
+    for index, (colour, line) in enumerate(((look.colour, "-"), (_SECOND, "--"))):
         step, values = _broken(trace.step, trace.values[:, index])
         axes.plot(
             step, values, color=colour, linestyle=line, marker=".", ms=3, label=rf"$\lambda_{index + 1}$"
@@ -127,13 +127,13 @@ def _broken(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
     return np.insert(step.astype(np.float64), turns, np.nan), np.insert(values, turns, np.nan)
 
 
-def _scaled_panel(axes: Axes, trace: EigenTrace, mark: Mark, stability: StabilityLimit | None) -> None:
+def _scaled_panel(axes: Axes, trace: EigenTrace, look: Look, stability: StabilityLimit | None) -> None:
     sizes = np.abs(trace.preconditioned)
-    axes.plot(trace.preconditioned_step, sizes, color=mark.colour, marker=mark.marker, ms=4)
+    axes.plot(trace.preconditioned_step, sizes, color=look.colour, marker=look.marker, ms=4)
     below = trace.preconditioned < 0
     if below.any():  # which a logarithm would leave out
-        look: dict[str, Any] = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
-        axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **look)
+        open_marks: dict[str, Any] = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
+        axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **open_marks)
     thresholds = []
     if stability is not None:
         _line(axes, stability, math.inf)
@@ -158,14 +158,13 @@ def _formula(stability: StabilityLimit) -> str:
 
 
 @styled
-def landscape_line(result: CurvatureResult, title: str, optimizer: str = "") -> Figure:
+def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
     """Draw the loss along the first eigenvector with its quadratic model, figure 2 of the paper."""
-    mark = mark_of(optimizer)
     drawn = figure(4.8, 3.2)
     axes = drawn.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
     axes.set_title(f"{title}\nloss around its end")
     for values, colour, line, text in (
-        (result.line, mark.colour, "-", f"loss on {result.samples:,} images"),
+        (result.line, look.colour, "-", f"loss on {result.samples:,} images"),
         (result.line_model, INK, "--", "quadratic model"),
     ):
         axes.plot(result.distances, gaps(values), color=colour, linestyle=line, label=text)
@@ -213,9 +212,8 @@ def levels_of(plane: np.ndarray) -> Sequence[float]:
 
 
 @styled
-def spectrum(result: CurvatureResult, title: str, optimizer: str = "") -> Figure:
+def spectrum(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
     """Draw the density of the Hessian's eigenvalues, and its two largest."""
-    mark = mark_of(optimizer)
     drawn = figure(5.2, 3.2)
     axes = drawn.add_subplot(xlabel="Eigenvalue", ylabel="Density")
     axes.set_title(f"{title}\nspectrum of the Hessian on {result.samples:,} images, smoothed")
@@ -223,9 +221,9 @@ def spectrum(result: CurvatureResult, title: str, optimizer: str = "") -> Figure
     density = np.where(result.density > floor, result.density, np.nan)
     low, high = (np.maximum(result.density + sign * result.spread, floor) for sign in (-1, 1))
     axes.fill_between(
-        result.grid, low, high, color=mark.colour, alpha=0.3, linewidth=0, label="± standard error"
+        result.grid, low, high, color=look.colour, alpha=0.3, linewidth=0, label="± standard error"
     )
-    axes.plot(result.grid, density, color=mark.colour)
+    axes.plot(result.grid, density, color=look.colour)
     for index, value in enumerate(result.values[:2]):
         axes.axvline(
             value,

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.rows import Look, empty, head, label_sides, looks, panels, remark
+from optstudy.report.figures.rows import RowStyle, empty, head, label_sides, panels, remark, row_styles
 from optstudy.report.figures.style import column_styled
 
 _FAR = 8.0  # times the least error; where the largest is further off, the axis is logarithmic
@@ -35,7 +35,7 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
     if not rows:
         return empty("There are no runs")
     known = {(row.study, row.optimizer, row.config): row for row in comparison.rows}
-    shown, points = looks(rows), {names: _points(row) for names, row in rows.items()}
+    shown, points = row_styles(rows, evidence.looks), {names: _points(row) for names, row in rows.items()}
     titles = [f"{shown[names].name}\n{_rank(known.get(names), points[names])}" for names in rows]
     drawn, found = panels(titles, below=False)
     for axes, names in zip(found, rows, strict=True):
@@ -66,7 +66,7 @@ def _rank(row: Row | None, points: Sequence[Point]) -> str:
     return f"{text}\n{hidden} without a rise, not shown" if hidden else text
 
 
-def _draw(axes: Axes, points: Sequence[Point], look: Look) -> None:
+def _draw(axes: Axes, points: Sequence[Point], look: RowStyle) -> None:
     drawable = [point for point in points if point[0] > 0]
     if not drawable:
         remark(axes, "The loss does\nnot rise" if points else "The loss around its\nend was not measured")

@@ -1,4 +1,4 @@
-"""The rows of a comparison in a figure of one column: their looks, a panel for each, and a legend."""
+"""The rows of a comparison in a figure of one column: their styles, a panel for each, and a legend."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from optstudy.records.naming import row_label
-from optstudy.report.figures.style import COLUMN, column, mark_of, note
+from optstudy.records.look import Looks
+from optstudy.report.figures.style import COLUMN, column, note
 
 Names = tuple[str, str, str]  # study, optimizer, config
 
@@ -27,7 +27,7 @@ _DARK = 0.1  # luminosity below which a colour gets lighter, not darker
 
 
 @dataclass(frozen=True)
-class Look:
+class RowStyle:
     """How a row is told from others: its optimizer's colour, line and marker.
 
     Further rows of the same optimizer have other shades of the colour, every other one with open marks.
@@ -45,19 +45,19 @@ class Look:
         return {"marker": self.marker, "color": self.colour, "markerfacecolor": self.face}
 
 
-def looks(rows: Iterable[Names]) -> dict[Names, Look]:
-    """Return the look of each row, named as tables do, with the study in front where there are several."""
+def row_styles(rows: Iterable[Names], looks: Looks) -> dict[Names, RowStyle]:
+    """Return the style of each row, named as tables do, with the study in front where there are several."""
     rows = list(rows)
     several = len({study for study, _, _ in rows}) > 1
     before: dict[str, int] = {}
     found = {}
     for study, optimizer, config in rows:
         place = before[optimizer] = before.get(optimizer, -1) + 1
-        mark = mark_of(optimizer)
-        colour = _shade(mark.colour, place)
-        name = f"{study}: " * several + row_label(f"{optimizer}/{config}")
-        found[study, optimizer, config] = Look(
-            plain(name), colour, mark.line, mark.marker, "white" if place % 2 else colour
+        look = looks[optimizer]
+        colour = _shade(look.colour, place)
+        name = f"{study}: " * several + looks.row(f"{optimizer}/{config}")
+        found[study, optimizer, config] = RowStyle(
+            plain(name), colour, look.line, look.marker, "white" if place % 2 else colour
         )
     return found
 

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from optstudy.records.naming import label_of
+from optstudy.records.look import Look
 from optstudy.records.search import SearchResult, running_best
 from optstudy.records.space import Choice, Range
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, figure, mark_of, note, styled
+from optstudy.report.figures.style import GREY, figure, note, styled
 from optstudy.report.figures.trials import draw_trials, ring_given, score_axis, shown
 
 _PANELS = 3  # in a row at most
@@ -23,15 +23,15 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 def history(search: SearchResult) -> Figure:
     """Draw the score of each trial by its number, and the best of the completed ones so far as steps."""
     drawn = figure(5.2, 3.4)
-    axes = drawn.add_subplot(title=f"{label_of(search.optimizer)}: history of the search", xlabel="Trial")
+    axes = drawn.add_subplot(title=f"{search.space.look.label}: history of the search", xlabel="Trial")
     score_axis(axes, search)
     numbers = [trial.number for trial in search.trials]
     steps = _best_so_far(search)
     if steps:
         ends = [*steps, max(numbers)]
         heights = [*steps.values(), [*steps.values()][-1]]
-        axes.step(ends, heights, where="post", color=mark_of(search.optimizer).colour, label="best so far")
-    draw_trials(axes, search, {number: number for number in numbers})
+        axes.step(ends, heights, where="post", color=search.space.look.colour, label="best so far")
+    draw_trials(axes, search, {number: number for number in numbers}, search.space.look)
     axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     drawn.legend(loc="outside lower center", ncols=3)
@@ -43,7 +43,7 @@ def importances(search: SearchResult) -> Figure:
     """Draw the importance of each hyperparameter as a bar, the largest on top."""
     shares = sorted(search.importances.items(), key=lambda share: share[1])
     drawn = figure(5.2, 1.1 + 0.3 * max(len(shares), 1))
-    title = f"{label_of(search.optimizer)}: importance for validation {search.objective}"
+    title = f"{search.space.look.label}: importance for validation {search.objective}"
     axes = drawn.add_subplot(title=title)
     if not shares:
         axes.set_xticks([])
@@ -53,7 +53,7 @@ def importances(search: SearchResult) -> Figure:
         [name for name, _ in shares],
         [100 * share for _, share in shares],
         height=0.6,
-        color=mark_of(search.optimizer).colour,
+        color=search.space.look.colour,
     )
     axes.bar_label(bars, fmt="%.0f", padding=3)
     axes.set(xlabel="Importance (%)", xlim=(0, 108), xticks=range(0, 101, 20))
@@ -78,12 +78,12 @@ def slices(search: SearchResult) -> Figure:
     height = math.ceil(count / _PANELS)
     width = math.ceil(count / height)
     drawn = figure(max(2.3 * width, 3.2) + 0.6, 2.3 * height + 0.8)
-    title = f"{label_of(search.optimizer)}: validation {search.objective} by hyperparameter"
+    title = f"{search.space.look.label}: validation {search.objective} by hyperparameter"
     drawn.suptitle(title, x=0.01, horizontalalignment="left")
     panels = [*drawn.subplots(height, width, sharey=True, squeeze=False).flat]
     score_axis(panels[0], search)
     for axes, dimension in zip(panels, search.space.search, strict=False):
-        draw_slice(axes, search, dimension)
+        draw_slice(axes, search, dimension, search.space.look)
     for axes in panels[width::width]:
         axes.set_ylabel(panels[0].get_ylabel())
     for axes in panels[count:]:
@@ -101,7 +101,7 @@ def score_against_learning_rate(search: SearchResult) -> Figure:
     """
     objective = search.objective
     drawn = figure(5.2, 3.6)
-    title = f"{label_of(search.optimizer)}: validation {objective} against learning rate"
+    title = f"{search.space.look.label}: validation {objective} against learning rate"
     axes = drawn.add_subplot(title=title)
     rates = [dimension for dimension in search.space.search if dimension.name == "lr"]
     if not rates:
@@ -109,7 +109,7 @@ def score_against_learning_rate(search: SearchResult) -> Figure:
         note(axes, "The learning rate was not searched")
         return drawn
     score_axis(axes, search)
-    places = draw_slice(axes, search, rates[0])
+    places = draw_slice(axes, search, rates[0], search.space.look)
     ring_given(axes, search, places)
     axes.set_xlabel("Learning rate")
     drawn.legend(loc="outside lower center", ncols=3)
@@ -126,14 +126,14 @@ def _best_so_far(search: SearchResult) -> dict[int, float]:
     }
 
 
-def draw_slice(axes: Axes, search: SearchResult, dimension: Range | Choice) -> dict[int, float]:
+def draw_slice(axes: Axes, search: SearchResult, dimension: Range | Choice, look: Look) -> dict[int, float]:
     """Draw trials along one hyperparameter and return their places, x by number."""
     values = {t.number: t.params[dimension.name] for t in search.trials if dimension.name in t.params}
     if isinstance(dimension, Choice):
         places = _choice_axis(axes, dimension, values)
     else:
         places = _range_axis(axes, dimension, values)
-    draw_trials(axes, search, places)
+    draw_trials(axes, search, places, look)
     return places
 
 

@@ -17,14 +17,14 @@ from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.curvature import VERDICTS
 from optstudy.report.figures.rows import (
-    Look,
+    RowStyle,
     empty,
     head,
     label_sides,
     legend,
-    looks,
     panels,
     remark,
+    row_styles,
     seeds_of,
 )
 from optstudy.report.figures.style import INK, column_styled
@@ -89,7 +89,7 @@ def ratios(evidence: Evidence) -> Figure:
     rows = evidence.rows()
     if not rows:
         return empty("There are no runs")
-    shown = looks(rows)
+    shown = row_styles(rows, evidence.looks)
     lines = {names: _ratios(row) for names, row in rows.items()}
     titles = ["\n".join(filter(None, (shown[names].name, _shares(row)))) for names, row in rows.items()]
     drawn, found = panels(titles, below=False)
@@ -117,7 +117,7 @@ def _banded(
     rows = evidence.rows()
     if not rows:
         return empty("There are no runs")
-    shown = looks(rows)
+    shown = row_styles(rows, evidence.looks)
     lines = {names: lines_of(row) for names, row in rows.items()}
     together = len(rows) > 1
     drawn, found = panels([_title(shown[names], row) for names, row in rows.items()], below=together)
@@ -140,7 +140,7 @@ def _banded(
     return drawn
 
 
-def _draw(axes: Axes, lines: Lines, look: Look, nothing: str) -> None:
+def _draw(axes: Axes, lines: Lines, look: RowStyle, nothing: str) -> None:
     """Draw the seeds of one row: their median, their band, and where some were lost."""
     places, values = lines
     if not _drawable(values):
@@ -164,7 +164,7 @@ def _drawable(values: Floats) -> bool:
     return bool((np.isfinite(values) & (values > 0)).any())
 
 
-def _median(axes: Axes, lines: Lines, look: Look, place: int) -> Any:
+def _median(axes: Axes, lines: Lines, look: RowStyle, place: int) -> Any:
     """Draw the median over seeds; the places of the marks differ from row to row, so that none hides another."""
     places, values = lines
     middle = _middle(values)
@@ -232,7 +232,7 @@ def _percent(count: int, total: int) -> str:
     return f"{100 * count / total:.0f} %"
 
 
-def _title(look: Look, row: Sequence[RunEvidence]) -> str:
+def _title(look: RowStyle, row: Sequence[RunEvidence]) -> str:
     diverged = sum(one.run.outcome == "diverged" for one in row)
     return f"{look.name}\n{diverged} of {len(row)} diverged" if diverged else look.name
 

@@ -1,26 +1,19 @@
 """One style for every figure: an optimizer's colour, line and marker, the sheet it is drawn on, its bytes."""
 
 import io
-import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optstudy.records.naming import label_of
-
 __all__ = [
     "COLUMN",
     "GREY",
     "INK",
-    "Mark",
     "column",
     "column_styled",
     "figure",
-    "label_of",
-    "mark_of",
     "note",
     "pdf",
     "png",
@@ -96,41 +89,6 @@ _COLUMN_STYLE = _STYLE | {
 # and keeps every figure alive.
 styled = mpl.rc_context(_STYLE)
 column_styled = mpl.rc_context(_COLUMN_STYLE)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How an optimizer is told from others: by colour, and in grey by line and marker."""
-
-    colour: str
-    line: str  # a matplotlib line style
-    marker: str
-
-
-# The colours of Okabe and Ito (2008), which people with any common colour blindness tell apart. Their yellow
-# is too pale for a line on white; wine, from Tol's muted scheme (2021), stands in for it.
-_MARKS = {
-    "sgd": Mark("#0072B2", "-", "o"),
-    "adagrad": Mark("#E69F00", "--", "s"),
-    "adam": Mark("#009E73", "-.", "^"),
-    "adahessian": Mark("#D55E00", ":", "D"),
-    "adamw": Mark("#CC79A7", "-.", "v"),
-    "rmsprop": Mark("#56B4E9", "--", "P"),
-    "nadam": Mark("#000000", "-.", "<"),
-    "radam": Mark("#882255", "-.", ">"),
-}
-_OTHERS = tuple(_MARKS[name] for name in ("adamw", "rmsprop", "nadam", "radam"))
-
-
-def mark_of(optimizer: str) -> Mark:
-    """Return the colour, line and marker of an optimizer, the same in every figure and every study.
-
-    An optimizer that is not known here gets those of one outside the paper, picked by its name; no name gets
-    black.
-    """
-    if not optimizer:
-        return Mark(INK, "-", "o")
-    return _MARKS.get(optimizer) or _OTHERS[zlib.crc32(optimizer.encode()) % len(_OTHERS)]
 
 
 def figure(width: float, height: float) -> Figure:

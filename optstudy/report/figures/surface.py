@@ -11,14 +11,13 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from optstudy.records.evidence import RunEvidence
-from optstudy.records.naming import row_label
 from optstudy.report.figures.curvature import gaps, levels_of
 from optstudy.report.figures.rows import LINE, empty, folded, head, plain
 from optstudy.report.figures.style import INK, column, column_styled
 
 
 @column_styled
-def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
+def surface_of(row: Sequence[RunEvidence], title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper.
 
     Surfaces of different seeds lie along different vectors and have no mean: the seed whose loss rises by the median at
@@ -26,13 +25,12 @@ def surface_of(row: Sequence[RunEvidence], title: str | None = None) -> Figure:
 
     Args:
         row: Runs of one optimizer and configuration, at least one.
-        title: What row it is; by default as tables name it.
+        title: What row it is.
 
     Returns:
         The surface above its contours.
     """
-    run = row[0].run
-    named = folded(plain(title or row_label(f"{run.optimizer}/{run.config}")), LINE)
+    named = folded(plain(title), LINE)
     chosen = _typical(row)
     if chosen is None or chosen.curvature is None:
         return empty(f"{named}\nThe loss around its end was not measured")

@@ -9,9 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from optstudy.records.curvature import CurvatureResult
-from optstudy.records.naming import label_of
+from optstudy.records.look import Looks
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, figure, mark_of, styled
+from optstudy.report.figures.style import GREY, figure, styled
 
 _WIDTH = 95  # letters of a legend's line
 _MOST_NAMED = 6  # runs; of more, the optimizers alone are named
@@ -28,11 +28,12 @@ def _ratio(one: CurvatureResult) -> float:
 
 
 @styled
-def sample_sweep(found: Sequence[CurvatureResult]) -> Figure:
+def sample_sweep(found: Sequence[CurvatureResult], looks: Looks) -> Figure:
     """Draw the first eigenvalue and the ratio of the first two against the size of the sample.
 
     Args:
         found: What was measured; several draws of a size are points above each other, joined by their means.
+        looks: Of the optimizers.
     """
     drawn = figure(6.4, 5.2)
     top, bottom = drawn.subplots(2, 1, sharex=True)
@@ -41,7 +42,7 @@ def sample_sweep(found: Sequence[CurvatureResult]) -> Figure:
     several = len({one.run for one in found}) > _MOST_NAMED
     for name, at in lines:
         own = [one for one in found if (one.run, one.at) == (name, at)]
-        mark = mark_of(own[0].optimizer)
+        look = looks[own[0].optimizer]
         sizes = sorted({one.samples for one in own})
         for axes, value in ((top, _first), (bottom, _ratio)):
             means = []
@@ -51,8 +52,8 @@ def sample_sweep(found: Sequence[CurvatureResult]) -> Figure:
                 axes.plot(
                     [size] * len(values),
                     values,
-                    mark.marker,
-                    color=mark.colour,
+                    look.marker,
+                    color=look.colour,
                     fillstyle=_FILLS[at],
                     ms=4,
                     alpha=0.7,
@@ -60,9 +61,9 @@ def sample_sweep(found: Sequence[CurvatureResult]) -> Figure:
             axes.plot(
                 sizes,
                 means,
-                color=mark.colour,
-                linestyle=mark.line if len(points) == 1 else _LINES[at],
-                label=label_of(own[0].optimizer) if several else name,
+                color=look.colour,
+                linestyle=look.line if len(points) == 1 else _LINES[at],
+                label=look.label if several else name,
             )
     log_axis(top, "y", [_first(one) for one in found])
     log_axis(bottom, "y", [1.0, *map(_ratio, found)])

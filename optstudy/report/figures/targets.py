@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.run import Spent
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.rows import Look, apart, empty, head, legend, looks
+from optstudy.report.figures.rows import RowStyle, apart, empty, head, legend, row_styles
 from optstudy.report.figures.style import column, column_styled
 
 
@@ -34,7 +34,7 @@ def times_to_target(evidence: Evidence) -> Figure:
     drawn = column(2.0 + 0.1 * len(rows))
     by_epoch, by_work = drawn.subplots(1, 2, sharey=True)
     handles: dict[str, Any] = {}
-    for look, row in zip(looks(rows).values(), rows.values(), strict=True):
+    for look, row in zip(row_styles(rows, evidence.looks).values(), rows.values(), strict=True):
         _draw(by_epoch, row, look, lambda spent: spent.epochs, max(map(_epochs, row)))
         last = max(one.run.gradient_work for one in row)
         handles[look.name] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
@@ -53,7 +53,7 @@ def times_to_target(evidence: Evidence) -> Figure:
 
 
 def _draw(
-    axes: Axes, row: Sequence[RunEvidence], look: Look, spent: Callable[[Spent], float], last: float
+    axes: Axes, row: Sequence[RunEvidence], look: RowStyle, spent: Callable[[Spent], float], last: float
 ) -> Any:
     """Draw the steps of one row, from its first seed on; without any, along the lower edge."""
     times = sorted(spent(one.run.reached) for one in row if one.run.reached is not None)

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from optstudy.records.look import PLAIN, Look
 from optstudy.records.run import EpochRecord
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import INK, figure, mark_of, note, styled
+from optstudy.report.figures.style import INK, figure, note, styled
 
 
 @styled
-def gradient_norm(records: Sequence[EpochRecord], title: str, optimizer: str = "") -> Figure:
+def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN) -> Figure:
     """Draw the norm of the gradient at the end of each epoch, figure 1 of the paper.
 
     Args:
         records: The epochs of one run, in order.
         title: What run it is.
-        optimizer: Its name, for colour, line and marker; black without one.
+        look: Of its optimizer; black by default.
 
     Returns:
         The last mini-batch's norm as a line, the full gradient's as points where it was measured, and a cross
@@ -35,14 +36,14 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, optimizer: str = "
         axes.set_xticks([])
         note(axes, "No finite gradient norm was recorded")
         return drawn
-    mark, epochs = mark_of(optimizer), [record.epoch for record in records]
+    epochs = [record.epoch for record in records]
     # A marker an epoch would hide a long line; beside a gap it may be all that there is of the line.
     axes.plot(
         epochs,
         batch,
-        color=mark.colour,
-        linestyle=mark.line,
-        marker=mark.marker,
+        color=look.colour,
+        linestyle=look.line,
+        marker=look.marker,
         markersize=3,
         markevery=1 if lost else 1 + len(epochs) // 30,
         label="last mini-batch",

@@ -6,9 +6,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from optstudy.records.look import Look
 from optstudy.records.search import SearchResult, Trial
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.style import GREY, INK, mark_of, note
+from optstudy.report.figures.style import GREY, INK, note
 
 _STATES: dict[str, dict[str, Any]] = {  # from the back to the front
     "pruned": {"marker": "o", "color": GREY, "markerfacecolor": "white", "markersize": 4.5},
@@ -37,7 +38,7 @@ def score_axis(axes: Axes, search: SearchResult) -> None:
         log_axis(axes, "y", scores)
 
 
-def draw_trials(axes: Axes, search: SearchResult, places: Mapping[int, float]) -> None:
+def draw_trials(axes: Axes, search: SearchResult, places: Mapping[int, float], look: Look) -> None:
     """Draw each trial by its state, and a star on the best.
 
     A trial without a score stands at the edge of the axes where scores are bad.
@@ -46,13 +47,13 @@ def draw_trials(axes: Axes, search: SearchResult, places: Mapping[int, float]) -
         axes: Where, with the y axis of ``score_axis``.
         search: The search.
         places: x of a trial by its number; trials that it lacks are not drawn.
+        look: Of the optimizer.
     """
-    mark = mark_of(search.optimizer)
-    own = {"marker": mark.marker, "color": mark.colour}
-    for state, look in _STATES.items():
+    own = {"marker": look.marker, "color": look.colour}
+    for state, marks in _STATES.items():
         trials = [trial for trial in search.trials if trial.state == state]
         label = "pruned, its last score" if state == "pruned" else state
-        _draw(axes, search, trials, places, own | look | {"label": label})
+        _draw(axes, search, trials, places, own | marks | {"label": label})
     star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
     _draw(axes, search, [search.best] if search.best else [], places, star)
 

@@ -14,10 +14,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from optstudy.records.evidence import Evidence
+from optstudy.records.look import Look, Looks
 from optstudy.records.search import SearchResult
 from optstudy.report.figures.axes import accuracy_axis, log_axis
 from optstudy.report.figures.progress import Progress, progress_over, progress_with_band
-from optstudy.report.figures.rows import Look, apart, empty, head, label_sides, legend, looks, panels, remark
+from optstudy.report.figures.rows import (
+    RowStyle,
+    apart,
+    empty,
+    head,
+    label_sides,
+    legend,
+    panels,
+    remark,
+    row_styles,
+)
 from optstudy.report.figures.search import draw_slice
 from optstudy.report.figures.style import GREY, INK, column, column_styled, note
 from optstudy.report.figures.trials import ring_given, score_axis
@@ -43,7 +54,7 @@ def tuning_curves(evidence: Evidence) -> Figure:
     """
     if not evidence.searches:
         return empty("There are no searches")
-    groups = _replicates(evidence.searches)
+    groups = _replicates(evidence.searches, evidence.looks)
     objectives = list(dict.fromkeys(group[0].objective for _, group in groups))
     drawn = column(0.75 + 1.75 * len(objectives) + 0.07 * len(groups))
     found = drawn.subplots(len(objectives), 2, sharey="row", squeeze=False)
@@ -72,8 +83,8 @@ def tuning_curves(evidence: Evidence) -> Figure:
     return drawn
 
 
-def _replicates(searches: Sequence[SearchResult]) -> list[tuple[Look, list[SearchResult]]]:
-    """Gather the searches that differ in their seed alone, each such group with its look."""
+def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[RowStyle, list[SearchResult]]]:
+    """Gather the searches that differ in their seed alone, each such group with its style."""
     groups: dict[str, list[SearchResult]] = {}
     for one in searches:
         rest = sorted((name, repr(value)) for name, value in one.settings.items() if name != "seed")
@@ -83,7 +94,7 @@ def _replicates(searches: Sequence[SearchResult]) -> list[tuple[Look, list[Searc
         groups.setdefault(key + apart, []).append(one)
     names = [(group[0].study, group[0].optimizer, "best") for group in groups.values()]
     found = []
-    for look, group in zip(looks(names).values(), groups.values(), strict=True):
+    for look, group in zip(row_styles(names, looks).values(), groups.values(), strict=True):
         name = f"{look.name} ({len(group)} searches)" if len(group) > 1 else look.name
         found.append((replace(look, name=name), group))
     return found
@@ -96,7 +107,7 @@ def _progress(group: Sequence[SearchResult], *, by_work: bool) -> Progress:
     return progress_over(group, by_work=by_work)
 
 
-def _draw(axes: Axes, progress: Progress, look: Look) -> Any:
+def _draw(axes: Axes, progress: Progress, look: RowStyle) -> Any:
     best = np.where(np.isfinite(progress.best), progress.best, math.nan)
     if progress.low is not None and progress.high is not None:
         axes.fill_between(
@@ -132,7 +143,8 @@ def learning_rates(evidence: Evidence) -> Figure:
     searches = evidence.searches
     if not searches:
         return empty("There are no searches")
-    titles = [look.name for look in looks((one.study, one.optimizer, "best") for one in searches).values()]
+    names = [(one.study, one.optimizer, "best") for one in searches]
+    titles = [style.name for style in row_styles(names, evidence.looks).values()]
     objectives = {one.objective for one in searches}
     if len(objectives) > 1:
         titles = [f"{title}\n{_SCORES[one.objective]}" for title, one in zip(titles, searches, strict=True)]
@@ -141,7 +153,7 @@ def learning_rates(evidence: Evidence) -> Figure:
     for axes, one in zip(found, searches, strict=True):
         alike = [other for other in searches if other.objective == one.objective]
         trials = tuple(trial for other in alike for trial in other.trials)
-        _draw_rates(axes, one, all_trials=trials)
+        _draw_rates(axes, one, evidence.looks[one.optimizer], all_trials=trials)
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, _grey(handle, name))
     scores = "Validation score" if len(objectives) > 1 else _SCORES[searches[0].objective].capitalize()
@@ -152,7 +164,7 @@ def learning_rates(evidence: Evidence) -> Figure:
     return drawn
 
 
-def _draw_rates(axes: Axes, one: SearchResult, all_trials: tuple[Any, ...]) -> None:
+def _draw_rates(axes: Axes, one: SearchResult, look: Look, all_trials: tuple[Any, ...]) -> None:
     """Draw one search on an axis that holds the scores of all."""
     rates = [dimension for dimension in one.space.search if dimension.name == "lr"]
     if any(trial.score is not None for trial in all_trials):
@@ -162,7 +174,7 @@ def _draw_rates(axes: Axes, one: SearchResult, all_trials: tuple[Any, ...]) -> N
         axes.set_xticks([])
         remark(axes, "The learning rate\nwas not searched")
         return
-    places = draw_slice(axes, one, rates[0])
+    places = draw_slice(axes, one, rates[0], look)
     ring_given(axes, one, places)
     for line in axes.lines:
         line.set_markersize(_SMALL * line.get_markersize())

@@ -3,7 +3,6 @@
 import math
 
 from optstudy.comparison.table import Comparison, Row
-from optstudy.records.naming import row_label
 from optstudy.report.tables.table import Table, named, p_label
 from optstudy.statistics import Interval
 
@@ -129,8 +128,8 @@ def networks_table(comparison: Comparison) -> Table:
     cells = [
         [pair.study] * several
         + [
-            row_label(pair.a),
-            row_label(pair.b),
+            comparison.looks.row(pair.a),
+            comparison.looks.row(pair.b),
             str(one.seed),
             str(one.a_alone),
             str(one.b_alone),

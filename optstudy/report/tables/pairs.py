@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from optstudy.comparison.pairs import Pair, reach_of
 from optstudy.comparison.table import Comparison
-from optstudy.records.naming import row_label
+from optstudy.records.look import Looks
 from optstudy.report.tables.table import p_label
 
 
@@ -13,7 +13,9 @@ def pair_columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Write the pairs as text: who, the difference in points with its interval, the p-value, the verdict on A."""
     several = len({pair.study for pair in comparison.pairs}) > 1
     headers = ["Study"] * several + ["A", "B", "A - B (points)", "Interval", "p (Holm)", "A is"]
-    return headers, [[pair.study] * several + _pair_cells(pair) for pair in comparison.pairs]
+    return headers, [
+        [pair.study] * several + _pair_cells(pair, comparison.looks) for pair in comparison.pairs
+    ]
 
 
 def pair_caption(comparison: Comparison) -> str:
@@ -26,11 +28,11 @@ def pair_caption(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
-def _pair_cells(pair: Pair) -> list[str]:
+def _pair_cells(pair: Pair, looks: Looks) -> list[str]:
     known = not math.isnan(pair.p)
     return [
-        row_label(pair.a),
-        row_label(pair.b),
+        looks.row(pair.a),
+        looks.row(pair.b),
         f"{100 * pair.difference:+.2f}",
         f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}" if known else "--",
         p_label(pair.p_holm) if known else "--",

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from optstudy.comparison.table import Comparison, Row
-from optstudy.records.naming import label_of
 
 
 @dataclass(frozen=True)
@@ -26,4 +25,4 @@ def named(comparison: Comparison, row: Row | None = None) -> list[str]:
     several = len({found.study for found in comparison.rows}) > 1
     if row is None:
         return ["Study"] * several + ["Optimizer", "Config"]
-    return [row.study] * several + [label_of(row.optimizer), row.config]
+    return [row.study] * several + [comparison.looks[row.optimizer].label, row.config]

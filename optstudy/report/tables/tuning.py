@@ -3,7 +3,7 @@
 from typing import Any
 
 from optstudy.comparison.table import Comparison
-from optstudy.records.naming import label_of
+from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult, count_states
 from optstudy.report.tables.table import Table
 
@@ -14,7 +14,7 @@ def tuning_table(comparison: Comparison) -> Table:
     """Write what each search found, and what it took."""
     several = len({one.study for one in comparison.searches}) > 1
     headers = ["Optimizer", "Trials", "Ended", "Gradient work", "Score", "Score again", "Chosen"]
-    cells = [[one.study] * several + _cells(one) for one in comparison.searches]
+    cells = [[one.study] * several + _cells(one, comparison.looks) for one in comparison.searches]
     again = any(one.finalists for one in comparison.searches)
     counted = "all trials, and of the best ones trained again" if again else "all trials"
     work = (
@@ -36,10 +36,10 @@ def tuning_table(comparison: Comparison) -> Table:
     return Table(["Study"] * several + headers, cells, " ".join(sentences), "tab:tuning")
 
 
-def _cells(one: SearchResult) -> list[str]:
+def _cells(one: SearchResult, looks: Looks) -> list[str]:
     config = {} if one.best is None else one.best.params
     return [
-        label_of(one.optimizer),
+        looks[one.optimizer].label,
         str(len(one.trials)),
         ", ".join(f"{count} {state}" for state, count in count_states(one.trials).items()),
         f"{one.gradient_work:,.0f}",

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from optstudy.execution.flows import Flow, Together
-from optstudy.records.naming import label_of
 from optstudy.records.search import SearchResult, Trial, count_states, select_best
 from optstudy.records.space import Space
 from optstudy.report import figures
@@ -178,7 +177,7 @@ def _description(space: Space, specification: Specification) -> str:
     tuning = specification.tuning
     rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
     return (
-        f"Search of **{label_of(space.name)}** (`{space.optimizer}`): {tuning.whole_trials} trials of"
+        f"Search of **{space.look.label}** (`{space.optimizer}`): {tuning.whole_trials} trials of"
         f" {tuning.epochs} epoch{'s' * (tuning.epochs > 1)}, judged by validation {tuning.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )

@@ -39,8 +39,8 @@ OVER_ROWS: dict[str, Callable[[Evidence], Figure]] = {
     "times_to_target": figures.times_to_target,
 }
 FIRST_ROW: dict[str, Callable[[Evidence], Figure]] = {
-    "confusion_of": lambda found: figures.confusion_of(next(iter(found.rows().values()))),
-    "surface_of": lambda found: figures.surface_of(next(iter(found.rows().values()))),
+    "confusion_of": lambda found: figures.confusion_of(next(iter(found.rows().values())), LONG),
+    "surface_of": lambda found: figures.surface_of(next(iter(found.rows().values())), LONG),
 }
 
 

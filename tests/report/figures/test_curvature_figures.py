@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finals import LOOKS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +15,6 @@ from optstudy.curvature import Stability
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.report.figures import eigen_ratio, landscape_line, landscape_plane, png, sample_sweep, spectrum
-from optstudy.report.figures.style import mark_of
 
 Check = Callable[[Figure], None]
 
@@ -88,7 +88,7 @@ class TestRatio:
     """Figure 3 of the paper."""
 
     def test_axes_name_what_they_show(self) -> None:
-        top, below = eigen_ratio(trace(), LONG, "sgd").axes
+        top, below = eigen_ratio(trace(), LONG, LOOKS["sgd"]).axes
 
         assert top.get_title(loc="left").startswith(f"{LONG}\n")
         assert top.get_ylabel() == r"$|\lambda_1|\,/\,|\lambda_2|$"
@@ -97,7 +97,7 @@ class TestRatio:
     def test_the_ratio_and_both_values_are_drawn_step_by_step(self) -> None:
         seen = trace(10)
 
-        top, below = eigen_ratio(seen, "", "sgd").axes
+        top, below = eigen_ratio(seen, "", LOOKS["sgd"]).axes
 
         np.testing.assert_array_equal(top.lines[0].get_xydata(), np.stack([seen.step, seen.ratio], axis=1))
         for index, name in enumerate((r"$\lambda_1$", r"$\lambda_2$")):
@@ -110,7 +110,7 @@ class TestRatio:
         verdict = np.array(["separated", "degenerate", "indefinite", "unresolved"] * 3)
         seen = trace(12, verdict=verdict, verified=np.arange(12) < 4)
 
-        top = eigen_ratio(seen, "", "sgd").axes[0]
+        top = eigen_ratio(seen, "", LOOKS["sgd"]).axes[0]
 
         assert [points(list(top.lines), marker) for marker in "osvx"] == [3, 3, 3, 3]
         assert set(named(top)) == {"separated", "degenerate", "opposite signs", "unresolved"}
@@ -118,27 +118,27 @@ class TestRatio:
     def test_a_verdict_is_named_even_where_no_step_of_it_was_checked(self) -> None:
         verdict = np.array(["separated"] * 99 + ["degenerate"])
 
-        top = eigen_ratio(trace(verdict=verdict), "", "sgd").axes[0]
+        top = eigen_ratio(trace(verdict=verdict), "", LOOKS["sgd"]).axes[0]
 
         assert list(named(top)) == ["separated", "degenerate"]
 
     def test_the_threshold_is_drawn_with_its_formula(self) -> None:
         near = Stability(6.0, False, "2 / lr")
 
-        below = eigen_ratio(trace(), "", "sgd", near).axes[1]
+        below = eigen_ratio(trace(), "", LOOKS["sgd"], near).axes[1]
 
         line = named(below)["2 / lr\n(full-batch\nheuristic)"]
         assert set(np.asarray(line.get_ydata()).tolist()) == {6.0}
 
     @pytest.mark.parametrize("threshold", [20_000.0, math.inf])
     def test_a_threshold_far_above_is_named_and_leaves_the_values_their_room(self, threshold: float) -> None:
-        below = eigen_ratio(trace(), "", "sgd", Stability(threshold, False, "2 / lr")).axes[1]
+        below = eigen_ratio(trace(), "", LOOKS["sgd"], Stability(threshold, False, "2 / lr")).axes[1]
 
         assert below.get_ylim()[1] < 10
         assert f"2 / lr\n(full-batch\nheuristic)\nis {threshold:.3g}" in named(below)
 
     def test_a_preconditioned_threshold_stands_in_a_panel_of_its_own(self) -> None:
-        drawn = eigen_ratio(trace(scaled=4), "", "adam", ADAM)
+        drawn = eigen_ratio(trace(scaled=4), "", LOOKS["adam"], ADAM)
 
         _, values, scaled = drawn.axes
         assert set(named(values)) == {r"$\lambda_1$", r"$\lambda_2$"}
@@ -150,7 +150,7 @@ class TestRatio:
     def test_a_line_breaks_where_its_sign_changes(self) -> None:
         values = np.array([[3.0, 2.0], [-3.0, 2.0], [-3.1, 2.0], [3.2, 2.0]])
 
-        below = eigen_ratio(trace(4, values=values), "", "adam").axes[1]
+        below = eigen_ratio(trace(4, values=values), "", LOOKS["adam"]).axes[1]
 
         drawn = np.asarray(named(below)[r"$\lambda_1$"].get_ydata(), dtype=float)
         np.testing.assert_array_equal(drawn, [3.0, np.nan, -3.0, -3.1, np.nan, 3.2])
@@ -158,7 +158,7 @@ class TestRatio:
     def test_negative_values_of_a_logarithmic_panel_are_drawn_and_named(self) -> None:
         seen = trace(scaled=4, preconditioned=np.array([5.0, -7.0, 6.0, -8.0]))
 
-        scaled = eigen_ratio(seen, LONG, "adam", ADAM).axes[2]
+        scaled = eigen_ratio(seen, LONG, LOOKS["adam"], ADAM).axes[2]
 
         assert np.asarray(named(scaled)["negative"].get_ydata()).tolist() == [7.0, 8.0]
 
@@ -184,7 +184,7 @@ class TestRatio:
         if not len(seen.preconditioned) and stability is not None and stability.preconditioned:
             stability = SGD
 
-        assert_readable(eigen_ratio(seen, LONG, "adam", stability))
+        assert_readable(eigen_ratio(seen, LONG, LOOKS["adam"], stability))
 
 
 class TestLine:
@@ -193,12 +193,12 @@ class TestLine:
     def test_the_loss_is_drawn_with_its_quadratic_model(self) -> None:
         found = result()
 
-        [axes] = landscape_line(found, LONG, "sgd").axes
+        [axes] = landscape_line(found, LONG, LOOKS["sgd"]).axes
 
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("Distance along the first eigenvector", "Loss")
         np.testing.assert_array_equal(named(axes)["loss on 100 images"].get_ydata(), found.line)
         np.testing.assert_array_equal(named(axes)["quadratic model"].get_ydata(), found.line_model)
-        assert named(axes)["loss on 100 images"].get_color() == mark_of("sgd").colour
+        assert named(axes)["loss on 100 images"].get_color() == LOOKS["sgd"].colour
 
     @pytest.mark.parametrize(
         "loss", [np.full(41, 2.0), np.full(41, np.inf), np.r_[np.inf, np.ones(39), np.nan]]
@@ -267,7 +267,7 @@ class TestSpectrum:
     def test_density_and_both_eigenvalues_are_drawn(self) -> None:
         found = result()
 
-        [axes] = spectrum(found, LONG, "sgd").axes
+        [axes] = spectrum(found, LONG, LOOKS["sgd"]).axes
 
         assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("Eigenvalue", "Density", "log")
         drawn = np.nan_to_num(
@@ -290,7 +290,7 @@ class TestSpectrum:
         ids=["usual", "nothing", "far", "one", "three"],
     )
     def test_texts_do_not_overlap(self, changes: dict[str, Any], assert_readable: Check) -> None:
-        assert_readable(spectrum(result(**changes), LONG, "sgd"))
+        assert_readable(spectrum(result(**changes), LONG, LOOKS["sgd"]))
 
 
 def measured(run: str, at: str, samples: int, seed: int, **changes: Any) -> CurvatureResult:
@@ -320,7 +320,7 @@ class TestSweep:
     """The curvature against the size of the sample."""
 
     def test_means_join_the_draws_of_each_size(self) -> None:
-        top, bottom = sample_sweep(sweep(["s/sgd/seed-0"], sizes=(10, 100))).axes
+        top, bottom = sample_sweep(sweep(["s/sgd/seed-0"], sizes=(10, 100)), LOOKS).axes
 
         means = next(line for line in top.lines if line.get_marker() == "None")
         np.testing.assert_allclose(np.asarray(means.get_xydata()), np.array([[10, 11], [100, 6.5]]))
@@ -329,7 +329,7 @@ class TestSweep:
         assert (bottom.get_xscale(), top.get_yscale(), bottom.get_yscale()) == ("log", "log", "log")
 
     def test_sizes_are_written_on_the_axis(self, assert_readable: Check) -> None:
-        drawn = sample_sweep(sweep(["s/sgd/seed-0"]))
+        drawn = sample_sweep(sweep(["s/sgd/seed-0"]), LOOKS)
 
         assert_readable(drawn)
         labels = [label.get_text() for label in drawn.axes[1].get_xticklabels()]
@@ -364,7 +364,7 @@ class TestSweep:
         ids=["one size", "checkpoint", "long names", "many runs", "no curvature"],
     )
     def test_texts_do_not_overlap(self, found: list[CurvatureResult], assert_readable: Check) -> None:
-        drawn = sample_sweep(found)
+        drawn = sample_sweep(found, LOOKS)
 
         assert_readable(drawn)
         assert png(drawn)

@@ -6,23 +6,24 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import pytest
+from finals import LOOKS
 from matplotlib.colors import to_rgb
 
-from optstudy.records.naming import label_of
+from optstudy.records.look import look_of
 from optstudy.report.figures import png
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.style import figure, mark_of, note, styled
+from optstudy.report.figures.style import figure, note, styled
 
 PAPER = ["sgd", "adagrad", "adam", "adahessian"]
 PACKAGED = [*PAPER, "adamw", "rmsprop", "nadam", "radam"]
 
 
 def test_each_packaged_optimizer_has_a_colour_of_its_own() -> None:
-    assert len({mark_of(name).colour for name in PACKAGED}) == len(PACKAGED)
+    assert len({LOOKS[name].colour for name in PACKAGED}) == len(PACKAGED)
 
 
 def test_the_papers_optimizers_differ_in_grey_by_line_and_by_marker() -> None:
-    marks = [mark_of(name) for name in PAPER]
+    marks = [LOOKS[name] for name in PAPER]
 
     assert len({mark.line for mark in marks}) == len(PAPER)
     assert len({mark.marker for mark in marks}) == len(PAPER)
@@ -31,21 +32,19 @@ def test_the_papers_optimizers_differ_in_grey_by_line_and_by_marker() -> None:
 @pytest.mark.parametrize("name", PACKAGED)
 def test_colours_stand_out_from_white_paper(name: str) -> None:
     """WCAG 2.1 asks for a contrast of 3 for graphics; markers and line styles allow for a little less."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(mark_of(name).colour)
-    ]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(LOOKS[name].colour)]
     luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
     assert 1.05 / (luminance + 0.05) > 2
 
 
 def test_optimizer_that_is_not_known_keeps_its_colour_and_takes_none_of_the_papers() -> None:
-    assert mark_of("lion") == mark_of("lion")
-    assert mark_of("lion").colour not in {mark_of(name).colour for name in PAPER}
+    assert LOOKS["lion"] == look_of("lion")
+    assert LOOKS["lion"].colour not in {LOOKS[name].colour for name in PAPER}
 
 
 def test_labels_are_those_of_the_table() -> None:
-    assert [label_of(name) for name in ("adagrad", "lion")] == ["AdaGrad", "lion"]
+    assert [LOOKS[name].label for name in ("adagrad", "lion")] == ["AdaGrad", "lion"]
 
 
 def test_png_has_the_same_bytes_each_time_and_no_metadata() -> None:

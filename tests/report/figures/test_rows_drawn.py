@@ -16,14 +16,14 @@ from evidence import (
     search_result,
     with_run,
 )
+from finals import LOOKS
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from optstudy.records.run import Predictions, Spent
 from optstudy.records.search import Trial
 from optstudy.report import figures
-from optstudy.report.figures.rows import looks
-from optstudy.report.figures.style import mark_of
+from optstudy.report.figures.rows import row_styles
 
 
 def drawn(axes: Axes, line: int = 0) -> NDArray[np.float64]:
@@ -56,7 +56,7 @@ def test_every_row_has_a_panel_and_all_medians_share_the_last() -> None:
     *panels, last = figures.gradient_norms(evidence_of(*runs_of(seeds=3))).axes
 
     assert [axes.get_title(loc="left") for axes in panels] == ["SGD", "AdaGrad", "Adam", "AdaHessian"]
-    assert [line.get_color() for line in last.lines] == [mark_of(name).colour for name in PAPER]
+    assert [line.get_color() for line in last.lines] == [LOOKS[name].colour for name in PAPER]
     for axes, line in zip(panels, last.lines, strict=True):
         np.testing.assert_array_equal(drawn(axes), line.get_ydata())
 
@@ -105,7 +105,7 @@ def test_confusion_is_the_mean_of_the_seeds_shares() -> None:
         for one, guess in zip(runs_of(["sgd"], 2), guesses, strict=True)
     ]
 
-    [image] = figures.confusion_of(row).axes[0].images
+    [image] = figures.confusion_of(row, "SGD").axes[0].images
 
     np.testing.assert_allclose(np.asarray(image.get_array()), [[75, 25], [0, 100]])
 
@@ -117,7 +117,7 @@ def test_surface_is_that_of_the_seed_with_the_median_rise() -> None:
         for one, rise in zip(runs_of(["sgd"], 3), rises, strict=True)
     ]
 
-    found = figures.surface_of(row)
+    found = figures.surface_of(row, "SGD")
 
     assert found.get_suptitle().startswith("SGD: seed 2, the median rise of 3 seeds")
 
@@ -217,8 +217,8 @@ def test_runs_that_never_reached_the_target_leave_the_curve_below_a_hundred() ->
 def test_rows_of_one_optimizer_share_its_line_and_marker_and_differ_in_shade() -> None:
     rows = [(study, "adam", config) for study in ("a", "b") for config in ("best", "paper")]
 
-    found = list(looks(rows).values())
+    found = list(row_styles(rows, LOOKS).values())
 
     assert len({look.colour for look in found}) == 4
-    assert {(look.line, look.marker) for look in found} == {(mark_of("adam").line, mark_of("adam").marker)}
+    assert {(look.line, look.marker) for look in found} == {(LOOKS["adam"].line, LOOKS["adam"].marker)}
     assert [look.name for look in found] == ["a: Adam", "a: Adam (paper)", "b: Adam", "b: Adam (paper)"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finals import LOOKS
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from optstudy.records.search import SearchResult, Trial, TrialState, select_best
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.figures import history, importances, png, score_against_learning_rate, slices
-from optstudy.report.figures.style import mark_of
 
 LR = Range("lr", 1e-4, 1.0, log=True, complement=False, integer=False, why="")
 MOMENTUM = Range("momentum", 0.0, 0.999, log=True, complement=True, integer=False, why="")
@@ -48,7 +48,9 @@ def searched(
     *trials: Trial, objective: Any = "accuracy", optimizer: str = "sgd", space: Space = SPACE
 ) -> SearchResult:
     best = select_best(trials, objective)
-    return SearchResult("quick", replace(space, name=optimizer), objective, trials, best)
+    return SearchResult(
+        "quick", replace(space, name=optimizer, **vars(LOOKS[optimizer])), objective, trials, best
+    )
 
 
 def lines(figure: Figure, panel: int = 0) -> dict[str, Line2D]:
@@ -81,7 +83,7 @@ def test_history_steps_follow_the_best_completed_trial_so_far() -> None:
     step = lines(history(MIXED))["best so far"]
 
     assert step.get_drawstyle() == "steps-post"
-    assert step.get_color() == mark_of("sgd").colour
+    assert step.get_color() == LOOKS["sgd"].colour
     np.testing.assert_allclose(np.asarray(step.get_xydata()), [(0, 97), (2, 99), (4, 99), (4, 99)])
 
 
@@ -236,7 +238,7 @@ def test_search_without_a_best_has_no_star_and_no_steps() -> None:
 def test_points_have_the_optimizers_colour_and_marker() -> None:
     for name in ("adagrad", "adam", "adahessian"):
         completed = lines(history(searched(trial(0, 0.9), optimizer=name)))["completed"]
-        assert (completed.get_color(), completed.get_marker()) == (mark_of(name).colour, mark_of(name).marker)
+        assert (completed.get_color(), completed.get_marker()) == (LOOKS[name].colour, LOOKS[name].marker)
 
 
 def test_legend_names_each_kind_of_point_once() -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from finals import LOOKS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from optstudy.records.run import EpochRecord
 from optstudy.report.figures import gradient_norm
-from optstudy.report.figures.style import mark_of
 
 
 def record(epoch: int, norm: float | None, full: float | None = None) -> EpochRecord:
@@ -37,15 +37,15 @@ def axes_and_lines(figure: Figure) -> tuple[Axes, dict[str, Line2D]]:
 def test_line_is_the_last_batchs_norm_and_points_are_the_full_gradients() -> None:
     records = [record(1, 2.0), record(2, 0.7, full=0.4), record(3, 0.3, full=0.1)]
 
-    axes, lines = axes_and_lines(gradient_norm(records, "SGD, best, seed 0", "sgd"))
+    axes, lines = axes_and_lines(gradient_norm(records, "SGD, best, seed 0", LOOKS["sgd"]))
 
     assert axes.get_yscale() == "log"
     assert axes.get_title(loc="left") == "SGD, best, seed 0"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Epoch", "Euclidean norm of the gradient")
     np.testing.assert_array_equal(lines["last mini-batch"].get_xydata(), [[1, 2.0], [2, 0.7], [3, 0.3]])
     np.testing.assert_array_equal(lines["all training images"].get_xydata(), [[2, 0.4], [3, 0.1]])
-    assert lines["last mini-batch"].get_color() == mark_of("sgd").colour
-    assert lines["last mini-batch"].get_linestyle() == mark_of("sgd").line
+    assert lines["last mini-batch"].get_color() == LOOKS["sgd"].colour
+    assert lines["last mini-batch"].get_linestyle() == LOOKS["sgd"].line
 
 
 def test_norm_that_is_not_finite_leaves_a_gap_and_a_cross() -> None:
@@ -87,7 +87,7 @@ def test_texts_do_not_overlap(
 ) -> None:
     records = [record(epoch, norm, full=norm) for epoch, norm in enumerate(norms, start=1)]
 
-    assert_readable(gradient_norm(records, "AdaHessian, paper's configuration, seed 0", "adahessian"))
+    assert_readable(gradient_norm(records, "AdaHessian, paper's configuration, seed 0", LOOKS["adahessian"]))
 
 
 def test_single_epoch_is_named_by_a_whole_number() -> None:

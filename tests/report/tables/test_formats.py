@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finals import SKILL, answers, comparison_of, final_run, runs_of, seeds
+from finals import LOOKS, SKILL, answers, comparison_of, final_run, runs_of, seeds
 
 from optstudy.comparison.pairs import Pair, reach_of
 from optstudy.comparison.table import Comparison
@@ -54,7 +54,7 @@ SINGLE = replace(
 
 
 def pairs_alone(*pairs: Pair) -> Comparison:
-    return Comparison((), pairs, {})
+    return Comparison((), pairs, {}, looks=LOOKS)
 
 
 def whole(optimizers: list[str], count: int, study: str = "quick") -> Comparison:

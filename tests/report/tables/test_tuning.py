@@ -5,6 +5,7 @@ from typing import Any
 
 import evidence
 import pytest
+from finals import LOOKS
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.search import Finalist, SearchResult, Trial
@@ -28,7 +29,7 @@ SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", TRIALS, TRIALS
 
 
 def shown(*searches: SearchResult) -> list[list[str]]:
-    return tuning_table(Comparison((), (), {}, searches)).cells
+    return tuning_table(Comparison((), (), {}, searches, LOOKS)).cells
 
 
 def trained_again(*scores: float | None) -> tuple[Finalist, ...]:

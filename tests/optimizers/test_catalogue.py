@@ -1,0 +1,82 @@
+"""How optimizers look: what space files say, what searches recorded, and what is picked by name."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from optstudy.errors import UsageError
+from optstudy.optimizers import find_spaces, load_space, read_looks
+from optstudy.records.look import PLAIN, Look, Looks, look_of
+
+NOWHERE = Path("no-such-workspace")
+SAID = Look("Said", "#123456", ":D", "said2026")
+
+
+def workspace(folder: Path, name: str, keys: str) -> Path:
+    """Return a workspace with a space file of its own, a packaged one's with other looks."""
+    file = folder / "tuning" / "spaces" / f"{name}.toml"
+    file.parent.mkdir(parents=True)
+    packaged = find_spaces(NOWHERE)["sgd"].read_text().splitlines()
+    looks = ("label", "colour", "style", "cite")
+    file.write_text("\n".join([keys, *(line for line in packaged if not line.startswith(looks))]))
+    return folder
+
+
+def test_every_packaged_optimizer_says_how_it_looks() -> None:
+    names = list(find_spaces(NOWHERE))
+
+    assert list(read_looks(names, NOWHERE)) == names
+    assert all(look.cite and look != look_of(name) for name, look in read_looks(names, NOWHERE).items())
+
+
+def test_the_workspaces_file_counts_most_then_what_a_search_recorded_then_the_packaged_file(
+    tmp_path: Path,
+) -> None:
+    own = workspace(tmp_path, "sgd", "label = 'Mine'")
+    recorded = [replace(load_space("sgd", NOWHERE), label="Recorded")]
+
+    assert read_looks(["sgd"], NOWHERE)["sgd"].label == "SGD"
+    assert read_looks(["sgd"], NOWHERE, recorded)["sgd"].label == "Recorded"
+    assert read_looks(["sgd"], own, recorded)["sgd"].label == "Mine"
+
+
+def test_a_search_without_a_space_file_in_sight_says_how_its_optimizer_looks() -> None:
+    recorded = replace(load_space("sgd", NOWHERE), name="lion", label="Lion", colour="#123456")
+
+    assert read_looks(["lion"], NOWHERE, [recorded])["lion"].colour == "#123456"
+
+
+def test_a_space_that_says_nothing_of_looks_counts_for_nothing(tmp_path: Path) -> None:
+    own = workspace(tmp_path, "adam", "")
+    recorded = [
+        replace(load_space("sgd", NOWHERE), label="", colour="", style="", cite="")
+    ]  # of another version
+
+    assert read_looks(["adam"], own)["adam"].label == "Adam"
+    assert read_looks(["sgd"], NOWHERE, recorded)["sgd"].label == "SGD"
+
+
+def test_another_optimizers_malformed_file_does_not_matter(tmp_path: Path) -> None:
+    own = workspace(tmp_path, "lion", "colour = 'red'")
+
+    assert read_looks(["sgd"], own)["sgd"].label == "SGD"
+    with pytest.raises(UsageError, match=r"lion\.toml: colour is 'red'; give a colour such as"):
+        read_looks(["lion"], own)
+
+
+def test_an_optimizer_of_which_nothing_is_known_has_its_name_and_a_run_without_one_is_black() -> None:
+    assert Looks()["lion"] == look_of("lion")
+    assert Looks()["lion"].label == "lion"
+    assert Looks()[""] == PLAIN
+
+
+def test_a_row_is_named_by_its_optimizers_label_and_a_configuration_that_is_not_the_best() -> None:
+    looks = Looks(said=SAID)
+
+    assert [looks.row(f"{name}/{config}") for name in ("said", "x") for config in ("best", "paper")] == [
+        "Said",
+        "Said (paper)",
+        "x",
+        "x (paper)",
+    ]
