@@ -15,6 +15,7 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.posthoc.curvature import measure_request
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.curvature import CurvatureResult, Floats
+from optstudy.records.io import write_bytes
 from optstudy.study.events import Notice
 
 RESULT = "curvature.json"  # among the files that are kept
@@ -182,12 +183,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     there = [name for name in files if (folder / name).exists()]
     if there:
         raise UsageError(f"{folder / there[0]} is there already; give another --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-    except OSError as error:
-        raise OptstudyError(f"cannot write {folder}: {error.strerror}") from error
+    for name, data in files.items():
+        write_bytes(folder / name, data)
     click.echo(f"kept in {folder}: {', '.join(files)}", err=True)
 
 

@@ -38,6 +38,8 @@ def measure_request(
         OptstudyError: If a measurement failed.
     """
     subjects, notices = _subjects(request, location)
+    if request.device is not None:
+        subjects = [one.on(request.device) for one in subjects]
     for device in {subject.plan.device for subject in subjects}:
         place.check(device)
     plan = subjects[0].plan
@@ -93,14 +95,7 @@ def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subje
     texts = [f"{run.study}/{run_name(run)} diverged, and has no curvature at its {at}" for run, at in lost]
     if len(lost) == len(pairs):
         raise UsageError(f"{texts[0]}; --at start measures where it began")
-    subjects = [subject_of(tracking, *pair) for pair in pairs if pair not in lost]
-    return [_on(request.device, subject) for subject in subjects], texts
-
-
-def _on(device: str | None, subject: Subject) -> Subject:
-    if device is None:
-        return subject
-    return dataclasses.replace(subject, plan=dataclasses.replace(subject.plan, device=device))
+    return [subject_of(tracking, *pair) for pair in pairs if pair not in lost], texts
 
 
 def _plan(request: CurvatureRequest) -> Plan:
@@ -115,5 +110,4 @@ def _plan(request: CurvatureRequest) -> Plan:
         sweep_epochs=(),
         batch_size=100,
         seed=0,
-        device=request.device or "cpu",
     )

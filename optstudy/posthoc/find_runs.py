@@ -1,5 +1,7 @@
 """Final runs by name, ID or study, and what they left behind."""
 
+from collections.abc import Sequence
+
 from optstudy.errors import UsageError, nearest
 from optstudy.posthoc.measure import Subject
 from optstudy.records.forms import from_json
@@ -20,30 +22,33 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
         UsageError: If it means none, or its beginning several.
     """
     studies = tracking.studies()
-    study, slash, rest = target.partition("/")
-    if study in studies:
-        runs = list(tracking.final_runs([study]).runs)
-        if not slash:
-            if not runs:
-                raise UsageError(f"study {study!r} has no finished final runs yet")
-            return runs
-        named = {run_name(run): run for run in runs}
-        group = [run for name, run in named.items() if name.startswith(f"{rest}/")]
-        if group:
-            return group
-        if rest not in named:
-            raise UsageError(
-                f"study {study!r} has no finished run {rest!r}{nearest(rest, named)};"
-                f" there are {', '.join(sorted(named))}"
-            )
-        return [named[rest]]
-    matching = [run for run in tracking.final_runs(studies).runs if run.run_id.startswith(target)]
-    if len(matching) == 1 and target:
-        return matching
-    if matching:
-        raise UsageError(f"{len(matching)} runs begin with {target!r}; give more of the ID")
-    known = f"; there are {', '.join(studies)}" if studies else ""
-    raise UsageError(f"{target!r} is no study, run or run ID{nearest(study, studies)}{known}")
+    study, _, rest = target.partition("/")
+    runs = tracking.final_runs([study] if study in studies else studies).runs
+    found = matching_runs(runs, target)
+    if found:
+        return found
+    if study not in studies:
+        known = f"; there are {', '.join(studies)}" if studies else ""
+        raise UsageError(f"{target!r} is no study, run or run ID{nearest(study, studies)}{known}")
+    if not runs:
+        raise UsageError(f"study {study!r} has no finished final runs yet")
+    names = sorted(map(run_name, runs))
+    raise UsageError(
+        f"study {study!r} has no finished run {rest!r}{nearest(rest, names)}; there are {', '.join(names)}"
+    )
+
+
+def matching_runs(runs: Sequence[FinalRun], target: str) -> list[FinalRun]:
+    """Return the runs of a study, STUDY/OPTIMIZER or STUDY/RUN, or the one whose ID begins so; none where none is.
+
+    Raises:
+        UsageError: If it is the beginning of several IDs.
+    """
+    named = [run for run in runs if f"{run.study}/{run_name(run)}/".startswith(f"{target}/")]
+    found = named or [run for run in runs if run.run_id.startswith(target)]
+    if not named and (len(found) > 1 or (found and not target)):
+        raise UsageError(f"{len(found)} runs begin with {target!r}; give more of the ID")
+    return found
 
 
 def run_name(run: FinalRun) -> str:

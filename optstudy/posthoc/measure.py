@@ -37,6 +37,10 @@ class Subject:
         """Where its run stands at that point."""
         return {"start": 0, "middle": self.plan.epochs // 2, "end": self.plan.epochs}[self.at]
 
+    def on(self, device: str) -> "Subject":
+        """Return the same, to be measured on another device."""
+        return replace(self, plan=replace(self.plan, device=device))
+
 
 def measure_all(
     subjects: Sequence[Subject], samples: Sequence[Sample], request: CurvatureRequest, workers: Workers

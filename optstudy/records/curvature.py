@@ -1,34 +1,17 @@
 """What was measured of the curvature at fixed weights."""
 
-import dataclasses
-import io
 import math
-import zlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.records.arrays import ArrayRecord
 from optstudy.records.io import plain
 
 Floats = NDArray[np.float64]
-
-# What readers of zip files and arrays raise at bytes that are none; RuntimeError where one seems encrypted.
-_DAMAGED = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    BadZipFile,
-    zlib.error,
-)
-
 
 _no_line, _no_plane = partial(np.zeros, 0), partial(np.zeros, (0, 0))
 _no_interval = partial(np.full, 3, math.nan)
@@ -49,7 +32,7 @@ class FinalCurvature:
 
 
 @dataclass(frozen=True)
-class CurvatureResult:
+class CurvatureResult(ArrayRecord):
     """The curvature at fixed weights on a fixed sample; what was not measured is nan, or an empty array.
 
     The fields are the arrays of ``analysis.npz``. One that a file does not have takes its default.
@@ -97,34 +80,6 @@ class CurvatureResult:
         ratio, low, high = self.ratio.tolist()
         trace = float(self.trace[0])
         return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)
-
-    def to_bytes(self) -> bytes:
-        """Serialise as npz without pickles; `from_bytes` gives back the same. A name that is not known is left out."""
-        buffer = io.BytesIO()
-        known = {
-            name: value for name, value in vars(self).items() if not (isinstance(value, str) and not value)
-        }
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in known.items()}
-        np.savez_compressed(buffer, **arrays)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "CurvatureResult":
-        """Read what `to_bytes` wrote, now or earlier.
-
-        Raises:
-            ValueError: If that is something else.
-        """
-        known = {each.name for each in dataclasses.fields(cls)}
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                values: dict[str, Any] = {name: arrays[name] for name in arrays.files if name in known}
-            return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
-        except _DAMAGED as error:
-            kind, reason = type(error).__name__, str(error).partition("\n")[0]
-            raise ValueError(
-                f"these bytes are not the arrays of a curvature result ({kind}: {reason})"
-            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints; a number that is not finite is None."""

@@ -1,6 +1,5 @@
 """The top eigenvalues along a run's last steps, as arrays."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.records.arrays import ArrayRecord
 from optstudy.records.run import Observation
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class EigenTrace:
+class EigenTrace(ArrayRecord):
     """What the tracker saw at each of ``s`` steps; see `optstudy.curvature.EigenTracker`."""
 
     step: NDArray[np.int64]  # (s,) counted from 0 over the run; each was looked at before it was taken
@@ -32,18 +32,6 @@ class EigenTrace:
     products: Floats  # (s,)
     preconditioned_step: NDArray[np.int64]  # (p,)
     preconditioned: Floats  # (p,) first eigenvalue of the preconditioned Hessian
-
-    def to_bytes(self) -> bytes:
-        """Serialise as npz without pickles."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **vars(self))
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "EigenTrace":
-        """Read what `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in arrays.files})
 
 
 def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:

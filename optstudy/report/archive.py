@@ -1,19 +1,17 @@
 """All that is needed to repeat the runs of a report, and to make its tables again: two plain files."""
 
-import io
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
 from optstudy.optimizers import read_looks
+from optstudy.records.arrays import from_npz, to_npz
 from optstudy.records.evidence import Evidence
 from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
@@ -24,8 +22,12 @@ from optstudy.records.search import SearchResult, read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
-# What readers of JSON, zip files and arrays raise at bytes that are none; RuntimeError where one seems encrypted.
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error)
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)  # what readers raise at JSON or arrays of something else
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,7 @@ def _predictions(evidence: Evidence) -> bytes:
     for number, names in members.items():
         arrays[f"run_id_{number}"] = np.array(names)
         arrays[f"predicted_{number}"] = _small(np.stack(rows[number]))
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    return to_npz(arrays)
 
 
 def _small(classes: Any) -> Any:
@@ -141,13 +141,13 @@ def _small(classes: Any) -> Any:
 
 def _read_predictions(path: Path) -> dict[str, Predictions]:
     found = {}
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-        for name in arrays.files:
-            if not name.startswith("labels_"):
-                continue
-            number = name.removeprefix("labels_")
-            labels, classes = arrays[name].astype(np.int64), tuple(arrays[f"classes_{number}"].tolist())
-            rows = arrays[f"predicted_{number}"].astype(np.int64)
-            for run_id, predicted in zip(arrays[f"run_id_{number}"].tolist(), rows, strict=True):
-                found[run_id] = Predictions(labels, predicted, classes)
+    arrays = from_npz(path.read_bytes())
+    for name in arrays:
+        if not name.startswith("labels_"):
+            continue
+        number = name.removeprefix("labels_")
+        labels, classes = arrays[name].astype(np.int64), tuple(arrays[f"classes_{number}"].tolist())
+        rows = arrays[f"predicted_{number}"].astype(np.int64)
+        for run_id, predicted in zip(arrays[f"run_id_{number}"].tolist(), rows, strict=True):
+            found[run_id] = Predictions(labels, predicted, classes)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.comparison.read import ReadStudies, read_studies
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import UsageError
 from optstudy.records.io import write_bytes
 from optstudy.report.bundle import build_report
 from optstudy.tracking import Tracking
@@ -51,12 +51,7 @@ def write_report(
     evidence = read_evidence(tracking, read.final, read.studies, read.comparison.looks)
     files = build_report(read.comparison, evidence)
     for name, data in files.items():
-        path = output / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, data)
-        except OSError as error:
-            raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
+        write_bytes(output / name, data)
     return Written(output / "index.html", tuple(files), _log(tracking, read, files), read.studies)
 
 

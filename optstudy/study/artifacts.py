@@ -1,15 +1,14 @@
 """The files that a final run leaves behind: its figures, and the data behind them."""
 
-import io
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from optstudy.curvature import Stability, stability
 from optstudy.optimizers import build_optimizer
+from optstudy.records.arrays import to_npz
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.forms import to_form
@@ -58,10 +57,12 @@ def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) 
     epochs = [to_form(record) for rung in rungs for record in rung.epochs]
     return {
         "epochs.json": json.dumps(epochs, indent=1).encode(),
-        "predictions.npz": _npz(
-            labels=dataset.test_y.numpy(),
-            predicted=np.array(rungs[-1].predicted),
-            classes=np.array(dataset.classes, dtype=np.str_),
+        "predictions.npz": to_npz(
+            {
+                "labels": dataset.test_y.numpy(),
+                "predicted": np.array(rungs[-1].predicted),
+                "classes": np.array(dataset.classes, dtype=np.str_),
+            }
         ),
         "plan.json": json.dumps(to_form(plan), indent=1).encode(),
         **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
@@ -86,9 +87,3 @@ def _figures(
         found["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
         found["spectrum.png"] = lambda: figures.spectrum(curvature, title, look)
     return found
-
-
-def _npz(**arrays: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

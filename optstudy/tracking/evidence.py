@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 from optstudy.errors import OptstudyError
 from optstudy.records.curvature import CurvatureResult
@@ -93,6 +92,6 @@ def _made(make: Callable[[bytes], T], data: bytes, what: str) -> T:
     """Read a file, or say which one cannot be read."""
     try:
         return make(data)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise OptstudyError(f"{what} is damaged ({type(error).__name__}: {reason})") from error

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from mlflow.entities import Run
 from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
+from optstudy.records.arrays import from_npz
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
 from optstudy.tracking.connection import PATIENCE, Connection, shown
 from optstudy.tracking.decode import Known, exclusion_of, final_run_of, known_of, local_folder
@@ -84,10 +82,10 @@ class Reader:
             data = self.file_of(run, PREDICTIONS)
             if data is not None:
                 try:
-                    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                        classes = arrays["classes"].tolist() if "classes" in arrays else ()
-                        found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"], tuple(classes))
-                except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+                    arrays = from_npz(data)
+                    classes = tuple(arrays["classes"].tolist()) if "classes" in arrays else ()
+                    found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"], classes)
+                except (ValueError, KeyError) as error:
                     raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
         return found
 

@@ -143,7 +143,7 @@ def test_nothing_says_where_files_lay_on_this_machine() -> None:
         (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS} holds no runs of a report (KeyError: 'searches')"),
         (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS} holds no runs of a report (KeyError: "),
         (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} holds no runs of a report (TypeError: "),
-        (PREDICTIONS, b"", f"{{}}/{PREDICTIONS} holds no predictions of a report (EOFError: "),
+        (PREDICTIONS, b"", f"{{}}/{PREDICTIONS} holds no predictions of a report (ValueError: not a file of arrays: "),
         (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} holds no predictions of a report (ValueError: "),
     ],
 )  # fmt: skip

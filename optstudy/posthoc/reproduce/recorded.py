@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optstudy.errors import OptstudyError, UsageError, nearest
-from optstudy.posthoc.find_runs import find_runs, run_name
+from optstudy.posthoc.find_runs import find_runs, matching_runs, run_name
 from optstudy.posthoc.reproduce.compare import Series
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
@@ -75,20 +75,15 @@ def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
     Raises:
         UsageError: If the name means none, or the beginning of an ID several.
     """
-    named = {f"{run.study}/{run_name(run)}": run for run in archive.final.runs}
-    chosen = [
-        run for name, run in named.items() if target in (name, run.study) or name.startswith(f"{target}/")
-    ]
-    if not chosen:
-        chosen = [run for run in archive.final.runs if target and run.run_id.startswith(target)]
-        if len(chosen) > 1:
-            raise UsageError(f"{len(chosen)} runs begin with {target!r}; give more of the ID")
-    if not chosen:
-        studies = sorted({run.study for run in archive.final.runs})
+    runs = archive.final.runs
+    found = matching_runs(runs, target) if target else []
+    if not found:
+        names = [f"{run.study}/{run_name(run)}" for run in runs]
+        studies = sorted({run.study for run in runs})
         raise UsageError(
-            f"no run {target!r} among these{nearest(target, named)}; there are those of {', '.join(studies)}"
+            f"no run {target!r} among these{nearest(target, names)}; there are those of {', '.join(studies)}"
         )
-    return [_recorded(_archived(archive, run), {}, []) for run in chosen]
+    return [_recorded(_archived(archive, run), {}, []) for run in found]
 
 
 def _archived(archive: Archive, run: FinalRun) -> RunEvidence:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -178,23 +179,31 @@ def landscape_plane(result: CurvatureResult, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
     drawn = figure(7.4, 3.9)
     drawn.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # a surface is left out of account there
-    first, second = np.meshgrid(result.distances, result.distances, indexing="ij")
-    plane = gaps(result.plane)
-    levels = levels_of(plane)
     surface = drawn.add_subplot(1, 2, 1, projection="3d")
-    colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
-    surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
     surface.set(xlabel="1st", ylabel="2nd")
-    surface.view_init(elev=28, azim=-55)
     surface.set_box_aspect(None, zoom=0.8)
     flat = drawn.add_subplot(1, 2, 2, aspect="equal")
-    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
-    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
-    flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.4)
-    flat.plot(0, 0, "P", color="white", markeredgecolor=INK)
+    filled = draw_plane(surface, flat, result, linewidths=0.4)
     drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
     drawn.suptitle(f"{title}\nloss on {result.samples:,} images around its end (+)", x=0.02, ha="left")
     return drawn
+
+
+def draw_plane(
+    surface: Any, flat: Axes, result: CurvatureResult, linewidths: float, markersize: float | None = None
+) -> ContourSet:
+    """Draw the loss over the plane of the first two eigenvectors as a surface, and as contours, which are returned."""
+    first, second = np.meshgrid(result.distances, result.distances, indexing="ij")
+    plane = gaps(result.plane)
+    levels = levels_of(plane)
+    colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
+    surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
+    surface.view_init(elev=28, azim=-55)
+    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
+    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
+    flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=linewidths)
+    flat.plot(0, 0, "P", color="white", markeredgecolor=INK, markersize=markersize)
+    return filled
 
 
 def gaps(values: np.ndarray) -> np.ndarray:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from optstudy.records.evidence import RunEvidence
-from optstudy.report.figures.curvature import gaps, levels_of
+from optstudy.report.figures.curvature import draw_plane
 from optstudy.report.figures.rows import LINE, empty, folded, head, plain
-from optstudy.report.figures.style import INK, column, column_styled
+from optstudy.report.figures.style import column, column_styled
 
 
 @column_styled
@@ -35,27 +33,18 @@ def surface_of(row: Sequence[RunEvidence], title: str) -> Figure:
     if chosen is None or chosen.curvature is None:
         return empty(f"{named}\nThe loss around its end was not measured")
     found = chosen.curvature
-    first, second = np.meshgrid(found.distances, found.distances, indexing="ij")
-    plane = gaps(found.plane)
-    levels = levels_of(plane)
-    colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
     drawn = column(4.9)
     grid = drawn.add_gridspec(2, 1, height_ratios=[1.1, 1])
     surface = drawn.add_subplot(grid[0], projection="3d")
-    surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
     surface.set_xlabel("Along 1st", labelpad=-6)
     surface.set_ylabel("Along 2nd", labelpad=-6)
     surface.set_zlabel("Loss", labelpad=2)
-    surface.view_init(elev=28, azim=-55)
     surface.locator_params(nbins=4)
     surface.tick_params(pad=-3)
     surface.tick_params(axis="z", pad=1)
     surface.set_box_aspect((4, 4, 3), zoom=0.95)
     flat = drawn.add_subplot(grid[1], aspect="equal")
-    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
-    filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
-    flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=0.3)
-    flat.plot(0, 0, "P", color="white", markeredgecolor=INK, markersize=5)
+    filled = draw_plane(surface, flat, found, linewidths=0.3, markersize=5)
     bar = drawn.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
     bar.ax.set_title("Loss", loc="left", pad=7)
     which = f"seed {chosen.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
