@@ -12,6 +12,7 @@ from optstudy.errors import OptstudyError
 from optstudy.optimizers import load_space
 from optstudy.records.search import Finalist, SearchResult, Trial
 from optstudy.study.context import Context
+from optstudy.study.events import Notice
 from optstudy.study.tuning.best import read_best, read_best_file, write_best
 from optstudy.study.workspace import StudyFiles
 
@@ -56,7 +57,7 @@ def rewritten(path: Path, **changes: Any) -> list[str]:
     search = dataclasses.replace(search_behind(content), **changes)
     files = StudyFiles(path.parents[3], path.parent.name)
     context = cast(Context, Told(files, content["versions"], {"commit": "another"}))
-    return [event.text for event in write_best(context, search, content)]
+    return [cast(Notice, event).text for event in write_best(context, search, content)]
 
 
 def copied(path: Path, folder: Path) -> Path:
