@@ -171,3 +171,29 @@ def test_predictions_that_are_cut_short_or_changed_never_show_a_traceback(place:
         reports.write(files | {PREDICTIONS: damaged}, tmp_path)
         with contextlib.suppress(UsageError):  # or nothing, where the byte meant nothing
             read_archive(tmp_path)
+
+
+def test_the_files_of_the_first_version_are_read_and_written_again_with_the_same_content(
+    tmp_path: Path,
+) -> None:
+    folder = Path(__file__).parents[1] / "stored" / "archive-0.0"  # 4 runs and 2 searches of docs/results
+
+    found = read_archive(folder)
+
+    first = found.final.runs[0]
+    assert (first.optimizer, first.seed, first.test_accuracy) == ("sgd", 0, 0.9877)
+    assert first.sources is None  # they were not recorded then
+    assert first.curvature is not None
+    assert first.curvature.ratio == 1.6512079142480083
+    assert [row.optimizer for row in found.compare().rows] == ["sgd", "adahessian"]
+    for run, line in zip(found.final.runs, json.loads((folder / RUNS).read_text())["runs"], strict=True):
+        again = {
+            **to_form(run),
+            "plan": to_form(found.plans[run.run_id]),
+            "epochs": to_form(found.epochs[run.run_id]),
+        }
+        assert again.pop("sources") is None
+        assert again.pop("key") == ""
+        assert again["plan"].pop("deterministic") is False
+        assert again == line
+        assert found.predictions[run.run_id].correct.mean() == pytest.approx(run.test_accuracy, abs=1e-12)
