@@ -31,9 +31,10 @@ from torchvision import transforms
 import optstudy.workloads
 from optstudy.records.plan import Method, Plan, Split
 from optstudy.training import Moment, advance, start
-from optstudy.workloads import batches, load_parts, prepare
+from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.mnist import parse_idx
 from optstudy.workloads.models import LeNet5
+from optstudy.workloads.splits import load_parts
 
 STEPS_IN_EPOCH = 600
 BATCH = 100

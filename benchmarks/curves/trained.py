@@ -13,8 +13,8 @@ from curves.report import Images
 from optstudy.records.plan import Method, Plan, Split, steps_per_epoch
 from optstudy.training import Moment, RunState, advance, sample_images, start
 from optstudy.training.live import STEPS, capture, restore
-from optstudy.workloads import load_parts
 from optstudy.workloads.models import LeNet5
+from optstudy.workloads.splits import load_parts
 
 THREADS = 2
 METHODS = {

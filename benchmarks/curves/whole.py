@@ -20,8 +20,8 @@ from curves.trained import THREADS, Trained, Weights
 from optstudy.curvature import Operator, hessian, top_eigenpairs
 from optstudy.records.plan import Split
 from optstudy.training import sample_images
-from optstudy.workloads import load_parts
 from optstudy.workloads.models import LeNet5
+from optstudy.workloads.splits import load_parts
 
 TOLERANCE = 1e-3
 FEW = 3  # products, after which the memory is what it will be

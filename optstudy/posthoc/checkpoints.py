@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.plan import Plan
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
 
 _NESTED = ("model", "state_dict", "model_state_dict")  # where common checkpoints keep the weights

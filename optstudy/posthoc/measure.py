@@ -17,7 +17,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Plan
 from optstudy.training import advance, numerics, start
 from optstudy.training.curvature import measure_curvature
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model, load_loss
 from optstudy.workloads.user_code import told
 

@@ -12,7 +12,7 @@ from optstudy.errors import UsageError
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.plan import Plan
 from optstudy.training import ImageBatches, images_of, sample_images
-from optstudy.workloads import load_parts
+from optstudy.workloads.splits import load_parts
 
 DRAWS = 3  # samples of each size of a sweep
 LONGEST = 18  # digits of an image's number

@@ -16,7 +16,7 @@ from optstudy.records.look import Look
 from optstudy.records.plan import Plan
 from optstudy.records.run import Rung
 from optstudy.report import figures
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 
 
 def draw_run(

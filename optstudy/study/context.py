@@ -18,7 +18,8 @@ from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import Known, Tracking
 from optstudy.training import Rehearsal, joined, run_rung_on
 from optstudy.training.curvature import measure_final_curvature
-from optstudy.workloads import Dataset, OtherDataError, load, load_description
+from optstudy.workloads.dataset import Dataset
+from optstudy.workloads.datasets import OtherDataError, load, load_description
 
 LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
 

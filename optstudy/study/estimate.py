@@ -14,7 +14,8 @@ from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
 from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
-from optstudy.workloads import load_description, load_parts
+from optstudy.workloads.datasets import load_description
+from optstudy.workloads.splits import load_parts
 from optstudy.workloads.user_code import told
 
 REHEARSED_STEPS = 10

@@ -21,7 +21,7 @@ from optstudy.study.plans import final_plan, is_paper_setting
 from optstudy.study.training_run import TrainingRun, ended_before, skip_rest, train_rung
 from optstudy.tracking import save_model
 from optstudy.training import RunState
-from optstudy.workloads import prepare
+from optstudy.workloads.batches import prepare
 from optstudy.workloads.models import build_model
 
 Weights = dict[str, torch.Tensor]

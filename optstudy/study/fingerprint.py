@@ -12,7 +12,7 @@ from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
 from optstudy.training import check_device
-from optstudy.workloads import OtherDataError, check_dataset
+from optstudy.workloads.datasets import OtherDataError, check_dataset
 from optstudy.workloads.models import check_model, load_loss
 from optstudy.workloads.user_code import sources
 

@@ -17,7 +17,9 @@ from optstudy.training.live import STEPS, Live, build, capture, isolated, restor
 from optstudy.training.numerics import machine
 from optstudy.training.probes import probes_of
 from optstudy.training.state import Moment, Probe, RunState, outcome
-from optstudy.workloads import batches, load_description, load_parts, prepare
+from optstudy.workloads.batches import batches, prepare
+from optstudy.workloads.datasets import load_description
+from optstudy.workloads.splits import load_parts
 
 
 def start(plan: Plan) -> RunState:

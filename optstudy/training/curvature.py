@@ -23,8 +23,9 @@ from optstudy.records.plan import Plan
 from optstudy.training.numerics import numerics
 from optstudy.training.probes import ImageBatches, sample_images
 from optstudy.training.state import RunState
-from optstudy.workloads import load, load_parts
+from optstudy.workloads.datasets import load
 from optstudy.workloads.models import Loss, build_model, load_loss
+from optstudy.workloads.splits import load_parts
 
 LINE_POINTS = 41  # along each direction, as in the paper
 REACH = 1.0  # distances go from minus this to this, as in the paper

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from optstudy.training.live import forked_generators
 from optstudy.training.state import Moment
-from optstudy.workloads import prepare
+from optstudy.workloads.batches import prepare
 from optstudy.workloads.models import Loss
 
 EVALUATION_BATCH = 500  # images a chunk; larger ones leave the cache of a CPU

@@ -13,7 +13,7 @@ from optstudy.optimizers import build_optimizer
 from optstudy.records.plan import Plan
 from optstudy.training.numerics import numerics
 from optstudy.training.state import RunState
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 from optstudy.workloads.models import Loss, build_model, load_loss
 
 

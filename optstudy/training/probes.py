@@ -12,8 +12,9 @@ from optstudy.curvature.tracker import Step
 from optstudy.records.plan import Plan, steps_per_epoch
 from optstudy.training.evaluation import EVALUATION_BATCH
 from optstudy.training.state import Probe
-from optstudy.workloads import Parts, load_parts, prepare, sample
+from optstudy.workloads.batches import prepare, sample
 from optstudy.workloads.models import load_loss
+from optstudy.workloads.splits import Parts, load_parts
 
 PRECONDITIONED_EVERY = 25  # steps between two looks at the preconditioned Hessian, each from a random start
 

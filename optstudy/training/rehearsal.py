@@ -15,7 +15,10 @@ from optstudy.training.advance import start
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sweep
 from optstudy.training.live import STEPS, Live, capture, isolated, restore
 from optstudy.training.probes import sample_images
-from optstudy.workloads import Dataset, Parts, load, load_parts, prepare
+from optstudy.workloads.batches import prepare
+from optstudy.workloads.dataset import Dataset
+from optstudy.workloads.datasets import load
+from optstudy.workloads.splits import Parts, load_parts
 
 
 def check_device(device: str) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from optstudy.records.plan import Plan
 from optstudy.training.advance import start
 from optstudy.training.live import STEPS, isolated, restore
-from optstudy.workloads import batches, load_parts, prepare
+from optstudy.workloads.batches import batches, prepare
+from optstudy.workloads.splits import load_parts
 
 WARMING = 10  # steps before the first that counts
 

@@ -24,8 +24,9 @@ from optstudy.posthoc.samples import Sample, sampled_images
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Trace
 from optstudy.training import advance, sample_images, start
-from optstudy.workloads import load, load_parts
+from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
+from optstudy.workloads.splits import load_parts
 
 MORE = """
 def raising(outputs, targets):

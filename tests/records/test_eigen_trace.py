@@ -19,8 +19,9 @@ from optstudy.records.metrics import step_metrics
 from optstudy.records.plan import Trace
 from optstudy.records.run import Observation
 from optstudy.training import Moment, advance, run_rung, sample_images, start
-from optstudy.workloads import load, load_parts
+from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
+from optstudy.workloads.splits import load_parts
 
 PLAN = cases.plan(trace=Trace(samples=20, last=5, every=2))  # of 8 steps: 3, 5, 7
 

@@ -29,7 +29,10 @@ from optstudy.study.specification import Specification
 from optstudy.study.workspace import read_recorded
 from optstudy.tracking import embedded
 from optstudy.training import run_rung_on, sample_images
-from optstudy.workloads import datasets, load, load_description, load_parts, prepare
+from optstudy.workloads import datasets
+from optstudy.workloads.batches import prepare
+from optstudy.workloads.datasets import load, load_description
+from optstudy.workloads.splits import load_parts
 from optstudy.workloads.user_code import load_object
 
 STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}

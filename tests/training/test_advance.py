@@ -16,7 +16,8 @@ from optstudy.optimizers import load_space
 from optstudy.records.plan import Plan, Split, steps_per_epoch
 from optstudy.records.space import Space
 from optstudy.training import Moment, RunState, advance, run_rung, start
-from optstudy.workloads import epoch_order, load
+from optstudy.workloads.batches import epoch_order
+from optstudy.workloads.datasets import load
 from optstudy.workloads.user_code import call
 
 EVERY_OPTIMIZER = pytest.mark.parametrize("space", cases.spaces(), ids=lambda space: space.name)

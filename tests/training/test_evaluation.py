@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from optstudy.training import evaluate, sweep
 from optstudy.training.evaluation import EVALUATION_BATCH
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 from optstudy.workloads.user_code import call
 
 

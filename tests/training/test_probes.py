@@ -10,7 +10,7 @@ from optstudy.curvature import EigenTracker
 from optstudy.records.plan import Plan, Trace
 from optstudy.training import ImageBatches, RunState, images_of, probes_of, run_rung, sample_images
 from optstudy.training import probes as module
-from optstudy.workloads import load_parts
+from optstudy.workloads.splits import load_parts
 
 STEPS = 8  # of two epochs of 200 images at batch 64
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.functional import to_tensor
 
-from optstudy.workloads import batches, epoch_order, prepare
+from optstudy.workloads.batches import batches, epoch_order, prepare
 
 unhurried = settings(deadline=None)  # a busy machine fails no test
 SEEDS, EPOCHS = st.integers(0, 2**40), st.integers(0, 10_000)

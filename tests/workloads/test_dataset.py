@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optstudy.errors import UsageError
-from optstudy.workloads import Dataset, describe
+from optstudy.workloads.dataset import Dataset, describe
 
 
 def images(count: int, size: int = 4) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from optstudy.errors import UsageError
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 
 DATA = """
 import torch

@@ -14,7 +14,7 @@ from torchvision.datasets import mnist as torchvision_mnist
 from torchvision.transforms import Resize
 
 from optstudy.errors import OptstudyError
-from optstudy.workloads import load
+from optstudy.workloads.datasets import load
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (5, 28, 28), dtype=np.uint8)

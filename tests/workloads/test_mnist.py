@@ -15,7 +15,8 @@ from torchvision.transforms import Resize
 
 import optstudy.workloads
 from optstudy.errors import OptstudyError
-from optstudy.workloads import load, mnist
+from optstudy.workloads import mnist
+from optstudy.workloads.datasets import load
 from optstudy.workloads.resize import to_32
 
 PACKAGED = Path(optstudy.workloads.__file__).parent

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional
 
 from optstudy.errors import UsageError
-from optstudy.workloads import Dataset
+from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.models import LeNet5, build_model, load_loss
 
 

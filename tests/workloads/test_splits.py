@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from optstudy.errors import UsageError
 from optstudy.records.plan import Split
-from optstudy.workloads import Dataset, Parts, load_parts, parts
+from optstudy.workloads.dataset import Dataset
+from optstudy.workloads.splits import Parts, load_parts, parts
 
 POISON = -1.0
 unhurried = settings(deadline=None)  # a busy machine fails no test

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from optstudy.posthoc.reproduce.recorded import Recorded
 from optstudy.records.plan import Plan
-from optstudy.workloads import load_description
+from optstudy.workloads.datasets import load_description
 from optstudy.workloads.user_code import sources
 
 # What numbers depend on most comes first.
