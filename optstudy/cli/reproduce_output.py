@@ -12,7 +12,6 @@ from optstudy.cli.options import Where
 from optstudy.cli.output import print_table
 from optstudy.errors import OptstudyError
 from optstudy.posthoc.reproduce import (
-    Again,
     Recorded,
     Reproduced,
     recorded_in_archive,
@@ -21,6 +20,7 @@ from optstudy.posthoc.reproduce import (
 )
 from optstudy.records.io import plain
 from optstudy.report.archive import RUNS, read_archive
+from optstudy.study.events import Progress
 from optstudy.tracking import open_written
 
 
@@ -49,20 +49,22 @@ def reproduced(
 
 
 def _watched(
-    recorded: list[Recorded], events: Iterator[Again | Reproduced], *, quiet: bool
+    recorded: list[Recorded], events: Iterator[Progress | Reproduced], *, quiet: bool
 ) -> list[Reproduced]:
-    total, ended, found = sum(run.plan.epochs for run in recorded), 0, []
+    epochs = {run.name: run.plan.epochs for run in recorded}
+    total, ended, found = sum(epochs.values()), 0, []
     if not quiet:
         click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     try:
         with console.status("starting workers") as status:
             for event in events:
-                if isinstance(event, Again):
-                    ended += 1
-                    status.update(f"{event.name}: epoch {event.epoch} of {event.epochs} ({ended} of {total})")
-                else:
+                if isinstance(event, Reproduced):
                     found.append(event)
+                elif event.record is not None:
+                    ended += 1
+                    epoch = f"epoch {event.record.epoch} of {epochs[event.run]}"
+                    status.update(f"{event.run}: {epoch} ({ended} of {total})")
     except KeyboardInterrupt as error:
         raise OptstudyError("interrupted; nothing is kept, and the same command begins again") from error
     return found

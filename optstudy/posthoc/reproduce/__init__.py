@@ -3,11 +3,10 @@
 from optstudy.posthoc.reproduce.compare import Judged, Series, judge
 from optstudy.posthoc.reproduce.environment import Differing
 from optstudy.posthoc.reproduce.recorded import Recorded, recorded_in_archive, recorded_in_mlflow
-from optstudy.posthoc.reproduce.rerun import TOLERANCE, Again, Reproduced, reproduce
+from optstudy.posthoc.reproduce.rerun import TOLERANCE, Reproduced, reproduce
 
 __all__ = [
     "TOLERANCE",
-    "Again",
     "Differing",
     "Judged",
     "Recorded",

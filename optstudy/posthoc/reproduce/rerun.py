@@ -15,19 +15,11 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.metrics import curvature_of, final_metrics, of_percent
 from optstudy.records.run import EpochRecord, Observation
+from optstudy.study.events import Progress
 from optstudy.training import RunState, joined, run_rung
 from optstudy.training.curvature import measure_final_curvature
 
 TOLERANCE = 0.01
-
-
-@dataclass(frozen=True)
-class Again:
-    """A run that is being made again has reached an epoch."""
-
-    name: str
-    epoch: int
-    epochs: int
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,8 @@ class Reproduced:
 
 def reproduce(
     runs: Sequence[Recorded], workers: Workers, tolerance: float = TOLERANCE
-) -> Iterator[Again | Reproduced]:
-    """Make runs again, and compare each with its record as it is done.
+) -> Iterator[Progress | Reproduced]:
+    """Make runs again, telling each epoch, and compare each with its record as it is done.
 
     Args:
         runs: As they were recorded, all of one study.
@@ -77,13 +69,13 @@ def reproduce(
         OptstudyError: If a run fails.
     """
     drivers = {**versions(), **environment()}
-    for event in drive([_again(run, drivers, tolerance) for run in runs], workers):
+    for event in drive([_reproduction(run, drivers, tolerance) for run in runs], workers):
         if isinstance(event, Failure):
             raise event.error()
         yield event
 
 
-def _again(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> Flow:
+def _reproduction(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> Flow:
     plan = recorded.plan
     found = yield Task(foundations, (plan,), name=recorded.name)
     if isinstance(found, Failure):
@@ -104,7 +96,7 @@ def _again(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> 
         epochs += rung.epochs
         seen += rung.observations
         machines.append(rung.machine)
-        yield Again(recorded.name, len(epochs), plan.epochs)
+        yield Progress(recorded.name, rung.epochs[-1].seconds, rung.epochs[-1])
     assert state is not None
     curvature = None
     if plan.trace is not None and rung.outcome == "completed":
