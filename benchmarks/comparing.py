@@ -17,12 +17,13 @@ from unittest import mock
 import numpy as np
 
 from optstudy.records.location import Location
+from optstudy.records.metrics import EPOCH, FINAL, Tag
 from optstudy.tracking import Tracking, open_tracking, open_written
 
 OPTIMIZERS = ("sgd", "adagrad", "adam", "adahessian")
 EPOCHS, IMAGES = 15, 10_000
 MOST_SECONDS, MOST_OWN = 10.0, 1.0
-METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "gradient_norm")
+METRICS = [one.name.format(heldout="test") for one in EPOCH[:5]]
 LABELS = np.random.default_rng(0).integers(0, 10, IMAGES)
 
 
@@ -33,13 +34,13 @@ def write_run(tracking: Tracking, optimizer: str, seed: int) -> None:
         "big/final",
         f"{optimizer}/seed-{seed}",
         key="",
-        tags={"optstudy.study": "big", "optstudy.kind": "final", "optstudy.margin": "0.001"},
+        tags={Tag.STUDY: "big", Tag.KIND: "final", Tag.MARGIN: "0.001"},
         params={"optimizer": optimizer, "config": "best", "seed": seed, "lr": 0.1},
         started_at=now,
     )
     tracking.log_metrics(run, [(name, 0.9, epoch, now) for epoch in range(EPOCHS) for name in METRICS])
-    ends = {"train_accuracy_pct": 99.0, "test_accuracy_pct": 98.9, "seconds": 1.0, "gradient_work": 9.0}
-    tracking.log_metrics(run, [(f"final/{name}", value, 0, now) for name, value in ends.items()])
+    ends = {"train_accuracy": 99.0, "test_accuracy": 98.9, "seconds": 1.0, "gradient_work": 9.0}
+    tracking.log_metrics(run, [(one.name, ends[one.field], 0, now) for one in FINAL if one.field in ends])
     predicted = np.where(draw.random(IMAGES) < 0.99, LABELS, (LABELS + 1) % 10)
     file = io.BytesIO()
     np.savez_compressed(file, labels=LABELS, predicted=predicted)

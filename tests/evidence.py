@@ -13,7 +13,7 @@ from optstudy.comparison.table import Comparison, compare
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions, Spent
+from optstudy.records.run import CostToTarget, EpochRecord, FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchResult, Trial, select_best
 from optstudy.records.space import Range, Space
 
@@ -53,7 +53,7 @@ def run_evidence(
     rise = float(rise * draws.lognormal(0, 0.5))
     predictions = guesses(draws, error, classes)
     reached = float(round(soon * draws.lognormal(0, 0.15)))
-    spent = Spent(reached, 3 * reached, work * reached) if reached <= epochs else None
+    spent = CostToTarget(reached, 3 * reached, work * reached) if reached <= epochs else None
     run = FinalRun(
         run_id=f"{study}-{optimizer}-{config}-{seed}",
         study=study,
@@ -69,7 +69,7 @@ def run_evidence(
         margin=0.001,
         params={},
         target=target,
-        reached=spent if target else None,
+        cost_to_target=spent if target else None,
         curvature=FinalCurvature(5.0, 5 / ratio, ratio, ratio, ratio, "separated", 9.0, rise),
     )
     norms = 3 * np.exp(-np.arange(epochs) / 8) * draws.lognormal(0, 0.4, epochs) + 1e-3
@@ -148,13 +148,13 @@ def runs_of(
 def diverged(one: RunEvidence, after: int) -> RunEvidence:
     """Return the run as if it had lost its numbers after some epochs."""
     kept = (*one.epochs[:after], epoch(after + 1, None))
-    run = replace(one.run, outcome="diverged", test_accuracy=0.098, reached=None, curvature=None)
+    run = replace(one.run, outcome="diverged", test_accuracy=0.098, cost_to_target=None, curvature=None)
     return replace(one, run=run, epochs=kept, trace=None, curvature=None)
 
 
 def bare(one: RunEvidence) -> RunEvidence:
     """Return the run as if nothing but its accuracy had been kept."""
-    run = replace(one.run, reached=None, curvature=None, target=None)
+    run = replace(one.run, cost_to_target=None, curvature=None, target=None)
     return RunEvidence(run, None, (), None, None, None)
 
 

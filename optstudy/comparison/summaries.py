@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optstudy.records.run import FinalRun, Predictions, Spent
+from optstudy.records.run import CostToTarget, FinalRun, Predictions
 from optstudy.statistics import Interval, Rank, mean_interval, rank_correlation, wilson_interval
 
 _MEANS = ("lambda_1", "lambda_2", "ratio", "trace", "loss_rise")  # of the curvature, over seeds
@@ -72,9 +72,9 @@ def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:
     target = runs[0].target
     if target is None:
         return None
-    reached = [(run, run.reached) for run in runs if run.reached is not None]
+    reached = [(run, run.cost_to_target) for run in runs if run.cost_to_target is not None]
 
-    def median(of: Callable[["FinalRun", "Spent"], float]) -> float:
+    def median(of: Callable[["FinalRun", "CostToTarget"], float]) -> float:
         if 2 * len(reached) <= len(runs):
             return math.nan
         missed = [math.inf] * (len(runs) - len(reached))
@@ -89,7 +89,7 @@ def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:
     )
 
 
-def _seconds_to_target(run: "FinalRun", spent: "Spent") -> float:
+def _seconds_to_target(run: "FinalRun", spent: "CostToTarget") -> float:
     if run.step_seconds is None:
         return spent.seconds
     return run.pace_seconds * spent.gradient_work / run.gradient_work  # every step is the same work

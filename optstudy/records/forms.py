@@ -48,10 +48,10 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "Choice": _names("name choices why"),
     "FinalRun": _names(
         "run_id study optimizer config seed outcome train_accuracy test_accuracy paper_setting seconds"
-        " gradient_work margin params target reached curvature=ending steps step_seconds files separated"
+        " gradient_work margin params target cost_to_target=reached curvature=ending steps step_seconds files separated"
         " finished_at facts sources key"
     ),
-    "Spent": _names("epochs seconds gradient_work"),
+    "CostToTarget": _names("epochs seconds gradient_work"),
     "FinalCurvature": _names("lambda_1 lambda_2 ratio ratio_low ratio_high verdict trace loss_rise"),
     # Arrays of npz files.
     "Predictions": _names("labels predicted classes"),

@@ -1,12 +1,165 @@
-"""The metrics that runs log, by name."""
+"""The names of all metrics and tags of runs, with what each is and where its number comes from."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import eigen_trace
-from optstudy.records.run import EpochRecord, Observation
+from optstudy.records.run import CostToTarget, EpochRecord, Observation
+
+END = "final/"  # how names of what is known when a run has ended begin
+TRAIN_ACCURACY, TEST_ACCURACY = "final/train_accuracy_pct", "final/test_accuracy_pct"
+STEP_SECONDS = "final/step_seconds"  # of a final run, timed when all runs have ended
+TRIAL_WORK = "gradient_work"  # of a trial or a finalist
+BEST_SCORE = "validation/{objective}"  # of a search, the best score so far
+
+
+class Tag:
+    """Names of the tags of runs."""
+
+    STUDY = "optstudy.study"  # the study's name
+    KIND = "optstudy.kind"  # search, trial, finalist, final or report
+    KEY = "optstudy.key"  # of everything that determines the run
+    OUTCOME = "optstudy.outcome"  # completed, diverged, pruned, failed or interrupted
+    PROBLEM = "optstudy.problem"  # why a run failed
+    SUPERSEDED = "optstudy.superseded"  # "true" where the search has since chosen another configuration
+    TARGET = "optstudy.target"  # Specification.target
+    MARGIN = "optstudy.margin"  # Specification.margin
+    PAPER_SETTING = "optstudy.paper_setting"  # "true" where model and data are the paper's
+    VERDICT = "optstudy.ratio_verdict"  # FinalCurvature.verdict
+    DATA = "optstudy.data"  # checksum of the data set
+    SOURCES = "optstudy.sources"  # hashes of the user's files, as JSON
+    VERSION = "optstudy.version."  # followed by the name of a package
+    ENVIRONMENT = "optstudy.environment."  # followed by what it is of the machine or the code
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """What the final metrics of a run are computed from."""
+
+    epochs: Sequence[EpochRecord]
+    observations: Sequence[Observation] = ()
+    curvature: CurvatureResult | None = None
+    target: float | None = None  # test accuracy, a fraction
+
+    @property
+    def cost_to_target(self) -> CostToTarget | None:
+        """What the run spent until its test accuracy first reached the target; None if it never did."""
+        if self.target is None:
+            return None
+        accuracies = [record.heldout_accuracy for record in self.epochs]
+        reached = next((n for n, accuracy in enumerate(accuracies, 1) if accuracy >= self.target), None)
+        spent = self.epochs[:reached]
+        seconds, work = sum(record.seconds for record in spent), sum(one.gradient_work for one in spent)
+        return None if reached is None else CostToTarget(float(reached), seconds, work)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that MLflow shows of a run.
+
+    A final metric is written and read, archived and compared with that of a run made again by its entry in `FINAL`.
+    """
+
+    name: str
+    unit: str  # "%" is a percentage of the field's fraction; "" for a number without one
+    field: str = ""  # of EpochRecord, Observation or FinalRun; "" for an item of FinalRun.metrics
+    value: Callable[[RunEnd], float | None] | None = (
+        None  # of a final metric; None where it is logged elsewhere
+    )
+    reproducible: bool = True  # whether a run made again has it: no times, and nothing that the study decides
+
+    @property
+    def short_name(self) -> str:
+        """What it is called beside other final numbers of the run."""
+        return self.field.rpartition(".")[2] or self.name.rpartition("/")[2]
+
+    def of(self, run: Mapping[str, Any]) -> Any:
+        """Return its value from the fields of a FinalRun; None where it was not recorded."""
+        record, nested, name = self.field.rpartition(".")
+        if nested:
+            return getattr(run.get(record), name, None)
+        return run.get(self.field) if self.field else run.get("metrics", {}).get(self.name)
+
+
+def _separated(end: RunEnd) -> float | None:
+    trace = eigen_trace(end.observations)
+    return None if trace is None else float((trace.verdict == "separated").mean())
+
+
+def _of_curvature(name: str, unit: str = "") -> Metric:
+    return Metric(
+        f"final/{name}",
+        unit,
+        f"curvature.{name}",
+        lambda end: None if end.curvature is None else getattr(end.curvature.final, name),
+    )
+
+
+def _of_cost(name: str, unit: str, field: str) -> Metric:
+    return Metric(
+        f"final/{name}",
+        unit,
+        f"cost_to_target.{field}",
+        lambda end: getattr(end.cost_to_target, field, None),
+        reproducible=False,  # the target is the study's
+    )
+
+
+FINAL = (
+    Metric(TRAIN_ACCURACY, "%", "train_accuracy", lambda end: end.epochs[-1].exact_accuracy or 0.0),
+    Metric(TEST_ACCURACY, "%", "test_accuracy", lambda end: end.epochs[-1].heldout_accuracy),
+    Metric("final/separated", "share of steps", "separated", _separated),
+    _of_curvature("lambda_1"),
+    _of_curvature("lambda_2"),
+    _of_curvature("ratio"),
+    _of_curvature("ratio_low"),
+    _of_curvature("ratio_high"),
+    _of_curvature("trace"),
+    _of_curvature("loss_rise"),
+    Metric("final/steps", "steps", "steps", lambda end: sum(record.gradients for record in end.epochs)),
+    Metric(
+        "final/gradient_work",
+        "passes",
+        "gradient_work",
+        lambda end: sum(one.gradient_work for one in end.epochs),
+    ),
+    Metric(
+        "final/seconds",
+        "s",
+        "seconds",
+        lambda end: sum(record.seconds for record in end.epochs),
+        reproducible=False,
+    ),
+    Metric(STEP_SECONDS, "s", "step_seconds", reproducible=False),
+    _of_cost("epochs_to_target", "epochs", "epochs"),
+    _of_cost("seconds_to_target", "s", "seconds"),
+    _of_cost("work_to_target", "passes", "gradient_work"),
+)
+
+EPOCH = (  # of an EpochRecord; the held-out images are those of `validation` or `test`
+    Metric("train/loss", "", "train_loss"),
+    Metric("train/accuracy", "fraction", "train_accuracy"),
+    Metric("gradient_norm", "", "gradient_norm"),
+    Metric("{heldout}/loss", "", "heldout_loss"),
+    Metric("{heldout}/accuracy", "fraction", "heldout_accuracy"),
+    Metric("train/exact_loss", "", "exact_loss"),
+    Metric("train/exact_accuracy", "fraction", "exact_accuracy"),
+    Metric("full_gradient_norm", "", "full_gradient_norm"),
+    Metric("epoch_seconds", "s", "seconds", reproducible=False),
+)
+
+STEP = {  # of an Observation, by its probe
+    "eigen": (
+        Metric("eigen/lambda_1", "", "lambda_1"),
+        Metric("eigen/lambda_2", "", "lambda_2"),
+        Metric("eigen/ratio", "", "ratio"),
+        Metric("eigen/residual", "", "residual_1"),
+    ),
+    "preconditioned": (Metric("eigen/preconditioned_lambda_1", "", "lambda_1"),),
+}
 
 
 def to_percent(accuracy: float) -> float:
@@ -19,68 +172,47 @@ def of_percent(metric: float) -> float:
     return round(metric / 100, 12)
 
 
-def curvature_of(metrics: Mapping[str, float], verdict: str) -> FinalCurvature | None:
-    """Return the curvature where a run ended from its metrics; None where it was not measured."""
-    if "final/lambda_1" not in metrics:
-        return None
-    names = [field.name for field in fields(FinalCurvature) if field.name != "verdict"]
-    numbers = {name: metrics.get(f"final/{name}", math.nan) for name in names}
-    return FinalCurvature(**numbers, verdict=verdict or "unresolved")
-
-
-def final_metrics(
-    records: Sequence[EpochRecord], seen: Sequence[Observation], curvature: CurvatureResult | None
-) -> dict[str, float]:
-    """Return the metrics of where a run ended that a run made again has too: no times, and those that are finite."""
-    last = records[-1]
-    found = {
-        "final/train_accuracy_pct": to_percent(last.exact_accuracy or 0.0),
-        "final/test_accuracy_pct": to_percent(last.heldout_accuracy),
-        "final/steps": float(sum(record.gradients for record in records)),
-        "final/gradient_work": sum(record.gradient_work for record in records),
-        **separated_share(seen),
-    }
-    return found if curvature is None else found | _curvature_metrics(curvature.final)
-
-
-def _curvature_metrics(curvature: FinalCurvature) -> dict[str, float]:
-    numbers = {name: value for name, value in asdict(curvature).items() if name != "verdict"}
-    return {f"final/{name}": value for name, value in numbers.items() if math.isfinite(value)}
-
-
-def spent_to_target(records: Sequence[EpochRecord], target: float) -> dict[str, float]:
-    """Return what a run spent until its test accuracy first reached the target; nothing if it never did."""
-    reached = next((n for n, record in enumerate(records, 1) if record.heldout_accuracy >= target), None)
-    spent = records[:reached]
-    if reached is None:
-        return {}
+def final_metrics(end: RunEnd) -> dict[str, float]:
+    """Return the final metrics of a run by name: those that are known and finite."""
+    values = {one: one.value(end) for one in FINAL if one.value is not None}
     return {
-        "final/epochs_to_target": float(reached),
-        "final/seconds_to_target": sum(record.seconds for record in spent),
-        "final/work_to_target": sum(record.gradient_work for record in spent),
+        one.name: to_percent(value) if one.unit == "%" else float(value)
+        for one, value in values.items()
+        if value is not None and math.isfinite(value)
     }
 
 
-def separated_share(observations: Sequence[Observation]) -> dict[str, float]:
-    """Return the share of the steps looked at whose ratio was separated, as a metric; nothing without steps."""
-    trace = eigen_trace(observations)
-    return {} if trace is None else {"final/separated": float((trace.verdict == "separated").mean())}
+def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, Any]:
+    """Return the fields of a FinalRun that metrics hold.
+
+    Args:
+        metrics: As MLflow has them.
+        verdict: The tag beside them; "" where there is none.
+    """
+    read: Mapping[str, Callable[[float], float]] = {"%": of_percent, "steps": int}
+    values = {one: read.get(one.unit, float)(metrics[one.name]) for one in FINAL if one.name in metrics}
+
+    def part(record: str) -> dict[str, Any]:
+        return {one.short_name: value for one, value in values.items() if one.field.startswith(f"{record}.")}
+
+    found: dict[str, Any] = {one.field: v for one, v in values.items() if one.field and "." not in one.field}
+    found["metrics"] = {one.name: value for one, value in values.items() if not one.field}
+    if "lambda_1" in (curvature := part("curvature")):
+        unmeasured = {field.name: math.nan for field in fields(FinalCurvature)}
+        found["curvature"] = FinalCurvature(**unmeasured | curvature | {"verdict": verdict or "unresolved"})
+    if len(cost := part("cost_to_target")) == len(fields(CostToTarget)):
+        found["cost_to_target"] = CostToTarget(**cost)
+    return found
 
 
 def step_metrics(observations: Sequence[Observation]) -> list[tuple[str, float, int]]:
     """Return the metrics of single steps: name, value, step; only those that are finite."""
-    found = []
-    for seen in observations:
-        if "lambda_1" not in seen.values:
-            continue
-        names = {"lambda_1": "lambda_1", "lambda_2": "lambda_2", "ratio": "ratio", "residual_1": "residual"}
-        if seen.probe == "preconditioned":
-            names = {"lambda_1": "preconditioned_lambda_1"}
-        for name, called in names.items():
-            value = seen.values[name]
-            if isinstance(value, float):
-                found.append((f"eigen/{called}", value, seen.step))
-    return found
+    return [
+        (one.name, value, seen.step)
+        for seen in observations
+        for one in STEP.get(seen.probe, ())
+        if isinstance(value := seen.values.get(one.field), float)
+    ]
 
 
 def epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, int, float]]:
@@ -90,27 +222,5 @@ def epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, i
         record: The epoch.
         heldout: What its held-out images are, ``validation`` or ``test``.
     """
-    values = {
-        "train/loss": record.train_loss,
-        "train/accuracy": record.train_accuracy,
-        f"{heldout}/loss": record.heldout_loss,
-        f"{heldout}/accuracy": record.heldout_accuracy,
-        "gradient_norm": record.gradient_norm,
-        "full_gradient_norm": record.full_gradient_norm,
-        "train/exact_loss": record.exact_loss,
-        "train/exact_accuracy": record.exact_accuracy,
-        "epoch_seconds": record.seconds,
-    }
+    values = {one.name.format(heldout=heldout): getattr(record, one.field) for one in EPOCH}
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
-
-
-EPOCH_METRICS = {
-    "train/loss": "train_loss",
-    "train/accuracy": "train_accuracy",
-    "gradient_norm": "gradient_norm",
-    "test/loss": "heldout_loss",
-    "test/accuracy": "heldout_accuracy",
-    "train/exact_loss": "exact_loss",
-    "train/exact_accuracy": "exact_accuracy",
-    "full_gradient_norm": "full_gradient_norm",
-}

@@ -59,7 +59,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Spent:
+class CostToTarget:
     """What a run had spent when its test accuracy first reached its study's target."""
 
     epochs: float
@@ -100,7 +100,7 @@ class FinalRun:
     margin: float  # of test accuracy, a fraction, inside which its study counts optimizers as equivalent
     params: dict[str, str]  # hyperparameters as MLflow returns them, strings
     target: float | None = None  # test accuracy, a fraction, fixed with the study; None where it had none
-    reached: Spent | None = None  # None where the run never did
+    cost_to_target: CostToTarget | None = None  # None where the run never did
     curvature: FinalCurvature | None = None  # where it ended; None where that was not measured
     steps: int = 0  # that it took; 0 where that is not known
     step_seconds: float | None = (
@@ -114,6 +114,7 @@ class FinalRun:
     facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
     sources: dict[str, str] | None = None  # SHA-256 of the user's files; None where they were not recorded
     key: str = ""  # of everything that determines the run; "" where it is not known
+    metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics that have no field here
 
     @property
     def pace_seconds(self) -> float:

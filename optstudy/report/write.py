@@ -9,6 +9,7 @@ from pathlib import Path
 from optstudy.comparison.read import ReadStudies, read_studies
 from optstudy.errors import UsageError
 from optstudy.records.io import write_bytes
+from optstudy.records.metrics import Tag
 from optstudy.report.bundle import build_report
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_evidence
@@ -65,7 +66,7 @@ def _log(tracking: Tracking, read: ReadStudies, files: Mapping[str, bytes]) -> s
             experiment,
             name,
             key=key,
-            tags={"optstudy.study": read.studies[0], "optstudy.kind": "report"},
+            tags={Tag.STUDY: read.studies[0], Tag.KIND: "report"},
             params={"studies": ", ".join(read.studies), "runs": len(read.final.runs)},
             started_at=time.time(),
             known=known,

@@ -8,6 +8,7 @@ import torch
 
 from optstudy.execution.flows import Failure, Flow, Task
 from optstudy.records.curvature import CurvatureResult
+from optstudy.records.metrics import Tag
 from optstudy.records.plan import Description, Plan, run_key
 from optstudy.records.run import Rung
 from optstudy.records.space import Space
@@ -56,11 +57,11 @@ class Context:
             machines: What its rungs were computed on.
         """
         return {
-            "optstudy.data": self.data.checksum,
+            Tag.DATA: self.data.checksum,
             **source_tags(self._files(plan)),
-            **{f"optstudy.version.{name}": version for name, version in self.versions.items()},
-            **{f"optstudy.environment.{name}": value for name, value in self.environment.items()},
-            **{f"optstudy.environment.{name}": value for name, value in joined(machines).items()},
+            **{f"{Tag.VERSION}{name}": version for name, version in self.versions.items()},
+            **{f"{Tag.ENVIRONMENT}{name}": value for name, value in self.environment.items()},
+            **{f"{Tag.ENVIRONMENT}{name}": value for name, value in joined(machines).items()},
         }
 
     def experiment(self, kind: str) -> str:
@@ -146,4 +147,4 @@ class Context:
 def source_tags(files: Mapping[str, str]) -> dict[str, str]:
     """Return the tag that names the user's files and their hashes; none where they are too many for a tag."""
     text = json.dumps(dict(files), sort_keys=True)
-    return {"optstudy.sources": text} if len(text) <= LONGEST_TAG else {}
+    return {Tag.SOURCES: text} if len(text) <= LONGEST_TAG else {}

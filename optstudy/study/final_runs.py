@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from optstudy.execution.flows import Failure, Flow, Task
-from optstudy.records.metrics import final_metrics, spent_to_target
+from optstudy.records.metrics import RunEnd, Tag, final_metrics
 from optstudy.records.naming import final_name
 from optstudy.records.plan import Plan
 from optstudy.study.artifacts import draw_run
@@ -61,7 +61,7 @@ def tag_superseded(context: Context, optimizer: str, config: str, params: Mappin
         seed = int(name.removeprefix(prefix))
         plan = final_plan(context.specification, context.spaces[optimizer], params, seed)
         if known.key != context.key(plan):
-            context.tracking.set_tags(known.run_id, {"optstudy.superseded": "true"})
+            context.tracking.set_tags(known.run_id, {Tag.SUPERSEDED: "true"})
             old.append(name)
     if old:
         yield Notice(
@@ -81,9 +81,9 @@ def _final_run(
         plan=plan,
         params={"config": config, "seed": seed, **params},
         tags={
-            "optstudy.target": str(specification.target),
-            "optstudy.margin": str(specification.margin),
-            "optstudy.paper_setting": str(is_paper_setting(specification)).lower(),
+            Tag.TARGET: str(specification.target),
+            Tag.MARGIN: str(specification.margin),
+            Tag.PAPER_SETTING: str(is_paper_setting(specification)).lower(),
             "mlflow.note.content": _description(context, plan, optimizer, config, params),
         },
         dataset="train",
@@ -93,7 +93,7 @@ def _final_run(
 def _finish(context: Context, run: TrainingRun) -> Flow:
     """Measure where a run ended, draw it, and log all of it."""
     assert run.run_id is not None
-    title, records = f"{context.files.name}/{run.name}", run.epochs
+    title = f"{context.files.name}/{run.name}"
     curvature = None
     if run.plan.trace is not None and run.outcome == "completed":
         curvature = yield from context.curvature(run.optimizer, run.plan)
@@ -101,7 +101,7 @@ def _finish(context: Context, run: TrainingRun) -> Flow:
             yield Notice(f"the curvature where {title} ended could not be measured: {curvature.message}")
             curvature = None
         else:
-            context.tracking.set_tags(run.run_id, {"optstudy.ratio_verdict": curvature.verdict})
+            context.tracking.set_tags(run.run_id, {Tag.VERDICT: curvature.verdict})
     drawn = yield Task(draw_run, (title, context.spaces[run.optimizer].look, run.plan, run.rungs, curvature))
     if isinstance(drawn, Failure):
         raise drawn.error()
@@ -113,12 +113,8 @@ def _finish(context: Context, run: TrainingRun) -> Flow:
     files |= {"weights.pt": weights, "study.json": json.dumps(made_of, indent=1).encode()}
     context.tracking.log_files(run.run_id, files)
     yield Progress(run.name, context.curvature_seconds(run.optimizer, run.plan))
-    values = {
-        **final_metrics(records, run.observations, curvature),
-        "final/seconds": sum(record.seconds for record in records),
-        **spent_to_target(records, context.specification.target),
-    }
-    at = records[-1].finished_at
+    values = final_metrics(RunEnd(run.epochs, run.observations, curvature, context.specification.target))
+    at = run.epochs[-1].finished_at
     context.tracking.log_metrics(run.run_id, [(name, value, 0, at) for name, value in values.items()])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optstudy.execution.flows import Failure, Task, Workers
+from optstudy.records.metrics import STEP_SECONDS
 from optstudy.records.naming import final_name
 from optstudy.records.plan import Plan
 from optstudy.study.context import Context
@@ -46,7 +47,7 @@ def time_rows(
         if isinstance(pace, Failure):
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace.message}")
             continue
-        metric = ("final/step_seconds", pace.step_seconds, 0, pace.timed_at)
+        metric = (STEP_SECONDS, pace.step_seconds, 0, pace.timed_at)
         for run_id in finished.values():  # also those that have it: its time stands in the record
             context.tracking.log_metrics(run_id, [metric])
 

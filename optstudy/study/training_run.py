@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from optstudy.execution.flows import Failure, Flow
-from optstudy.records.metrics import step_metrics
+from optstudy.records.metrics import TRIAL_WORK, Tag, step_metrics
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, Observation, Outcome, Rung
 from optstudy.study.context import Context
@@ -112,7 +112,7 @@ def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
     context.rungs.drop_state(context.key(run.plan))
     if run.run_id is not None:
         if run.finished_at is not None:
-            work = ("gradient_work", run.gradient_work, 0, run.finished_at)
+            work = (TRIAL_WORK, run.gradient_work, 0, run.finished_at)
             context.tracking.log_metrics(run.run_id, [work])
         context.tracking.close_run(run.run_id, outcome, run.finished_at)
     yield from skip_rest(context, run)
@@ -139,7 +139,7 @@ def _log_rung(context: Context, run: TrainingRun, rung: Rung) -> TrainingRun:
         steps = [(name, value, step, at) for name, value, step in step_metrics(rung.observations)]
         tracking.log_metrics(run_id, steps)
     if rung.problem:
-        tracking.set_tags(run_id, {"optstudy.problem": rung.problem})
+        tracking.set_tags(run_id, {Tag.PROBLEM: rung.problem})
     return replace(run, run_id=run_id)
 
 
@@ -150,8 +150,8 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
         run.name,
         key=context.key(run.plan),
         tags={
-            "optstudy.study": context.files.name,
-            "optstudy.kind": run.kind,
+            Tag.STUDY: context.files.name,
+            Tag.KIND: run.kind,
             **run.tags,
             **context.facts(run.plan, [rung.machine]),
         },

@@ -8,10 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
 
-from optstudy.records.metrics import curvature_of, of_percent
-from optstudy.records.run import FinalRun, Spent
+from optstudy.records.metrics import TEST_ACCURACY, Tag, read_final_metrics
+from optstudy.records.run import FinalRun
 
-VERDICT = "optstudy.ratio_verdict"  # a tag
 MARGIN = 0.001  # of runs that were logged before studies had one
 
 
@@ -29,11 +28,11 @@ class Known:
 def known_of(run: Run, *, embedded: bool) -> Known:
     """Say what MLflow already has of a run; what a server keeps is the server's to look after."""
     finished = run.info.status == "FINISHED"
-    ended = finished or run.data.tags.get("optstudy.outcome") in ("pruned", "failed")
-    writes_files = run.data.tags.get("optstudy.kind") in ("search", "final")
+    ended = finished or run.data.tags.get(Tag.OUTCOME) in ("pruned", "failed")
+    writes_files = run.data.tags.get(Tag.KIND) in ("search", "final")
     folder = local_folder(run.info.artifact_uri or "")
     lost = embedded and finished and writes_files and not (folder and folder.is_dir())
-    key = run.data.tags.get("optstudy.key", "")
+    key = run.data.tags.get(Tag.KEY, "")
     return Known(run.info.run_id, key, finished and not lost, ended and not lost, lost)
 
 
@@ -45,14 +44,14 @@ def local_folder(uri: str) -> Path | None:
 
 def exclusion_of(run: Run) -> str | None:
     """Say why a final run cannot be compared, if so."""
-    outcome = run.data.tags.get("optstudy.outcome", "")
-    if run.data.tags.get("optstudy.superseded") == "true":
+    outcome = run.data.tags.get(Tag.OUTCOME, "")
+    if run.data.tags.get(Tag.SUPERSEDED) == "true":
         return "superseded"
     if run.info.status == "FAILED" or outcome == "failed":
         return "failed"
-    if run.info.status != "FINISHED" or "final/test_accuracy_pct" not in run.data.metrics:
+    if run.info.status != "FINISHED" or TEST_ACCURACY not in run.data.metrics:
         return "unfinished"
-    return None if "optstudy.study" in run.data.tags else "without its tags"
+    return None if Tag.STUDY in run.data.tags else "without its tags"
 
 
 def final_run_of(run: Run) -> FinalRun:
@@ -60,29 +59,21 @@ def final_run_of(run: Run) -> FinalRun:
     tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
     return FinalRun(
         run_id=run.info.run_id,
-        study=tags["optstudy.study"],
+        study=tags[Tag.STUDY],
         optimizer=params["optimizer"],
         config=params["config"],
         seed=int(params["seed"]),
-        outcome=tags["optstudy.outcome"],
-        train_accuracy=of_percent(metrics["final/train_accuracy_pct"]),
-        test_accuracy=of_percent(metrics["final/test_accuracy_pct"]),
-        paper_setting=tags.get("optstudy.paper_setting") == "true",
-        seconds=metrics["final/seconds"],
-        gradient_work=metrics["final/gradient_work"],
-        margin=float(tags.get("optstudy.margin", MARGIN)),
+        outcome=tags[Tag.OUTCOME],
+        paper_setting=tags.get(Tag.PAPER_SETTING) == "true",
+        margin=float(tags.get(Tag.MARGIN, MARGIN)),
         params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
-        target=float(tags["optstudy.target"]) if "optstudy.target" in tags else None,
-        reached=_reached(metrics),
-        curvature=curvature_of(metrics, tags.get(VERDICT, "")),
-        steps=int(metrics.get("final/steps", 0)),
-        step_seconds=metrics.get("final/step_seconds"),
+        target=float(tags[Tag.TARGET]) if Tag.TARGET in tags else None,
         files=run.info.artifact_uri or "",
-        separated=metrics.get("final/separated"),
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
         facts=_facts(tags),
-        sources=_sources(tags.get("optstudy.sources", "")),
-        key=tags.get("optstudy.key", ""),
+        sources=_sources(tags.get(Tag.SOURCES, "")),
+        key=tags.get(Tag.KEY, ""),
+        **read_final_metrics(metrics, tags.get(Tag.VERDICT, "")),
     )
 
 
@@ -94,16 +85,11 @@ def _sources(tag: str) -> dict[str, str] | None:
 
 
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    prefixes = ("optstudy.version.", "optstudy.environment.")
+    prefixes = (Tag.VERSION, Tag.ENVIRONMENT)
     found = {
         name.removeprefix(prefix): value
         for prefix in prefixes
         for name, value in tags.items()
         if name.startswith(prefix)
     }
-    return found | ({"data": tags["optstudy.data"]} if "optstudy.data" in tags else {})
-
-
-def _reached(metrics: Mapping[str, float]) -> Spent | None:
-    names = ("final/epochs_to_target", "final/seconds_to_target", "final/work_to_target")
-    return Spent(*(metrics[name] for name in names)) if all(name in metrics for name in names) else None
+    return found | ({"data": tags[Tag.DATA]} if Tag.DATA in tags else {})

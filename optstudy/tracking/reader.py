@@ -12,6 +12,7 @@ from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
 from optstudy.records.arrays import from_npz
+from optstudy.records.metrics import Tag
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
 from optstudy.tracking.connection import PATIENCE, Connection, shown
 from optstudy.tracking.decode import Known, exclusion_of, final_run_of, known_of, local_folder
@@ -56,7 +57,7 @@ class Reader:
         return {
             run.info.run_name: known_of(run, embedded=self._artifacts is not None)
             for run in self._runs(found.experiment_id)
-            if run.data.tags.get("optstudy.superseded") != "true"
+            if run.data.tags.get(Tag.SUPERSEDED) != "true"
         }
 
     def read_file(self, run_id: str, name: str) -> bytes:
@@ -103,7 +104,7 @@ class Reader:
         found = []
         experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
         for run in self._runs(experiment.experiment_id) if experiment else ():
-            if run.data.tags.get("optstudy.kind") == "search" and run.info.status == "FINISHED":
+            if run.data.tags.get(Tag.KIND) == "search" and run.info.status == "FINISHED":
                 data = self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
                 found += [data] if data is not None else []
         return found

@@ -5,14 +5,16 @@ MLflow does not document the tag; where it is not understood the list opens as M
 
 import json
 
+from optstudy.records.metrics import TEST_ACCURACY, TRAIN_ACCURACY
+
 KEY = "optstudy"  # of the view, in links
 TAG = f"mlflow.sharedViewState.{KEY}"
 COLUMNS = (
     "params.`optimizer`",
     "params.`config`",
     "params.`seed`",
-    "metrics.`final/train_accuracy_pct`",
-    "metrics.`final/test_accuracy_pct`",
+    f"metrics.`{TRAIN_ACCURACY}`",
+    f"metrics.`{TEST_ACCURACY}`",
 )
 
 

@@ -14,7 +14,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from optstudy.errors import OptstudyError
-from optstudy.records.metrics import epoch_metrics
+from optstudy.records.metrics import Tag, epoch_metrics
 from optstudy.records.plan import Description
 from optstudy.records.run import EpochRecord
 from optstudy.tracking.decode import Known
@@ -52,7 +52,7 @@ class Tracking(Reader):
                 self._client.create_run,
                 self._experiment(experiment),
                 start_time=_milliseconds(started_at),
-                tags={"optstudy.key": key, "mlflow.source.name": "optstudy", **parents, **tags},
+                tags={Tag.KEY: key, "mlflow.source.name": "optstudy", **parents, **tags},
                 run_name=name,
             )
             run_id = run.info.run_id
@@ -117,7 +117,7 @@ class Tracking(Reader):
     def close_run(self, run_id: str, outcome: str, finished_at: float | None = None) -> None:
         """End a run. A diverged one is finished, and counts with what it has."""
         status = {"pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}.get(outcome, "FINISHED")
-        self.set_tags(run_id, {"optstudy.outcome": outcome})
+        self.set_tags(run_id, {Tag.OUTCOME: outcome})
         end = _milliseconds(time.time() if finished_at is None else finished_at)
         self._call(self._client.set_terminated, run_id, status=status, end_time=end)
         self._open_runs.discard(run_id)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from optstudy.comparison.summaries import geometry_of, images_of, to_target
 from optstudy.records.curvature import FinalCurvature
-from optstudy.records.run import FinalRun, Predictions, Spent
+from optstudy.records.run import CostToTarget, FinalRun, Predictions
 from optstudy.statistics import Interval
 
 ENDS = FinalCurvature(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, 1.5)
@@ -22,7 +22,7 @@ def reached(*epochs: float | None) -> list[FinalRun]:
         replace(
             final_run(seed=seed),
             target=0.97,
-            reached=None if count is None else Spent(count, 10 * count, 600 * count),
+            cost_to_target=None if count is None else CostToTarget(count, 10 * count, 600 * count),
         )
         for seed, count in enumerate(epochs)
     ]

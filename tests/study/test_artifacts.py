@@ -1,20 +1,17 @@
 """What a final run leaves behind: always the same names, and curvature only where it was measured."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cases
-import numpy as np
 import pytest
 
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.look import look_of
-from optstudy.records.metrics import final_metrics, spent_to_target
 from optstudy.records.plan import Method, Plan, Trace
-from optstudy.records.run import EpochRecord, Rung
+from optstudy.records.run import Rung
 from optstudy.study.artifacts import draw_run, stability_of
 from optstudy.training import run_rung
 from optstudy.training.curvature import measure_final_curvature
@@ -108,34 +105,3 @@ def test_the_stability_line_is_the_one_in_the_literature(
 
 def test_an_optimizer_whose_stability_is_not_known_has_no_line() -> None:
     assert stability_of(cases.plan(method=Method("torch.optim.RAdam", {"lr": 0.1}))) is None
-
-
-def epoch(number: int, accuracy: float) -> EpochRecord:
-    return EpochRecord(number, 0.1, accuracy, 0.1, accuracy, 1.0, 2.0, 0.0, gradients=10, hessian_products=5)
-
-
-def test_what_was_spent_until_the_target_is_that_of_the_first_epoch_that_reached_it() -> None:
-    records = [epoch(1, 0.9), epoch(2, 0.97), epoch(3, 0.96)]
-
-    assert spent_to_target(records, 0.97) == {
-        "final/epochs_to_target": 2.0,
-        "final/seconds_to_target": 4.0,
-        "final/work_to_target": 40.0,
-    }
-    assert spent_to_target(records, 0.98) == {}
-
-
-def test_metrics_are_those_that_are_finite() -> None:
-    _, analysis = trained(WATCHED)
-    assert analysis is not None
-
-    records = [epoch(1, 0.9), epoch(2, 0.97)]
-
-    bare = final_metrics(records, [], None)
-    whole = final_metrics(records, [], analysis)
-    partly = final_metrics(records, [], replace(analysis, ratio=np.array([math.inf, 1.0, math.inf])))
-
-    names = {"lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise"}
-    assert set(whole) - set(bare) == {f"final/{name}" for name in names}
-    assert (bare["final/test_accuracy_pct"], bare["final/steps"]) == (97.0, 20.0)
-    assert set(whole) - set(partly) == {"final/ratio", "final/ratio_high"}

@@ -16,7 +16,7 @@ from finals import comparison_of, final_run
 
 from optstudy.comparison.summaries import to_target
 from optstudy.records.plan import Method, Plan
-from optstudy.records.run import Spent
+from optstudy.records.run import CostToTarget
 from optstudy.study import timing as study_timing
 from optstudy.study.events import Notice
 from optstudy.study.run_cache import Pace, Rungs
@@ -128,7 +128,10 @@ class TestTable:
 
     def test_the_time_to_the_target_is_told_at_the_same_pace(self) -> None:
         run = replace(
-            final_run(seconds=99.0, work=1200.0), target=0.97, reached=Spent(2.0, 50.0, 300.0), steps=600
+            final_run(seconds=99.0, work=1200.0),
+            target=0.97,
+            cost_to_target=CostToTarget(2.0, 50.0, 300.0),
+            steps=600,
         )
 
         by_clock, at_pace = to_target([run]), to_target([replace(run, step_seconds=0.01)])

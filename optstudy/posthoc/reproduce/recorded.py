@@ -14,10 +14,10 @@ from torch import Tensor
 from optstudy.errors import OptstudyError, UsageError, nearest
 from optstudy.posthoc.find_runs import find_runs, matching_runs, run_name
 from optstudy.posthoc.reproduce.compare import Series
-from optstudy.records.curvature import CurvatureResult, FinalCurvature
+from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import RunEvidence
-from optstudy.records.metrics import EPOCH_METRICS
+from optstudy.records.metrics import END, EPOCH, FINAL
 from optstudy.records.plan import Plan, is_of_this_format, run_key
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
 from optstudy.report.archive import Archive
@@ -102,7 +102,7 @@ def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequ
     name = f"{run.study}/{run_name(run)}"
     if plan is None:
         raise OptstudyError(f"{name} has no plan.json, and cannot be made again; train it again")
-    series = of_run(run.train_accuracy, run.test_accuracy, run.separated, run.curvature)
+    series = of_run(vars(run))
     series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.curvature)
     if evidence.predictions is not None:
         series["predictions"] = Series(evidence.predictions.predicted)
@@ -155,25 +155,24 @@ def _shown_otherwise(tracking: Tracking, evidence: RunEvidence) -> list[str]:
     return found
 
 
-def of_run(
-    train_accuracy: float, test_accuracy: float, separated: float | None, curvature: FinalCurvature | None
-) -> dict[str, Series]:
-    """Return what tables show of where a run ended."""
-    found: dict[str, Any] = {"train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
-    if separated is not None:
-        found["separated"] = separated
-    if curvature is not None:
-        found |= dataclasses.asdict(curvature)
-    return {f"final/{name}": Series(np.array(value)) for name, value in found.items()}
+def of_run(run: Mapping[str, Any]) -> dict[str, Series]:
+    """Return the reproducible numbers of where a run ended, from the fields of a FinalRun; accuracies are fractions."""
+    found = {one.short_name: one.of(run) for one in FINAL if one.reproducible}
+    if not found["steps"]:
+        del found["steps"]  # 0 where they are not known
+    found["verdict"] = getattr(run.get("curvature"), "verdict", None)
+    return {f"{END}{name}": Series(np.array(value)) for name, value in found.items() if value is not None}
 
 
 def of_epochs(records: Sequence[EpochRecord]) -> dict[str, Series]:
     """Return what epochs recorded, clock readings apart."""
     found = {}
-    for metric, field in EPOCH_METRICS.items():
-        kept = [(one.epoch, getattr(one, field)) for one in records if getattr(one, field) is not None]
-        if kept:
-            found[metric] = Series(np.array([value for _, value in kept]), tuple(e for e, _ in kept), "epoch")
+    for metric in EPOCH:
+        values = [(one.epoch, getattr(one, metric.field)) for one in records]
+        kept = [(epoch, value) for epoch, value in values if value is not None]
+        if kept and metric.reproducible:
+            epochs, numbers = zip(*kept, strict=True)
+            found[metric.name.format(heldout="test")] = Series(np.array(numbers), epochs, "epoch")
     return found
 
 

@@ -13,7 +13,7 @@ from optstudy.posthoc.reproduce.environment import Differing, differing, foundat
 from optstudy.posthoc.reproduce.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
-from optstudy.records.metrics import curvature_of, final_metrics, of_percent
+from optstudy.records.metrics import RunEnd, final_metrics, read_final_metrics
 from optstudy.records.run import EpochRecord, Observation
 from optstudy.study.events import Progress
 from optstudy.training import RunState, joined, run_rung
@@ -105,7 +105,7 @@ def _reproduction(recorded: Recorded, drivers: Mapping[str, str], tolerance: flo
             yield data
             return
         curvature = CurvatureResult.from_bytes(data)
-    here = _series(epochs, seen, curvature) | of_weights(RunState.from_bytes(state).model)
+    here = _series(RunEnd(epochs, seen, curvature)) | of_weights(RunState.from_bytes(state).model)
     if rung.predicted is not None:
         here["predictions"] = Series(np.array(rung.predicted))
     facts = {**drivers, "data": checksum, **joined(machines)}
@@ -122,16 +122,12 @@ def _reproduction(recorded: Recorded, drivers: Mapping[str, str], tolerance: flo
     )
 
 
-def _series(
-    epochs: Sequence[EpochRecord], seen: Sequence[Observation], curvature: CurvatureResult | None
-) -> dict[str, Series]:
+def _series(end: RunEnd) -> dict[str, Series]:
     """Return the metrics of a run that was made again, as MLflow would have given them back."""
-    metrics = final_metrics(epochs, seen, curvature)
-    final = curvature_of(metrics, curvature.verdict if curvature else "")
-    train, test = (of_percent(metrics[f"final/{name}_accuracy_pct"]) for name in ("train", "test"))
+    final = read_final_metrics(final_metrics(end), end.curvature.verdict if end.curvature else "")
     return (
-        of_run(train, test, metrics.get("final/separated"), final)
-        | of_epochs(epochs)
-        | of_trace(eigen_trace(seen))
-        | of_curves(curvature)
+        of_run(final)
+        | of_epochs(end.epochs)
+        | of_trace(eigen_trace(end.observations))
+        | of_curves(end.curvature)
     )

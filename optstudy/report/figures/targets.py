@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.run import Spent
+from optstudy.records.run import CostToTarget
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.rows import RowStyle, apart, empty, head, legend, row_styles
 from optstudy.report.figures.style import column, column_styled
@@ -53,10 +53,14 @@ def times_to_target(evidence: Evidence) -> Figure:
 
 
 def _draw(
-    axes: Axes, row: Sequence[RunEvidence], look: RowStyle, spent: Callable[[Spent], float], last: float
+    axes: Axes,
+    row: Sequence[RunEvidence],
+    look: RowStyle,
+    spent: Callable[[CostToTarget], float],
+    last: float,
 ) -> Any:
     """Draw the steps of one row, from its first seed on; without any, along the lower edge."""
-    times = sorted(spent(one.run.reached) for one in row if one.run.reached is not None)
+    times = sorted(spent(one.run.cost_to_target) for one in row if one.run.cost_to_target is not None)
     places = sorted(set(times))
     heights = [100 * sum(time <= place for time in times) / len(row) for place in places]
     marked = list(range(1, 1 + len(places)))
@@ -71,5 +75,5 @@ def _draw(
 
 
 def _epochs(one: RunEvidence) -> float:
-    reached = one.run.reached.epochs if one.run.reached is not None else 0.0
+    reached = one.run.cost_to_target.epochs if one.run.cost_to_target is not None else 0.0
     return max([reached, *(float(record.epoch) for record in one.epochs)])

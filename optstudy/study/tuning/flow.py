@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from optstudy.execution.flows import Flow, Together
+from optstudy.records.metrics import BEST_SCORE, Tag
 from optstudy.records.search import SearchResult, Trial, count_states, select_best
 from optstudy.records.space import Space
 from optstudy.report import figures
@@ -59,9 +60,9 @@ def open_search(context: Context, space: Space) -> str | None:
         space.name,
         key=key,
         tags={
-            "optstudy.study": context.files.name,
-            "optstudy.kind": "search",
-            "optstudy.key": key,
+            Tag.STUDY: context.files.name,
+            Tag.KIND: "search",
+            Tag.KEY: key,
             "mlflow.note.content": _description(space, specification),
         },
         params={"optimizer": space.name, "sampler": tuning.sampler, "pruner": tuning.pruner},
@@ -157,7 +158,7 @@ def _end_trial(context: Context, run: TrainingRun, ended: list[Trial], parent: s
     yield from end_run(context, run, trial.state)
     best = select_best(ended, objective)
     if best is not None and parent is not None and run.finished_at is not None:
-        metric = (f"validation/{objective}", best.score or 0.0, trial.number, run.finished_at)
+        metric = (BEST_SCORE.format(objective=objective), best.score or 0.0, trial.number, run.finished_at)
         context.tracking.log_metrics(parent, [metric])
     yield TrialEnded(run.optimizer, trial, before=ended_before(context, run))
 

@@ -20,7 +20,7 @@ from finals import LOOKS
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from optstudy.records.run import Predictions, Spent
+from optstudy.records.run import CostToTarget, Predictions
 from optstudy.records.search import Trial
 from optstudy.report import figures
 from optstudy.report.figures.rows import row_styles
@@ -204,8 +204,8 @@ def test_kendalls_tau_and_the_number_of_runs_stand_in_the_title() -> None:
 
 
 def test_runs_that_never_reached_the_target_leave_the_curve_below_a_hundred() -> None:
-    reached = (Spent(2.0, 1.0, 200.0), Spent(4.0, 1.0, 400.0), None, None)
-    runs = [with_run(run_evidence(seed=seed), reached=spent) for seed, spent in enumerate(reached)]
+    reached = (CostToTarget(2.0, 1.0, 200.0), CostToTarget(4.0, 1.0, 400.0), None, None)
+    runs = [with_run(run_evidence(seed=seed), cost_to_target=spent) for seed, spent in enumerate(reached)]
 
     axes = figures.times_to_target(evidence_of(*runs)).axes[0]
 

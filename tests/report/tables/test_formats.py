@@ -17,7 +17,7 @@ from optstudy.comparison.pairs import Pair, reach_of
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.records.curvature import FinalCurvature
-from optstudy.records.run import Spent
+from optstudy.records.run import CostToTarget
 from optstudy.report.tables.accuracy import caption, columns
 from optstudy.report.tables.formats import render, tables_of
 from optstudy.report.tables.pairs import pair_caption, pair_columns
@@ -380,7 +380,7 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
 ) -> None:
     bare, full = final_run("sgd"), final_run("adam")
     full = replace(
-        full, target=0.97, reached=Spent(2.0, 14.0, 1200.0),
+        full, target=0.97, cost_to_target=CostToTarget(2.0, 14.0, 1200.0),
         curvature=FinalCurvature(8.0, 4.0, 2.0, 1.9, 2.1, "separated", 20.0, math.nan), separated=0.25,
     )  # fmt: skip
 
