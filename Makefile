@@ -11,7 +11,7 @@ INSTALLED := .venv/installed-in
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test lint docs lock image image-check audit secrets
+.PHONY: help install study test campaign lint docs lock image image-check audit secrets
 
 help:  ## Say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +19,14 @@ help:  ## Say what there is (the default)
 study: $(INSTALLED)  ## Compare the optimizers on MNIST: tune, retrain, print the table
 	$(BIN)/optstudy study $(ARGS)
 
-test: export OMP_NUM_THREADS := 1
+test campaign: export OMP_NUM_THREADS := 1
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
 test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(ARGS)
+	$(PYTEST) -m "not campaign" $(ARGS)
+
+campaign: $(INSTALLED)  ## Run the tests that repeat what `make test` does once: many kills, matrices and draws
+	$(PYTEST) -m campaign $(ARGS)
 
 lint: $(INSTALLED)  ## Check style and types
 	$(BIN)/ruff check

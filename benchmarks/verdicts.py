@@ -13,7 +13,6 @@ with a false claim is above 6 %. Deals of the same real runs are no independent 
 """
 
 import argparse
-import gc
 import itertools
 import sys
 from dataclasses import dataclass
@@ -123,7 +122,6 @@ def main() -> int:
     parser.add_argument("--study", default="mnist-equal", help="whose runs are dealt (default: mnist-equal)")
     given = parser.parse_args()
     studies = given.studies
-    gc.freeze()  # statsmodels collects garbage at each call, of all that was imported too
     if given.runs is not None:
         dealt(given.runs, given.study, studies)
         return 0

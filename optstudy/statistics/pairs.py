@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -97,13 +97,12 @@ def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -
         level: Probability of a false claim of each kind.
     """
     from scipy import stats
-    from statsmodels.stats.multitest import multipletests
 
     known = {key: pair for key, pair in pairs.items() if pair.seeds > 1}
     unequal = [_p_value(pair) for pair in known.values()]
     equal = [_p_of_margin(pair, margin) for pair in known.values()]
-    holm = dict(zip(known, multipletests(unequal, method="holm")[1], strict=True)) if known else {}
-    alike = dict(zip(known, multipletests(equal, method="holm")[1], strict=True)) if known else {}
+    holm = dict(zip(known, holm_adjusted(unequal), strict=True))
+    alike = dict(zip(known, holm_adjusted(equal), strict=True))
     found = {}
     for key, pair in pairs.items():
         if key not in known:
@@ -145,6 +144,27 @@ def seeds_to_show(pair: Difference, wanted: float, pairs: int, level: float = 0.
             (low, middle) if _detectable(pair, middle, level / pairs) <= wanted else (middle + 1, high)
         )
     return low
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    r"""Adjust p-values for their number by Holm's step-down procedure (1979).
+
+    With :math:`p_{(1)} \le \dots \le p_{(n)}` the adjusted values are
+    :math:`\min(1, \max_{j \le i} (n - j + 1) p_{(j)})`.
+
+    statsmodels has the same, and collects all garbage at each call, which takes a third of a second beside torch.
+
+    Args:
+        p_values: Of one family of tests, in any order.
+
+    Returns:
+        The adjusted values in the same order.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return [float(value) for value in adjusted]
 
 
 def _p_value(pair: Difference) -> float:

@@ -149,7 +149,7 @@ def turned(pair: Pair) -> tuple[str, str, str, str, float, float]:
     return pair.study, pair.b, pair.a, verdict, -pair.difference, pair.p_holm
 
 
-@settings(max_examples=8)  # Holm by statsmodels takes 50 ms
+@settings(max_examples=20)
 @given(shuffled=st.permutations(MANY))
 def test_the_order_of_runs_does_not_change_what_is_said(
     of_many: Comparison, shuffled: list[FinalRun]
