@@ -1,15 +1,16 @@
-"""How MLflow's list of final runs opens: with the columns that a comparison needs, not with none.
+"""How MLflow's lists of runs open: with the columns that people look for, not with none.
 
-MLflow does not document the tag; where it is not understood the list opens as MLflow pleases.
+MLflow does not document the tag; where it is not understood a list opens as MLflow pleases.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 
 from optstudy.records.metrics import TEST_ACCURACY, TRAIN_ACCURACY
 
 KEY = "optstudy"  # of the view, in links
 TAG = f"mlflow.sharedViewState.{KEY}"
-COLUMNS = (
+FINAL_COLUMNS = (
     "params.`optimizer`",
     "params.`config`",
     "params.`seed`",
@@ -18,7 +19,13 @@ COLUMNS = (
 )
 
 
-def view(created_at: float) -> str:
+def trial_columns(objective: str, hyperparameters: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns of a list of trials: how each ended, its score, and its hyperparameters."""
+    params = (f"params.`{name}`" for name in dict.fromkeys(hyperparameters))
+    return ("tags.`optstudy.outcome`", f"metrics.`validation/{objective}`", *params)
+
+
+def view(columns: Sequence[str], created_at: float) -> str:
     """Return the value of the tag."""
-    state = json.dumps({"selectedColumns": COLUMNS})
-    return json.dumps({"name": "Final accuracies", "createdAt": int(1000 * created_at), "state": state})
+    state = json.dumps({"selectedColumns": columns})
+    return json.dumps({"name": "optstudy", "createdAt": int(1000 * created_at), "state": state})

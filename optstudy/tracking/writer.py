@@ -19,7 +19,7 @@ from optstudy.records.plan import Description
 from optstudy.records.run import EpochRecord
 from optstudy.tracking.decode import Known
 from optstudy.tracking.reader import Reader
-from optstudy.tracking.run_list_view import TAG, view
+from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
 PAGE = 1000  # metrics a batch: MLflow's limit
 
@@ -114,6 +114,12 @@ class Tracking(Reader):
         """Set tags of a run."""
         self._call(self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    def set_columns(self, experiment: str, columns: Sequence[str]) -> None:
+        """Choose the columns with which MLflow's list of an experiment's runs opens."""
+        self._call(
+            self._client.set_experiment_tag, self._experiment(experiment), TAG, view(columns, time.time())
+        )
+
     def close_run(self, run_id: str, outcome: str, finished_at: float | None = None) -> None:
         """End a run. A diverged one is finished, and counts with what it has."""
         status = {"pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}.get(outcome, "FINISHED")
@@ -136,9 +142,9 @@ class Tracking(Reader):
             else:
                 location = None if self._artifacts is None else (self._artifacts / name).as_uri()
                 made = self._call(self._client.create_experiment, name, artifact_location=location)
-                if name.endswith("/final"):
-                    self._call(self._client.set_experiment_tag, made, TAG, view(time.time()))
                 self._experiments[name] = made
+                if name.endswith("/final"):
+                    self.set_columns(name, FINAL_COLUMNS)
         return self._experiments[name]
 
 

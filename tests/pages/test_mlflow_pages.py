@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from optstudy.records.location import Location
 from optstudy.tracking import open_written
+from optstudy.tracking.evidence import read_searches
 
 LAPTOP: ViewportSize = {"width": 1400, "height": 900}
 WIDE: ViewportSize = {"width": 2560, "height": 1440}  # the same laptop, with the page zoomed out to half
@@ -79,6 +80,31 @@ def test_the_list_of_runs_opens_with_optimizer_config_seed_and_final_accuracies(
             cell = cells.locator(f'[col-id="metrics.`{column}`"]')
             expect(cell).to_be_in_viewport()
             assert float(cell.inner_text()) == pytest.approx(100 * value)
+
+
+def test_the_list_of_trials_opens_with_state_score_and_hyperparameters(
+    page: Page, links: Mapping[str, str], studied: Path
+) -> None:
+    visit(page, links["trials"])
+    for search in ("sgd", "touchy"):
+        row_of(page, search).get_by_role("button").click()
+
+    searches = read_searches(open_written(Location(studied)), ["tiny"])
+    assert {search.optimizer for search in searches} == {"sgd", "touchy"}
+    for search in searches:
+        for trial in search.trials:
+            row = row_of(page, f"{search.optimizer}/{trial.number:03d}").get_attribute("row-id")
+            cells = page.locator(f'[row-id="{row}"]')
+            outcome = cells.locator('[col-id="tags.`optstudy.outcome`"]')
+            expect(outcome).to_be_in_viewport()
+            expect(outcome).to_have_text(trial.state)
+            for name, value in trial.params.items():
+                expect(cells.locator(f'[col-id="params.`{name}`"]')).to_have_text(str(value))
+            score = cells.locator('[col-id="metrics.`validation/accuracy`"]')
+            if trial.score is None:
+                expect(score).to_have_text("-")
+            else:
+                assert float(score.inner_text()) == pytest.approx(trial.score, abs=5e-4)
 
 
 def test_the_compare_page_shows_parameters_and_metrics_of_every_final_run(

@@ -19,6 +19,7 @@ from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.best import read_best_file, write_best
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.tuning.importance import importances
+from optstudy.tracking.run_list_view import trial_columns
 
 
 def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
@@ -69,6 +70,8 @@ def open_search(context: Context, space: Space) -> str | None:
         started_at=time.time(),
         known=known,
     )
+    searched = (item.name for other in context.spaces.values() for item in other.search)
+    context.tracking.set_columns(experiment, trial_columns(tuning.objective, searched))
     part = f"{tuning.size or 'all other'} training and {tuning.validation} validation images"
     context.tracking.log_dataset(parent, context.data, part)
     return parent
