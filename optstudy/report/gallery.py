@@ -131,6 +131,7 @@ def _rows(evidence: Evidence) -> Iterator[Exhibit]:
                 figures.confusion_of(row, label),
             )
     for (_, optimizer, config), row in evidence.rows().items():
+        label = evidence.looks.row(f"{optimizer}/{config}")
         if any(one.curvature is not None and one.curvature.plane.size for one in row):
             yield Exhibit(
                 f"surface-{_file_name(optimizer, config)}",

@@ -58,7 +58,7 @@ def test_one_space_file_says_how_an_optimizer_looks_in_tables_figures_and_report
 colour = "#123456"
 style = ":D"
 """
-    cite = """cite = "@misc{easily-hurt,\n  year = {2026}\n}"
+    cite = """cite = "@misc{easily-hurt,\\n  year = {2026}\\n}"
 """
     file.write_text(looks + cite + file.read_text())
 
