@@ -89,7 +89,7 @@ def environment(*names):
 DRIVER = """
 import sys, time
 import jobs
-from optstudy.cluster import RayWorkers
+from optstudy.execution.ray import RayWorkers
 from optstudy.execution.flows import Task
 
 workers = RayWorkers(sys.argv[1], "cpu", 1)
