@@ -2,18 +2,22 @@
 
     python benchmarks/training.py            some minutes: 100 steps at a time, scaled to an epoch
     python benchmarks/training.py --full     whole epochs
+    python benchmarks/training.py --part allocator   steps in two workers at once, with glibc's defaults and without
 
 60,000 images of MNIST at 32 by 32, batch 100, learning rate 0.1, on two threads and on one. Every row has a
 process of its own; all are timed in turns, one at a time, and the fastest of a row's turns counts, since other
 programs can only slow one down. Exit status 1 if the losses of the project's training and of the plain loop
-differ by more than rounding.
+differ by more than rounding, or if the allocator changes a bit of the weights.
 """
 
 import argparse
 import gzip
 import multiprocessing
+import os
 import platform
+import resource
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,8 +33,10 @@ from torch.nn import functional
 from torchvision import transforms
 
 import optstudy.workloads
+from optstudy.execution.flows import Task, run_all
+from optstudy.execution.local import ALLOCATOR, LocalWorkers, environments
 from optstudy.records.plan import Method, Plan, Split
-from optstudy.training import Moment, advance, start
+from optstudy.training import Moment, advance, run_rung, start
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.mnist import parse_idx
 from optstudy.workloads.models import LeNet5
@@ -275,6 +281,50 @@ def largest_difference(steps: int = 50) -> float:
     return max(differences)
 
 
+def compare_allocators(steps: int, turns: int) -> bool:
+    """Print what a step takes in two workers at once, with glibc's defaults and with the study's settings.
+
+    Both pairs of workers live throughout and take turns, each of an epoch over as many images as the steps take.
+
+    Returns:
+        Whether all four workers end with the same bits.
+    """
+    for name in ALLOCATOR:
+        os.environ.pop(name, None)
+    tuned = environments("cpu", threads=1, jobs=2)
+    default = [{name: value for name, value in one.items() if name not in ALLOCATOR} for one in tuned]
+    plan = plan_of(SGD, steps, epochs=turns, threads=1)
+    seconds: dict[str, list[float]] = {"glibc's defaults": [], "a study's workers": []}
+    faults = dict.fromkeys(seconds, 0.0)
+    states: dict[str, list[bytes | None]] = {name: [None, None] for name in seconds}
+    with LocalWorkers(default) as one, LocalWorkers(tuned) as other:
+        for turn in range(turns):
+            print(f"allocator, turn {turn + 1} of {turns}", file=sys.stderr)
+            for name, workers in zip(seconds, (one, other), strict=True):
+                before = page_faults(workers)
+                trained = run_all(
+                    [Task(run_rung, (plan, state, turn, turn + 1)) for state in states[name]], workers
+                )
+                states[name] = [state for _, state in trained]
+                seconds[name] += [rung.epochs[-1].seconds / steps for rung, _ in trained]
+                faults[name] = (page_faults(workers) - before) / (2 * steps)
+    print(f"\n{'two workers at once, 1 thread each':38} ms/step  fastest  page faults a step")
+    timed = {name: taken[2:] for name, taken in seconds.items()}  # the first turn warms up
+    for name, taken in timed.items():
+        print(f"{name:38} {1e3 * statistics.median(taken):7.2f} {1e3 * min(taken):8.2f} {faults[name]:10.0f}")
+    plain, ours = (statistics.median(taken) for taken in timed.values())
+    equal = len({state for some in states.values() for state in some}) == 1
+    said = "equal" if equal else "NOT equal"
+    print(f"a step takes {ours / plain:.3f} of the time; weights and generators are {said}")
+    return equal
+
+
+def page_faults(workers: LocalWorkers) -> int:
+    """Count the pages that two workers have had to fault in so far."""
+    used = run_all([Task(resource.getrusage, (resource.RUSAGE_SELF,))] * 2, workers)
+    return sum(one.ru_minflt for one in used)
+
+
 def processor() -> str:
     """Return the processor's name."""
     info = Path("/proc/cpuinfo")
@@ -290,12 +340,15 @@ def main() -> int:
     parser.add_argument(
         "--full", action="store_true", help="turns of an epoch, two of each row after the first"
     )
+    parser.add_argument("--part", choices=("epoch", "allocator"), default="epoch", help="what to measure")
     chosen = parser.parse_args()
     if not 1 <= chosen.steps <= STEPS_IN_EPOCH:
         parser.error(f"--steps is {chosen.steps}; give 1 to {STEPS_IN_EPOCH}")
     steps, turns = (STEPS_IN_EPOCH, 3) if chosen.full else (chosen.steps, TURNS)
     cores = multiprocessing.cpu_count()
     print(f"{processor()}, {cores} cores; torch {torch.__version__}, torchvision {torchvision.__version__}")
+    if chosen.part == "allocator":
+        return int(not compare_allocators(steps, turns))
     difference = largest_difference()
     print(f"losses of 50 steps differ by {difference:.1e} at most between optstudy and (b), relatively")
     for threads in (2, 1):

@@ -18,6 +18,12 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Failure, Task
 
 ATTEMPTS = 3  # how often a task may take its worker down with it before it counts as failed
+# What glibc's allocator is told: by default it gives the memory of each step's temporaries back to the system, and the
+# next step faults it in again. Another C library does not read them.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",  # bytes of an allocation from which it is mapped by itself
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",  # bytes free at the top of the heap from which they are given back
+}
 WORKER_MARK = "OPTSTUDY_WORKER"  # set in a worker's environment
 
 
@@ -142,7 +148,7 @@ def environments(
     *,
     deterministic: bool = False,
 ) -> list[dict[str, str]]:
-    """Return what to add to the environment of each worker.
+    """Return what to add to the environment of each worker; the user's own values for the allocator stay.
 
     Args:
         device: Where tensors live; with ``"cuda"`` each worker sees one GPU.
@@ -152,6 +158,7 @@ def environments(
         deterministic: Whether runs are; cuBLAS then needs to be told before CUDA starts.
     """
     common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    common |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     if data_dir is not None:
         common["OPTSTUDY_DATA_DIR"] = str(data_dir)
     if deterministic:

@@ -10,13 +10,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cases
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Failure, Flow, Fork, Task, Together, drive, run_all
-from optstudy.execution.local import ATTEMPTS, LocalWorkers, available_cores, environments, in_worker
+from optstudy.execution.local import (
+    ALLOCATOR,
+    ATTEMPTS,
+    LocalWorkers,
+    available_cores,
+    environments,
+    in_worker,
+)
+from optstudy.training import run_rung
 
 JOBS = """
 import os, signal, sys, time
@@ -475,13 +484,35 @@ def test_environments_hold_threads_and_the_data_folder_once_for_each_job(tmp_pat
     found = environments("cpu", threads=2, jobs=3, data_dir=tmp_path)
 
     one = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPTSTUDY_DATA_DIR": str(tmp_path)}
-    assert found == [one] * 3
+    assert found == [one | ALLOCATOR] * 3
 
 
 def test_there_is_a_worker_for_each_core_that_this_process_may_use() -> None:
     found = environments("cpu", threads=1)
 
-    assert found == [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * available_cores()
+    assert found == [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | ALLOCATOR] * available_cores()
+
+
+def test_a_workers_allocator_keeps_its_memory_unless_the_user_says_otherwise(
+    jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+
+    with LocalWorkers(environments("cpu", threads=1, jobs=1)) as workers:
+        (found,) = run_all([Task(jobs.environment, tuple(ALLOCATOR))], workers)
+
+    assert found == ["1073741824", "131072"]
+
+
+def test_the_allocator_changes_no_bit_of_a_run(tmp_path: Path) -> None:
+    with cases.project(tmp_path):
+        states = []
+        for environment in (environments("cpu", threads=1, jobs=1)[0], {"OMP_NUM_THREADS": "1"}):
+            with LocalWorkers([environment]) as workers:
+                [(_, state)] = run_all([Task(run_rung, (cases.plan(), None, 0, 2))], workers)
+            states.append(state)
+
+    assert states[0] == states[1]
 
 
 def test_workers_share_the_visible_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from study.test_replay import outcome, rung_files
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Failure, Task, run_all
-from optstudy.execution.local import ATTEMPTS
+from optstudy.execution.local import ALLOCATOR, ATTEMPTS
 from optstudy.execution.ray import RayWorkers, connect, workers
 from optstudy.execution.ray import node as node_module
 from optstudy.study.driver import Study
@@ -212,10 +212,15 @@ def worker(machines: Machines, node: Any, jobs: ModuleType) -> Iterator[RayWorke
 def test_tasks_run_on_the_nodes_with_the_environment_that_they_need(
     jobs: ModuleType, worker: RayWorkers, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPTSTUDY_WORKER")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPTSTUDY_WORKER", *ALLOCATOR)
     tasks = [Task(jobs.double, (x,)) for x in range(3)]
 
-    assert run_all([*tasks, Task(jobs.environment, names)], worker) == [0, 2, 4, ["1", "1", "1"]]
+    assert run_all([*tasks, Task(jobs.environment, names)], worker) == [
+        0,
+        2,
+        4,
+        ["1", "1", "1", *ALLOCATOR.values()],
+    ]
     assert len(worker) == 1
     assert capfd.readouterr().out == ""
 

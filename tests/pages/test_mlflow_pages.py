@@ -86,8 +86,8 @@ def test_the_list_of_trials_opens_with_state_score_and_hyperparameters(
     page: Page, links: Mapping[str, str], studied: Path
 ) -> None:
     visit(page, links["trials"])
-    for search in ("sgd", "touchy"):
-        row_of(page, search).get_by_role("button").click()
+    for name in ("sgd", "touchy"):
+        row_of(page, name).get_by_role("button").click()
 
     searches = read_searches(open_written(Location(studied)), ["tiny"])
     assert {search.optimizer for search in searches} == {"sgd", "touchy"}
