@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, compare
 from optstudy.optimizers import find_spaces, read_looks
+from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
+from optstudy.statistics import Difference, Discordance, PairTest
 
 LOOKS = read_looks(find_spaces(Path("nowhere")), Path("nowhere"))  # of the packaged optimizers
 
@@ -67,3 +71,25 @@ def comparison_of(
         for name, right in (correct or {}).items()
     }
     return compare(FinalRuns(runs, excluded), predictions=known, looks=LOOKS)
+
+
+def pair_of(a: str, b: str, study: str = "quick", **values: Any) -> Pair:
+    """Return a pair of rows by its numbers as the JSON of a comparison names them; those not given are 0."""
+    numbers = {"seeds": 5, "images": 10_000, "verdict": "better", "family": 1, "networks": (), **values}
+
+    def number(name: str) -> Any:
+        return numbers.get(name, 0.0)
+
+    difference = Difference(
+        number("difference"),
+        number("seed_variance"),
+        number("image_variance"),
+        number("seeds"),
+        number("images"),
+    )
+    names = ("low", "high", "p", "p_holm", "verdict", "smallest")
+    networks = {
+        one["seed"]: Discordance(one["a_alone"], one["b_alone"], one["p"]) for one in numbers["networks"]
+    }
+    first, second = (RowKey(study, *row.split("/")) for row in (a, b))
+    return Pair(first, second, PairTest(difference, *map(number, names)), number("family"), networks)

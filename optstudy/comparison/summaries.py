@@ -14,7 +14,7 @@ _MEANS = ("lambda_1", "lambda_2", "ratio", "trace", "loss_rise")  # of the curva
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageSummary:
     """How well the test images are classified, whatever the seeds; fractions."""
 
     count: int
@@ -53,7 +53,7 @@ class Geometry:
     flatness: Rank  # of the loss's rise with the test error, over these runs alone; descriptive
 
 
-def images_of(predictions: Sequence["Predictions"]) -> Images | None:
+def summarise_images(predictions: Sequence["Predictions"]) -> ImageSummary | None:
     """Summarise predictions of the same images over seeds; None without any."""
     if not predictions:
         return None
@@ -64,7 +64,7 @@ def images_of(predictions: Sequence["Predictions"]) -> Images | None:
     share = wilson_interval(float(right.sum()), len(labels))
     assert share.low is not None
     assert share.high is not None
-    return Images(len(labels), share.low, share.high, worst, by_class[worst])
+    return ImageSummary(len(labels), share.low, share.high, worst, by_class[worst])
 
 
 def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:

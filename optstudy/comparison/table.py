@@ -6,10 +6,17 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optstudy.comparison.pairs import Pair, pairs_of, rank_of
-from optstudy.comparison.summaries import Geometry, Images, ToTarget, geometry_of, images_of, to_target
+from optstudy.comparison.summaries import (
+    Geometry,
+    ImageSummary,
+    ToTarget,
+    geometry_of,
+    summarise_images,
+    to_target,
+)
 from optstudy.records.io import plain
 from optstudy.records.look import Looks
-from optstudy.records.naming import PAPER, index_of, order_of
+from optstudy.records.naming import PAPER, RowKey, index_of, order_of
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchResult
 from optstudy.statistics import mean_interval
@@ -43,9 +50,14 @@ class Row:
     step_seconds: float | None  # of one step, timed while the other workers idled; None where it was not
     gradient_work: float  # mean over seeds; a forward and backward pass of one mini-batch is 1
     rank: str  # among the rows of its study, "tie" where a pair with it is open
-    images: Images | None  # None without predictions
+    images: ImageSummary | None  # None without predictions
     to_target: ToTarget | None  # None where the study had none
     geometry: Geometry | None  # None where no curvature was measured
+
+    @property
+    def key(self) -> RowKey:
+        """Which row it is."""
+        return RowKey(self.study, self.optimizer, self.config)
 
 
 @dataclass(frozen=True)
@@ -63,11 +75,7 @@ class Comparison:
         return replace(
             self,
             rows=tuple(row for row in self.rows if row.optimizer in optimizers),
-            pairs=tuple(
-                pair
-                for pair in self.pairs
-                if all(name.rpartition("/")[0] in optimizers for name in (pair.a, pair.b))
-            ),
+            pairs=tuple(pair for pair in self.pairs if {pair.a.optimizer, pair.b.optimizer} <= {*optimizers}),
             searches=tuple(search for search in self.searches if search.optimizer in optimizers),
         )
 
@@ -120,15 +128,18 @@ def compare(
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
         name, configurations best, paper, default, then by name.
     """
-    groups: dict[tuple[str, str, str], list[FinalRun]] = {}
+    groups: dict[RowKey, list[FinalRun]] = {}
     for run in final.runs:
-        groups.setdefault((run.study, run.optimizer, run.config), []).append(run)
-    places = sorted(groups, key=lambda names: (index_of(studies, names[0]), names[0], *order_of(*names[1:])))
+        groups.setdefault(run.id.row, []).append(run)
+    keys = sorted(
+        groups,
+        key=lambda key: (index_of(studies, key.study), key.study, *order_of(key.optimizer, key.config)),
+    )
     known = predictions or {}
     correct = {name: found.correct for name, found in known.items()}
-    pairs = pairs_of([run for place in places for run in groups[place]], correct)
-    others = {study: sum(place[0] == study for place in places) - 1 for study, _, _ in places}
-    rows = tuple(_row(groups[place], pairs, others[place[0]], known) for place in places)
+    pairs = pairs_of([run for key in keys for run in groups[key]], correct)
+    others = {key.study: sum(other.study == key.study for other in keys) - 1 for key in keys}
+    rows = tuple(_row(key, groups[key], pairs, others[key.study], known) for key in keys)
     ordered = sorted(
         searches, key=lambda one: (index_of(studies, one.study), one.study, *order_of(one.optimizer))
     )
@@ -136,15 +147,18 @@ def compare(
 
 
 def _row(
-    runs: Sequence[FinalRun], pairs: Sequence[Pair], others: int, predictions: Mapping[str, Predictions]
+    key: RowKey,
+    runs: Sequence[FinalRun],
+    pairs: Sequence[Pair],
+    others: int,
+    predictions: Mapping[str, Predictions],
 ) -> Row:
-    first = runs[0]
-    comparable = first.optimizer in PAPER and all(run.paper_setting for run in runs)
-    paper_train, paper_test = PAPER[first.optimizer] if comparable else (None, None)
+    comparable = key.optimizer in PAPER and all(run.paper_setting for run in runs)
+    paper_train, paper_test = PAPER[key.optimizer] if comparable else (None, None)
     return Row(
-        study=first.study,
-        optimizer=first.optimizer,
-        config=first.config,
+        study=key.study,
+        optimizer=key.optimizer,
+        config=key.config,
         seeds=len(runs),
         train_accuracy=_accuracy([run.train_accuracy for run in runs], paper_train),
         test_accuracy=_accuracy([run.test_accuracy for run in runs], paper_test),
@@ -152,8 +166,8 @@ def _row(
         seconds=fmean(run.pace_seconds for run in runs),
         step_seconds=_mean_pace(runs),
         gradient_work=fmean(run.gradient_work for run in runs),
-        rank=rank_of(f"{first.optimizer}/{first.config}", first.study, pairs, others),
-        images=images_of([predictions[run.run_id] for run in runs if run.run_id in predictions]),
+        rank=rank_of(key, pairs, others),
+        images=summarise_images([predictions[run.run_id] for run in runs if run.run_id in predictions]),
         to_target=to_target(runs),
         geometry=geometry_of(runs),
     )

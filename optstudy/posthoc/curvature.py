@@ -7,7 +7,7 @@ from optstudy.errors import UsageError
 from optstudy.execution.flows import Failure, Task, run_all
 from optstudy.execution.pool import Place
 from optstudy.posthoc.checkpoints import fitted
-from optstudy.posthoc.find_runs import find_runs, run_name, subject_of
+from optstudy.posthoc.find_runs import find_runs, subject_of
 from optstudy.posthoc.measure import Subject, measure_all
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import choose_samples, count_images, own_sample
@@ -92,7 +92,7 @@ def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subje
     runs = find_runs(tracking, request.target)
     pairs = [(run, at) for run in runs for at in request.at]
     lost = [pair for pair in pairs if pair[0].outcome == "diverged" and pair[1] != "start"]
-    texts = [f"{run.study}/{run_name(run)} diverged, and has no curvature at its {at}" for run, at in lost]
+    texts = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in lost]
     if len(lost) == len(pairs):
         raise UsageError(f"{texts[0]}; --at start measures where it began")
     return [subject_of(tracking, *pair) for pair in pairs if pair not in lost], texts

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from optstudy.errors import UsageError, nearest
 from optstudy.posthoc.measure import Subject
 from optstudy.records.forms import from_json
-from optstudy.records.naming import final_name
 from optstudy.records.plan import Plan
 from optstudy.records.run import FinalRun
 from optstudy.tracking import Tracking
@@ -32,7 +31,7 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
         raise UsageError(f"{target!r} is no study, run or run ID{nearest(study, studies)}{known}")
     if not runs:
         raise UsageError(f"study {study!r} has no finished final runs yet")
-    names = sorted(map(run_name, runs))
+    names = sorted(run.id.name for run in runs)
     raise UsageError(
         f"study {study!r} has no finished run {rest!r}{nearest(rest, names)}; there are {', '.join(names)}"
     )
@@ -44,16 +43,11 @@ def matching_runs(runs: Sequence[FinalRun], target: str) -> list[FinalRun]:
     Raises:
         UsageError: If it is the beginning of several IDs.
     """
-    named = [run for run in runs if f"{run.study}/{run_name(run)}/".startswith(f"{target}/")]
+    named = [run for run in runs if f"{run.id}/".startswith(f"{target}/")]
     found = named or [run for run in runs if run.run_id.startswith(target)]
     if not named and (len(found) > 1 or (found and not target)):
         raise UsageError(f"{len(found)} runs begin with {target!r}; give more of the ID")
     return found
-
-
-def run_name(run: FinalRun) -> str:
-    """The name of a run inside its study."""
-    return final_name(run.optimizer, run.config, run.seed)
 
 
 def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
@@ -63,10 +57,10 @@ def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
         OptstudyError: If there is none, or none that can be read.
     """
     data = tracking.read_file(run.run_id, "plan.json")
-    return from_json(Plan, data, f"plan.json of run {run.study}/{run_name(run)}")
+    return from_json(Plan, data, f"plan.json of run {run.id}")
 
 
 def subject_of(tracking: Tracking, run: FinalRun, at: str) -> Subject:
     """Return a run's weights at its start, in its middle or at its end; all but the last by training again."""
     weights = tracking.read_file(run.run_id, "weights.pt") if at == "end" else None
-    return Subject(f"{run.study}/{run_name(run)}", plan_of(tracking, run), weights, run.optimizer, at)
+    return Subject(str(run.id), plan_of(tracking, run), weights, run.optimizer, at)

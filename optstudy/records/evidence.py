@@ -7,6 +7,7 @@ from typing import Any
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.look import Looks
+from optstudy.records.naming import RowKey
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
 from optstudy.records.search import SearchResult
@@ -33,12 +34,12 @@ class Evidence:
     searches: tuple[SearchResult, ...]
     looks: Looks = field(default_factory=Looks)  # of the optimizers
 
-    def rows(self) -> dict[tuple[str, str, str], list[RunEvidence]]:
-        """The runs by study, optimizer and configuration, seeds in order."""
-        found: dict[tuple[str, str, str], list[RunEvidence]] = {}
+    def rows(self) -> dict[RowKey, list[RunEvidence]]:
+        """The runs of each row of the comparison, seeds in order."""
+        found: dict[RowKey, list[RunEvidence]] = {}
         for one in self.runs:
-            found.setdefault((one.run.study, one.run.optimizer, one.run.config), []).append(one)
-        return {names: sorted(row, key=lambda one: one.run.seed) for names, row in found.items()}
+            found.setdefault(one.run.id.row, []).append(one)
+        return {key: sorted(row, key=lambda one: one.run.seed) for key, row in found.items()}
 
 
 def only(evidence: Evidence, studies: Sequence[str]) -> Evidence:

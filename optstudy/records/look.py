@@ -3,6 +3,8 @@
 import zlib
 from dataclasses import dataclass
 
+from optstudy.records.naming import RowKey
+
 # The colours of Okabe and Ito (2008), which people with any common colour blindness tell apart. Their yellow
 # is too pale for a line on white; wine, from Tol's muted scheme (2021), stands in for it. The packaged space
 # files give the others to the paper's optimizers.
@@ -40,11 +42,10 @@ class Looks(dict[str, Look]):
         """Return a look that is picked by name, the same in every study."""
         return look_of(optimizer)
 
-    def row(self, row: str) -> str:
-        """Return the label of ``optimizer/config``, a row of a comparison."""
-        optimizer, _, config = row.rpartition("/")
-        label = self[optimizer].label
-        return label if config == "best" else f"{label} ({config})"
+    def row(self, key: RowKey) -> str:
+        """Return the label of a row of a comparison."""
+        label = self[key.optimizer].label
+        return label if key.config == "best" else f"{label} ({key.config})"
 
 
 def look_of(optimizer: str, *, label: str = "", colour: str = "", style: str = "", cite: str = "") -> Look:

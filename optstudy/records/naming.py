@@ -1,6 +1,8 @@
 """How optimizers, configurations and runs are named and ordered."""
 
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order, which ours keeps
     "sgd": (0.9989, 0.9893),
@@ -23,6 +25,43 @@ def index_of(known: Sequence[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
 
 
-def final_name(optimizer: str, config: str, seed: int) -> str:
-    """The name of a final run inside its study."""
-    return f"{optimizer}/seed-{seed}" if config == "best" else f"{optimizer}/{config}/seed-{seed}"
+class RowKey(NamedTuple):
+    """A row of a comparison: an optimizer with one configuration, in one study."""
+
+    study: str
+    optimizer: str
+    config: str
+
+    def __str__(self) -> str:
+        """Return ``optimizer/config``."""
+        return f"{self.optimizer}/{self.config}"
+
+
+class RunId(NamedTuple):
+    """A final run: a row of a comparison, from one seed."""
+
+    study: str
+    optimizer: str
+    config: str
+    seed: int
+
+    @property
+    def row(self) -> RowKey:
+        """The row that the run belongs to."""
+        return RowKey(self.study, self.optimizer, self.config)
+
+    @property
+    def name(self) -> str:
+        """The run's name inside its study: ``optimizer/seed-N``, or ``optimizer/config/seed-N``."""
+        config = "" if self.config == "best" else f"{self.config}/"
+        return f"{self.optimizer}/{config}seed-{self.seed}"
+
+    def __str__(self) -> str:
+        """Return the name with the study in front."""
+        return f"{self.study}/{self.name}"
+
+    @classmethod
+    def parse(cls, study: str, name: str) -> "RunId | None":
+        """Read the name of a run inside its study; None where it names no final run."""
+        found = re.fullmatch(r"([^/]+)/(?:([^/]+)/)?seed-(\d+)", name)
+        return None if found is None else cls(study, found[1], found[2] or "best", int(found[3]))

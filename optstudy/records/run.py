@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optstudy.records.curvature import FinalCurvature
+from optstudy.records.naming import RunId
 
 Outcome = Literal["running", "completed", "diverged", "failed"]
 
@@ -115,6 +116,11 @@ class FinalRun:
     sources: dict[str, str] | None = None  # SHA-256 of the user's files; None where they were not recorded
     key: str = ""  # of everything that determines the run; "" where it is not known
     metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics that have no field here
+
+    @property
+    def id(self) -> RunId:
+        """Which run it is; ``run_id`` is MLflow's name for it."""
+        return RunId(self.study, self.optimizer, self.config, self.seed)
 
     @property
     def pace_seconds(self) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optstudy.records.evidence import Evidence
+from optstudy.records.naming import RowKey
 from optstudy.records.search import SearchResult
 
 
@@ -28,7 +29,7 @@ def command_of(evidence: Evidence, study: str) -> str:
         settings["trials"] = searches[0].settings["trials"]
     settings["seeds"] = max(1 + one.run.seed for one in runs)
     tuned = _tuned(searches)
-    trained = _trained((one.run.optimizer, one.run.config) for one in runs)
+    trained = _trained(one.run.id.row for one in runs)
     first, *others = _commands(study, tuned, trained)
     words = [word for key, value in settings.items() for word in _set(key, value)]
     return "\n".join(shlex.join(command) for command in ([*first, *words], *others))
@@ -68,11 +69,11 @@ def _tuned(searches: Iterable[SearchResult]) -> dict[int, list[str]]:
     return found
 
 
-def _trained(rows: Iterable[tuple[str, str]]) -> dict[tuple[str, ...], list[str]]:
+def _trained(rows: Iterable[RowKey]) -> dict[tuple[str, ...], list[str]]:
     """Group the trained optimizers by their configurations."""
     configs: dict[str, dict[str, None]] = {}
-    for optimizer, config in rows:
-        configs.setdefault(optimizer, {})[config] = None
+    for key in rows:
+        configs.setdefault(key.optimizer, {})[key.config] = None
     found: dict[tuple[str, ...], list[str]] = {}
     for optimizer, own in configs.items():
         found.setdefault(tuple(own), []).append(optimizer)

@@ -7,6 +7,7 @@ from itertools import count
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.evidence import Evidence, only
+from optstudy.records.naming import RowKey
 from optstudy.report import figures
 
 
@@ -120,21 +121,21 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
 
 
 def _rows(evidence: Evidence) -> Iterator[Exhibit]:
-    for (_, optimizer, config), row in evidence.rows().items():
-        label = evidence.looks.row(f"{optimizer}/{config}")
+    for key, row in evidence.rows().items():
+        label = evidence.looks.row(key)
         if any(one.predictions is not None for one in row):
             yield Exhibit(
-                f"confusion-{_file_name(optimizer, config)}",
+                f"confusion-{_file_name(key)}",
                 f"{label}: confusion (figures 4 to 7 of the paper)",
                 "Rows are true classes, columns what the network takes them for, in per cent, mean over the seeds. Look"
                 " off the diagonal for the pairs of classes that are mixed up.",
                 figures.confusion_of(row, label),
             )
-    for (_, optimizer, config), row in evidence.rows().items():
-        label = evidence.looks.row(f"{optimizer}/{config}")
+    for key, row in evidence.rows().items():
+        label = evidence.looks.row(key)
         if any(one.curvature is not None and one.curvature.plane.size for one in row):
             yield Exhibit(
-                f"surface-{_file_name(optimizer, config)}",
+                f"surface-{_file_name(key)}",
                 f"{label}: loss around the end (figures 8 to 11 of the paper)",
                 "The loss over the plane of the first two eigenvectors, for the seed with the median rise; other seeds"
                 " lie along other vectors, and cannot be averaged. Where the ratio is degenerate the plane has a"
@@ -161,5 +162,5 @@ def _searches(evidence: Evidence) -> Iterator[Exhibit]:
     )
 
 
-def _file_name(optimizer: str, config: str) -> str:
-    return optimizer if config == "best" else f"{optimizer}-{config}"
+def _file_name(key: RowKey) -> str:
+    return key.optimizer if key.config == "best" else f"{key.optimizer}-{key.config}"

@@ -126,12 +126,10 @@ def _given(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
     """Return the hyperparameters of each row that no search of its study chose."""
     searched = {(one.study, one.optimizer) for one in evidence.searches}
     found = []
-    for (study, optimizer, config), row in evidence.rows().items():
-        if config != "best" or (study, optimizer) not in searched:
+    for key, row in evidence.rows().items():
+        if key.config != "best" or (key.study, key.optimizer) not in searched:
             values = ", ".join(f"{name} {value}" for name, value in row[0].run.params.items())
-            found.append(
-                (f"{study}: " * several + evidence.looks.row(f"{optimizer}/{config}"), values or "none")
-            )
+            found.append((f"{key.study}: " * several + evidence.looks.row(key), values or "none"))
     return found
 
 

@@ -14,17 +14,17 @@ from optstudy.report.tables.table import p_label
 
 def verdict_sentence(pair: Pair, margin: float, looks: Looks) -> str:
     """Say what may be said of a pair."""
-    a, b = looks.row(pair.a), looks.row(pair.b)
-    if math.isnan(pair.p):
+    a, b, test = looks.row(pair.a), looks.row(pair.b), pair.test
+    if math.isnan(test.p):
         return f"{a} and {b} have one common seed, which supports no verdict."
-    if pair.verdict == "worse":
-        return _better(b, a, -pair.difference, -pair.high, -pair.low, pair.p_holm)
-    if pair.verdict == "better":
-        return _better(a, b, pair.difference, pair.low, pair.high, pair.p_holm)
-    gap = f"{100 * pair.difference:+.2f} points ({_between(pair.low, pair.high)})"
-    if pair.verdict == "equivalent":
+    if test.verdict == "worse":
+        return _better(b, a, -test.difference.mean, -test.high, -test.low, test.p_holm)
+    if test.verdict == "better":
+        return _better(a, b, test.difference.mean, test.low, test.high, test.p_holm)
+    gap = f"{100 * test.difference.mean:+.2f} points ({_between(test.low, test.high)})"
+    if test.verdict == "equivalent":
         return f"{a} and {b} are equivalent within {100 * margin:g} points: {gap}."
-    return f"No difference between {a} and {b} is shown: {gap}, {_p(pair.p_holm)}."
+    return f"No difference between {a} and {b} is shown: {gap}, {_p(test.p_holm)}."
 
 
 def _better(a: str, b: str, gap: float, low: float, high: float, p: float) -> str:
@@ -46,11 +46,11 @@ def headline(rows: Sequence[Row], pairs: Sequence[Pair], looks: Looks) -> str:
     """Say in one sentence what one study decides: the whole ranking, or how many pairs stay open."""
     if len(rows) == 1:
         return "There is one configuration, and nothing to compare."
-    decided = sum(pair.verdict in ("better", "worse") for pair in pairs)
+    decided = sum(pair.test.verdict in ("better", "worse") for pair in pairs)
     places = {row.rank for row in rows}
     if pairs and "tie" not in places and len(places) == len(rows):
         ordered = sorted(rows, key=lambda row: int(row.rank))
-        labels = [looks.row(f"{row.optimizer}/{row.config}") for row in ordered]
+        labels = [looks.row(row.key) for row in ordered]
         return f"All pairs are decided, from the best: {', '.join(labels)}."
     if not decided:
         return "No pair is decided: these runs do not tell which one is better."
@@ -62,8 +62,8 @@ def asked(evidence: Evidence, study: str) -> list[str]:
     """Say what a study asked: the optimizers, how they were tuned, and how the final runs were trained."""
     runs = [one for one in evidence.runs if one.run.study == study]
     searches = [one for one in evidence.searches if one.study == study]
-    rows = dict.fromkeys((one.run.optimizer, one.run.config) for one in runs)
-    names = ", ".join(evidence.looks.row(f"{optimizer}/{config}") for optimizer, config in rows)
+    rows = dict.fromkeys(one.run.id.row for one in runs)
+    names = ", ".join(evidence.looks.row(key) for key in rows)
     sentences = [f"Compared: {names}."]
     if searches:
         sentences.append(tuning_sentence(searches))
@@ -130,7 +130,7 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     parts.append(training_sentence(runs))
     if any(row.seeds > 1 for row in rows):
         parts.append("Accuracies are means over seeds with 95 % Student t intervals.")
-    if any(not math.isnan(pair.p) for pair in pairs):
+    if any(not math.isnan(pair.test.p) for pair in pairs):
         parts.append(
             "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
             " has a part from the seeds and a part from the images; p-values are Holm's [@holm] and intervals"

@@ -2,7 +2,7 @@
 
 from optstudy.statistics.components import Components, variance_components
 from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval
-from optstudy.statistics.pairs import Difference, Judged, Verdict, difference, judge, seeds_to_show
+from optstudy.statistics.pairs import Difference, PairTest, Verdict, difference, judge, seeds_to_show
 from optstudy.statistics.single import Discordance, Rank, discordance, rank_correlation
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Difference",
     "Discordance",
     "Interval",
-    "Judged",
+    "PairTest",
     "Rank",
     "Verdict",
     "difference",

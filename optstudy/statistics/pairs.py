@@ -72,8 +72,8 @@ def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A difference beside all others of the same comparison."""
+class PairTest:
+    """The test of a difference, beside all others of the same comparison."""
 
     difference: Difference
     low: float  # of the Bonferroni interval; nan with one seed
@@ -84,7 +84,7 @@ class Judged:
     smallest: float  # difference that would have been shown with power 0.8; nan with one seed
 
 
-def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, Judged]:
+def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, PairTest]:
     r"""Say of each pair whether A is better, worse or equivalent, so that any false claim has the given probability.
 
     :math:`t = \text{mean} / \sqrt v` has :math:`S - 1` degrees of freedom. A difference is claimed where its p-value
@@ -106,7 +106,7 @@ def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -
     found = {}
     for key, pair in pairs.items():
         if key not in known:
-            found[key] = Judged(pair, math.nan, math.nan, math.nan, math.nan, "too few seeds", math.nan)
+            found[key] = PairTest(pair, math.nan, math.nan, math.nan, math.nan, "too few seeds", math.nan)
             continue
         reach = float(stats.t.ppf(1 - level / (2 * len(known)), pair.seeds - 1)) * pair.error
         verdict: Verdict = "no difference shown"
@@ -114,7 +114,7 @@ def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -
             verdict = "better" if pair.mean > 0 else "worse"
         elif alike[key] < level:
             verdict = "equivalent"
-        found[key] = Judged(
+        found[key] = PairTest(
             difference=pair,
             low=pair.mean - reach,
             high=pair.mean + reach,

@@ -11,7 +11,7 @@ import torch
 
 from optstudy.execution.flows import Failure, Flow, Task
 from optstudy.records.metrics import RunEnd, Tag, final_metrics
-from optstudy.records.naming import final_name
+from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
 from optstudy.study.artifacts import draw_run
 from optstudy.study.context import Context
@@ -53,13 +53,12 @@ def final_flow(context: Context, optimizer: str, config: str, seed: int, params:
 
 def tag_superseded(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
     """Tag the final runs of a configuration that is no longer the one asked for."""
-    prefix = final_name(optimizer, config, 0).removesuffix("0")
-    old = []
+    old, study = [], context.files.name
     for name, known in context.known[context.experiment("final")].items():
-        if not name.startswith(prefix):
+        run = RunId.parse(study, name)
+        if run is None or run.row != RowKey(study, optimizer, config):
             continue
-        seed = int(name.removeprefix(prefix))
-        plan = final_plan(context.specification, context.spaces[optimizer], params, seed)
+        plan = final_plan(context.specification, context.spaces[optimizer], params, run.seed)
         if known.key != context.key(plan):
             context.tracking.set_tags(known.run_id, {Tag.SUPERSEDED: "true"})
             old.append(name)
@@ -76,7 +75,7 @@ def _final_run(
     plan = final_plan(specification, context.spaces[optimizer], params, seed)
     return TrainingRun(
         kind="final",
-        name=final_name(optimizer, config, seed),
+        name=RunId(context.files.name, optimizer, config, seed).name,
         optimizer=optimizer,
         plan=plan,
         params={"config": config, "seed": seed, **params},

@@ -1,10 +1,12 @@
 """How far the studies of a workspace are."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.errors import UsageError
 from optstudy.records.location import Location
+from optstudy.records.naming import RunId
 from optstudy.study.workspace import StudyFiles, read_recorded, study_names
 from optstudy.tracking import Tracking, open_written
 
@@ -41,13 +43,14 @@ def read_standings(location: Location) -> list[Standing]:
             kind: [run for run, known in tracking.known_runs(f"{name}/{kind}").items() if known.ended]
             for kind in ("tuning", "final")
         }
+        finals = Counter(run.optimizer for each in done["final"] if (run := RunId.parse(name, each)))
         standings += [
             Standing(
                 study=name,
                 optimizer=optimizer,
                 trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
                 trials_asked=asked.tuning.trials if "tuning" in recorded.begun else 0,
-                runs=sum(run.startswith(f"{optimizer}/") for run in done["final"]),
+                runs=finals[optimizer],
                 runs_asked=asked.training.seeds * len(asked.configs) if "training" in recorded.begun else 0,
             )
             for optimizer in asked.optimizers

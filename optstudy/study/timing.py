@@ -6,7 +6,7 @@ from typing import Any
 
 from optstudy.execution.flows import Failure, Task, Workers
 from optstudy.records.metrics import STEP_SECONDS
-from optstudy.records.naming import final_name
+from optstudy.records.naming import RunId
 from optstudy.records.plan import Plan
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
@@ -30,7 +30,7 @@ def time_rows(
     there = context.tracking.known_runs(context.experiment("final"))
     for (optimizer, config), params in rows.items():
         plans = {
-            final_name(optimizer, config, seed): final_plan(
+            RunId(context.files.name, optimizer, config, seed).name: final_plan(
                 context.specification, context.spaces[optimizer], params, seed
             )
             for seed in range(context.specification.training.seeds)

@@ -4,26 +4,27 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from finals import SKILL, answers, comparison_of, final_run, runs_of
+from finals import SKILL, answers, comparison_of, final_run, pair_of, runs_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from optstudy.comparison.pairs import Networks, Pair, pairs_of, rank_of, reach_of
+from optstudy.comparison.pairs import Pair, pairs_of, rank_of, seeds_to_show_all, smallest_difference
 from optstudy.comparison.table import Comparison
+from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
-from optstudy.statistics import Difference, Verdict, judge
+from optstudy.statistics import Verdict, judge
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 
 
 def names(pairs: Sequence[Pair]) -> list[tuple[str, str, str]]:
-    return [(pair.study, pair.a, pair.b) for pair in pairs]
+    return [(pair.study, str(pair.a), str(pair.b)) for pair in pairs]
 
 
 def test_pairs_are_all_combinations_of_a_studys_rows_in_the_order_given() -> None:
@@ -45,10 +46,10 @@ def test_a_difference_is_the_mean_accuracy_of_a_minus_that_of_b() -> None:
     adam, sgd = (
         np.mean([correct[run.run_id] for run in runs if run.optimizer == o]) for o in ("adam", "sgd")
     )
-    assert (pair.seeds, pair.images) == (3, 1000)
-    assert pair.difference == pytest.approx(adam - sgd)
-    assert pair.low < pair.difference < pair.high
-    assert pair.verdict == "better"
+    assert (pair.test.difference.seeds, pair.test.difference.images) == (3, 1000)
+    assert pair.test.difference.mean == pytest.approx(adam - sgd)
+    assert pair.test.low < pair.test.difference.mean < pair.test.high
+    assert pair.test.verdict == "better"
 
 
 def test_only_the_seeds_that_both_have_count() -> None:
@@ -58,7 +59,7 @@ def test_only_the_seeds_that_both_have_count() -> None:
 
     (pair,) = pairs_of([*adam, *sgd], correct)
 
-    assert pair.seeds == 3
+    assert pair.test.difference.seeds == 3
     assert (pair,) == pairs_of([*adam[1:], *sgd[1:]], correct)
 
 
@@ -80,17 +81,29 @@ def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
     (pair,) = pairs_of(runs, answers(runs))
 
     unknown = ("low", "high", "p", "p_holm", "smallest", "seed_variance", "image_variance")
-    assert all(math.isnan(getattr(pair, name)) for name in unknown)
+    test, [network] = pair.test, pair.networks.values()
+    known = (
+        test.low,
+        test.high,
+        test.p,
+        test.p_holm,
+        test.smallest,
+        test.difference.by_seed,
+        test.difference.by_image,
+    )
+    assert all(map(math.isnan, known))
     assert json.loads(json.dumps(pair.to_dict(), allow_nan=False)) == {
         "study": "quick",
         "a": "adam/best",
         "b": "sgd/best",
         "seeds": 1,
         "images": 1000,
-        "difference": pair.difference,
+        "difference": pair.test.difference.mean,
         "family": 0,
         "verdict": "too few seeds",
-        "networks": [asdict(pair.networks[0])],
+        "networks": [
+            {"seed": 0, "a_alone": network.first_only, "b_alone": network.second_only, "p": network.p}
+        ],
         **dict.fromkeys(unknown),
     }
 
@@ -101,8 +114,7 @@ def test_json_has_every_number_that_is_known() -> None:
 
     written = json.loads(json.dumps(pair.to_dict(), allow_nan=False))
 
-    networks = tuple(Networks(**one) for one in written.pop("networks"))
-    assert Pair(**written, networks=networks) == pair
+    assert pair_of(**written) == pair
 
 
 def test_two_studies_are_two_families() -> None:
@@ -117,8 +129,8 @@ def test_two_studies_are_two_families() -> None:
     for study, count in (("one", 3), ("other", 1)):
         own = [pair for pair in pairs if pair.study == study]
         assert len(own) == count
-        assert [pair.p_holm for pair in own] == pytest.approx(
-            multipletests([pair.p for pair in own], method="holm")[1]
+        assert [pair.test.p_holm for pair in own] == pytest.approx(
+            multipletests([pair.test.p for pair in own], method="holm")[1]
         )
 
 
@@ -129,7 +141,7 @@ def test_runs_without_predictions_are_left_out() -> None:
 
     (pair,) = pairs_of(runs, correct)
 
-    assert (pair.a, pair.b, pair.seeds) == ("adam/best", "sgd/best", 2)
+    assert (str(pair.a), str(pair.b), pair.test.difference.seeds) == ("adam/best", "sgd/best", 2)
     assert pairs_of(runs, {}) == ()
 
 
@@ -143,10 +155,11 @@ def of_many() -> Comparison:
 
 def turned(pair: Pair) -> tuple[str, str, str, str, float, float]:
     """Return a pair as its alphabetical order has it."""
-    if pair.a < pair.b:
-        return pair.study, pair.a, pair.b, pair.verdict, pair.difference, pair.p_holm
-    verdict = OPPOSITE.get(pair.verdict, pair.verdict)
-    return pair.study, pair.b, pair.a, verdict, -pair.difference, pair.p_holm
+    test, a, b = pair.test, str(pair.a), str(pair.b)
+    if a < b:
+        return pair.study, a, b, test.verdict, test.difference.mean, test.p_holm
+    verdict = OPPOSITE.get(test.verdict, test.verdict)
+    return pair.study, b, a, verdict, -test.difference.mean, test.p_holm
 
 
 @settings(max_examples=20)
@@ -191,7 +204,14 @@ def test_the_same_predictions_are_equivalent() -> None:
 
     (pair,) = pairs_of(runs, right | {run.run_id: right[runs[run.seed].run_id] for run in runs})
 
-    assert (pair.verdict, pair.difference, pair.p, pair.low, pair.high) == ("equivalent", 0.0, 1.0, 0.0, 0.0)
+    test = pair.test
+    assert (test.verdict, test.difference.mean, test.p, test.low, test.high) == (
+        "equivalent",
+        0.0,
+        1.0,
+        0.0,
+        0.0,
+    )
 
 
 def test_each_studys_margin_says_what_is_equivalent_in_it() -> None:
@@ -202,17 +222,17 @@ def test_each_studys_margin_says_what_is_equivalent_in_it() -> None:
         for seed in range(3)
     ]
 
-    verdicts = {pair.study: pair.verdict for pair in pairs_of(runs, answers(runs))}
+    verdicts = {pair.study: pair.test.verdict for pair in pairs_of(runs, answers(runs))}
 
     assert verdicts == {"strict": "no difference shown", "lax": "equivalent"}
 
 
-def pair_of(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
-    return Pair(study, a, b, 3, 100, 0.0, 0.0, 0.0, 0.0, 0.0, verdict, 0.0, 0.0, 0.0, 1)
+def judged(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
+    return pair_of(f"{a}/best", f"{b}/best", study, verdict=verdict)
 
 
 def places(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:
-    return [rank_of(row, "quick", pairs, others=len(rows) - 1) for row in rows]
+    return [rank_of(RowKey("quick", row, "best"), pairs, others=len(rows) - 1) for row in rows]
 
 
 OPEN: list[Verdict] = ["equivalent", "no difference shown", "too few seeds"]
@@ -230,7 +250,7 @@ def test_a_rank_is_one_more_than_how_many_are_better_where_all_pairs_of_the_row_
         verdict: Verdict = "better" if order.index(a) < order.index(b) else "worse"
         if (a, b) in undecided:
             verdict = data.draw(st.sampled_from(OPEN))
-        pairs.append(pair_of(a, b, verdict))
+        pairs.append(judged(a, b, verdict))
 
     found = places(pairs, "abcde")
 
@@ -240,13 +260,13 @@ def test_a_rank_is_one_more_than_how_many_are_better_where_all_pairs_of_the_row_
 
 
 def test_a_row_that_was_not_compared_with_all_others_has_no_rank() -> None:
-    assert places([pair_of("a", "b", "better"), pair_of("b", "c", "better")]) == ["tie", "2", "tie"]
-    assert places([pair_of("a", "b", "better")]) == ["tie", "tie", "tie"]
+    assert places([judged("a", "b", "better"), judged("b", "c", "better")]) == ["tie", "2", "tie"]
+    assert places([judged("a", "b", "better")]) == ["tie", "tie", "tie"]
     assert places([]) == ["tie", "tie", "tie"]
 
 
 def test_pairs_of_another_study_give_no_rank() -> None:
-    own, others = pair_of("a", "b", "better"), pair_of("a", "b", "worse", study="other")
+    own, others = judged("a", "b", "better"), judged("a", "b", "worse", study="other")
 
     assert places([others, own], "ab") == ["1", "2"]
     assert places([others], "ab") == ["tie", "tie"]
@@ -281,7 +301,7 @@ def test_the_table_ranks_nothing_beside_a_row_that_could_not_be_compared(
 
     comparison = comparison_of(*runs, correct=answers(kept(runs)))
 
-    assert [(pair.a, pair.b, pair.verdict) for pair in comparison.pairs] == [
+    assert [(str(pair.a), str(pair.b), pair.test.verdict) for pair in comparison.pairs] == [
         ("adam/best", "lion/best", "worse")
     ]
     assert [row.rank for row in comparison.rows] == ["tie", "tie", "tie"]
@@ -290,16 +310,13 @@ def test_the_table_ranks_nothing_beside_a_row_that_could_not_be_compared(
 def test_without_a_verdict_nothing_is_said_of_what_could_have_been_shown() -> None:
     runs = runs_of(["adam", "sgd"], 1)
 
-    assert reach_of(pairs_of(runs, answers(runs))) is None
-    assert reach_of([]) is None
+    assert smallest_difference(pairs_of(runs, answers(runs))) is None
+    assert smallest_difference([]) is None
 
 
 def smallest_at(pairs: Sequence[Pair], seeds: int) -> float:
     """Return the largest of the smallest differences that would have been shown with so many seeds."""
-    again = {
-        pair: Difference(pair.difference, pair.seed_variance, pair.image_variance, seeds, pair.images)
-        for pair in pairs
-    }
+    again = {(pair.a, pair.b): replace(pair.test.difference, seeds=seeds) for pair in pairs}
     return max(found.smallest for found in judge(again, 0.001).values())
 
 
@@ -307,30 +324,33 @@ def test_a_study_reaches_what_all_of_its_pairs_do_and_half_of_it_with_the_fewest
     runs = runs_of(["adagrad", "rmsprop", "nadam"])  # equally good, so that images add little
     pairs = pairs_of(runs, answers(runs))
 
-    reach = reach_of(pairs)
+    smallest = smallest_difference(pairs)
 
-    assert reach is not None
-    assert (reach.study, reach.smallest) == ("quick", max(pair.smallest for pair in pairs))
-    assert reach.seeds is not None
-    assert smallest_at(pairs, reach.seeds) <= reach.smallest / 2 < smallest_at(pairs, reach.seeds - 1)
+    assert smallest == max(pair.test.smallest for pair in pairs)
+    enough = seeds_to_show_all(pairs, smallest / 2)
+    assert enough is not None
+    assert smallest_at(pairs, enough) <= smallest / 2 < smallest_at(pairs, enough - 1)
 
 
 def test_a_pair_without_a_verdict_does_not_count_in_the_reach() -> None:
     runs = runs_of(["adagrad", "rmsprop"], 3)
     single = final_run("adam")
     correct = answers([*runs, single])
+    pairs, fewer = pairs_of([*runs, single], correct), pairs_of(runs, correct)
 
-    assert reach_of(pairs_of([*runs, single], correct)) == reach_of(pairs_of(runs, correct))
+    assert smallest_difference(pairs) == smallest_difference(fewer)
+    assert seeds_to_show_all(pairs, 0.01) == seeds_to_show_all(fewer, 0.01)
 
 
 def test_no_number_of_seeds_is_named_where_the_test_images_are_too_few() -> None:
     runs = runs_of(SKILL, 20)  # so many that the images are what is uncertain: the better are so on hard ones
+    pairs = pairs_of(runs, answers(runs, images=100))
 
-    reach = reach_of(pairs_of(runs, answers(runs, images=100)))
+    smallest = smallest_difference(pairs)
 
-    assert reach is not None
-    assert reach.smallest > 0
-    assert reach.seeds is None
+    assert smallest is not None
+    assert smallest > 0
+    assert seeds_to_show_all(pairs, smallest / 2) is None
 
 
 def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:
@@ -339,9 +359,10 @@ def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:
 
     [pair] = pairs_of(runs, correct)
 
-    assert [one.seed for one in pair.networks] == [0, 1, 2]
-    for one in pair.networks:
-        a, b = correct[f"quick-sgd-best-{one.seed}"], correct[f"quick-adam-best-{one.seed}"]
-        assert (one.a_alone, one.b_alone) == (int((a & ~b).sum()), int((b & ~a).sum()))
-        assert one.p == pytest.approx(stats.binomtest(one.a_alone, one.a_alone + one.b_alone).pvalue)
+    assert list(pair.networks) == [0, 1, 2]
+    for seed, found in pair.networks.items():
+        a, b = correct[f"quick-sgd-best-{seed}"], correct[f"quick-adam-best-{seed}"]
+        assert (found.first_only, found.second_only) == (int((a & ~b).sum()), int((b & ~a).sum()))
+        both = found.first_only + found.second_only
+        assert found.p == pytest.approx(stats.binomtest(found.first_only, both).pvalue)
     assert json.loads(json.dumps(pair.to_dict(), allow_nan=False))["networks"][0]["seed"] == 0

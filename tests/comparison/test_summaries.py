@@ -8,7 +8,7 @@ import pytest
 from finals import final_run
 from scipy import stats
 
-from optstudy.comparison.summaries import geometry_of, images_of, to_target
+from optstudy.comparison.summaries import geometry_of, summarise_images, to_target
 from optstudy.records.curvature import FinalCurvature
 from optstudy.records.run import CostToTarget, FinalRun, Predictions
 from optstudy.statistics import Interval
@@ -33,7 +33,7 @@ def test_the_worst_class_is_that_of_the_lowest_mean_over_seeds() -> None:
     first = Predictions(labels, np.array([0, 0, 1, 0, 2, 2]))
     second = Predictions(labels, np.array([0, 1, 1, 0, 2, 2]))
 
-    found = images_of([first, second])
+    found = summarise_images([first, second])
 
     assert found is not None
     assert (found.count, found.worst_class, found.worst_accuracy) == (6, 1, 0.5)
@@ -43,7 +43,7 @@ def test_the_interval_of_the_images_is_wilsons_at_the_mean_over_seeds() -> None:
     labels = np.zeros(1000, int)
     seeds = [Predictions(labels, (np.arange(1000) < wrong).astype(int)) for wrong in (10, 30)]
 
-    found = images_of(seeds)
+    found = summarise_images(seeds)
 
     expected = stats.binomtest(980, 1000).proportion_ci(0.95, method="wilson")
     assert found is not None
@@ -51,7 +51,7 @@ def test_the_interval_of_the_images_is_wilsons_at_the_mean_over_seeds() -> None:
 
 
 def test_without_predictions_nothing_is_said_of_images() -> None:
-    assert images_of([]) is None
+    assert summarise_images([]) is None
 
 
 def test_time_to_target_is_the_median_over_seeds() -> None:

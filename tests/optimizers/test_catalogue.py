@@ -8,6 +8,7 @@ import pytest
 from optstudy.errors import UsageError
 from optstudy.optimizers import find_spaces, load_space, read_looks
 from optstudy.records.look import PLAIN, Look, Looks, look_of
+from optstudy.records.naming import RowKey
 
 NOWHERE = Path("no-such-workspace")
 SAID = Look("Said", "#123456", ":D", "said2026")
@@ -74,7 +75,9 @@ def test_an_optimizer_of_which_nothing_is_known_has_its_name_and_a_run_without_o
 def test_a_row_is_named_by_its_optimizers_label_and_a_configuration_that_is_not_the_best() -> None:
     looks = Looks(said=SAID)
 
-    assert [looks.row(f"{name}/{config}") for name in ("said", "x") for config in ("best", "paper")] == [
+    assert [
+        looks.row(RowKey("tiny", name, config)) for name in ("said", "x") for config in ("best", "paper")
+    ] == [
         "Said",
         "Said (paper)",
         "x",

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.find_runs import find_runs, plan_of, run_name, subject_of
+from optstudy.posthoc.find_runs import find_runs, plan_of, subject_of
 from optstudy.posthoc.samples import Sample, own_sample
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
@@ -29,13 +29,13 @@ def files_of(workspace: Path, run: FinalRun) -> Path:
 
 
 def test_a_study_is_all_its_final_runs(tracking: Tracking) -> None:
-    assert sorted(map(run_name, find_runs(tracking, "tiny"))) == NAMES
+    assert sorted(run.id.name for run in find_runs(tracking, "tiny")) == NAMES
 
 
 def test_a_run_is_found_by_name_id_and_beginning(tracking: Tracking) -> None:
     [run] = find_runs(tracking, "tiny/sgd/seed-1")
 
-    assert run_name(run) == "sgd/seed-1"
+    assert run.id.name == "sgd/seed-1"
     assert find_runs(tracking, run.run_id) == [run]
     assert find_runs(tracking, run.run_id[:12]) == [run]
 

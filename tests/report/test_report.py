@@ -20,7 +20,7 @@ import evidence as made_up
 import finals
 import pytest
 import reports
-from finals import LOOKS
+from finals import LOOKS, pair_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,11 +49,10 @@ from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.study.tuning.flow import search_settings
 
-PAIR = Pair(
-    study="quick", a="adam/best", b="sgd/paper", seeds=5, images=10_000, difference=0.00354, low=0.0001,
-    high=0.00698, p=0.0041, p_holm=0.0123, verdict="better", smallest=0.004, seed_variance=1e-6,
-    image_variance=1e-9, family=3,
-)  # fmt: skip
+PAIR: dict[str, Any] = {
+    "a": "adam/best", "b": "sgd/paper", "difference": 0.00354, "low": 0.0001, "high": 0.00698, "p": 0.0041,
+    "p_holm": 0.0123, "verdict": "better",
+}  # fmt: skip
 NAN = math.nan
 
 
@@ -90,7 +89,7 @@ NAN = math.nan
     ],
 )
 def test_a_verdict_is_said_with_its_numbers(changes: dict[str, Any], sentence: str) -> None:
-    assert verdict_sentence(replace(PAIR, **changes), 0.001, LOOKS) == sentence
+    assert verdict_sentence(pair_of(**PAIR | changes), 0.001, LOOKS) == sentence
 
 
 finite = st.floats(-1, 1)
@@ -98,10 +97,9 @@ finite = st.floats(-1, 1)
 
 @given(finite, finite, finite, st.floats(0, 1))
 def test_worse_is_better_seen_from_the_other_side(gap: float, low: float, high: float, p: float) -> None:
-    better = replace(PAIR, difference=gap, low=low, high=high, p_holm=p)
-    worse = replace(
-        PAIR, a=PAIR.b, b=PAIR.a, difference=-gap, low=-high, high=-low, p_holm=p, verdict="worse"
-    )
+    better = pair_of(**PAIR | {"difference": gap, "low": low, "high": high, "p_holm": p})
+    turned = {"a": PAIR["b"], "b": PAIR["a"], "difference": -gap, "low": -high, "high": -low}
+    worse = pair_of(**PAIR | turned | {"p_holm": p, "verdict": "worse"})
 
     assert verdict_sentence(better, 0.001, LOOKS) == verdict_sentence(worse, 0.001, LOOKS)
 
@@ -112,7 +110,7 @@ def rows(ranks: Sequence[str]) -> list[Row]:
 
 
 def judged(*verdicts: Any) -> list[Pair]:
-    return [replace(PAIR, verdict=verdict) for verdict in verdicts]
+    return [pair_of(**PAIR | {"verdict": verdict}) for verdict in verdicts]
 
 
 OPEN = "no difference shown"

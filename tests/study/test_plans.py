@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.optimizers import load_space
-from optstudy.records.naming import final_name
 from optstudy.records.plan import Method, Split
 from optstudy.records.space import Space
 from optstudy.study.plans import (
@@ -90,11 +89,6 @@ def test_plans_do_not_depend_on_how_many_runs_there_are() -> None:
 
     assert trial_plan(more, sgd, sgd.default) == trial_plan(SPECIFICATION, sgd, sgd.default)
     assert final_plan(more, sgd, sgd.default, 0) == final_plan(SPECIFICATION, sgd, sgd.default, 0)
-
-
-def test_final_runs_of_the_best_configuration_have_the_short_name() -> None:
-    assert final_name("sgd", "best", 0) == "sgd/seed-0"
-    assert final_name("sgd", "paper", 3) == "sgd/paper/seed-3"
 
 
 @pytest.mark.parametrize(

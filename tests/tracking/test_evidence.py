@@ -24,6 +24,7 @@ from optstudy.optimizers import load_space
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence, only
 from optstudy.records.location import Location
+from optstudy.records.naming import RowKey
 from optstudy.records.plan import run_key
 from optstudy.records.search import Finalist, SearchResult, Trial, read_search
 from optstudy.records.space import Choice, Range, Space
@@ -193,7 +194,7 @@ def test_other_studies_are_left_out_and_seeds_are_in_order() -> None:
     assert [one.study for one in left.searches] == ["b"]
     rows = found.rows()
     assert list(rows) == [("a", "sgd", "best"), ("b", "sgd", "best")]
-    assert [one.run.seed for one in rows["b", "sgd", "best"]] == [0, 1, 2, 10]
+    assert [one.run.seed for one in rows[RowKey("b", "sgd", "best")]] == [0, 1, 2, 10]
 
 
 @pytest.fixture

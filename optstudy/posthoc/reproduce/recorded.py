@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optstudy.errors import OptstudyError, UsageError, nearest
-from optstudy.posthoc.find_runs import find_runs, matching_runs, run_name
+from optstudy.posthoc.find_runs import find_runs, matching_runs
 from optstudy.posthoc.reproduce.compare import Series
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
@@ -78,7 +78,7 @@ def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
     runs = archive.final.runs
     found = matching_runs(runs, target) if target else []
     if not found:
-        names = [f"{run.study}/{run_name(run)}" for run in runs]
+        names = [str(run.id) for run in runs]
         studies = sorted({run.study for run in runs})
         raise UsageError(
             f"no run {target!r} among these{nearest(target, names)}; there are those of {', '.join(studies)}"
@@ -99,7 +99,7 @@ def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
 
 def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequence[str]) -> Recorded:
     run, plan = evidence.run, evidence.plan
-    name = f"{run.study}/{run_name(run)}"
+    name = str(run.id)
     if plan is None:
         raise OptstudyError(f"{name} has no plan.json, and cannot be made again; train it again")
     series = of_run(vars(run))

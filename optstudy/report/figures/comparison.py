@@ -44,16 +44,15 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
     """
     if not comparison.rows:
         return empty("There are no runs")
-    shown = row_styles(((row.study, row.optimizer, row.config) for row in comparison.rows), comparison.looks)
-    seeds = {names: [100 * one.run.test_accuracy for one in row] for names, row in evidence.rows().items()}
+    shown = row_styles((row.key for row in comparison.rows), comparison.looks)
+    seeds = {key: [100 * one.run.test_accuracy for one in row] for key, row in evidence.rows().items()}
     written = [folded(look.name, _NAME) for look in shown.values()]
     tallest = max(name.count("\n") for name in written)
     drawn = column(0.75 + (0.36 + 0.09 * max(0, tallest - 2)) * len(comparison.rows))
     axes = drawn.add_subplot()
     values: list[float] = []
     for place, row in enumerate(comparison.rows):
-        names = (row.study, row.optimizer, row.config)
-        values += _accuracy(axes, place, row, shown[names], seeds.get(names, []))
+        values += _accuracy(axes, place, row, shown[row.key], seeds.get(row.key, []))
     _names(axes, written)
     axes.grid(visible=False, axis="y")
     _percent_axis(axes, values)
@@ -135,7 +134,7 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
             axes.set_title(folded(plain(pairs[0].study), LINE))
     found[-1].set_xlabel("Difference in test accuracy (points)")
     found[-1].xaxis.set_major_locator(MaxNLocator(5))
-    known = any(not math.isnan(pair.low) for pair in comparison.pairs)
+    known = any(not math.isnan(pair.test.low) for pair in comparison.pairs)
     intervals = ", with Bonferroni's 95 % intervals" if known else ""
     head(drawn, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points")
     return drawn
@@ -145,11 +144,12 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
     axes.axvspan(-100 * margin, 100 * margin, color="#dddddd", lw=0)
     axes.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
     for place, pair in enumerate(pairs):
-        if not math.isnan(pair.low):
-            axes.plot([100 * pair.low, 100 * pair.high], [place] * 2, color=INK)
-        axes.plot([100 * pair.difference], [place], color=INK, ms=4, **_VERDICTS[pair.verdict])
+        test = pair.test
+        if not math.isnan(test.low):
+            axes.plot([100 * test.low, 100 * test.high], [place] * 2, color=INK)
+        axes.plot([100 * test.difference.mean], [place], color=INK, ms=4, **_VERDICTS[test.verdict])
         side = axes.get_yaxis_transform()
-        axes.text(1.03, place, folded(pair.verdict, 13), transform=side, va="center", fontsize=6)
+        axes.text(1.03, place, folded(test.verdict, 13), transform=side, va="center", fontsize=6)
     _names(axes, [_named(pair, looks) for pair in pairs])
     axes.text(
         1.03, -0.75, "First is", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic"

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from optstudy.records.look import Looks
+from optstudy.records.naming import RowKey
 from optstudy.report.figures.style import COLUMN, column, note
-
-Names = tuple[str, str, str]  # study, optimizer, config
 
 LINE = 58  # letters that fit across the column
 _PANEL = 25  # letters that fit across one of two panels
@@ -45,20 +44,18 @@ class RowStyle:
         return {"marker": self.marker, "color": self.colour, "markerfacecolor": self.face}
 
 
-def row_styles(rows: Iterable[Names], looks: Looks) -> dict[Names, RowStyle]:
+def row_styles(rows: Iterable[RowKey], looks: Looks) -> dict[RowKey, RowStyle]:
     """Return the style of each row, named as tables do, with the study in front where there are several."""
     rows = list(rows)
-    several = len({study for study, _, _ in rows}) > 1
+    several = len({key.study for key in rows}) > 1
     before: dict[str, int] = {}
     found = {}
-    for study, optimizer, config in rows:
-        place = before[optimizer] = before.get(optimizer, -1) + 1
-        look = looks[optimizer]
+    for key in rows:
+        place = before[key.optimizer] = before.get(key.optimizer, -1) + 1
+        look = looks[key.optimizer]
         colour = _shade(look.colour, place)
-        name = f"{study}: " * several + looks.row(f"{optimizer}/{config}")
-        found[study, optimizer, config] = RowStyle(
-            plain(name), colour, look.line, look.marker, "white" if place % 2 else colour
-        )
+        name = f"{key.study}: " * several + looks.row(key)
+        found[key] = RowStyle(plain(name), colour, look.line, look.marker, "white" if place % 2 else colour)
     return found
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from optstudy.records.evidence import Evidence
 from optstudy.records.look import Look, Looks
+from optstudy.records.naming import RowKey
 from optstudy.records.search import SearchResult
 from optstudy.report.figures.axes import accuracy_axis, log_axis
 from optstudy.report.figures.progress import Progress, progress_over, progress_with_band
@@ -92,7 +93,7 @@ def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Ro
         seeds = [other.settings.get("seed") for other in groups.get(key, [])]
         apart = "" if one.settings.get("seed") not in seeds else one.study  # the same search in another study
         groups.setdefault(key + apart, []).append(one)
-    names = [(group[0].study, group[0].optimizer, "best") for group in groups.values()]
+    names = [RowKey(group[0].study, group[0].optimizer, "best") for group in groups.values()]
     found = []
     for look, group in zip(row_styles(names, looks).values(), groups.values(), strict=True):
         name = f"{look.name} ({len(group)} searches)" if len(group) > 1 else look.name
@@ -143,7 +144,7 @@ def learning_rates(evidence: Evidence) -> Figure:
     searches = evidence.searches
     if not searches:
         return empty("There are no searches")
-    names = [(one.study, one.optimizer, "best") for one in searches]
+    names = [RowKey(one.study, one.optimizer, "best") for one in searches]
     titles = [style.name for style in row_styles(names, evidence.looks).values()]
     objectives = {one.objective for one in searches}
     if len(objectives) > 1:

@@ -130,13 +130,13 @@ def networks_table(comparison: Comparison) -> Table:
         + [
             comparison.looks.row(pair.a),
             comparison.looks.row(pair.b),
-            str(one.seed),
-            str(one.a_alone),
-            str(one.b_alone),
-            p_label(one.p),
+            str(seed),
+            str(found.first_only),
+            str(found.second_only),
+            p_label(found.p),
         ]
         for pair in comparison.pairs
-        for one in pair.networks
+        for seed, found in pair.networks.items()
     ]
     under = (
         "McNemar's exact test of these two networks, on the test images that one of them alone classifies right. It"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from optstudy.comparison.pairs import Pair, reach_of
+from optstudy.comparison.pairs import Pair, seeds_to_show_all, smallest_difference
 from optstudy.comparison.table import Comparison
 from optstudy.records.look import Looks
 from optstudy.report.tables.table import p_label
@@ -29,49 +29,51 @@ def pair_caption(comparison: Comparison) -> str:
 
 
 def _pair_cells(pair: Pair, looks: Looks) -> list[str]:
-    known = not math.isnan(pair.p)
+    test = pair.test
+    known = not math.isnan(test.p)
     return [
         looks.row(pair.a),
         looks.row(pair.b),
-        f"{100 * pair.difference:+.2f}",
-        f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}" if known else "--",
-        p_label(pair.p_holm) if known else "--",
-        pair.verdict,
+        f"{100 * test.difference.mean:+.2f}",
+        f"{100 * test.low:+.2f} to {100 * test.high:+.2f}" if known else "--",
+        p_label(test.p_holm) if known else "--",
+        test.verdict,
     ]
 
 
 def _family(pairs: Sequence[Pair]) -> Iterator[str]:
     """Say what the pairs of one study are, and how small a difference they could have shown."""
-    first, counts = pairs[0], sorted({pair.seeds for pair in pairs})
+    study, judged, tests = pairs[0].study, pairs[0].family, [pair.test for pair in pairs]
+    counts = sorted({test.difference.seeds for test in tests})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    judged = first.family
     yield (
-        f"Differences of {first.study} are over {seeds} common seed{'s' * (counts[-1] > 1)} and"
-        f" {first.images:,} test images."
+        f"Differences of {study} are over {seeds} common seed{'s' * (counts[-1] > 1)} and"
+        f" {tests[0].difference.images:,} test images."
     )
-    reach = reach_of(pairs)
-    if reach is None:
+    smallest = smallest_difference(pairs)
+    if smallest is None:
         yield "One seed supports no verdict."
         return
     yield f"Intervals are Bonferroni's and p-values Holm's, over {judged} pair{'s' * (judged > 1)}."
-    if any(pair.verdict in ("better", "worse") and pair.low < 0 < pair.high for pair in pairs):
+    if any(test.verdict in ("better", "worse") and test.low < 0 < test.high for test in tests):
         yield "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
-    if not reach.smallest:  # all predictions are the same
+    if not smallest:  # all predictions are the same
         return
     yield (
         "The smallest difference that Bonferroni's test would have shown four times in five is"
-        f" {100 * reach.smallest:.2f} points, for the pair whose difference varies most;"
+        f" {100 * smallest:.2f} points, for the pair whose difference varies most;"
     )
-    if reach.seeds is None:
+    enough = seeds_to_show_all(pairs, smallest / 2)
+    if enough is None:
         yield "no number of seeds would show half of that on so few test images."
     else:
         yield (
-            f"to show half of that takes about {reach.seeds} seeds:"
-            f" optstudy train --study {first.study}{_configs(pairs)} --seeds {reach.seeds}."
+            f"to show half of that takes about {enough} seeds:"
+            f" optstudy train --study {study}{_configs(pairs)} --seeds {enough}."
         )
 
 
 def _configs(pairs: Sequence[Pair]) -> str:
     """Write the options that train the same configurations; the best ones need none."""
-    names = dict.fromkeys(row.rpartition("/")[2] for pair in pairs for row in (pair.a, pair.b))
+    names = dict.fromkeys(key.config for pair in pairs for key in (pair.a, pair.b))
     return "" if list(names) == ["best"] else "".join(f" --config {name}" for name in names)

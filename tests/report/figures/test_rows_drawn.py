@@ -20,6 +20,7 @@ from finals import LOOKS
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from optstudy.records.naming import RowKey
 from optstudy.records.run import CostToTarget, Predictions
 from optstudy.records.search import Trial
 from optstudy.report import figures
@@ -141,9 +142,9 @@ def test_differences_are_in_points_with_the_verdict_in_words() -> None:
 
     xs = [places(axes, line) for line in range(len(axes.lines))]
     points = [x[0] for x in xs if len(x) == 1]
-    assert points == pytest.approx([100 * pair.difference for pair in comparison.pairs])
+    assert points == pytest.approx([100 * pair.test.difference.mean for pair in comparison.pairs])
     words = [text.get_text().replace("\n", " ") for text in axes.texts if text.get_text() != "First is"]
-    assert words == [pair.verdict for pair in comparison.pairs]
+    assert words == [pair.test.verdict for pair in comparison.pairs]
 
 
 def test_every_trial_spends_its_work_and_only_completed_ones_improve_the_best() -> None:
@@ -215,7 +216,7 @@ def test_runs_that_never_reached_the_target_leave_the_curve_below_a_hundred() ->
 
 
 def test_rows_of_one_optimizer_share_its_line_and_marker_and_differ_in_shade() -> None:
-    rows = [(study, "adam", config) for study in ("a", "b") for config in ("best", "paper")]
+    rows = [RowKey(study, "adam", config) for study in ("a", "b") for config in ("best", "paper")]
 
     found = list(row_styles(rows, LOOKS).values())
 

@@ -6,14 +6,15 @@ import math
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from finals import LOOKS, SKILL, answers, comparison_of, final_run, runs_of, seeds
+from finals import LOOKS, SKILL, answers, comparison_of, final_run, pair_of, runs_of, seeds
 
-from optstudy.comparison.pairs import Pair, reach_of
+from optstudy.comparison.pairs import seeds_to_show_all
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.records.curvature import FinalCurvature
@@ -22,39 +23,24 @@ from optstudy.report.tables.accuracy import caption, columns
 from optstudy.report.tables.formats import render, tables_of
 from optstudy.report.tables.pairs import pair_caption, pair_columns
 
-KNOWN = Pair(
-    study="quick",
-    a="adam/best",
-    b="sgd/paper",
-    seeds=5,
-    images=10_000,
-    difference=0.00354,
-    low=-0.0001,
-    high=0.00718,
-    p=0.0041,
-    p_holm=0.0123,
-    verdict="better",
-    smallest=0.004,
-    seed_variance=1e-6,
-    image_variance=1e-9,
-    family=1,
-)
-SINGLE = replace(
-    KNOWN,
-    seeds=1,
-    low=math.nan,
-    high=math.nan,
-    p=math.nan,
-    p_holm=math.nan,
-    smallest=math.nan,
-    seed_variance=math.nan,
-    image_variance=math.nan,
-    verdict="too few seeds",
-)
+KNOWN: dict[str, Any] = {
+    "a": "adam/best",
+    "b": "sgd/paper",
+    "difference": 0.00354,
+    "low": -0.0001,
+    "high": 0.00718,
+    "p": 0.0041,
+    "p_holm": 0.0123,
+    "smallest": 0.004,
+    "seed_variance": 1e-6,
+    "image_variance": 1e-9,
+}
+UNKNOWN = ("low", "high", "p", "p_holm", "smallest", "seed_variance", "image_variance")
+SINGLE = KNOWN | dict.fromkeys(UNKNOWN, math.nan) | {"seeds": 1, "verdict": "too few seeds"}
 
 
-def pairs_alone(*pairs: Pair) -> Comparison:
-    return Comparison((), pairs, {}, looks=LOOKS)
+def pairs_alone(*pairs: Mapping[str, Any]) -> Comparison:
+    return Comparison((), tuple(pair_of(**pair) for pair in pairs), {}, looks=LOOKS)
 
 
 def whole(optimizers: list[str], count: int, study: str = "quick") -> Comparison:
@@ -180,7 +166,7 @@ def test_ranks_stand_last_where_there_are_pairs() -> None:
 
 def test_a_pair_shows_points_interval_p_value_and_verdict() -> None:
     headers, rows = pair_columns(
-        pairs_alone(KNOWN, replace(KNOWN, a="lion/small-batch", b="adamw/default", p_holm=0.0004))
+        pairs_alone(KNOWN, KNOWN | {"a": "lion/small-batch", "b": "adamw/default", "p_holm": 0.0004})
     )
 
     assert headers == ["A", "B", "A - B (points)", "Interval", "p (Holm)", "A is"]
@@ -197,26 +183,25 @@ def test_a_pair_of_one_seed_shows_its_difference_alone() -> None:
 
 
 def test_pairs_name_their_study_where_there_are_several() -> None:
-    headers, rows = pair_columns(pairs_alone(KNOWN, replace(KNOWN, study="other")))
+    headers, rows = pair_columns(pairs_alone(KNOWN, KNOWN | {"study": "other"}))
 
     assert headers[0] == "Study"
     assert [row[0] for row in rows] == ["quick", "other"]
 
 
 def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_shows_more() -> None:
-    known = replace(KNOWN, family=2)
-    pairs = [known, replace(known, a="lion/best", seeds=3), replace(SINGLE, b="lion/best", seeds=3)]
-    reach = reach_of(pairs)
-    assert reach is not None
-    assert reach.seeds is not None
+    known = KNOWN | {"family": 2}
+    pairs = [known, known | {"a": "lion/best", "seeds": 3}, SINGLE | {"b": "lion/best", "seeds": 3}]
+    enough = seeds_to_show_all([pair_of(**pair) for pair in pairs], 0.002)
+    assert enough is not None
 
     assert pair_caption(pairs_alone(*pairs)) == (
         "Differences of quick are over 3 to 5 common seeds and 10,000 test images."
         " Intervals are Bonferroni's and p-values Holm's, over 2 pairs."
         " Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
         " The smallest difference that Bonferroni's test would have shown four times in five is 0.40 points,"
-        f" for the pair whose difference varies most; to show half of that takes about {reach.seeds} seeds:"
-        f" optstudy train --study quick --config best --config paper --seeds {reach.seeds}."
+        f" for the pair whose difference varies most; to show half of that takes about {enough} seeds:"
+        f" optstudy train --study quick --config best --config paper --seeds {enough}."
         " Verdicts speak of these configurations, not of the optimizers at their best."
     )
 
@@ -225,12 +210,12 @@ def test_the_pairs_caption_explains_an_interval_that_holds_zero_beside_a_differe
     explained = "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero"
 
     assert explained in pair_caption(pairs_alone(KNOWN))  # from -0.01 to +0.72 points, and better
-    assert explained not in pair_caption(pairs_alone(replace(KNOWN, low=0.0001)))
-    assert explained not in pair_caption(pairs_alone(replace(KNOWN, verdict="no difference shown")))
+    assert explained not in pair_caption(pairs_alone(KNOWN | {"low": 0.0001}))
+    assert explained not in pair_caption(pairs_alone(KNOWN | {"verdict": "no difference shown"}))
 
 
 def test_the_pairs_caption_names_no_number_of_seeds_where_the_images_are_too_few() -> None:
-    text = pair_caption(pairs_alone(replace(KNOWN, image_variance=1e-6)))
+    text = pair_caption(pairs_alone(KNOWN | {"image_variance": 1e-6}))
 
     assert (
         "is 0.40 points, for the pair whose difference varies most; no number of seeds would show half"
@@ -247,9 +232,9 @@ def test_the_pairs_caption_claims_no_verdict_from_one_seed() -> None:
 
 
 def test_the_pairs_caption_asks_for_no_seeds_where_all_predictions_are_the_same() -> None:
-    same = replace(KNOWN, difference=0.0, seed_variance=0.0, image_variance=0.0, smallest=0.0)
+    same = KNOWN | {"difference": 0.0, "seed_variance": 0.0, "image_variance": 0.0, "smallest": 0.0}
 
-    text = pair_caption(pairs_alone(replace(same, verdict="equivalent")))
+    text = pair_caption(pairs_alone(same | {"verdict": "equivalent"}))
 
     assert "over 1 pair." in text
     assert "smallest difference" not in text
@@ -257,7 +242,7 @@ def test_the_pairs_caption_asks_for_no_seeds_where_all_predictions_are_the_same(
 
 
 def test_each_study_has_its_sentences_in_the_pairs_caption() -> None:
-    text = pair_caption(pairs_alone(KNOWN, replace(SINGLE, study="other")))
+    text = pair_caption(pairs_alone(KNOWN, SINGLE | {"study": "other"}))
 
     assert text.index("Differences of quick") < text.index("Differences of other")
     assert text.count("Verdicts speak of") == 1
