@@ -47,7 +47,11 @@ import importlib.metadata, re
 for found in importlib.metadata.distributions():
     print(re.sub("[-_.]+", "-", found.name).lower() + "==" + found.version)
 """
-RECORDED = "import json; from optstudy.execution.environment import environment; print(json.dumps(environment()))"
+RECORDED = """
+import json
+from optstudy.execution.environment import gather_provenance
+print(json.dumps(gather_provenance().environment))
+"""
 CUDA = "import torch; print(torch.version.cuda)"
 SERVER = "import getpass, psycopg2, mlflow.server.auth; print('user', getpass.getuser())"
 COMPILED = "import torch; print(torch.compile(lambda x: (2 * x + 1).sum())(torch.ones(64)).item())"

@@ -11,6 +11,7 @@ from finals import LOOKS
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.provenance import Provenance
 from optstudy.records.run import FinalRuns
 from optstudy.records.search import Finalist, SearchResult
 from optstudy.records.space import Choice
@@ -35,7 +36,7 @@ def planned(one: RunEvidence, asked: Specification) -> RunEvidence:
     plan = final_plan(asked, space(one.run.optimizer), {"lr": 0.1}, one.run.seed)
     one = with_run(
         one,
-        facts=FACTS,
+        provenance=Provenance.from_details(FACTS, None),
         finished_at=1_790_000_000.0 + one.run.seed,
         steps=18_000,
         step_seconds=0.002,

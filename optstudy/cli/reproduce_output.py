@@ -80,7 +80,9 @@ def show_reproduced(one: Reproduced) -> None:
     """Print what differs here, the metrics that are not identical, and the verdict."""
     click.echo(one.name)
     if one.differing:
-        print_table(["Differs here", "There", "Here"], [[d.what, d.there, d.here] for d in one.differing])
+        print_table(
+            ["Differs here", "There", "Here"], [[what, *both] for what, both in one.differing.items()]
+        )
     else:
         click.echo("nothing that was recorded of code, data and machine differs here")
     if one.unrecorded:
@@ -131,7 +133,9 @@ def to_json(found: list[Reproduced]) -> str:
             "judgement": one.judgement,
             "tolerance": one.tolerance,
             "first_parted": None if first is None else {"metric": first.metric, "at": first.parted},
-            "differing": [dataclasses.asdict(each) for each in one.differing],
+            "differing": [
+                {"what": what, "there": there, "here": here} for what, (there, here) in one.differing.items()
+            ],
             "not_recorded": list(one.unrecorded),
             "absent": list(one.absent),
             "doubts": list(one.doubts),

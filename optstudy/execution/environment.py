@@ -8,17 +8,26 @@ import re
 import subprocess
 from pathlib import Path
 
+from optstudy.records.plan import Plan
+from optstudy.records.provenance import PACKAGES, Provenance
+from optstudy.workloads.datasets import load_description
+from optstudy.workloads.user_code import sources
+
 _PROJECT = Path(__file__).resolve().parents[2]
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
-def environment() -> dict[str, str]:
-    """Return what is known of the code and the packages in use.
+def gather_provenance(plan: Plan | None = None) -> Provenance:
+    """Return what numbers rest on that are computed here.
+
+    Args:
+        plan: A run's, to add its data's checksum and the user's files.
 
     Returns:
-        ``python`` and ``system``; ``commit`` of the working folder, and whether its ``tree`` was clean, where
-        it is under git; ``optstudy_commit`` of optstudy itself, where it runs from a checkout or an image; and
-        ``lock``, the start of the SHA-256 of the requirements.lock whose versions are installed.
+        The installed versions of what numbers depend on; and of the environment ``python`` and ``system``;
+        ``commit`` of the working folder, and whether its ``tree`` was clean, where it is under git;
+        ``optstudy_commit`` of optstudy itself, where it runs from a checkout or an image; and ``lock``, the start
+        of the SHA-256 of the requirements.lock whose versions are installed.
     """
     commit, tree = _checkout(Path.cwd())
     found = {
@@ -29,12 +38,12 @@ def environment() -> dict[str, str]:
         "optstudy_commit": _image_commit() or _own_commit(),
         "lock": _lock(),
     }
-    return {name: value for name, value in found.items() if value}
-
-
-def versions() -> dict[str, str]:
-    """Return the installed versions of what numbers depend on."""
-    return {name: importlib.metadata.version(name) for name in ("optstudy", "optuna", "torch")}
+    environment = {name: value for name, value in found.items() if value}
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    if plan is None:
+        return Provenance(versions, environment)
+    files = {name: digest for named in plan.references for name, digest in sources(named).items()}
+    return Provenance(versions, environment, load_description(plan.dataset).checksum, files)
 
 
 def _checkout(folder: Path) -> tuple[str, str]:

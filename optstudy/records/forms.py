@@ -49,8 +49,9 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     "FinalRun": _names(
         "run_id study optimizer config seed outcome train_accuracy test_accuracy paper_setting seconds"
         " gradient_work margin params target cost_to_target=reached curvature=ending steps step_seconds files separated"
-        " finished_at facts sources key"
+        " finished_at key"
     ),
+    # Beside these, the archive has `facts` and `sources` of a run's Provenance, its `plan` and its `epochs`.
     "CostToTarget": _names("epochs seconds gradient_work"),
     "FinalCurvature": _names("lambda_1 lambda_2 ratio ratio_low ratio_high verdict trace loss_rise"),
     # Arrays of npz files.

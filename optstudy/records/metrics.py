@@ -1,5 +1,6 @@
 """The names of all metrics and tags of runs, with what each is and where its number comes from."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -7,12 +8,14 @@ from typing import Any
 
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import eigen_trace
+from optstudy.records.provenance import Provenance
 from optstudy.records.run import CostToTarget, EpochRecord, Observation
 
 END = "final/"  # how names of what is known when a run has ended begin
 TRAIN_ACCURACY, TEST_ACCURACY = "final/train_accuracy_pct", "final/test_accuracy_pct"
 STEP_SECONDS = "final/step_seconds"  # of a final run, timed when all runs have ended
 TRIAL_WORK = "gradient_work"  # of a trial or a finalist
+LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
 BEST_SCORE = "validation/{objective}"  # of a search, the best score so far
 
 
@@ -224,3 +227,27 @@ def epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, i
     """
     values = {one.name.format(heldout=heldout): getattr(record, one.field) for one in EPOCH}
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
+
+
+def provenance_tags(provenance: Provenance) -> dict[str, str]:
+    """Return the tags that say what a run's numbers rest on; files that are too many for a tag are left out."""
+    sources = json.dumps(dict(provenance.sources or {}), sort_keys=True)
+    return {
+        Tag.DATA: provenance.data,
+        **({Tag.SOURCES: sources} if len(sources) <= LONGEST_TAG else {}),
+        **{f"{Tag.VERSION}{name}": version for name, version in provenance.versions.items()},
+        **{f"{Tag.ENVIRONMENT}{name}": value for name, value in provenance.environment.items()},
+    }
+
+
+def read_provenance(tags: Mapping[str, str]) -> Provenance:
+    """Read what `provenance_tags` wrote."""
+    versions, environment = (
+        {name.removeprefix(kind): value for name, value in tags.items() if name.startswith(kind)}
+        for kind in (Tag.VERSION, Tag.ENVIRONMENT)
+    )
+    try:
+        sources = dict(json.loads(tags.get(Tag.SOURCES, "")))
+    except (ValueError, TypeError):
+        sources = None  # not recorded, or a tag that was changed
+    return Provenance(versions, environment, tags.get(Tag.DATA, ""), sources)

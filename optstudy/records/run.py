@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from optstudy.records.curvature import FinalCurvature
 from optstudy.records.naming import RunId
+from optstudy.records.provenance import Provenance
 
 Outcome = Literal["running", "completed", "diverged", "failed"]
 
@@ -112,8 +113,7 @@ class FinalRun:
         None  # share of its last steps whose ratio was separated; None where none were followed
     )
     finished_at: float | None = None  # Unix time
-    facts: dict[str, str] = field(default_factory=dict)  # versions, machine, commit, checksum of the data
-    sources: dict[str, str] | None = None  # SHA-256 of the user's files; None where they were not recorded
+    provenance: Provenance = field(default_factory=Provenance)
     key: str = ""  # of everything that determines the run; "" where it is not known
     metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics that have no field here
 

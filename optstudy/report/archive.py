@@ -17,6 +17,7 @@ from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
 from optstudy.records.look import Looks
 from optstudy.records.plan import Plan
+from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchResult, read_search
 
@@ -56,7 +57,7 @@ def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]
     """
     runs = [
         {
-            **to_form(replace(one.run, files="")),  # where they lie is nobody else's matter
+            **_form(one.run),
             "plan": to_form(one.plan),
             "epochs": to_form(one.epochs),
         }
@@ -99,7 +100,7 @@ def _read_runs(path: Path) -> Archive:
     for one in content["runs"]:
         where, of_run = f"{path}: run {one['run_id']}", dict(one)
         plan, records = of_run.pop("plan"), of_run.pop("epochs")
-        runs.append(from_form(FinalRun, of_run, where))
+        runs.append(_run(of_run, where))
         epochs[runs[-1].run_id] = from_form(tuple[EpochRecord, ...], records, f"{where}: epochs")
         if plan is not None:
             plans[runs[-1].run_id] = from_form(Plan, plan, f"{where}: plan")
@@ -108,6 +109,21 @@ def _read_runs(path: Path) -> Archive:
     )
     looks = read_looks({run.optimizer for run in runs}, Path(), [one.space for one in searches])
     return Archive(FinalRuns(tuple(runs), content["excluded"]), {}, searches, looks, plans, epochs)
+
+
+def _form(run: FinalRun) -> dict[str, Any]:
+    """Return a run as its line has it, with what it rests on beside its other fields, and not where its files lie."""
+    form = to_form(replace(run, files="", provenance=Provenance()))
+    return {**form, "facts": run.provenance.details, "sources": to_form(run.provenance.sources)}
+
+
+def _run(content: dict[str, Any], where: str) -> FinalRun:
+    details, sources = content.pop("facts"), content.pop("sources", None)  # absent in the first files
+    provenance = Provenance.from_details(
+        from_form(dict[str, str], details, f"{where}: facts"),
+        None if sources is None else from_form(dict[str, str], sources, f"{where}: sources"),
+    )
+    return replace(from_form(FinalRun, content, where), provenance=provenance)
 
 
 def _lines(text: str) -> bytes:

@@ -137,7 +137,7 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     """Return what the runs rest on; several values where they differ."""
     found: dict[str, dict[str, None]] = {}
     for one in evidence.runs:
-        for name, value in one.run.facts.items():
+        for name, value in one.run.provenance.details.items():
             found.setdefault(name, {})[value] = None
     return [(name, ", ".join(values)) for name, values in found.items()]
 

@@ -114,14 +114,14 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     """Write a paragraph for the Methods of a paper, with keys of the BibTeX file in brackets."""
     searches = [one for one in evidence.searches if one.study == study]
     runs = [one for one in evidence.runs if one.run.study == study]
-    facts = runs[0].run.facts if runs else {}
+    versions = runs[0].run.provenance.versions if runs else {}
     names = ", ".join(
         f"{look.label}{cited(look.cite)}"
         for look in (evidence.looks[name] for name in dict.fromkeys(one.run.optimizer for one in runs))
     )
     rows = [row for row in comparison.rows if row.study == study]
     pairs = [pair for pair in comparison.pairs if pair.study == study]
-    tool = " ".join(part for part in ("optstudy", facts.get("optstudy", ""), "[@optstudy]") if part)
+    tool = " ".join(part for part in ("optstudy", versions.get("optstudy", ""), "[@optstudy]") if part)
     parts = [
         f"We {'compared' if len({row.optimizer for row in rows}) > 1 else 'trained'} {names} with {tool}."
     ]

@@ -1,15 +1,15 @@
 """What the flows of one study share, none of which changes while they run."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from optstudy.execution.flows import Failure, Flow, Task
 from optstudy.records.curvature import CurvatureResult
-from optstudy.records.metrics import Tag
+from optstudy.records.metrics import provenance_tags
 from optstudy.records.plan import Description, Plan, run_key
+from optstudy.records.provenance import Provenance
 from optstudy.records.run import Rung
 from optstudy.records.space import Space
 from optstudy.study.estimate import curvature_seconds, run_seconds
@@ -17,12 +17,10 @@ from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import Known, Tracking
-from optstudy.training import Rehearsal, joined, run_rung_on
+from optstudy.training import Rehearsal, run_rung_on
 from optstudy.training.curvature import measure_final_curvature
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.datasets import OtherDataError, load, load_description
-
-LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,7 @@ class Context:
     specification: Specification
     spaces: Mapping[str, Space]
     sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by what a plan names and by file
-    versions: Mapping[str, str]
-    environment: Mapping[str, str]  # of this machine and the working folder's code
+    provenance: Provenance  # of what is computed here, but for the user's files
     data: Description
     rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
     rungs: Rungs
@@ -49,20 +46,14 @@ class Context:
         """Hashes of the user's files that a plan rests on; those of other optimizers may come and go."""
         return {name: digest for named in plan.references for name, digest in self.sources[named].items()}
 
-    def facts(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """Tags that say what a run's numbers rest on beside its plan.
+    def provenance_tags(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
+        """Return the tags that say what a run's numbers rest on beside its plan.
 
         Args:
             plan: The run's.
             machines: What its rungs were computed on.
         """
-        return {
-            Tag.DATA: self.data.checksum,
-            **source_tags(self._files(plan)),
-            **{f"{Tag.VERSION}{name}": version for name, version in self.versions.items()},
-            **{f"{Tag.ENVIRONMENT}{name}": value for name, value in self.environment.items()},
-            **{f"{Tag.ENVIRONMENT}{name}": value for name, value in joined(machines).items()},
-        }
+        return provenance_tags(replace(self.provenance, sources=self._files(plan)).on(machines))
 
     def experiment(self, kind: str) -> str:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
@@ -142,9 +133,3 @@ class Context:
     def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature where a run ended."""
         return curvature_seconds(self.rehearsals[optimizer], self.data, plan)
-
-
-def source_tags(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the tag that names the user's files and their hashes; none where they are too many for a tag."""
-    text = json.dumps(dict(files), sort_keys=True)
-    return {Tag.SOURCES: text} if len(text) <= LONGEST_TAG else {}

@@ -1,13 +1,14 @@
 """A study: the driver and the single writer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from optstudy.comparison.read import read_study
 from optstudy.comparison.table import Comparison
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.environment import environment
+from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Flow, Fork, drive
 from optstudy.execution.local import LocalWorkers, in_worker
 from optstudy.execution.pool import Place
@@ -131,7 +132,8 @@ class Study:
             wanted = tuple(configs or self.specification.configs) if "training" in phases else ()
             spaces = self._spaces()
             chosen = {name: spaces[name] for name in optimizers or spaces}
-            facts = check_facts(self.files, self._recorded, self.specification, spaces)
+            here = gather_provenance()
+            facts = check_facts(self.files, self._recorded, self.specification, spaces, here.versions)
             params = self._params(chosen, wanted, searching="tuning" in phases)
             tuned = "tuning" in phases
             given = {**self._asked, **asked}
@@ -159,8 +161,7 @@ class Study:
                     specification=self.specification,
                     spaces=spaces,
                     sources=facts["sources"],
-                    versions=facts["versions"],
-                    environment=environment(),
+                    provenance=replace(here, versions=facts["versions"], data=rehearsed.data.checksum),
                     data=rehearsed.data,
                     rehearsals=rehearsed.optimizers,
                     rungs=Rungs(self.files.folder / "rungs"),

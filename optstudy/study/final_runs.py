@@ -42,7 +42,9 @@ def final_flow(context: Context, optimizer: str, config: str, seed: int, params:
         context.tracking.close_run(run.run_id, "failed")
         return
     yield from skip_rest(context, run)
-    context.tracking.set_tags(run.run_id, context.facts(run.plan, [rung.machine for rung in run.rungs]))
+    context.tracking.set_tags(
+        run.run_id, context.provenance_tags(run.plan, [rung.machine for rung in run.rungs])
+    )
     yield from _finish(context, run)
     if seed == 0:  # one model that MLflow can load is enough for a configuration
         yield from _log_model(context, run)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from optstudy.errors import UsageError
-from optstudy.execution.environment import versions
 from optstudy.records.forms import to_form
 from optstudy.records.plan import Description
 from optstudy.records.space import Space
@@ -20,9 +19,20 @@ NO_FACTS = ("source", "label", "colour", "style", "cite")  # where a space lies,
 
 
 def check_facts(
-    files: StudyFiles, recorded: Recorded | None, specification: Specification, spaces: Mapping[str, Space]
+    files: StudyFiles,
+    recorded: Recorded | None,
+    specification: Specification,
+    spaces: Mapping[str, Space],
+    versions: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the study's results rest on beside its specification.
+
+    Args:
+        files: The study's.
+        recorded: The study as it was begun; None if it is new.
+        specification: What it is made of now.
+        spaces: Of its optimizers.
+        versions: Installed, by package.
 
     Raises:
         ChangedStudyError: If any of it has changed since the study began.
@@ -32,7 +42,7 @@ def check_facts(
         "spaces": {name: _plain(space) for name, space in spaces.items()},
         "sources": {reference: sources(reference) for reference in named}
         | {space.optimizer: _sources_of(space) for space in spaces.values()},
-        "versions": versions(),
+        "versions": dict(versions),
     }
     before = recorded.facts if recorded else {}
     for kind, now in facts.items():

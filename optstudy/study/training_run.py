@@ -153,7 +153,7 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
             Tag.STUDY: context.files.name,
             Tag.KIND: run.kind,
             **run.tags,
-            **context.facts(run.plan, [rung.machine]),
+            **context.provenance_tags(run.plan, [rung.machine]),
         },
         params={"optimizer": run.optimizer, **run.params},
         started_at=first.finished_at - first.seconds if first else time.time(),

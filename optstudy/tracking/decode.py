@@ -1,14 +1,12 @@
 """Runs as MLflow has them, read back as typed records."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
 
-from optstudy.records.metrics import TEST_ACCURACY, Tag, read_final_metrics
+from optstudy.records.metrics import TEST_ACCURACY, Tag, read_final_metrics, read_provenance
 from optstudy.records.run import FinalRun
 
 MARGIN = 0.001  # of runs that were logged before studies had one
@@ -70,26 +68,7 @@ def final_run_of(run: Run) -> FinalRun:
         target=float(tags[Tag.TARGET]) if Tag.TARGET in tags else None,
         files=run.info.artifact_uri or "",
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
-        facts=_facts(tags),
-        sources=_sources(tags.get(Tag.SOURCES, "")),
+        provenance=read_provenance(tags),
         key=tags.get(Tag.KEY, ""),
         **read_final_metrics(metrics, tags.get(Tag.VERDICT, "")),
     )
-
-
-def _sources(tag: str) -> dict[str, str] | None:
-    try:
-        return dict(json.loads(tag))
-    except (ValueError, TypeError):
-        return None  # not recorded, or a tag that was changed
-
-
-def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    prefixes = (Tag.VERSION, Tag.ENVIRONMENT)
-    found = {
-        name.removeprefix(prefix): value
-        for prefix in prefixes
-        for name, value in tags.items()
-        if name.startswith(prefix)
-    }
-    return found | ({"data": tags[Tag.DATA]} if Tag.DATA in tags else {})

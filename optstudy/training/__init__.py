@@ -2,7 +2,7 @@
 
 from optstudy.training.advance import advance, run_rung, run_rung_on, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
-from optstudy.training.numerics import joined, machine, numerics
+from optstudy.training.numerics import machine, numerics
 from optstudy.training.probes import ImageBatches, images_of, probes_of, sample_images
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
 from optstudy.training.state import Moment, Probe, RunState, outcome
@@ -19,7 +19,6 @@ __all__ = [
     "check_device",
     "evaluate",
     "images_of",
-    "joined",
     "machine",
     "numerics",
     "outcome",

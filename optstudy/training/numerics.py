@@ -2,7 +2,7 @@
 
 import contextlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,6 @@ def machine(plan: Plan) -> dict[str, str]:
         found["driver"] = f"{_driver()}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
     with numerics(plan):
         return found | {"threads": str(torch.get_num_threads()), "flags": _flags()}
-
-
-def joined(machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return what several pieces of work were computed on, side by side where they differ."""
-    names = dict.fromkeys(name for one in machines for name in one)
-    return {name: "; ".join(dict.fromkeys(one[name] for one in machines if name in one)) for name in names}
 
 
 def _flags() -> str:

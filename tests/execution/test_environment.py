@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optstudy.execution.environment import environment
+from optstudy.execution.environment import gather_provenance
 
 
 def git(folder: Path, *words: str) -> str:
@@ -29,23 +29,23 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_working_folders_commit_is_named_and_whether_its_tree_was_clean(repository: Path) -> None:
-    clean = environment()
+    clean = gather_provenance().environment
     (repository / "net.py").write_text("a = 2\n")
 
     assert clean["commit"] == git(repository, "rev-parse", "HEAD")
-    assert (clean["tree"], environment()["tree"]) == ("clean", "changed")
+    assert (clean["tree"], gather_provenance().environment["tree"]) == ("clean", "changed")
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert not {"commit", "tree"} & environment().keys()
+    assert not {"commit", "tree"} & gather_provenance().environment.keys()
 
 
 def test_an_image_says_which_commit_it_was_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTSTUDY_COMMIT", "abc123")
 
-    assert environment()["optstudy_commit"] == "abc123"
+    assert gather_provenance().environment["optstudy_commit"] == "abc123"
 
 
 def test_a_lock_is_named_only_where_its_versions_are_installed(
@@ -56,9 +56,9 @@ def test_a_lock_is_named_only_where_its_versions_are_installed(
     followed = f"torch=={importlib.metadata.version('torch')} \\\n    --hash=sha256:00\nnot-installed==1.0\n"
 
     lock.write_text(followed)
-    named = environment().get("lock")
+    named = gather_provenance().environment.get("lock")
     lock.write_text(followed + "click==0.0.1\n")
-    departed = environment().get("lock")
+    departed = gather_provenance().environment.get("lock")
 
     assert named == hashlib.sha256(followed.encode()).hexdigest()[:16]
     assert departed is None

@@ -14,7 +14,7 @@ import reports
 
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
-from optstudy.records.evidence import Evidence
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import to_form
 from optstudy.records.io import plain
 from optstudy.records.run import Predictions
@@ -182,18 +182,22 @@ def test_the_files_of_the_first_version_are_read_and_written_again_with_the_same
 
     first = found.final.runs[0]
     assert (first.optimizer, first.seed, first.test_accuracy) == ("sgd", 0, 0.9877)
-    assert first.sources is None  # they were not recorded then
+    assert first.provenance.sources is None  # they were not recorded then
+    assert first.provenance.versions == {"optstudy": "0.1.0", "optuna": "5.0.0", "torch": "2.14.1"}
     assert first.curvature is not None
     assert first.curvature.ratio == 1.6512079142480083
     assert [row.optimizer for row in found.compare().rows] == ["sgd", "adahessian"]
-    for run, line in zip(found.final.runs, json.loads((folder / RUNS).read_text())["runs"], strict=True):
-        again = {
-            **to_form(run),
-            "plan": to_form(found.plans[run.run_id]),
-            "epochs": to_form(found.epochs[run.run_id]),
-        }
-        assert again.pop("sources") is None
-        assert again.pop("key") == ""
-        assert again["plan"].pop("deterministic") is False
-        assert again == line
+    for run in found.final.runs:
         assert found.predictions[run.run_id].correct.mean() == pytest.approx(run.test_accuracy, abs=1e-12)
+    left = [
+        RunEvidence(
+            run, found.plans[run.run_id], found.epochs[run.run_id], found.predictions[run.run_id], None, None
+        )
+        for run in found.final.runs
+    ]
+    again = json.loads(archive(Evidence(tuple(left), ()), {})[RUNS])["runs"]
+    added = {"sources": None, "key": ""}
+    assert again == [
+        {**line, **added, "plan": {**line["plan"], "deterministic": False}}
+        for line in json.loads((folder / RUNS).read_text())["runs"]
+    ]

@@ -65,7 +65,7 @@ def test_every_run_can_be_repeated_from_its_plan_versions_and_data() -> None:
 
     assert {run.run_id for run in archive.final.runs} == set(archive.plans) == set(archive.predictions)
     for run in archive.final.runs:
-        assert {"torch", "python", "commit", "tree", "data", "processor"} <= set(run.facts)
+        assert {"torch", "python", "commit", "tree", "data", "processor"} <= set(run.provenance.details)
         assert archive.plans[run.run_id].seed == run.seed
 
 

@@ -1,14 +1,13 @@
 """A study notices when what its results rest on has changed: spaces, the user's files, versions."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from optstudy.execution.environment import gather_provenance
 from optstudy.optimizers import load_space
-from optstudy.study.context import source_tags
 from optstudy.study.fingerprint import check_facts
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
@@ -20,7 +19,9 @@ def facts_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -
     """Check the facts of a study with the optimizer touchy and others, after what was recorded before."""
     spaces = {name: load_space(name, workspace) for name in ("touchy", *optimizers)}
     recorded = None if before is None else Recorded(SPECIFICATION, before, ("tuning",))
-    return check_facts(StudyFiles(workspace, "mine"), recorded, SPECIFICATION, spaces)
+    return check_facts(
+        StudyFiles(workspace, "mine"), recorded, SPECIFICATION, spaces, gather_provenance().versions
+    )
 
 
 def edit(file: Path, old: str, new: str) -> None:
@@ -121,11 +122,3 @@ def test_the_free_name_is_offered(user_files: Path) -> None:
 
     assert raised.value.free_name == "mine-2"
     assert str(raised.value).endswith("use another name, such as --study mine-2")
-
-
-def test_files_are_named_in_a_tag_unless_it_would_be_cut() -> None:
-    few = {f"folder/{number}.py": 64 * "a" for number in range(20)}
-    many = {f"folder/{number}.py": 64 * "a" for number in range(200)}
-
-    assert json.loads(source_tags(few)["optstudy.sources"]) == few
-    assert source_tags(many) == {}

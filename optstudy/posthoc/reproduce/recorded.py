@@ -19,6 +19,7 @@ from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import RunEvidence
 from optstudy.records.metrics import END, EPOCH, FINAL
 from optstudy.records.plan import Plan, is_of_this_format, run_key
+from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
 from optstudy.report.archive import Archive
 from optstudy.tracking import Tracking
@@ -34,8 +35,7 @@ class Recorded:
 
     name: str  # with its study's
     plan: Plan
-    facts: Mapping[str, str]  # versions, machine, commit, checksum of the data
-    sources: Mapping[str, str] | None  # SHA-256 of the user's files; None where they were not recorded
+    provenance: Provenance
     series: Mapping[str, Series]  # by metric
     doubts: tuple[str, ...]  # where the record contradicts itself
 
@@ -106,9 +106,7 @@ def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequ
     series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.curvature)
     if evidence.predictions is not None:
         series["predictions"] = Series(evidence.predictions.predicted)
-    return Recorded(
-        name, plan, run.facts, run.sources, series | dict(weights), (*_doubts(run, plan), *doubts)
-    )
+    return Recorded(name, plan, run.provenance, series | dict(weights), (*_doubts(run, plan), *doubts))
 
 
 def _doubts(run: FinalRun, plan: Plan) -> list[str]:
@@ -123,13 +121,10 @@ def _doubts(run: FinalRun, plan: Plan) -> list[str]:
         if value not in planned
     ]
     # Other versions may make other keys of the same plan.
-    same = all(run.facts.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
-    if (
-        same
-        and is_of_this_format(run.key)
-        and run.sources is not None
-        and run.key != run_key(plan, torch.__version__, run.sources)
-    ):
+    there = run.provenance
+    same = all(there.versions.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
+    known = same and is_of_this_format(run.key) and there.sources is not None
+    if known and run.key != run_key(plan, torch.__version__, there.sources or {}):
         found.append("its plan or its source files are not those that its key was made of")
     return found
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optstudy.execution.environment import environment, versions
+from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Failure, Flow, Task, Workers, drive
 from optstudy.posthoc.reproduce.compare import Judged, Judgement, Series, judge
-from optstudy.posthoc.reproduce.environment import Differing, differing, foundations, unrecorded
 from optstudy.posthoc.reproduce.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.metrics import RunEnd, final_metrics, read_final_metrics
 from optstudy.records.run import EpochRecord, Observation
 from optstudy.study.events import Progress
-from optstudy.training import RunState, joined, run_rung
+from optstudy.training import RunState, run_rung
 from optstudy.training.curvature import measure_final_curvature
 
 TOLERANCE = 0.01
@@ -27,7 +26,7 @@ class Reproduced:
     """A run beside its record."""
 
     name: str
-    differing: tuple[Differing, ...]  # between where it was made and here
+    differing: Mapping[str, tuple[str, str]]  # by name, where it was made and here
     unrecorded: tuple[str, ...]  # what is known here, and not of where it was made
     absent: tuple[str, ...]  # metrics that were made again and that the record does not have
     doubts: tuple[str, ...]  # where the record contradicts itself
@@ -68,20 +67,18 @@ def reproduce(
         UsageError: If the data, the model or the optimizer is not here.
         OptstudyError: If a run fails.
     """
-    drivers = {**versions(), **environment()}
-    for event in drive([_reproduction(run, drivers, tolerance) for run in runs], workers):
+    for event in drive([_reproduction(run, tolerance) for run in runs], workers):
         if isinstance(event, Failure):
             raise event.error()
         yield event
 
 
-def _reproduction(recorded: Recorded, drivers: Mapping[str, str], tolerance: float) -> Flow:
+def _reproduction(recorded: Recorded, tolerance: float) -> Flow:
     plan = recorded.plan
-    found = yield Task(foundations, (plan,), name=recorded.name)
-    if isinstance(found, Failure):
-        yield found
+    here = yield Task(gather_provenance, (plan,), name=recorded.name)
+    if isinstance(here, Failure):
+        yield here
         return
-    checksum, files = found
     epochs: list[EpochRecord] = []
     seen: list[Observation] = []
     machines: list[Mapping[str, str]] = []
@@ -105,18 +102,18 @@ def _reproduction(recorded: Recorded, drivers: Mapping[str, str], tolerance: flo
             yield data
             return
         curvature = CurvatureResult.from_bytes(data)
-    here = _series(RunEnd(epochs, seen, curvature)) | of_weights(RunState.from_bytes(state).model)
+    series = _series(RunEnd(epochs, seen, curvature)) | of_weights(RunState.from_bytes(state).model)
     if rung.predicted is not None:
-        here["predictions"] = Series(np.array(rung.predicted))
-    facts = {**drivers, "data": checksum, **joined(machines)}
+        series["predictions"] = Series(np.array(rung.predicted))
+    here = here.on(machines)
     nothing = Series(np.zeros(0))
     yield Reproduced(
         recorded.name,
-        tuple(differing(recorded, facts, files)),
-        tuple(unrecorded(recorded, facts, files)),
-        tuple(name for name in here if name not in recorded.series),
+        recorded.provenance.differences(here),
+        tuple(recorded.provenance.unrecorded(here)),
+        tuple(name for name in series if name not in recorded.series),
         recorded.doubts,
-        tuple(judge(name, s, here.get(name, nothing), tolerance) for name, s in recorded.series.items()),
+        tuple(judge(name, s, series.get(name, nothing), tolerance) for name, s in recorded.series.items()),
         tolerance,
         steps_per_epoch=epochs[0].gradients,
     )

@@ -65,7 +65,7 @@ def write_best(context: Context, search: SearchResult, before: dict[str, Any] | 
     """Write the configuration that a search chose where it says anything new, and say so if it was another before."""
     best = search.best
     assert best is not None
-    content = _content(search, context.versions, context.environment.get("commit"))
+    content = _content(search, context.provenance.versions, context.provenance.environment.get("commit"))
     if before is not None and before["config"] != content["config"]:
         yield Notice(
             f"{search.optimizer}: trial {best.number} is best now; before it was trial {before.get('trial')}"

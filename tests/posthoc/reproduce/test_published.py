@@ -26,9 +26,7 @@ def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_i
 
     assert found.doubts == ()
     # The instructions were not recorded then; they were these.
-    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & {
-        one.what for one in found.differing
-    }:
+    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & found.differing.keys():
         # Eigenvalues are found by another way since then, to the same tolerance; the tracker may see another verdict.
         parted = {one.metric: one.judgement for one in found.judged if one.judgement != "identical"}
         different = {metric for metric, judgement in parted.items() if judgement == "different"}

@@ -10,6 +10,7 @@ import pytest
 
 from optstudy.errors import OptstudyError
 from optstudy.optimizers import load_space
+from optstudy.records.provenance import Provenance
 from optstudy.records.search import Finalist, SearchResult, Trial
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
@@ -25,8 +26,7 @@ class Told:
     """What is asked of a context where a best configuration is written."""
 
     files: StudyFiles
-    versions: dict[str, str]
-    environment: dict[str, str]
+    provenance: Provenance
 
 
 def search_behind(content: dict[str, Any]) -> SearchResult:
@@ -56,7 +56,7 @@ def rewritten(path: Path, **changes: Any) -> list[str]:
     content = read_best_file(path)
     search = dataclasses.replace(search_behind(content), **changes)
     files = StudyFiles(path.parents[3], path.parent.name)
-    context = cast(Context, Told(files, content["versions"], {"commit": "another"}))
+    context = cast(Context, Told(files, Provenance(content["versions"], {"commit": "another"})))
     return [cast(Notice, event).text for event in write_best(context, search, content)]
 
 

@@ -18,6 +18,7 @@ from optstudy.execution.flows import Failure, Task, drive
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
 from optstudy.records.plan import Description, Plan
+from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.search import WORST, Finalist, SearchResult, Trial, select_best
 from optstudy.study.context import Context
@@ -133,8 +134,7 @@ def context_of(folder: Path, known: Mapping[str, Known] | None = None, **changes
         "sources": {
             name: {} for name in ("images.py:load", "net.py:make", "cross_entropy", "torch.optim.SGD")
         },
-        "versions": {},
-        "environment": {},
+        "provenance": Provenance(data=DATA.checksum),
         "data": DATA,
         "rehearsals": {"sgd": REHEARSAL},
         "rungs": Rungs(folder / "rungs"),

@@ -1,0 +1,79 @@
+"""What a run's numbers rest on beside its plan: packages, code, machine, data and the user's files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+PACKAGES = ("optstudy", "optuna", "torch")  # whose versions are recorded
+
+# How a difference is named. What numbers depend on most comes first.
+NAMES: Mapping[str, str] = {
+    "data": "data's checksum",
+    "torch": "torch",
+    "device": "device",
+    "driver": "driver",
+    "flags": "flags",
+    "threads": "threads",
+    "processor": "processor",
+    "instructions": "instructions",
+    "optstudy": "optstudy",
+    "optstudy_commit": "optstudy's commit",
+    "commit": "working folder's commit",
+    "tree": "working folder's tree",
+    "lock": "lock",
+    "python": "Python",
+    "optuna": "Optuna",
+    "system": "system",
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a run's numbers rest on beside its plan; what is absent was not recorded."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)  # by package
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the code and the machine
+    data: str = ""  # checksum of the data set
+    sources: Mapping[str, str] | None = None  # SHA-256 of the user's files
+
+    @classmethod
+    def from_details(cls, details: Mapping[str, str], sources: Mapping[str, str] | None) -> Self:
+        """Build it from `details` and the user's files."""
+        rest = {name: value for name, value in details.items() if name not in (*PACKAGES, "data")}
+        versions = {name: details[name] for name in details if name in PACKAGES}
+        return cls(versions, rest, details.get("data", ""), sources)
+
+    @property
+    def details(self) -> dict[str, str]:
+        """All but the user's files, by name."""
+        return {**self.versions, **self.environment, **({"data": self.data} if self.data else {})}
+
+    def on(self, machines: Sequence[Mapping[str, str]]) -> Self:
+        """Add the machines that pieces of the work were computed on, side by side where they differ."""
+        names = dict.fromkeys(name for one in machines for name in one)
+        joined = {
+            name: "; ".join(dict.fromkeys(one[name] for one in machines if name in one)) for name in names
+        }
+        return replace(self, environment={**self.environment, **joined})
+
+    def differences(self, here: "Provenance") -> dict[str, tuple[str, str]]:
+        """Say what is not the same here: by name, how it was and how it is. What was not recorded is left out."""
+        files = here.sources or {}
+        before = files if self.sources is None else self.sources
+        changed = {
+            name: (before.get(name, "none")[:16], files.get(name, "none")[:16])
+            for name in {**before, **files}
+            if before.get(name) != files.get(name)
+        }
+        there, now = self.details, here.details
+        return changed | {
+            what: (there[name], now.get(name, "none"))
+            for name, what in NAMES.items()
+            if name in there and there[name] != now.get(name)
+        }
+
+    def unrecorded(self, here: "Provenance") -> list[str]:
+        """Name what is known here and was not recorded there."""
+        there, now = self.details, here.details
+        found = [what for name, what in NAMES.items() if name in now and name not in there]
+        return ["the user's files"] * (bool(here.sources) and self.sources is None) + found
