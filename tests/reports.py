@@ -17,7 +17,7 @@ from optstudy.records.search import Finalist, SearchResult
 from optstudy.records.space import Choice
 from optstudy.report.bundle import build_report
 from optstudy.study.plans import final_plan
-from optstudy.study.specification import Specification
+from optstudy.study.specification import KEYS, Specification
 from optstudy.study.tuning.flow import search_settings
 
 Once = Callable[[str, Callable[[Path], None]], Path]
@@ -43,7 +43,8 @@ def planned(one: RunEvidence, asked: Specification) -> RunEvidence:
         files=f"/home/me/mlruns/{one.run.run_id}/artifacts",
         params={"lr": "0.1"},
     )
-    keys = asked.to_keys() | {"target": one.run.target, "margin": one.run.margin}
+    fixed = {key: value for key, value in asked.to_keys().items() if not KEYS[key].grows}
+    keys = fixed | {"target": one.run.target, "margin": one.run.margin}
     return replace(one, plan=plan, specification=json.loads(json.dumps(keys)))
 
 

@@ -31,7 +31,8 @@ def check_section(rows: Tensor, images: Tensor, name: str) -> None:
     largest = images.abs().max().clamp(min=torch.finfo(images.dtype).tiny)
     near_one = images / largest  # whose squares do not underflow
     section = (rows @ near_one.T).cpu().double()
-    scale = float(near_one.norm(dim=1).max()) * float(rows.norm(dim=1).max())
+    # Products below the normal range have no digits to compare: 1 is what they would be without the clamp.
+    scale = max(float(near_one.norm(dim=1).max()), 1.0) * float(rows.norm(dim=1).max())
     if float((section - section.T).abs().max()) > ASYMMETRY * scale:
         raise ValueError(
             f"the {name} is not symmetric: some function in the model or the loss cannot be differentiated twice,"

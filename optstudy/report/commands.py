@@ -23,8 +23,7 @@ def command_of(evidence: Evidence, study: str) -> str:
     recorded = next((one.specification for one in runs if one.specification is not None), None)
     if recorded is None:
         return ""
-    told_otherwise = ("optimizers", "configs", "trials", "seeds")  # which grow while runs are logged
-    settings = {key: value for key, value in recorded.items() if key not in told_otherwise}
+    settings = dict(recorded)
     if searches:
         settings["trials"] = searches[0].settings["trials"]
     settings["seeds"] = max(1 + one.run.seed for one in runs)

@@ -18,6 +18,7 @@ from optstudy.study.context import Context
 from optstudy.study.estimate import split_sizes
 from optstudy.study.events import Notice, Progress, RunEnded
 from optstudy.study.plans import final_plan, is_paper_setting
+from optstudy.study.specification import KEYS
 from optstudy.study.training_run import TrainingRun, ended_before, skip_rest, train_rung
 from optstudy.tracking import save_model
 from optstudy.training import RunState
@@ -110,13 +111,18 @@ def _finish(context: Context, run: TrainingRun) -> Flow:
     for name, reason in failed.items():
         yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
     weights = _to_bytes(_weights(context, run))
-    made_of = {"study": context.files.name, "specification": context.specification.to_keys()}
-    files |= {"weights.pt": weights, "study.json": json.dumps(made_of, indent=1).encode()}
+    files |= {"weights.pt": weights, "study.json": json.dumps(_study_of(context), indent=1).encode()}
     context.tracking.log_files(run.run_id, files)
     yield Progress(run.name, context.curvature_seconds(run.optimizer, run.plan))
     values = final_metrics(RunEnd(run.epochs, run.observations, curvature, context.specification.target))
     at = run.epochs[-1].finished_at
     context.tracking.log_metrics(run.run_id, [(name, value, 0, at) for name, value in values.items()])
+
+
+def _study_of(context: Context) -> dict[str, Any]:
+    """Return what a run's study is made of; what grows while runs are logged would make their files differ."""
+    keys = {key: value for key, value in context.specification.to_keys().items() if not KEYS[key].grows}
+    return {"study": context.files.name, "specification": keys}
 
 
 def _log_model(context: Context, run: TrainingRun) -> Flow:
