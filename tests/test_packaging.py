@@ -137,7 +137,8 @@ def test_installed_wheel_lists_its_own_optimizers(installed: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_installed_wheel_runs_a_study_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    command = [str(installed / "bin" / "optstudy"), "study", "--preset", "smoke", "--json", "--seeds", "1", "--samples", "0"]
+    short = ["--seeds", "1", "--samples", "0"]
+    command = [str(installed / "bin" / "optstudy"), "study", "--preset", "smoke", "--json", *short]
 
     rows = json.loads(run(command, tmp_path, PYTHONPATH=str(installed)))["rows"]
 

@@ -63,7 +63,7 @@ from optstudy.cli import options
     metavar="DIR",
     help="Folder for figures and data; nothing in it is overwritten.",
 )
-@options.placed
+@options.computing
 @options.as_json
 def curvature(
     where: options.Where,

@@ -32,7 +32,7 @@ def measure(request: CurvatureRequest, where: Where) -> list[CurvatureResult]:
     console, expected = Console(stderr=True, quiet=where.quiet, highlight=False), 0
     try:
         with console.status("reading") as status:
-            for event in measure_request(request, where, where.place):
+            for event in measure_request(request, where, where.worker_pool):
                 match event:
                     case Notice(text):
                         click.echo(f"note: {text}", err=True)

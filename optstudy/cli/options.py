@@ -13,7 +13,7 @@ from optstudy.study.presets import parse_setting
 from optstudy.study.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
-    from optstudy.execution.pool import Place
+    from optstudy.execution.pool import WorkerPool
     from optstudy.study.driver import Study
 
 Command = Callable[..., Any]
@@ -29,11 +29,11 @@ class Where(Location):
     quiet: bool = False
 
     @property
-    def place(self) -> "Place":
+    def worker_pool(self) -> "WorkerPool":
         """Where workers run."""
-        from optstudy.execution.pool import Place
+        from optstudy.execution.pool import WorkerPool
 
-        return Place(self.jobs, self.data_dir, self.ray)
+        return WorkerPool(self.jobs, self.data_dir, self.ray)
 
     def open_study(self, name: str, settings: dict[str, Any], preset: str | None = None) -> "Study":
         """Open a study here, with the settings that a command was given."""
@@ -182,7 +182,7 @@ def reading(command: Command) -> Command:
     return _with_options(bundled, (_workspace, _tracking))
 
 
-def placed(command: Command) -> Command:
+def computing(command: Command) -> Command:
     """Options of a command that computes without changing a study; it receives ``where``."""
 
     @functools.wraps(command)

@@ -24,7 +24,7 @@ from optstudy.cli import options
     help="Largest difference of a metric, as a fraction of it, that counts as within tolerance.",
 )
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; by default the run's.")
-@options.placed
+@options.computing
 @options.as_json
 def reproduce(
     where: options.Where, target: str, runs: Path | None, tolerance: float, device: str | None, as_json: bool

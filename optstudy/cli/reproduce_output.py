@@ -37,9 +37,9 @@ def reproduced(
     if device is not None:
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
-    where.place.check(plan.device)
+    where.worker_pool.check(plan.device)
     own = dict.fromkeys(name for run in recorded for name in run.plan.references)
-    workers = where.place.workers(
+    workers = where.worker_pool.workers(
         plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(own)
     )
     with workers:

@@ -10,7 +10,7 @@ from optstudy.training import check_device
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerPool:
     """Where workers are to be had, and how many."""
 
     jobs: int | None = None  # workers; by default one a core or a visible GPU

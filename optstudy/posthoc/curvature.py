@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from optstudy.errors import UsageError
 from optstudy.execution.flows import Failure, Task, run_all
-from optstudy.execution.pool import Place
+from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.checkpoints import fitted
 from optstudy.posthoc.find_runs import find_runs, subject_of
 from optstudy.posthoc.measure import Subject, measure_all
@@ -21,7 +21,7 @@ from optstudy.tracking import open_written
 
 
 def measure_request(
-    request: CurvatureRequest, location: Location, place: Place
+    request: CurvatureRequest, location: Location, place: WorkerPool
 ) -> Iterator[Notice | list[int] | CurvatureResult]:
     """Measure what is requested.
 

@@ -19,7 +19,7 @@ from optstudy.training import advance, numerics, start
 from optstudy.training.curvature import measure_curvature
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model, load_loss
-from optstudy.workloads.user_code import told
+from optstudy.workloads.user_code import describe_exception
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> Curv
     except OptstudyError:
         raise
     except Exception as error:  # of a user's model or loss, or of the library about them
-        reason = told(error, subject.plan.model)
+        reason = describe_exception(error, subject.plan.model)
         raise OptstudyError(f"{subject.name}: its curvature cannot be measured: {reason}") from error
     return replace(result, run=subject.name, optimizer=subject.optimizer, at=subject.at, seed=sample.seed)
 

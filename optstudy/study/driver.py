@@ -11,7 +11,7 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Flow, Fork, drive
 from optstudy.execution.local import LocalWorkers, in_worker
-from optstudy.execution.pool import Place
+from optstudy.execution.pool import WorkerPool
 from optstudy.execution.ray import RayWorkers
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
@@ -91,7 +91,7 @@ class Study:
             )
         self.location = Location(Path(workspace), tracking_uri)
         self.files = StudyFiles(self.location.workspace, name)
-        self._place = Place(jobs, data_dir, ray)
+        self._worker_pool = WorkerPool(jobs, data_dir, ray)
         self._recorded = read_recorded(self.files)
         if preset is None and self._recorded is None:
             preset = "quick"
@@ -275,7 +275,7 @@ class Study:
     def _workers(self) -> LocalWorkers | RayWorkers:
         asked = self.specification
         optimizers = [space.optimizer for space in self._spaces().values()]
-        return self._place.workers(
+        return self._worker_pool.workers(
             asked.device,
             asked.threads,
             deterministic=asked.deterministic,

@@ -16,7 +16,7 @@ from optstudy.training import Rehearsal, rehearse
 from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
 from optstudy.workloads.datasets import load_description
 from optstudy.workloads.splits import load_parts
-from optstudy.workloads.user_code import told
+from optstudy.workloads.user_code import describe_exception
 
 REHEARSED_STEPS = 10
 RUN_BYTES = 400_000  # figures, histories and database rows of a final run, beside its weights
@@ -94,7 +94,7 @@ def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
         raise
     except Exception as error:
         raise OptstudyError(
-            f"the first steps of {_called(space)} fail at {told(error, space.optimizer)}"
+            f"the first steps of {_called(space)} fail at {describe_exception(error, space.optimizer)}"
         ) from error
 
 

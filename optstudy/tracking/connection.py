@@ -1,4 +1,4 @@
-"""A connection to MLflow that bears with a server that is silent for a while."""
+"""A connection to MLflow that retries while the server is unreachable."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from mlflow.utils.credentials import read_mlflow_creds
 from optstudy.errors import OptstudyError
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds that a server may stay silent, in all
+PATIENCE = 60.0  # seconds for which calls are retried, in all
 CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client looks for a user's name and password
 
 _QUIET = {
@@ -32,10 +32,10 @@ for _name in ("alembic", "mlflow"):
 
 
 class Connection:
-    """MLflow's client, whose calls are made again while the server does not answer."""
+    """MLflow's client, whose calls are retried while the server is unreachable."""
 
     def __init__(self, uri: str, patience: float) -> None:
-        """Connect to ``uri``, bearing with a silence of ``patience`` seconds."""
+        """Connect to ``uri``; calls are retried for ``patience`` seconds."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(max(5, min(patience / 2, 20)))))

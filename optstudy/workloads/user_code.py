@@ -109,7 +109,7 @@ def sources(reference: str) -> dict[str, str]:
     return dict(sorted((_relative(file), digest) for file, digest in found.items()))
 
 
-def told(error: BaseException, where: str) -> str:
+def describe_exception(error: BaseException, where: str) -> str:
     """Tell what the user's code raised, in one line that begins with file and line, or with ``where``."""
     kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
@@ -215,7 +215,7 @@ def _blaming(where: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise UsageError(told(error, where)) from error
+        raise UsageError(describe_exception(error, where)) from error
 
 
 def _place(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import tiny
 import torch
 from commands import Ended, Run
 
-from optstudy.execution.pool import Place
+from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
 from optstudy.workloads.user_code import call
 
@@ -22,7 +22,7 @@ CHECKPOINT = "curvature --checkpoint weights.pt --model net.py:make --dataset im
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process, since a worker takes seconds to start."""
-    monkeypatch.setattr(Place, "workers", lambda *_, **__: tiny.Here())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.Here())
 
 
 @pytest.fixture

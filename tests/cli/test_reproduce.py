@@ -9,7 +9,7 @@ import tiny
 import torch
 from commands import Run
 
-from optstudy.execution.pool import Place
+from optstudy.execution.pool import WorkerPool
 from optstudy.tracking import embedded
 
 RUN = "tiny/sgd/seed-0"
@@ -18,7 +18,7 @@ RUN = "tiny/sgd/seed-0"
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers take seconds to start; tests of execution and the README's commands have real ones."""
-    monkeypatch.setattr(Place, "workers", lambda *_, **__: tiny.Here())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.Here())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import torch
 from commands import Run
 
 from optstudy.execution.flows import Task
-from optstudy.execution.pool import Place
+from optstudy.execution.pool import WorkerPool
 from optstudy.tracking import embedded
 
 STORED = Path(__file__).parents[1] / "stored" / "workspace-0.0.tar.xz"
@@ -62,7 +62,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the tasks that workers were given."""
     given: list[str] = []
     monkeypatch.setattr(Watched, "tasks", given, raising=False)
-    monkeypatch.setattr(Place, "workers", lambda *_, **__: Watched())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: Watched())
     return given
 
 

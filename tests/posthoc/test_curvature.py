@@ -8,7 +8,7 @@ import tiny
 from mlflow import MlflowClient
 
 from optstudy.errors import UsageError
-from optstudy.execution.pool import Place
+from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.curvature import draw_results, measure_request
 from optstudy.posthoc.find_runs import find_runs
 from optstudy.posthoc.request import CurvatureRequest
@@ -22,7 +22,7 @@ from optstudy.tracking import embedded, open_tracking
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process, since a worker takes seconds to start."""
-    monkeypatch.setattr(Place, "workers", lambda *_, **__: tiny.Here())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.Here())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_options_that_do_not_go_together_are_refused(asked: dict[str, Any], said
 
 
 def answers(**asked: Any) -> tuple[list[CurvatureResult], list[str]]:
-    events = list(measure_request(CurvatureRequest(**asked), Location(), Place()))
+    events = list(measure_request(CurvatureRequest(**asked), Location(), WorkerPool()))
     results = [event for event in events if isinstance(event, CurvatureResult)]
     return results, [event.text for event in events if isinstance(event, Notice)]
 
@@ -132,7 +132,7 @@ def test_files_of_several_runs_and_points_have_names_of_their_own(finished_copy:
 def test_how_much_is_measured_is_told_before_the_first_result(finished_copy: Path) -> None:
     request = CurvatureRequest(target="tiny/sgd", sweep=(5, "all"), draws=2)
 
-    sizes, *results = measure_request(request, Location(), Place())
+    sizes, *results = measure_request(request, Location(), WorkerPool())
 
     assert sizes == [5, 5, 300] * 2
     assert isinstance(results[0], CurvatureResult)
