@@ -185,7 +185,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         raise UsageError(f"{folder / there[0]} is there already; give another --output")
     for name, data in files.items():
         write_bytes(folder / name, data)
-    click.echo(f"kept in {folder}: {', '.join(files)}", err=True)
+    click.echo(f"Saved to {folder}: {', '.join(files)}", err=True)
 
 
 def json_bytes(found: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:

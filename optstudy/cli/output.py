@@ -50,7 +50,7 @@ def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form:
             file.write(_written(comparison, as_json=as_json, form=form, metric=metric))
     except OSError as error:
         raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
-    click.echo(f"kept in {path}", err=True)
+    click.echo(f"Saved to {path}", err=True)
 
 
 def _written(comparison: Comparison, *, as_json: bool, form: str, metric: str) -> str:
@@ -85,7 +85,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
         click.echo(
             "The optimizers have different numbers of trials; tune them all with the same --trials to compare."
         )
-    click.echo(f"Kept in {study.files.best(optimizers[0]).parent}")
+    click.echo(f"Saved to {study.files.best(optimizers[0]).parent}")
 
 
 def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
@@ -188,7 +188,7 @@ def next_step(
     if where.tracking_uri is not None:
         from optstudy import tracking
 
-        words += ["--tracking-uri", shlex.quote(tracking.shown(where.tracking_uri))]
+        words += ["--tracking-uri", shlex.quote(tracking.hide_credentials(where.tracking_uri))]
     click.echo(f"next: {' '.join(words)}", err=True)
 
 

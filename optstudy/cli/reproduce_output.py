@@ -66,7 +66,9 @@ def _watched(
                     epoch = f"epoch {event.record.epoch} of {epochs[event.run]}"
                     status.update(f"{event.run}: {epoch} ({ended} of {total})")
     except KeyboardInterrupt as error:
-        raise OptstudyError("interrupted; nothing is kept, and the same command begins again") from error
+        raise OptstudyError(
+            "interrupted; partial results were discarded, and the same command starts again"
+        ) from error
     return found
 
 

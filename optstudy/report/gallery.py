@@ -156,7 +156,7 @@ def _searches(evidence: Evidence) -> Iterator[Exhibit]:
     yield Exhibit(
         "learning_rates",
         "Validation score against learning rate",
-        "Every trial of each search. A broad top says that the optimizer forgives a learning rate that is a little off;"
+        "Every trial of each search. A broad top says that the optimizer is robust to its learning rate;"
         " a best trial at the edge says that the range was too narrow.",
         figures.learning_rates(evidence),
     )

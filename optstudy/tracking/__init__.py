@@ -1,6 +1,6 @@
 """What goes into MLflow and comes back. The only importer of mlflow."""
 
-from optstudy.tracking.connection import shown
+from optstudy.tracking.connection import hide_credentials
 from optstudy.tracking.decode import Known
 from optstudy.tracking.model import save_model
 from optstudy.tracking.stores import open_tracking, open_written
@@ -9,8 +9,8 @@ from optstudy.tracking.writer import Tracking
 __all__ = [
     "Known",
     "Tracking",
+    "hide_credentials",
     "open_tracking",
     "open_written",
     "save_model",
-    "shown",
 ]

@@ -56,17 +56,19 @@ class Connection:
                 return method(*arguments, **options)
             except (MlflowException, requests.RequestException) as error:
                 if not _unreachable(error):
-                    raise OptstudyError(f"MLflow at {shown(self.uri)} {_refusal(self.uri, error)}") from error
+                    raise OptstudyError(
+                        f"MLflow at {hide_credentials(self.uri)} {_refusal(self.uri, error)}"
+                    ) from error
                 if time.monotonic() - silent_since >= self._patience:
                     self._gave_up_at = silent_since
                     raise OptstudyError(
-                        f"the tracking server {shown(self.uri)} has not answered for {self._patience:.0f} s;"
+                        f"the tracking server {hide_credentials(self.uri)} has not answered for {self._patience:.0f} s;"
                         " start it and give the same command again: nothing finished is lost"
                     ) from error
                 time.sleep(min(2.0, self._patience / 10))
 
 
-def shown(uri: str) -> str:
+def hide_credentials(uri: str) -> str:
     """A URI without user and password."""
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes

@@ -14,7 +14,7 @@ from optstudy.errors import OptstudyError
 from optstudy.records.arrays import from_npz
 from optstudy.records.metrics import Tag
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
-from optstudy.tracking.connection import PATIENCE, Connection, shown
+from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
 from optstudy.tracking.decode import Known, exclusion_of, final_run_of, known_of, local_folder
 from optstudy.tracking.run_list_view import KEY, TAG
 
@@ -42,7 +42,7 @@ class Reader:
     @property
     def shown_uri(self) -> str:
         """The store's URI without user and password."""
-        return shown(self._connection.uri)
+        return hide_credentials(self._connection.uri)
 
     @property
     def server(self) -> str:

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.location import Location
 from optstudy.tracking import embedded
-from optstudy.tracking.connection import PATIENCE, shown
+from optstudy.tracking.connection import PATIENCE, hide_credentials
 from optstudy.tracking.writer import Tracking
 
 READING = 10.0  # seconds that a server may stay silent when there is nothing to lose
@@ -67,7 +67,8 @@ def _open_server(uri: str, patience: float) -> Tracking:
         # MLflow's own are long, and say that it does not know the kind of address.
         why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {_first_line(error)})"
         raise UsageError(
-            f"{shown(uri)}: MLflow keeps no runs there{why}; give a server, as http://HOST:PORT or databricks,"
+            f"{hide_credentials(uri)}: MLflow keeps no runs there{why};"
+            " give a server, as http://HOST:PORT or databricks,"
             " or a database, as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
         ) from error
 

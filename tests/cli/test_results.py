@@ -216,7 +216,7 @@ def test_quiet_leaves_the_result(run: Run, finished_copy: Path) -> None:
 
     assert ended.status == 0
     assert ended.err == ""
-    assert "Kept in tuning/best/tiny" in ended.out
+    assert "Saved to tuning/best/tiny" in ended.out
 
 
 def test_the_optimizers_are_listed_with_the_workspaces_own(run: Run, user_files: Path) -> None:

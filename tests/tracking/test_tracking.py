@@ -21,7 +21,16 @@ from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
 from optstudy.records.plan import Description
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
-from optstudy.tracking import Known, Tracking, embedded, open_tracking, reader, save_model, shown, writer
+from optstudy.tracking import (
+    Known,
+    Tracking,
+    embedded,
+    hide_credentials,
+    open_tracking,
+    reader,
+    save_model,
+    writer,
+)
 
 DATA = Description("images.py:load", "ab" * 32, 300, 100, ("top", "low"), (1, 8, 8), "uint8")
 
@@ -425,7 +434,7 @@ class TestServers:
         ],
     )
     def test_an_address_is_shown_without_user_and_password(self, uri: str, public: str) -> None:
-        assert shown(uri) == public
+        assert hide_credentials(uri) == public
 
     def test_the_environment_names_a_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optstudy.records.search import SearchResult, Trial, running_best
-from optstudy.report.figures.trials import shown
+from optstudy.report.figures.trials import plotted_score
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def _steps(search: SearchResult, trials: Sequence[Trial], *, by_work: bool) -> t
     """Where each trial ended, and the best score from there on."""
     spent = [trial.gradient_work if by_work else 1.0 for trial in trials]
     best = [
-        _worst(search) if score is None else shown(search, score)
+        _worst(search) if score is None else plotted_score(search, score)
         for score in running_best(trials, search.objective)
     ]
     return np.cumsum(np.array(spent)), np.array(best)

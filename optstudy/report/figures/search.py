@@ -13,7 +13,7 @@ from optstudy.records.search import SearchResult, running_best
 from optstudy.records.space import Choice, Range
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.style import GREY, figure, note, styled
-from optstudy.report.figures.trials import draw_trials, ring_given, score_axis, shown
+from optstudy.report.figures.trials import draw_trials, plotted_score, ring_given, score_axis
 
 _PANELS = 3  # in a row at most
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -120,7 +120,7 @@ def _best_so_far(search: SearchResult) -> dict[int, float]:
     """Best score as drawn after each completed trial, by the trial's number."""
     best = zip(search.trials, running_best(search.trials, search.objective), strict=True)
     return {
-        trial.number: shown(search, score)
+        trial.number: plotted_score(search, score)
         for trial, score in best
         if trial.state == "completed" and score is not None
     }

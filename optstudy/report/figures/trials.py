@@ -20,14 +20,14 @@ _STATES: dict[str, dict[str, Any]] = {  # from the back to the front
 _RING: dict[str, Any] = {"color": INK, "markerfacecolor": "none", "markeredgewidth": 1.2}
 
 
-def shown(search: SearchResult, score: float) -> float:
+def plotted_score(search: SearchResult, score: float) -> float:
     """Return a score as drawn: accuracy in per cent, loss as it is."""
     return 100 * score if search.objective == "accuracy" else score
 
 
 def score_axis(axes: Axes, search: SearchResult) -> None:
     """Label and scale the y axis for a search's scores."""
-    scores = [shown(search, trial.score) for trial in search.trials if trial.score is not None]
+    scores = [plotted_score(search, trial.score) for trial in search.trials if trial.score is not None]
     of_accuracy = "Validation accuracy (%),\nlogarithmic in the error"
     axes.set_ylabel(of_accuracy if search.objective == "accuracy" else "Validation loss")
     if not scores:
@@ -78,7 +78,7 @@ def _draw(
 ) -> None:
     edge = 0.03 if search.objective == "accuracy" else 0.97
     placed = [trial for trial in trials if trial.number in places]
-    scores = {trial.number: shown(search, trial.score) for trial in placed if trial.score is not None}
+    scores = {trial.number: plotted_score(search, trial.score) for trial in placed if trial.score is not None}
     lost = [trial.number for trial in placed if trial.score is None]
     points = [
         (scores, list(scores.values()), axes.transData),

@@ -34,7 +34,9 @@ def caption(comparison: Comparison) -> str:
             "The interval leaves out the sampling error of the test images.",
         ]
     if any(row.test_accuracy.paper is not None for row in rows):
-        sentences += ["The paper's values are of one seed; Diff. is ours less these, in points."]
+        sentences += [
+            "The paper's values are of one seed; Diff. is ours minus the paper's, in percentage points."
+        ]
     if any(row.seeds == 1 for row in rows):
         sentences += ["One seed shows no spread."]
     if comparison.pairs:
@@ -57,7 +59,7 @@ def _cells(comparison: Comparison, row: Row, *, published: bool) -> list[str]:
 
 
 def _beside(accuracy: Accuracy) -> list[str]:
-    """Write the paper's value, and ours less it in points."""
+    """Format the paper's value, and ours minus it in percentage points."""
     if accuracy.paper is None:
         return ["--", "--"]
     return [f"{100 * accuracy.paper:.2f}", f"{100 * (accuracy.mean - accuracy.paper):+.2f}"]

@@ -24,7 +24,7 @@ _WORDS = (
     "Config",
     "A",
     "B",
-    "A is",
+    "Verdict for A",
     "Verdicts",
     "Ended",
     "Chosen",

@@ -12,7 +12,7 @@ from optstudy.report.tables.table import p_label
 def pair_columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Write the pairs as text: who, the difference in points with its interval, the p-value, the verdict on A."""
     several = len({pair.study for pair in comparison.pairs}) > 1
-    headers = ["Study"] * several + ["A", "B", "A - B (points)", "Interval", "p (Holm)", "A is"]
+    headers = ["Study"] * several + ["A", "B", "A - B (points)", "Interval", "p (Holm)", "Verdict for A"]
     return headers, [
         [pair.study] * several + _pair_cells(pair, comparison.looks) for pair in comparison.pairs
     ]

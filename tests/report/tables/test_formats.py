@@ -149,7 +149,7 @@ def test_caption_claims_no_interval_for_single_seeds() -> None:
 
 def test_caption_says_what_the_papers_values_are_where_they_stand() -> None:
     assert caption(comparison_of(final_run())).startswith(
-        "The paper's values are of one seed; Diff. is ours less"
+        "The paper's values are of one seed; Diff. is ours minus the paper's"
     )
 
 
@@ -169,7 +169,7 @@ def test_a_pair_shows_points_interval_p_value_and_verdict() -> None:
         pairs_alone(KNOWN, KNOWN | {"a": "lion/small-batch", "b": "adamw/default", "p_holm": 0.0004})
     )
 
-    assert headers == ["A", "B", "A - B (points)", "Interval", "p (Holm)", "A is"]
+    assert headers == ["A", "B", "A - B (points)", "Interval", "p (Holm)", "Verdict for A"]
     assert rows == [
         ["Adam", "SGD (paper)", "+0.35", "-0.01 to +0.72", "0.012", "better"],
         ["lion (small-batch)", "AdamW (default)", "+0.35", "-0.01 to +0.72", "< 0.001", "better"],
