@@ -61,7 +61,7 @@ def test_a_comparison_as_csv_has_the_numbers_of_the_json(run: Run, finished_copy
         ("cost", "Gradient work"),
         ("geometry", "First eigenvalue"),
         ("classes", "Worst class"),
-        ("networks", "A alone right"),
+        ("networks", "only A correct"),
     ],
 )
 def test_other_metrics_have_tables_of_their_own(
@@ -97,7 +97,7 @@ def test_a_comparison_is_kept_in_a_file_that_is_never_overwritten(
     assert (first.status, first.out) == (0, "")
     assert Path("table.txt").read_text().startswith(begins)
     assert again.status == 2
-    assert again.err == "optstudy: table.txt is there already; give another --output\n"
+    assert again.err == "optstudy: table.txt already exists; give another --output\n"
     assert nowhere.status == 1
     assert nowhere.err == "optstudy: cannot write no/where.txt: No such file or directory\n"
 

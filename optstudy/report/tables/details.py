@@ -124,7 +124,7 @@ def _class_cells(row: Row) -> list[str]:
 def networks_table(comparison: Comparison) -> Table:
     """Write McNemar's test of each seed's two networks."""
     several = len({pair.study for pair in comparison.pairs}) > 1
-    headers = ["A", "B", "Seed", "A alone right", "B alone right", "p (McNemar)"]
+    headers = ["A", "B", "Seed", "only A correct", "only B correct", "p (McNemar)"]
     cells = [
         [pair.study] * several
         + [
@@ -139,8 +139,8 @@ def networks_table(comparison: Comparison) -> Table:
         for seed, found in pair.networks.items()
     ]
     under = (
-        "McNemar's exact test of these two networks, on the test images that one of them alone classifies right. It"
-        " says nothing of their optimizers: between equal ones it claims a difference far more often than it should,"
+        "McNemar's exact test of these two networks, on the test images that only one of them classifies correctly. It"
+        " says nothing about their optimizers: between equal ones it claims a difference far more often than it should,"
         " since another seed gives another network."
     )
     return Table(["Study"] * several + headers, cells, under, "tab:networks")
