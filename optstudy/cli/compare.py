@@ -16,21 +16,27 @@ from optstudy.errors import UsageError
     type=click.Choice(("table", "markdown", "latex", "csv")),
     default="table",
     show_default=True,
-    help="How to print it.",
+    help="Output format.",
 )
-@click.option("--opt", "optimizers", multiple=True, metavar="NAME", help="An optimizer; by default all.")
+@click.option(
+    "--opt",
+    "optimizers",
+    multiple=True,
+    metavar="NAME",
+    help="Show this optimizer only; may be repeated. By default all.",
+)
 @click.option(
     "--metric",
     type=click.Choice(("accuracy", "cost", "geometry", "classes", "networks", "tuning")),
     default="accuracy",
     show_default=True,
-    help="What the table shows; --json has all of it.",
+    help="What the table shows; --json prints everything.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write it there; nothing is overwritten.",
+    help="Write to this file, which must not exist.",
 )
 @options.reading
 @options.as_json
@@ -51,7 +57,7 @@ def compare(
     from optstudy.study.status import open_recorded
 
     if output is not None and output.exists():
-        raise UsageError(f"{output} is there already; give another --output")
+        raise UsageError(f"{output} already exists; give another --output")
     say_mended(where)
     read = read_studies(open_recorded(where), studies, optimizers, workspace=where.workspace)
     if output is None:

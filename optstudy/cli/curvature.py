@@ -14,11 +14,17 @@ from optstudy.cli import options
     "--checkpoint",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Weights to measure in place of a run's, as torch.save(model.state_dict()) writes them.",
+    help="Weights to measure instead of a run's, as saved by torch.save(model.state_dict(), FILE).",
 )
-@click.option("--model", metavar="REFERENCE", help="Of a checkpoint: lenet5, or your own as net.py:make.")
-@click.option("--dataset", metavar="REFERENCE", help="Of a checkpoint: mnist, or data.py:load.")
-@click.option("--loss", metavar="REFERENCE", help="Of a checkpoint: cross_entropy, or loss.py:name.")
+@click.option(
+    "--model", metavar="REFERENCE", help="Model of the checkpoint: lenet5, or your own as net.py:make."
+)
+@click.option(
+    "--dataset", metavar="REFERENCE", help="Dataset of the checkpoint: mnist, or your own as data.py:load."
+)
+@click.option(
+    "--loss", metavar="REFERENCE", help="Loss of the checkpoint: cross_entropy, or your own as loss.py:name."
+)
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; by default the run's.")
 @click.option(
     "--samples",
@@ -29,26 +35,32 @@ from optstudy.cli import options
     "--indices",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A text file with the number of one training image a line, in place of --samples.",
+    help="A text file with the index of one training image per line, instead of --samples.",
 )
-@click.option("--dtype", type=click.Choice(("float32", "float64")), help="By default what the answer needs.")
+@click.option(
+    "--dtype",
+    type=click.Choice(("float32", "float64")),
+    help="Precision; by default float32, or float64 where the result needs it.",
+)
 @click.option(
     "-k", "k", type=click.IntRange(1, 100), default=2, show_default=True, help="Number of eigenvalues."
 )
-@click.option("--density", is_flag=True, help="Also the trace, and with --output the spectrum.")
+@click.option("--density", is_flag=True, help="Also estimate the trace; with --output, plot the spectrum.")
 @click.option(
-    "--landscape", is_flag=True, help="Also the loss along the first two eigenvectors, drawn with --output."
+    "--landscape",
+    is_flag=True,
+    help="Also evaluate the loss along the first two eigenvectors; with --output, plot it.",
 )
 @click.option(
     "--sweep",
     type=options.Listed(options.CountOrAll(1)),
     default=(),
-    help="Sizes of samples, such as 100,1000,all: how far the answer depends on the sample.",
+    help="Sample sizes, such as 100,1000,all, to see how much the result depends on the sample.",
 )
 @click.option(
     "--draws",
     type=click.IntRange(1),
-    help="Samples of each size of a sweep; by default 3.",
+    help="Samples of each size in a sweep; by default 3.",
 )
 @click.option(
     "--at",
@@ -73,7 +85,7 @@ def curvature(
 ) -> None:
     """Measure the Hessian of a run (STUDY/RUN or its ID), of a study's runs, or of a checkpoint.
 
-    STUDY/OPTIMIZER means all of its runs; of an ID its unique beginning is enough.
+    STUDY/OPTIMIZER means all of its runs; a unique prefix of an ID is enough.
 
     Example: optstudy curvature quick/sgd/seed-0 --samples 1000
     """

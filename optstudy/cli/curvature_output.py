@@ -18,15 +18,15 @@ from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.records.io import write_bytes
 from optstudy.study.events import Notice
 
-RESULT = "curvature.json"  # among the files that are kept
+RESULT = "curvature.json"  # always written beside the figures
 MANY = 10_000  # images, on which a product takes about a second
 
 
 def measure(request: CurvatureRequest, where: Where) -> list[CurvatureResult]:
-    """Measure what is requested, saying on standard error what is done; in the order of the request.
+    """Carry out a curvature request, with progress on standard error; results in the order of the request.
 
     Raises:
-        OptstudyError: If a measurement failed, or all was interrupted.
+        OptstudyError: If a measurement failed, or the command was interrupted.
     """
     found: list[CurvatureResult] = []
     console, expected = Console(stderr=True, quiet=where.quiet, highlight=False), 0
@@ -51,7 +51,7 @@ def measure(request: CurvatureRequest, where: Where) -> list[CurvatureResult]:
 
 
 def _announced(sizes: Sequence[int]) -> str:
-    """Say how much is about to be measured."""
+    """Return the line that announces the measurements."""
     count, largest = len(sizes), max(sizes)
     times = "once" if count == 1 else f"{count} times"
     long = "; that many take minutes each" if largest >= MANY else ""
@@ -100,8 +100,8 @@ def _explained(found: Sequence[CurvatureResult]) -> str:
     k, worst = len(found[0].values), max(one.probability for one in found)
     missed = "a larger eigenvalue" if k == 1 else f"one larger than the last of the {k}"
     sentences = [
-        "± is the residual, Gradient the norm of the loss's gradient, In the precision that the answer took.",
-        f"By a search from a random start {missed} was missed with probability {worst:.2g} at most.",
+        "± is the residual, Gradient the norm of the loss's gradient, In the precision that was used.",
+        f"The probability that {missed} was missed is at most {worst:.2g}.",
     ]
     if k > 1:
         sentences.append("The ratio's interval holds if none was.")
@@ -160,36 +160,36 @@ def _say_unconverged(found: Sequence[CurvatureResult]) -> None:
 
 
 def check_output(folder: Path) -> None:
-    """Find out before anything is measured whether results can be kept in a folder.
+    """Check that results can be written to a folder, before anything is measured.
 
     Raises:
-        UsageError: If it holds some already.
+        UsageError: If it already holds results.
         OptstudyError: If it cannot be written.
     """
     if (folder / RESULT).exists():
-        raise UsageError(f"{folder / RESULT} is there already; give another --output")
+        raise UsageError(f"{folder / RESULT} already exists; give another --output")
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise OptstudyError(f"cannot write {folder}: {there} is no folder that may be written")
+        raise OptstudyError(f"cannot write {folder}: {there} is not a writable folder")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, none of them over another.
+    """Write files to a folder, without overwriting any.
 
     Raises:
-        UsageError: If one of them is there already.
+        UsageError: If one of them already exists.
         OptstudyError: If the folder cannot be written.
     """
     there = [name for name in files if (folder / name).exists()]
     if there:
-        raise UsageError(f"{folder / there[0]} is there already; give another --output")
+        raise UsageError(f"{folder / there[0]} already exists; give another --output")
     for name, data in files.items():
         write_bytes(folder / name, data)
     click.echo(f"Saved to {folder}: {', '.join(files)}", err=True)
 
 
 def json_bytes(found: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:
-    """Return the JSON of measurements: an object where one was asked for, else a list, however long."""
+    """Return measurements as JSON: an object if the request names a single one, else a list."""
     study = request.target is not None and found[0].run.startswith(f"{request.target}/")
     several = study or request.sweep or len(request.at) > 1
     shown = [one.to_dict() for one in found]

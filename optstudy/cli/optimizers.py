@@ -13,7 +13,7 @@ from optstudy.errors import OptstudyError, UsageError
 @options.reading
 @options.as_json
 def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
-    """List the optimizers, or show what is searched of one.
+    """List the optimizers, or show the search space of one.
 
     Example: optstudy optimizers adam
     """

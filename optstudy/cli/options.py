@@ -88,21 +88,21 @@ class Listed(click.ParamType[tuple[Any, ...]]):
         return tuple(dict.fromkeys(parts))
 
 
-study = click.option("--study", metavar="NAME", help="The study; `main` where none is named.")
+study = click.option("--study", metavar="NAME", help="The study; by default `main`.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 studies = click.option(
     "--study",
     "studies",
     multiple=True,
     metavar="NAME",
-    help="A study, by default the one written last; twice to see two side by side.",
+    help="A study, by default the most recent one; repeat to see several side by side.",
 )
 _workspace = click.option(
     "--workspace",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
     metavar="DIR",
-    help="Folder that holds tuning/ and mlruns/; by default here.",
+    help="Folder that holds tuning/ and mlruns/; by default the current one.",
 )
 _tracking = click.option(
     "--tracking-uri", metavar="URI", help="MLflow server; by default MLFLOW_TRACKING_URI, else the workspace."
@@ -113,33 +113,43 @@ _opt = click.option(
 _running = (
     _workspace,
     _tracking,
-    click.option("--jobs", type=click.IntRange(1), help="Workers; by default one a core or a visible GPU."),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Number of workers; by default one per CPU core or visible GPU.",
+    ),
     click.option(
         "--ray",
         metavar="ADDRESS",
-        help="Run on a Ray cluster: auto for the one of this machine, or HOST:PORT.",
+        help="Run on a Ray cluster: HOST:PORT, or auto for the one on this machine.",
     ),
     click.option(
         "--data-dir",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
-        help="Folder of Fashion-MNIST and CIFAR-10, downloaded there where absent; by default data.",
+        help="Folder of Fashion-MNIST and CIFAR-10, which are downloaded if missing; by default data.",
     ),
-    click.option("--quiet", is_flag=True, help="Print the result only."),
+    click.option("--quiet", is_flag=True, help="Print only the result."),
 )
 _described = (
     click.option("--model", metavar="REFERENCE", help="lenet5, or your own as net.py:make."),
-    click.option("--dataset", metavar="REFERENCE", help="mnist, fashion-mnist, cifar10, or data.py:load."),
+    click.option(
+        "--dataset", metavar="REFERENCE", help="mnist, fashion-mnist, cifar10, or your own as data.py:load."
+    ),
     click.option("--loss", metavar="REFERENCE", help="cross_entropy, or your own as loss.py:name."),
-    click.option("--batch-size", type=click.IntRange(1), help="Images of a mini-batch."),
+    click.option("--batch-size", type=click.IntRange(1), help="Mini-batch size."),
     click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps."),
     click.option(
         "--deterministic",
         is_flag=True,
         default=None,
-        help="Only algorithms that give the same bits each time, on a GPU too; slower.",
+        help="Use only deterministic algorithms, also on a GPU; slower.",
     ),
-    click.option("--seed", type=click.IntRange(0), help="Of the split, the sampler and the trials."),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        help="Random seed of the validation split, the sampler and the trials.",
+    ),
     click.option(
         "--set",
         "pairs",
@@ -151,8 +161,12 @@ _described = (
 _tuned = (
     click.option("--trials", type=click.IntRange(1), help="Configurations to try for each optimizer."),
     click.option("--sampler", type=click.Choice(SAMPLERS), help="How configurations are proposed."),
-    click.option("--pruner", type=click.Choice(PRUNERS), help="How trials are given up early."),
-    click.option("--objective", type=click.Choice(OBJECTIVES), help="Of the validation images."),
+    click.option("--pruner", type=click.Choice(PRUNERS), help="How unpromising trials are stopped early."),
+    click.option(
+        "--objective",
+        type=click.Choice(OBJECTIVES),
+        help="What trials are ranked by, on the validation images.",
+    ),
 )
 _seeds_and_curvature = (
     click.option(
@@ -161,14 +175,16 @@ _seeds_and_curvature = (
     click.option(
         "--samples",
         type=CountOrAll(),
-        help="Training images on which curvature is measured, or `all`; 0 measures none.",
+        help="Training images on which to measure the curvature, or `all`; 0 turns it off.",
     ),
     click.option(
         "--eigen-last",
         type=CountOrAll(),
-        help="Steps at the end of a run whose top eigenvalues are followed, or `all`.",
+        help="Number of last steps in which the top eigenvalues are tracked, or `all`.",
     ),
-    click.option("--eigen-every", type=click.IntRange(1), help="Steps from one of them to the next."),
+    click.option(
+        "--eigen-every", type=click.IntRange(1), help="Measure the tracked eigenvalues every this many steps."
+    ),
 )
 
 

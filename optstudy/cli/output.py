@@ -60,7 +60,7 @@ def _written(comparison: Comparison, *, as_json: bool, form: str, metric: str) -
 
 
 def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> None:
-    """Print what the searches chose."""
+    """Print the configurations that the searches selected."""
     from optstudy.study.tuning.best import read_best_file
 
     found = {name: read_best_file(study.files.best(name)) for name in optimizers}

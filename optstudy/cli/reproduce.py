@@ -29,11 +29,11 @@ from optstudy.cli import options
 def reproduce(
     where: options.Where, target: str, runs: Path | None, tolerance: float, device: str | None, as_json: bool
 ) -> None:
-    """Make a run again from its record, and compare the two metric by metric.
+    """Rerun a run from its record, and compare the two metric by metric.
 
     RUN is STUDY/RUN, a run ID or its unique beginning; STUDY/OPTIMIZER and STUDY mean all of their final runs.
-    What differs here (versions, device, driver, threads) is said first. The exit status is 1 if a metric
-    differs by more than the tolerance, or if the record contradicts itself.
+    Differences in the environment (versions, device, driver, threads) are printed first. The exit status is 1 if a
+    metric differs by more than the tolerance, or if the record contradicts itself.
 
     Example: optstudy reproduce quick/sgd/seed-0
     """

@@ -1,4 +1,4 @@
-"""Makes runs again on the terminal, and prints how they compare with their records."""
+"""Reruns runs from their records, and prints how the two compare."""
 
 import dataclasses
 import json
@@ -27,10 +27,10 @@ from optstudy.tracking import open_written
 def reproduced(
     target: str, where: Where, runs: Path | None, tolerance: float, device: str | None
 ) -> list[Reproduced]:
-    """Make the runs that a name means again, saying on standard error how far they are.
+    """Rerun the runs that a name matches, with progress on standard error.
 
     Raises:
-        UsageError: If the name means none.
+        UsageError: If the name matches no run.
         OptstudyError: If a run fails.
     """
     recorded = _recorded(target, where, runs)
@@ -54,7 +54,7 @@ def _watched(
     epochs = {run.name: run.plan.epochs for run in recorded}
     total, ended, found = sum(epochs.values()), 0, []
     if not quiet:
-        click.echo(f"making {_counted(len(recorded), 'run')} of {total} epochs again", err=True)
+        click.echo(f"rerunning {_counted(len(recorded), 'run')}, {total} epochs in all", err=True)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     try:
         with console.status("starting workers") as status:
@@ -86,12 +86,12 @@ def show_reproduced(one: Reproduced) -> None:
             ["Differs here", "There", "Here"], [[what, *both] for what, both in one.differing.items()]
         )
     else:
-        click.echo("nothing that was recorded of code, data and machine differs here")
+        click.echo("code, data and machine are as recorded")
     if one.unrecorded:
         click.echo(f"not recorded there: {', '.join(one.unrecorded)}")
     if one.absent:
         kinds = dict.fromkeys(name.partition("/")[0] for name in one.absent)
-        click.echo(f"not compared, since the record does not have it: {', '.join(kinds)}")
+        click.echo(f"not compared, since missing from the record: {', '.join(kinds)}")
     for doubt in one.doubts:
         click.echo(f"the record contradicts itself: {doubt}")
     parted = [metric for metric in one.judged if metric.judgement != "identical"]

@@ -12,7 +12,7 @@ from optstudy.cli import options
 @options.reading
 @options.as_json
 def status(where: options.Where, as_json: bool) -> None:
-    """Say how far the workspace's studies are.
+    """Show the progress of the workspace's studies.
 
     Example: optstudy status
     """

@@ -8,9 +8,15 @@ from optstudy.cli import options
 
 
 @click.command()
-@click.option("--preset", metavar="NAME", help="What the study is made of: smoke, quick, paper, or your own.")
+@click.option(
+    "--preset", metavar="NAME", help="Settings of the study: smoke, quick, mnist, paper, or your own."
+)
 @click.option("--study", "name", metavar="NAME", help="The study's name; by default the preset's.")
-@click.option("--dry-run", is_flag=True, help="Print the plan, with the hours and the disk that it needs.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the plan and an estimate of its time and disk space, without running it.",
+)
 @options.running(tuning=True, training=True)
 @options.as_json
 def study(

@@ -16,7 +16,7 @@ from optstudy.records.naming import CONFIGS
     type=click.Choice(CONFIGS),
     default=("best",),
     show_default="best",
-    help="Where hyperparameters come from; may be repeated.",
+    help="Source of the hyperparameters; may be repeated.",
 )
 @options.study
 @options.running(training=True)

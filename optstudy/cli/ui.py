@@ -8,9 +8,9 @@ from optstudy.cli import options
 
 
 @click.command()
-@click.option("--study", metavar="NAME", help="The study; the one written last where none is named.")
+@click.option("--study", metavar="NAME", help="The study; by default the most recent one.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on loopback."
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on localhost."
 )
 @options.reading
 def ui(study: str | None, port: int, where: options.Where) -> None:
@@ -29,5 +29,5 @@ def ui(study: str | None, port: int, where: options.Where) -> None:
     say_mended(where)
     with contextlib.suppress(KeyboardInterrupt), served(where.workspace, port) as (address, server):
         show_links(links(address, Location(where.workspace), study))
-        click.echo("Ctrl-C ends it. next: open a link", err=True)
+        click.echo("Ctrl-C stops the server. next: open a link", err=True)
         server.wait()

@@ -114,7 +114,7 @@ def test_figures_and_data_are_kept_and_never_overwritten(run: Run, finished_copy
         "curvature.json", "analysis.npz", "spectrum.png", "landscape_1d.png", "landscape_2d.png"
     }  # fmt: skip
     assert again.status == 2
-    assert again.line == "optstudy: new/folder/curvature.json is there already; give another --output"
+    assert again.line == "optstudy: new/folder/curvature.json already exists; give another --output"
     assert {path.name: path.read_bytes() for path in Path("new/folder").iterdir()} == kept
 
 
@@ -125,7 +125,7 @@ def test_a_file_of_the_users_own_is_not_overwritten_either(run: Run, finished_co
     ended = run("curvature", "tiny/sgd/seed-0", "--density", "--output", "mine")
 
     assert ended.status == 2
-    assert ended.err.splitlines()[-1] == "optstudy: mine/spectrum.png is there already; give another --output"
+    assert ended.err.splitlines()[-1] == "optstudy: mine/spectrum.png already exists; give another --output"
     assert [path.read_text() for path in Path("mine").iterdir()] == ["mine"]
 
 

@@ -37,9 +37,9 @@ def test_an_identical_run_is_said_to_be_so(finished_copy: Path, run: Run) -> Non
     ended = run("reproduce", RUN)
 
     assert ended.status == 0
-    assert "nothing that was recorded of code, data and machine differs here" in ended.out
+    assert "code, data and machine are as recorded" in ended.out
     assert f"\n{RUN}: identical to the bit, " in ended.out
-    assert ended.err == "making 1 run of 2 epochs again\n"
+    assert ended.err == "rerunning 1 run, 2 epochs in all\n"
 
 
 def test_a_different_run_fails_in_one_line_after_what_was_found(changed: Path, run: Run) -> None:

@@ -49,7 +49,7 @@ def test_the_server_answers_where_the_links_point_and_ends_when_told(
     assert shown.stderr is not None
     with shown, shown.stdout, shown.stderr, ExitStack() as ending:
         ending.callback(shown.kill)  # also if what follows fails, which would wait for it for ever
-        assert "Ctrl-C ends it" in shown.stderr.readline()
+        assert "Ctrl-C stops the server" in shown.stderr.readline()
         found = dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(4)))
 
         assert list(found) == ["final runs", "trials", "compare", "compare a seed of each"]

@@ -41,6 +41,6 @@ def links(
     with shown, shown.stdout, shown.stderr, ExitStack() as ending:
         ending.callback(os.kill, shown.pid, signal.SIGINT)
         for line in shown.stderr:
-            if "Ctrl-C ends it" in line:
+            if "Ctrl-C stops the server" in line:
                 break
         yield dict(line.strip().split(": ", 1) for line in (shown.stdout.readline() for _ in range(4)))
