@@ -284,7 +284,8 @@ def largest_difference(steps: int = 50) -> float:
 def compare_allocators(steps: int, turns: int) -> bool:
     """Print what a step takes in two workers at once, with glibc's defaults and with the study's settings.
 
-    Both pairs of workers live throughout and take turns, each of an epoch over as many images as the steps take.
+    Both pairs of workers live throughout and take turns, each of an epoch over as many images as the steps take, with
+    the evaluation at its end. The first turn warms up; its page faults are shown apart.
 
     Returns:
         Whether all four workers end with the same bits.
@@ -294,35 +295,42 @@ def compare_allocators(steps: int, turns: int) -> bool:
     tuned = environments("cpu", threads=1, jobs=2)
     default = [{name: value for name, value in one.items() if name not in ALLOCATOR} for one in tuned]
     plan = plan_of(SGD, steps, epochs=turns, threads=1)
-    seconds: dict[str, list[float]] = {"glibc's defaults": [], "a study's workers": []}
-    faults = dict.fromkeys(seconds, 0.0)
-    states: dict[str, list[bytes | None]] = {name: [None, None] for name in seconds}
+    rows: dict[str, list[tuple[float, ...]]] = {"glibc's defaults": [], "a study's workers": []}
+    states: dict[str, list[bytes | None]] = {name: [None, None] for name in rows}
     with LocalWorkers(default) as one, LocalWorkers(tuned) as other:
         for turn in range(turns):
             print(f"allocator, turn {turn + 1} of {turns}", file=sys.stderr)
-            for name, workers in zip(seconds, (one, other), strict=True):
-                before = page_faults(workers)
-                trained = run_all(
-                    [Task(run_rung, (plan, state, turn, turn + 1)) for state in states[name]], workers
+            for name, workers in zip(rows, (one, other), strict=True):
+                before = used_by(workers)
+                tasks = [Task(run_rung, (plan, state, turn, turn + 1)) for state in states[name]]
+                trained = run_all(tasks, workers)
+                spent = [
+                    (now - then) / (2 * steps) for now, then in zip(used_by(workers), before, strict=True)
+                ]
+                rows[name].append(
+                    (statistics.mean(rung.epochs[-1].seconds for rung, _ in trained) / steps, *spent)
                 )
                 states[name] = [state for _, state in trained]
-                seconds[name] += [rung.epochs[-1].seconds / steps for rung, _ in trained]
-                faults[name] = (page_faults(workers) - before) / (2 * steps)
-    print(f"\n{'two workers at once, 1 thread each':38} ms/step  fastest  page faults a step")
-    timed = {name: taken[2:] for name, taken in seconds.items()}  # the first turn warms up
-    for name, taken in timed.items():
-        print(f"{name:38} {1e3 * statistics.median(taken):7.2f} {1e3 * min(taken):8.2f} {faults[name]:10.0f}")
-    plain, ours = (statistics.median(taken) for taken in timed.values())
+    print(
+        f"\n{'two workers at once, 1 thread each':36} ms/step   CPU ms/step   page faults/step (first turn)"
+    )
+    medians = {
+        name: [statistics.median(column) for column in zip(*taken[1:], strict=True)]
+        for name, taken in rows.items()
+    }
+    for name, (wall, cpu, faults) in medians.items():
+        print(f"{name:36} {1e3 * wall:7.2f} {1e3 * cpu:13.2f} {faults:18.1f} ({rows[name][0][2]:.0f})")
+    plain, ours = medians.values()
     equal = len({state for some in states.values() for state in some}) == 1
-    said = "equal" if equal else "NOT equal"
-    print(f"a step takes {ours / plain:.3f} of the time; weights and generators are {said}")
+    print(f"a step takes {ours[0] / plain[0]:.3f} of the time, {ours[1] / plain[1]:.3f} of the CPU's")
+    print(f"weights and generators are {'equal to the bit' if equal else 'NOT equal'}")
     return equal
 
 
-def page_faults(workers: LocalWorkers) -> int:
-    """Count the pages that two workers have had to fault in so far."""
-    used = run_all([Task(resource.getrusage, (resource.RUSAGE_SELF,))] * 2, workers)
-    return sum(one.ru_minflt for one in used)
+def used_by(workers: LocalWorkers) -> tuple[float, float]:
+    """Return the seconds of the CPU and the page faults that two workers have had so far."""
+    found = run_all([Task(resource.getrusage, (resource.RUSAGE_SELF,))] * 2, workers)
+    return sum(one.ru_utime + one.ru_stime for one in found), sum(one.ru_minflt for one in found)
 
 
 def processor() -> str:
