@@ -12,7 +12,7 @@ from optstudy.cli.options import Where
 from optstudy.cli.output import print_table
 from optstudy.errors import OptstudyError
 from optstudy.posthoc.reproduce import (
-    Recorded,
+    RecordedRun,
     Reproduced,
     recorded_in_archive,
     recorded_in_mlflow,
@@ -49,7 +49,7 @@ def reproduced(
 
 
 def _watched(
-    recorded: list[Recorded], events: Iterator[Progress | Reproduced], *, quiet: bool
+    recorded: list[RecordedRun], events: Iterator[Progress | Reproduced], *, quiet: bool
 ) -> list[Reproduced]:
     epochs = {run.name: run.plan.epochs for run in recorded}
     total, ended, found = sum(epochs.values()), 0, []
@@ -72,7 +72,7 @@ def _watched(
     return found
 
 
-def _recorded(target: str, where: Where, runs: Path | None) -> list[Recorded]:
+def _recorded(target: str, where: Where, runs: Path | None) -> list[RecordedRun]:
     if runs is None:
         return recorded_in_mlflow(open_written(where), target)
     return recorded_in_archive(read_archive(runs.parent if runs.name == RUNS else runs), target)

@@ -60,8 +60,8 @@ def _log(tracking: Tracking, read: ReadStudies, files: Mapping[str, bytes]) -> s
     """Log a report to its first study's experiment, once; the same report again is the same run."""
     key = hashlib.sha256(b"".join(files.values())).hexdigest()[:24]
     experiment, name = f"{read.studies[0]}/report", f"report-{key[:8]}"
-    known = tracking.known_runs(experiment).get(name)
-    if known is None or not known.finished:
+    logged = tracking.logged_runs(experiment).get(name)
+    if logged is None or not logged.finished:
         run_id = tracking.open_run(
             experiment,
             name,
@@ -69,7 +69,7 @@ def _log(tracking: Tracking, read: ReadStudies, files: Mapping[str, bytes]) -> s
             tags={Tag.STUDY: read.studies[0], Tag.KIND: "report"},
             params={"studies": ", ".join(read.studies), "runs": len(read.final.runs)},
             started_at=time.time(),
-            known=known,
+            logged=logged,
         )
         tracking.log_files(run_id, files)
         tracking.close_run(run_id, "completed")

@@ -16,7 +16,7 @@ from optstudy.study.estimate import curvature_seconds, run_seconds
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
-from optstudy.tracking import Known, Tracking
+from optstudy.tracking import LoggedRun, Tracking
 from optstudy.training import Rehearsal, run_rung_on
 from optstudy.training.curvature import measure_final_curvature
 from optstudy.workloads.dataset import Dataset
@@ -36,7 +36,9 @@ class Context:
     rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
     rungs: Rungs
     tracking: Tracking
-    known: Mapping[str, Mapping[str, Known]]  # MLflow's runs by experiment and name, as the study found them
+    logged: Mapping[
+        str, Mapping[str, LoggedRun]
+    ]  # MLflow's runs by experiment and name, as the study found them
 
     def key(self, plan: Plan) -> str:
         """The key of a run."""
@@ -59,10 +61,10 @@ class Context:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
         return f"{self.files.name}/{kind}"
 
-    def known_run(self, kind: str, name: str, plan: Plan) -> Known | None:
+    def logged_run(self, kind: str, name: str, plan: Plan) -> LoggedRun | None:
         """MLflow's run of that name, if it is one of this very plan."""
-        known = self.known[self.experiment(kind)].get(name)
-        return known if known is not None and known.key == self.key(plan) else None
+        logged = self.logged[self.experiment(kind)].get(name)
+        return logged if logged is not None and logged.key == self.key(plan) else None
 
     def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
         """Return a rung from disk or have it computed: a flow that returns a Rung or a Failure.

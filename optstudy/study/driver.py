@@ -21,7 +21,7 @@ from optstudy.study.context import Context
 from optstudy.study.estimate import estimate, rehearse_all
 from optstudy.study.events import Estimate, Event, Notice, Problem, SearchEnded
 from optstudy.study.final_runs import final_flow, tag_superseded
-from optstudy.study.fingerprint import check_data, check_facts, check_parts
+from optstudy.study.fingerprint import check_data, check_fingerprint, check_parts
 from optstudy.study.notices import counted, logged_elsewhere, lost
 from optstudy.study.presets import check_keys, read_preset
 from optstudy.study.run_cache import Rungs
@@ -133,7 +133,9 @@ class Study:
             spaces = self._spaces()
             chosen = {name: spaces[name] for name in optimizers or spaces}
             here = gather_provenance()
-            facts = check_facts(self.files, self._recorded, self.specification, spaces, here.versions)
+            fingerprint = check_fingerprint(
+                self.files, self._recorded, self.specification, spaces, here.versions
+            )
             params = self._params(chosen, wanted, searching="tuning" in phases)
             tuned = "tuning" in phases
             given = {**self._asked, **asked}
@@ -144,29 +146,29 @@ class Study:
                 tracking, mended = open_tracking(self.location)
                 if mended:
                     yield Notice(mended)
-                known = {
-                    experiment: tracking.known_runs(experiment)
+                logged = {
+                    experiment: tracking.logged_runs(experiment)
                     for experiment in (f"{self.name}/tuning", f"{self.name}/final")
                 }
                 rehearsed = rehearse_all(workers, self.specification, chosen, trials=tuned)
                 yield estimate(
                     rehearsed, self.specification, chosen, trials=tuned, configs=wanted, jobs=len(workers)
                 )
-                facts = check_data(facts, rehearsed.data)
-                yield from logged_elsewhere(self.name, facts.get("tracking"), tracking.server)
-                yield from lost(known)
-                self._record({**facts, "tracking": tracking.server}, phases)
+                fingerprint = check_data(fingerprint, rehearsed.data)
+                yield from logged_elsewhere(self.name, fingerprint.get("tracking"), tracking.server)
+                yield from lost(logged)
+                self._record({**fingerprint, "tracking": tracking.server}, phases)
                 context = Context(
                     files=self.files,
                     specification=self.specification,
                     spaces=spaces,
-                    sources=facts["sources"],
-                    provenance=replace(here, versions=facts["versions"], data=rehearsed.data.checksum),
+                    sources=fingerprint["sources"],
+                    provenance=replace(here, versions=fingerprint["versions"], data=rehearsed.data.checksum),
                     data=rehearsed.data,
                     rehearsals=rehearsed.optimizers,
                     rungs=Rungs(self.files.folder / "rungs"),
                     tracking=tracking,
-                    known=known,
+                    logged=logged,
                 )
                 flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
                 try:
@@ -282,10 +284,10 @@ class Study:
             references=(asked.dataset, asked.model, asked.loss, *optimizers),
         )
 
-    def _record(self, facts: dict[str, Any], phases: Sequence[Phase]) -> None:
+    def _record(self, fingerprint: dict[str, Any], phases: Sequence[Phase]) -> None:
         begun = self._recorded.begun if self._recorded else ()
         both = tuple(dict.fromkeys((*begun, *phases)))
-        self._recorded = Recorded(self.specification, facts, both)
+        self._recorded = Recorded(self.specification, fingerprint, both)
         write_recorded(self.files, self._recorded)
 
 

@@ -57,13 +57,13 @@ def final_flow(context: Context, optimizer: str, config: str, seed: int, params:
 def tag_superseded(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
     """Tag the final runs of a configuration that is no longer the one asked for."""
     old, study = [], context.files.name
-    for name, known in context.known[context.experiment("final")].items():
+    for name, logged in context.logged[context.experiment("final")].items():
         run = RunId.parse(study, name)
         if run is None or run.row != RowKey(study, optimizer, config):
             continue
         plan = final_plan(context.specification, context.spaces[optimizer], params, run.seed)
-        if known.key != context.key(plan):
-            context.tracking.set_tags(known.run_id, {Tag.SUPERSEDED: "true"})
+        if logged.key != context.key(plan):
+            context.tracking.set_tags(logged.run_id, {Tag.SUPERSEDED: "true"})
             old.append(name)
     if old:
         yield Notice(

@@ -15,10 +15,10 @@ from optstudy.workloads.datasets import OtherDataError, check_dataset
 from optstudy.workloads.models import check_model, load_loss
 from optstudy.workloads.user_code import sources
 
-NO_FACTS = ("source", "label", "colour", "style", "cite")  # where a space lies, and how it looks
+LEFT_OUT = ("source", "label", "colour", "style", "cite")  # where a space lies, and how it looks
 
 
-def check_facts(
+def check_fingerprint(
     files: StudyFiles,
     recorded: Recorded | None,
     specification: Specification,
@@ -38,29 +38,29 @@ def check_facts(
         ChangedStudyError: If any of it has changed since the study began.
     """
     named = [specification.dataset, specification.model, specification.loss]
-    facts: dict[str, dict[str, Any]] = {
+    fingerprint: dict[str, dict[str, Any]] = {
         "spaces": {name: _plain(space) for name, space in spaces.items()},
         "sources": {reference: sources(reference) for reference in named}
         | {space.optimizer: _sources_of(space) for space in spaces.values()},
         "versions": dict(versions),
     }
-    before = recorded.facts if recorded else {}
-    for kind, now in facts.items():
+    before = recorded.fingerprint if recorded else {}
+    for kind, now in fingerprint.items():
         for name, old in before.get(kind, {}).items():
             if now.get(name, old) != old and name != "optstudy":
                 raise ChangedStudyError(files, _difference(kind, name, old, now[name]))
-    return before | {kind: {**before.get(kind, {}), **now} for kind, now in facts.items()}
+    return before | {kind: {**before.get(kind, {}), **now} for kind, now in fingerprint.items()}
 
 
-def check_data(facts: Mapping[str, Any], data: Description) -> dict[str, Any]:
-    """Return the facts with the data's checksum.
+def check_data(fingerprint: Mapping[str, Any], data: Description) -> dict[str, Any]:
+    """Return the fingerprint with the data's checksum.
 
     Raises:
         OtherDataError: If the data are not those that the study began with.
     """
-    if facts.get("data", {}).get(data.name, data.checksum) != data.checksum:
+    if fingerprint.get("data", {}).get(data.name, data.checksum) != data.checksum:
         raise OtherDataError(data.name)
-    return {**facts, "data": {data.name: data.checksum}}
+    return {**fingerprint, "data": {data.name: data.checksum}}
 
 
 def check_parts(asked: Mapping[str, Any]) -> None:
@@ -98,4 +98,4 @@ def _plain(space: Space) -> dict[str, Any]:
     """A space as JSON, without what does not change a search."""
     content: dict[str, Any] = json.loads(json.dumps(to_form(space)))
     search = [{name: item for name, item in one.items() if name != "why"} for one in content["search"]]
-    return {name: item for name, item in content.items() if name not in NO_FACTS} | {"search": search}
+    return {name: item for name, item in content.items() if name not in LEFT_OUT} | {"search": search}

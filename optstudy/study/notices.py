@@ -5,7 +5,7 @@ from typing import Any
 
 from optstudy.study.events import Notice
 from optstudy.study.specification import Specification
-from optstudy.tracking import Known
+from optstudy.tracking import LoggedRun
 
 
 def counted(
@@ -38,9 +38,9 @@ def logged_elsewhere(study: str, before: str | None, now: str) -> Iterator[Notic
         )
 
 
-def lost(known: Mapping[str, Mapping[str, Known]]) -> Iterator[Notice]:
+def lost(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
     """Say if files of finished runs are gone."""
-    count = sum(run.lost for runs in known.values() for run in runs.values())
+    count = sum(run.lost for runs in logged.values() for run in runs.values())
     if count:
         yield Notice(
             f"mlruns/artifacts lacks the files of {count} finished runs;"

@@ -40,7 +40,7 @@ def read_standings(location: Location) -> list[Standing]:
         assert recorded is not None  # listed by its file
         asked = recorded.specification
         done = {
-            kind: [run for run, known in tracking.known_runs(f"{name}/{kind}").items() if known.ended]
+            kind: [run for run, known in tracking.logged_runs(f"{name}/{kind}").items() if known.ended]
             for kind in ("tuning", "final")
         }
         finals = Counter(run.optimizer for each in done["final"] if (run := RunId.parse(name, each)))
@@ -92,4 +92,4 @@ def open_recorded(location: Location) -> Tracking:
 def recorded_uri(workspace: Path, study: str) -> str | None:
     """Where a study was logged last, "" for the workspace's own store; None if that is not known."""
     recorded = read_recorded(StudyFiles(workspace, study))
-    return recorded.facts.get("tracking") if recorded else None
+    return recorded.fingerprint.get("tracking") if recorded else None

@@ -27,7 +27,7 @@ def time_rows(
         workers: They.
         rows: Hyperparameters by optimizer and config.
     """
-    there = context.tracking.known_runs(context.experiment("final"))
+    there = context.tracking.logged_runs(context.experiment("final"))
     for (optimizer, config), params in rows.items():
         plans = {
             RunId(context.files.name, optimizer, config, seed).name: final_plan(

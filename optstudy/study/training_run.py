@@ -76,8 +76,8 @@ class TrainingRun:
 
 def ended_before(context: Context, run: TrainingRun) -> bool:
     """Whether a run had ended when the study was started this time."""
-    known = context.known_run(run.experiment, run.name, run.plan)
-    return known is not None and (known.finished if run.kind == "final" else known.ended)
+    logged = context.logged_run(run.experiment, run.name, run.plan)
+    return logged is not None and (logged.finished if run.kind == "final" else logged.ended)
 
 
 def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = False) -> Flow:
@@ -158,7 +158,7 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
         params={"optimizer": run.optimizer, **run.params},
         started_at=first.finished_at - first.seconds if first else time.time(),
         parent=run.parent,
-        known=context.known_run(run.experiment, run.name, run.plan),
+        logged=context.logged_run(run.experiment, run.name, run.plan),
     )
     if run.dataset is not None:
         context.tracking.log_dataset(run_id, context.data, run.dataset)

@@ -54,7 +54,7 @@ class Recorded:
     """A study as it stands on disk."""
 
     specification: Specification
-    facts: dict[str, Any]  # what else must not change: spaces, the user's source files, versions
+    fingerprint: dict[str, Any]  # what else must not change: spaces, the user's source files, versions
     begun: tuple[str, ...]  # "tuning", "training"
 
 
@@ -87,7 +87,9 @@ def read_recorded(files: StudyFiles) -> Recorded | None:
 def write_recorded(files: StudyFiles, recorded: Recorded) -> None:
     """Keep what a study is."""
     keys = recorded.specification.to_keys()
-    write_json(files.specification, {"specification": keys, "facts": recorded.facts, "begun": recorded.begun})
+    write_json(
+        files.specification, {"specification": keys, "facts": recorded.fingerprint, "begun": recorded.begun}
+    )
 
 
 def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specification:

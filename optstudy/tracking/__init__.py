@@ -1,13 +1,13 @@
 """What goes into MLflow and comes back. The only importer of mlflow."""
 
 from optstudy.tracking.connection import hide_credentials
-from optstudy.tracking.decode import Known
+from optstudy.tracking.decode import LoggedRun
 from optstudy.tracking.model import save_model
 from optstudy.tracking.stores import open_tracking, open_written
 from optstudy.tracking.writer import Tracking
 
 __all__ = [
-    "Known",
+    "LoggedRun",
     "Tracking",
     "hide_credentials",
     "open_tracking",

@@ -13,7 +13,7 @@ MARGIN = 0.001  # of runs that were logged before studies had one
 
 
 @dataclass(frozen=True)
-class Known:
+class LoggedRun:
     """A run that MLflow already has."""
 
     run_id: str
@@ -23,7 +23,7 @@ class Known:
     lost: bool = False  # it was finished, and its files are gone: it is to be written again
 
 
-def known_of(run: Run, *, embedded: bool) -> Known:
+def logged_run_of(run: Run, *, embedded: bool) -> LoggedRun:
     """Say what MLflow already has of a run; what a server keeps is the server's to look after."""
     finished = run.info.status == "FINISHED"
     ended = finished or run.data.tags.get(Tag.OUTCOME) in ("pruned", "failed")
@@ -31,7 +31,7 @@ def known_of(run: Run, *, embedded: bool) -> Known:
     folder = local_folder(run.info.artifact_uri or "")
     lost = embedded and finished and writes_files and not (folder and folder.is_dir())
     key = run.data.tags.get(Tag.KEY, "")
-    return Known(run.info.run_id, key, finished and not lost, ended and not lost, lost)
+    return LoggedRun(run.info.run_id, key, finished and not lost, ended and not lost, lost)
 
 
 def local_folder(uri: str) -> Path | None:

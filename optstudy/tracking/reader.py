@@ -15,7 +15,7 @@ from optstudy.records.arrays import from_npz
 from optstudy.records.metrics import Tag
 from optstudy.records.run import FinalRun, FinalRuns, Predictions
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
-from optstudy.tracking.decode import Known, exclusion_of, final_run_of, known_of, local_folder
+from optstudy.tracking.decode import LoggedRun, exclusion_of, final_run_of, local_folder, logged_run_of
 from optstudy.tracking.run_list_view import KEY, TAG
 
 T = TypeVar("T")
@@ -49,13 +49,13 @@ class Reader:
         """Where a server or a database of the user's own keeps the runs; "" for the workspace's own store."""
         return "" if self._artifacts else self.shown_uri
 
-    def known_runs(self, experiment: str) -> dict[str, Known]:
+    def logged_runs(self, experiment: str) -> dict[str, LoggedRun]:
         """Return an experiment's runs by name, those that were superseded apart."""
         found = self._call(self._client.get_experiment_by_name, experiment)
         if found is None:
             return {}
         return {
-            run.info.run_name: known_of(run, embedded=self._artifacts is not None)
+            run.info.run_name: logged_run_of(run, embedded=self._artifacts is not None)
             for run in self._runs(found.experiment_id)
             if run.data.tags.get(Tag.SUPERSEDED) != "true"
         }

@@ -17,7 +17,7 @@ from optstudy.errors import OptstudyError
 from optstudy.records.metrics import Tag, epoch_metrics
 from optstudy.records.plan import Description
 from optstudy.records.run import EpochRecord
-from optstudy.tracking.decode import Known
+from optstudy.tracking.decode import LoggedRun
 from optstudy.tracking.reader import Reader
 from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
@@ -40,12 +40,12 @@ class Tracking(Reader):
         params: Mapping[str, Any],
         started_at: float,
         parent: str | None = None,
-        known: Known | None = None,
+        logged: LoggedRun | None = None,
     ) -> str:
         """Create a run, or reopen one that was interrupted; return its ID."""
-        if known is not None:
-            self._call(self._client.update_run, known.run_id, status="RUNNING")
-            run_id = known.run_id
+        if logged is not None:
+            self._call(self._client.update_run, logged.run_id, status="RUNNING")
+            run_id = logged.run_id
         else:
             parents = {"mlflow.parentRunId": parent} if parent else {}
             run: Run = self._call(

@@ -8,18 +8,18 @@ import pytest
 
 from optstudy.execution.environment import gather_provenance
 from optstudy.optimizers import load_space
-from optstudy.study.fingerprint import check_facts
+from optstudy.study.fingerprint import check_fingerprint
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
 
 SPECIFICATION = Specification(dataset="images.py:load", model="net.py:make", optimizers=("touchy",))
 
 
-def facts_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -> dict[str, Any]:
-    """Check the facts of a study with the optimizer touchy and others, after what was recorded before."""
+def fingerprint_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -> dict[str, Any]:
+    """Check the fingerprint of a study with the optimizer touchy and others, after what was recorded before."""
     spaces = {name: load_space(name, workspace) for name in ("touchy", *optimizers)}
     recorded = None if before is None else Recorded(SPECIFICATION, before, ("tuning",))
-    return check_facts(
+    return check_fingerprint(
         StudyFiles(workspace, "mine"), recorded, SPECIFICATION, spaces, gather_provenance().versions
     )
 
@@ -30,29 +30,29 @@ def edit(file: Path, old: str, new: str) -> None:
 
 
 def test_what_has_not_changed_is_accepted(user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
 
-    assert facts_of(user_files, copy.deepcopy(before)) == before
+    assert fingerprint_of(user_files, copy.deepcopy(before)) == before
 
 
 @pytest.mark.parametrize("name", ["images.py", "net.py", "touchy.py"])
 def test_an_edited_file_is_named(name: str, user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     with (user_files / name).open("a") as file:
         file.write("# one line more")
 
     with pytest.raises(ChangedStudyError, match=rf"^study 'mine' was begun with another {name}; "):
-        facts_of(user_files, before)
+        fingerprint_of(user_files, before)
 
 
 def test_an_edited_file_that_a_file_imports_is_named(user_files: Path) -> None:
     edit(user_files / "net.py", "from torch", "import width\nfrom torch")
     (user_files / "width.py").write_text("WIDTH = 16")
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     (user_files / "width.py").write_text("WIDTH = 32")
 
     with pytest.raises(ChangedStudyError, match=r"^study 'mine' was begun with another width\.py; "):
-        facts_of(user_files, before)
+        fingerprint_of(user_files, before)
 
 
 @pytest.mark.parametrize(
@@ -64,61 +64,61 @@ def test_an_edited_file_that_a_file_imports_is_named(user_files: Path) -> None:
     ],
 )
 def test_a_changed_space_is_named_with_what_differs(old: str, new: str, said: str, user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     edit(user_files / "tuning" / "spaces" / "touchy.toml", old, new)
 
     with pytest.raises(ChangedStudyError, match=rf"begun with another space of touchy \({said} differ\); "):
-        facts_of(user_files, before)
+        fingerprint_of(user_files, before)
 
 
 def test_a_better_reason_for_a_range_changes_no_study(user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     edit(user_files / "tuning" / "spaces" / "touchy.toml", "From no progress to the edge.", "Four decades.")
 
-    assert facts_of(user_files, before) == before
+    assert fingerprint_of(user_files, before) == before
 
 
 def test_how_an_optimizer_looks_may_change(user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     looks = 'label = "Touchy"\ncolour = "#112233"\nstyle = ":D"\ncite = "touchy2026"\n'
     file = user_files / "tuning" / "spaces" / "touchy.toml"
     file.write_text(looks + file.read_text())
 
-    assert facts_of(user_files, before) == before
+    assert fingerprint_of(user_files, before) == before
 
 
 @pytest.mark.parametrize("library", ["torch", "optuna"])
 def test_another_version_of_what_makes_the_numbers_is_refused(library: str, user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     now = before["versions"][library]
     before["versions"][library] = "0.1"
 
     with pytest.raises(ChangedStudyError, match=rf"begun with {library} 0\.1, not {now}; "):
-        facts_of(user_files, before)
+        fingerprint_of(user_files, before)
 
 
 def test_another_version_of_optstudy_itself_is_accepted(user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     before["versions"]["optstudy"] = "0.0.1"
 
-    assert facts_of(user_files, before)["versions"]["optstudy"] != "0.0.1"
+    assert fingerprint_of(user_files, before)["versions"]["optstudy"] != "0.0.1"
 
 
 def test_an_optimizer_joins_what_is_recorded_and_none_leaves(user_files: Path) -> None:
-    before = facts_of(user_files, None)
-    joined = facts_of(user_files, before, "sgd")
+    before = fingerprint_of(user_files, None)
+    joined = fingerprint_of(user_files, before, "sgd")
 
     assert set(joined["spaces"]) == {"touchy", "sgd"}
-    assert facts_of(user_files, joined) == joined
+    assert fingerprint_of(user_files, joined) == joined
     assert joined["sources"] == before["sources"] | {"torch.optim.SGD": {}}
 
 
 def test_the_free_name_is_offered(user_files: Path) -> None:
-    before = facts_of(user_files, None)
+    before = fingerprint_of(user_files, None)
     edit(user_files / "net.py", "16", "32")
 
     with pytest.raises(ChangedStudyError) as raised:
-        facts_of(user_files, before)
+        fingerprint_of(user_files, before)
 
     assert raised.value.free_name == "mine-2"
     assert str(raised.value).endswith("use another name, such as --study mine-2")

@@ -262,13 +262,15 @@ class TestStudy:
         """So it is what was trained, to the type of each value."""
         recorded = read_recorded(StudyFiles(Path(), "tiny"))
         assert recorded is not None
-        known = tracking_of(finished_copy).known_runs("tiny/final")
+        known = tracking_of(finished_copy).logged_runs("tiny/final")
 
         for one in read(finished_copy).runs:
             assert one.plan is not None
             named_by = (one.plan.dataset, one.plan.model, one.plan.loss, one.plan.method.optimizer)
             sources = {
-                name: digest for part in named_by for name, digest in recorded.facts["sources"][part].items()
+                name: digest
+                for part in named_by
+                for name, digest in recorded.fingerprint["sources"][part].items()
             }
             assert run_key(one.plan, torch.__version__, sources) == known[named(one)].key
 

@@ -22,7 +22,7 @@ from optstudy.records.location import Location
 from optstudy.records.plan import Description
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
 from optstudy.tracking import (
-    Known,
+    LoggedRun,
     Tracking,
     embedded,
     hide_credentials,
@@ -179,11 +179,11 @@ def test_a_run_ends_in_the_state_of_its_outcome(
 def test_an_interrupted_run_goes_on_under_its_id(store_of: Tracking, client: MlflowClient) -> None:
     run_id = open_run(store_of, params={"lr": 0.1})
     store_of.interrupt_open_runs()
-    [known] = store_of.known_runs("mine/final").values()
+    [known] = store_of.logged_runs("mine/final").values()
 
-    again = open_run(store_of, params={"lr": 0.1}, known=known)
+    again = open_run(store_of, params={"lr": 0.1}, logged=known)
 
-    assert known == Known(run_id, "k", finished=False, ended=False)
+    assert known == LoggedRun(run_id, "k", finished=False, ended=False)
     assert again == run_id
     assert client.get_run(run_id).info.status == "RUNNING"
 
@@ -192,9 +192,9 @@ def test_what_ended_is_known_and_what_was_superseded_is_not(store_of: Tracking) 
     for seed, outcome in enumerate(("completed", "pruned", "failed", "interrupted", "completed")):
         store_of.close_run(open_run(store_of, f"sgd/{seed}"), outcome)
     open_run(store_of, "sgd/running")
-    store_of.set_tags(store_of.known_runs("mine/final")["sgd/4"].run_id, {"optstudy.superseded": "true"})
+    store_of.set_tags(store_of.logged_runs("mine/final")["sgd/4"].run_id, {"optstudy.superseded": "true"})
 
-    known = store_of.known_runs("mine/final")
+    known = store_of.logged_runs("mine/final")
 
     assert {name: (run.finished, run.ended) for name, run in known.items()} == {
         "sgd/0": (True, True),
@@ -206,7 +206,7 @@ def test_what_ended_is_known_and_what_was_superseded_is_not(store_of: Tracking) 
 
 
 def test_an_experiment_that_is_not_there_has_no_runs(store_of: Tracking) -> None:
-    assert store_of.known_runs("nobody/final") == {}
+    assert store_of.logged_runs("nobody/final") == {}
     assert store_of.studies() == []
     assert store_of.experiment_ids("nobody") == {}
     assert store_of.final_runs(["nobody"]) == FinalRuns((), {})
@@ -341,10 +341,10 @@ def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) ->
 
 def test_what_mlflow_refuses_is_one_line(store_of: Tracking) -> None:
     run_id = open_run(store_of, params={"lr": 0.1})
-    known = Known(run_id, "k", finished=False, ended=False)
+    known = LoggedRun(run_id, "k", finished=False, ended=False)
 
     with pytest.raises(OptstudyError, match=r"^MLflow at sqlite:///.* refused: .*param.*'lr'") as raised:
-        open_run(store_of, params={"lr": 0.2}, known=known)
+        open_run(store_of, params={"lr": 0.2}, logged=known)
 
     assert "\n" not in str(raised.value)
 

@@ -30,7 +30,7 @@ CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spre
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRun:
     """A run as it was recorded."""
 
     name: str  # with its study's
@@ -39,12 +39,12 @@ class Recorded:
     series: Mapping[str, Series]  # by metric
     doubts: tuple[str, ...]  # where the record contradicts itself
 
-    def on(self, device: str) -> "Recorded":
+    def on(self, device: str) -> "RecordedRun":
         """The same run, to be computed on another device."""
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, device=device))
 
 
-def recorded_in_mlflow(tracking: Tracking, target: str) -> list[Recorded]:
+def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
     """Read the final runs that a name means, with the weights where they ended.
 
     Args:
@@ -65,7 +65,7 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[Recorded]:
     return found
 
 
-def recorded_in_archive(archive: Archive, target: str) -> list[Recorded]:
+def recorded_in_archive(archive: Archive, target: str) -> list[RecordedRun]:
     """Read the runs of a report's files that a name means; these hold no weights, and no spectra or landscapes.
 
     Args:
@@ -97,7 +97,7 @@ def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
     )
 
 
-def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequence[str]) -> Recorded:
+def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequence[str]) -> RecordedRun:
     run, plan = evidence.run, evidence.plan
     name = str(run.id)
     if plan is None:
@@ -106,7 +106,7 @@ def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequ
     series |= of_epochs(evidence.epochs) | of_trace(evidence.trace) | of_curves(evidence.curvature)
     if evidence.predictions is not None:
         series["predictions"] = Series(evidence.predictions.predicted)
-    return Recorded(name, plan, run.provenance, series | dict(weights), (*_doubts(run, plan), *doubts))
+    return RecordedRun(name, plan, run.provenance, series | dict(weights), (*_doubts(run, plan), *doubts))
 
 
 def _doubts(run: FinalRun, plan: Plan) -> list[str]:

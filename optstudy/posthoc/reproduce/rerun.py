@@ -9,7 +9,14 @@ import numpy as np
 from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Failure, Flow, Task, Workers, drive
 from optstudy.posthoc.reproduce.compare import Judged, Judgement, Series, judge
-from optstudy.posthoc.reproduce.recorded import Recorded, of_curves, of_epochs, of_run, of_trace, of_weights
+from optstudy.posthoc.reproduce.recorded import (
+    RecordedRun,
+    of_curves,
+    of_epochs,
+    of_run,
+    of_trace,
+    of_weights,
+)
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.metrics import RunEnd, final_metrics, read_final_metrics
@@ -54,7 +61,7 @@ class Reproduced:
 
 
 def reproduce(
-    runs: Sequence[Recorded], workers: Workers, tolerance: float = TOLERANCE
+    runs: Sequence[RecordedRun], workers: Workers, tolerance: float = TOLERANCE
 ) -> Iterator[Progress | Reproduced]:
     """Make runs again, telling each epoch, and compare each with its record as it is done.
 
@@ -73,7 +80,7 @@ def reproduce(
         yield event
 
 
-def _reproduction(recorded: Recorded, tolerance: float) -> Flow:
+def _reproduction(recorded: RecordedRun, tolerance: float) -> Flow:
     plan = recorded.plan
     here = yield Task(gather_provenance, (plan,), name=recorded.name)
     if isinstance(here, Failure):

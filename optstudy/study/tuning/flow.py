@@ -53,8 +53,8 @@ def open_search(context: Context, space: Space) -> str | None:
     experiment, specification = context.experiment("tuning"), context.specification
     tuning = specification.tuning
     key = f"{space.name} {tuning.whole_trials} trials"
-    known = context.known[experiment].get(space.name)
-    if known is not None and known.finished and known.key == key:
+    logged = context.logged[experiment].get(space.name)
+    if logged is not None and logged.finished and logged.key == key:
         return None
     parent = context.tracking.open_run(
         experiment,
@@ -68,7 +68,7 @@ def open_search(context: Context, space: Space) -> str | None:
         },
         params={"optimizer": space.name, "sampler": tuning.sampler, "pruner": tuning.pruner},
         started_at=time.time(),
-        known=known,
+        logged=logged,
     )
     searched = (item.name for other in context.spaces.values() for item in other.search)
     context.tracking.set_columns(experiment, trial_columns(tuning.objective, searched))

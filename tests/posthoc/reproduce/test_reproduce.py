@@ -17,7 +17,7 @@ import torch
 
 from optstudy.errors import UsageError
 from optstudy.posthoc.reproduce import (
-    Recorded,
+    RecordedRun,
     Reproduced,
     recorded_in_archive,
     recorded_in_mlflow,
@@ -37,7 +37,7 @@ def tracking_of(workspace: Path) -> Tracking:
     return open_tracking(Location(workspace))[0]
 
 
-def again(recorded: list[Recorded], tolerance: float = 0.01) -> list[Reproduced]:
+def again(recorded: list[RecordedRun], tolerance: float = 0.01) -> list[Reproduced]:
     events = reproduce(recorded, tiny.Here(), tolerance)
     return [event for event in events if isinstance(event, Reproduced)]
 

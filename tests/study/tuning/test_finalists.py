@@ -30,7 +30,7 @@ from optstudy.study.specification import Specification
 from optstudy.study.status import read_standings
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.workspace import StudyFiles
-from optstudy.tracking import Known, Tracking
+from optstudy.tracking import LoggedRun, Tracking
 from optstudy.training import Rehearsal
 
 Objective = Literal["accuracy", "loss"]
@@ -125,7 +125,7 @@ class Logged:
         self.runs[run_id]["outcome"] = outcome
 
 
-def context_of(folder: Path, known: Mapping[str, Known] | None = None, **changes: Any) -> Context:
+def context_of(folder: Path, known: Mapping[str, LoggedRun] | None = None, **changes: Any) -> Context:
     settings = {**tiny.SETTINGS, "finalists": 2, "finalist_seeds": 2, **changes}
     values: dict[str, Any] = {
         "files": StudyFiles(folder, "tiny"),
@@ -139,7 +139,7 @@ def context_of(folder: Path, known: Mapping[str, Known] | None = None, **changes
         "rehearsals": {"sgd": REHEARSAL},
         "rungs": Rungs(folder / "rungs"),
         "tracking": cast(Tracking, Logged()),
-        "known": {"tiny/tuning": known or {}, "tiny/final": {}},
+        "logged": {"tiny/tuning": known or {}, "tiny/final": {}},
     }
     return Context(**values)
 
@@ -345,7 +345,7 @@ class TestLogging:
         }
         for name, run in logged.items():
             assert (run["experiment"], run["parent"]) == ("tiny/tuning", "the search's run")
-            assert (run["heldout"], run["known"]) == ("validation", None)
+            assert (run["heldout"], run["logged"]) == ("validation", None)
             assert run["tags"] == {
                 "optstudy.study": "tiny",
                 "optstudy.kind": "finalist",
@@ -379,14 +379,15 @@ class TestLogging:
         keys = {name: run["key"] for name, run in logged_by(begun).items()}
         stopped = "sgd/000/seed-3000"
         known = {
-            name: Known(f"id of {name}", key, name != stopped, name != stopped) for name, key in keys.items()
+            name: LoggedRun(f"id of {name}", key, name != stopped, name != stopped)
+            for name, key in keys.items()
         }
         context = context_of(tmp_path, known)
 
         _, events = choose(context, found, Scripted({}))
 
         assert set(logged_by(context)) == {stopped}
-        assert logged_by(context)[stopped]["known"] == known[stopped]
+        assert logged_by(context)[stopped]["logged"] == known[stopped]
         work = [event for event in events if isinstance(event, Progress)]
         assert {event.run: event.before for event in work} == {name: name != stopped for name in keys}
         assert not any(isinstance(event, Notice) for event in events)  # of a failure that was told before
