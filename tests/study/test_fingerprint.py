@@ -1,6 +1,8 @@
 """A study notices when what its results rest on has changed: spaces, the user's files, versions."""
 
 import copy
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from optstudy.execution.environment import gather_provenance
 from optstudy.optimizers import load_space
+from optstudy.records.space import Space
 from optstudy.study.fingerprint import check_fingerprint
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
@@ -122,3 +125,23 @@ def test_the_free_name_is_offered(user_files: Path) -> None:
 
     assert raised.value.free_name == "mine-2"
     assert str(raised.value).endswith("use another name, such as --study mine-2")
+
+
+def test_a_later_field_of_a_space_is_part_of_it_only_where_it_is_set(
+    user_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class LaterSpace(Space):
+        warm_up: int = 0
+
+    def fingerprint(warm_up: int) -> dict[str, Any]:
+        later = LaterSpace(**vars(load_space("touchy", user_files)), warm_up=warm_up)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[__name__], "load_space", lambda *_: later)
+            return fingerprint_of(user_files, before)
+
+    before = fingerprint_of(user_files, None)
+
+    assert fingerprint(warm_up=0) == before
+    with pytest.raises(ChangedStudyError, match=r"another space of touchy \(warm_up differ\)"):
+        fingerprint(warm_up=5)

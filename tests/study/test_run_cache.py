@@ -115,6 +115,27 @@ def test_a_key_of_format_3_holds() -> None:
     assert run_key(plan, "2.14.1", {"net.py": "abc"}) == "3-461175e3d0e0c91824505489"
 
 
+def test_a_key_of_format_3_with_every_field_set_holds() -> None:
+    arguments = {"lr": 1e-3, "betas": (0.9, 0.99), "kind": "calm", "nesterov": True}
+    plan = Plan(
+        "data.py:load",
+        Split("tuning", 60, 120, 3),
+        "net.py:make",
+        "net.py:loss",
+        Method("touchy.py:Touchy", arguments, "closure", seeded=True, hessian_products=2),
+        epochs=4,
+        sweep_epochs=(2, 4),
+        batch_size=25,
+        seed=2003,
+        device="cuda",
+        threads=2,
+        trace=Trace(None, None, 2, 5),
+        deterministic=True,
+    )
+
+    assert run_key(plan, "2.14.1", {"net.py": "abc", "data.py": "é"}) == "3-70551827cb69435f7ff0afba"
+
+
 def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) -> None:
     stored = Rungs(tmp_path)
     for epoch in (1, 2, 3):
