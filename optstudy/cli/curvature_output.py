@@ -16,6 +16,7 @@ from optstudy.posthoc.curvature import measure_request
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.records.io import write_bytes
+from optstudy.report.tables.table import numbers, words
 from optstudy.study.events import Notice
 
 RESULT = "curvature.json"  # always written beside the figures
@@ -69,31 +70,30 @@ def _counted(images: int) -> str:
 
 def show_results(found: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements."""
-    headers = ["Run", "At", "Images", "Eigenvalues", "Ratio", "Verdict", "Loss", "Gradient", "Products", "In"]
-    cells = [
+    print_table(
         [
-            one.run,
-            one.at,
-            f"{one.samples:,}",
-            ", ".join(
-                f"{value:.4g} ± {residual:.0e}"
-                for value, residual in zip(one.values, one.residuals, strict=True)
-            ),
-            _interval(one.ratio) if len(one.values) > 1 else "",
-            one.verdict if len(one.values) > 1 else "",
-            f"{one.loss:.3g}",
-            f"{one.gradient_norm:.3g}",
-            str(one.products),
-            one.dtype,
+            words("Run", (one.run for one in found)),
+            words("At", (one.at for one in found)),
+            numbers("Images", (f"{one.samples:,}" for one in found)),
+            words("Eigenvalues", map(_eigenvalues, found)),
+            words("Ratio", (_interval(one.ratio) if len(one.values) > 1 else "" for one in found)),
+            words("Verdict", (one.verdict if len(one.values) > 1 else "" for one in found)),
+            numbers("Loss", (f"{one.loss:.3g}" for one in found)),
+            numbers("Gradient", (f"{one.gradient_norm:.3g}" for one in found)),
+            numbers("Products", (str(one.products) for one in found)),
+            words("In", (one.dtype for one in found)),
         ]
-        for one in found
-    ]
-    print_table(headers, cells)
+    )
     for one in found:
         if more := _further(one):
             click.echo(f"{one.run} at its {one.at}: {more}")
     click.echo(_explained(found))
     _say_unconverged(found)
+
+
+def _eigenvalues(one: CurvatureResult) -> str:
+    pairs = zip(one.values, one.residuals, strict=True)
+    return ", ".join(f"{value:.4g} ± {residual:.0e}" for value, residual in pairs)
 
 
 def _explained(found: Sequence[CurvatureResult]) -> str:
@@ -132,21 +132,27 @@ def show_sweep(found: Sequence[CurvatureResult]) -> None:
     groups: dict[tuple[str, str, int], list[CurvatureResult]] = {}
     for one in found:
         groups.setdefault((one.run, one.at, one.samples), []).append(one)
-    cells = [
+    print_table(
         [
-            name,
-            at,
-            f"{samples:,}",
-            str(len(draws)),
-            _spread([abs(one.values[0]) for one in draws]),
-            _spread([one.ratio[0] for one in draws]),
-            ", ".join(f"{times} {verdict}" for verdict, times in Counter(d.verdict for d in draws).items()),
+            words("Run", (run for run, _, _ in groups)),
+            words("At", (at for _, at, _ in groups)),
+            numbers("Images", (f"{samples:,}" for _, _, samples in groups)),
+            numbers("Draws", (str(len(draws)) for draws in groups.values())),
+            words(
+                "|First eigenvalue|",
+                (_spread([abs(d.values[0]) for d in draws]) for draws in groups.values()),
+            ),
+            words("Ratio", (_spread([d.ratio[0] for d in draws]) for draws in groups.values())),
+            words("Verdicts", map(_verdicts, groups.values())),
         ]
-        for (name, at, samples), draws in groups.items()
-    ]
-    print_table(["Run", "At", "Images", "Draws", "|First eigenvalue|", "Ratio", "Verdicts"], cells)
+    )
     click.echo("Mean over the draws, and their range. --json has each of them with its interval.")
     _say_unconverged(found)
+
+
+def _verdicts(draws: Sequence[CurvatureResult]) -> str:
+    counts = Counter(one.verdict for one in draws)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -18,7 +18,8 @@ from optstudy.comparison.table import Comparison
 from optstudy.errors import OptstudyError
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import render, tables_of
-from optstudy.report.tables.tuning import value_label
+from optstudy.report.tables.table import UNKNOWN, Column, numbers, words
+from optstudy.report.tables.tuning import score_label, value_label
 
 if TYPE_CHECKING:
     from optstudy.study.driver import Study
@@ -32,7 +33,7 @@ def show_comparison(
     """Print a comparison."""
     if form == "table" and not as_json:
         for table in tables_of(comparison, metric):  # type: ignore[arg-type]  # click checked it
-            print_table(table.headers, table.cells)
+            print_table(table.columns)
             click.echo(table.caption)
     else:
         click.echo(_written(comparison, as_json=as_json, form=form, metric=metric), nl=False)
@@ -68,18 +69,20 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
         click.echo(json.dumps(found, indent=2))
         return
     objective = study.specification.tuning.objective
-    headers = ["Optimizer", f"Validation {objective}", "Trial", "Gradient work", "Configuration"]
-    cells = [
+    kept = found.values()
+    scores = (score_label(best["score"], objective) for best in kept)
+    configs = (
+        ", ".join(f"{key} {value_label(value)}" for key, value in best["config"].items()) for best in kept
+    )
+    print_table(
         [
-            name,
-            f"{100 * best['score']:.2f} %" if objective == "accuracy" else f"{best['score']:.4f}",
-            f"{best['trial']} of {best['trials']}",
-            f"{best['gradient_work']:,.0f}",
-            ", ".join(f"{key} {value_label(value)}" for key, value in best["config"].items()),
+            words("Optimizer", found),
+            numbers(f"Validation {objective}", scores),
+            numbers("Trial", (f"{best['trial']} of {best['trials']}" for best in kept)),
+            numbers("Gradient work", (f"{best['gradient_work']:,.0f}" for best in kept)),
+            words("Configuration", configs),
         ]
-        for name, best in found.items()
-    ]
-    print_table(headers, cells)
+    )
     counts = {best["trials"] for best in found.values()}
     if len(counts) > 1:
         click.echo(
@@ -101,14 +104,20 @@ def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
         }
         click.echo(json.dumps(content, indent=2))
         return
-    print_table(["Key", "Value"], [[key, _listed(value)] for key, value in keys.items()])
+    print_table([words("Key", keys), words("Value", map(_listed, keys.values()))])
     show_estimate(estimate, Console(highlight=False))
 
 
 def show_spaces(spaces: Sequence[Space]) -> None:
     """Print the optimizers that can be tuned."""
-    cells = [[s.name, s.optimizer, ", ".join(d.name for d in s.search), str(s.source)] for s in spaces]
-    print_table(["Optimizer", "Class", "Searched", "File"], cells)
+    print_table(
+        [
+            words("Optimizer", (space.name for space in spaces)),
+            words("Class", (space.optimizer for space in spaces)),
+            words("Searched", (", ".join(item.name for item in space.search) for space in spaces)),
+            words("File", (str(space.source) for space in spaces)),
+        ]
+    )
 
 
 def show_space(space: Space, *, as_json: bool) -> None:
@@ -130,31 +139,33 @@ def show_space(space: Space, *, as_json: bool) -> None:
         click.echo(
             "fixed: " + ", ".join(f"{name} {value_label(value)}" for name, value in space.fixed.items())
         )
-    headers = ["Hyperparameter", "Searched", "Default", "Paper", "Why"]
-    cells = [
+    names = [item.name for item in space.search]
+    print_table(
         [
-            d.name,
-            _searched(d),
-            value_label(default[d.name]),
-            value_label(paper[d.name]) if paper else "--",
-            d.why,
+            words("Hyperparameter", names),
+            words("Searched", map(_searched, space.search)),
+            words("Default", (value_label(default[name]) for name in names)),
+            words("Paper", (value_label(paper[name]) if paper else UNKNOWN for name in names)),
+            words("Why", (item.why for item in space.search)),
         ]
-        for d in space.search
-    ]
-    print_table(headers, cells)
+    )
     click.echo(f"From {space.source}")
 
 
 def show_standings(standings: Sequence["Standing"]) -> None:
     """Print how far studies are."""
-    cells = [
-        [s.study, s.optimizer, _of(s.trials, s.trials_asked), _of(s.runs, s.runs_asked)] for s in standings
-    ]
-    print_table(["Study", "Optimizer", "Trials", "Final runs"], cells)
+    print_table(
+        [
+            words("Study", (one.study for one in standings)),
+            words("Optimizer", (one.optimizer for one in standings)),
+            numbers("Trials", (_of(one.trials, one.trials_asked) for one in standings)),
+            numbers("Final runs", (_of(one.runs, one.runs_asked) for one in standings)),
+        ]
+    )
 
 
 def _of(done: int, asked: int) -> str:
-    return f"{done} of {asked}" if asked or done else "--"
+    return f"{done} of {asked}" if asked or done else UNKNOWN
 
 
 def say_mended(where: Where) -> None:
@@ -192,17 +203,12 @@ def next_step(
     click.echo(f"next: {' '.join(words)}", err=True)
 
 
-def print_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def print_table(columns: Sequence[Column]) -> None:
+    """Print a table on the terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        numeric = header.endswith(
-            ("(%)", "(points)", "target", "a step", "work", "Paper's", "Diff.")
-        ) or header in (
-            "Seeds",
-            "Seconds",
-        )
-        table.add_column(header, justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
+    for column in columns:
+        table.add_column(column.header, justify=column.side, overflow="fold")
+    for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*row)
     # In a file or pipe a line may be as long as it needs to be.
     width = None if os.isatty(1) else 200

@@ -20,6 +20,7 @@ from optstudy.posthoc.reproduce import (
 )
 from optstudy.records.io import plain
 from optstudy.report.archive import RUNS, read_archive
+from optstudy.report.tables.table import numbers, words
 from optstudy.study.events import Progress
 from optstudy.tracking import open_written
 
@@ -83,7 +84,11 @@ def show_reproduced(one: Reproduced) -> None:
     click.echo(one.name)
     if one.differing:
         print_table(
-            ["Differs here", "There", "Here"], [[what, *both] for what, both in one.differing.items()]
+            [
+                words("Differs here", one.differing),
+                words("There", (there for there, _ in one.differing.values())),
+                words("Here", (here for _, here in one.differing.values())),
+            ]
         )
     else:
         click.echo("code, data and machine are as recorded")
@@ -96,18 +101,16 @@ def show_reproduced(one: Reproduced) -> None:
         click.echo(f"the record contradicts itself: {doubt}")
     parted = [metric for metric in one.judged if metric.judgement != "identical"]
     if parted:
-        cells = [
+        print_table(
             [
-                metric.metric,
-                metric.judgement,
-                f"{metric.difference:.1e}",
-                metric.parted,
-                metric.there,
-                metric.here,
+                words("Metric", (metric.metric for metric in parted)),
+                words("Judgement", (metric.judgement for metric in parted)),
+                numbers("Difference", (f"{metric.difference:.1e}" for metric in parted)),
+                words("First parted at", (metric.parted for metric in parted)),
+                words("There", (metric.there for metric in parted)),
+                words("Here", (metric.here for metric in parted)),
             ]
-            for metric in parted
-        ]
-        print_table(["Metric", "Judgement", "Difference", "First parted at", "There", "Here"], cells)
+        )
         names = [metric.metric for metric in one.judged if metric.judgement == "identical"]
         click.echo(f"identical to the bit: {', '.join(names) or 'nothing'}")
     click.echo(_verdict(one))

@@ -15,7 +15,7 @@ from optstudy.records.search import SearchResult
 from optstudy.report.commands import command_of
 from optstudy.report.gallery import Exhibit
 from optstudy.report.sentences import asked, headline, verdict_sentence
-from optstudy.report.tables.formats import Metric, alignment, tables_of
+from optstudy.report.tables.formats import Metric, tables_of
 from optstudy.report.tables.tuning import value_label
 
 
@@ -51,14 +51,13 @@ def render_page(
     ]
     return environment.get_template("page.html").render(
         title=_title(comparison),
-        alignment=alignment,
         studies=[_study(comparison, evidence, name) for name in studies],
         tables=tables_of(comparison),
         more=[
             (title, table)
             for title, metric in metrics
             for table in tables_of(comparison, metric)
-            if table.cells
+            if table.rows
         ],
         pictures=pictures,
         spaces=[_space(one, evidence.looks, several=len(studies) > 1) for one in evidence.searches],

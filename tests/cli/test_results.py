@@ -38,6 +38,16 @@ def test_the_table_is_on_standard_output_and_the_next_command_is_not(run: Run, f
     assert ended.err == "next: optstudy ui --study tiny\n"
 
 
+def test_numbers_end_where_their_header_does(run: Run, finished_copy: Path) -> None:
+    lines = run("compare").out.splitlines()
+
+    for header in ("Seeds", "Test (%)", "Rank", "Interval", "p (Holm)"):
+        place = next(number for number, line in enumerate(lines) if header in line)
+        end = lines[place].index(header) + len(header)
+        assert lines[place + 2][end - 1] != " "
+        assert lines[place + 2][end : end + 2].strip() == ""
+
+
 @pytest.mark.parametrize(
     ("form", "begins"),
     [("markdown", "| Optimizer"), ("latex", r"\begin{table*}"), ("csv", "study,optimizer,config")],

@@ -286,8 +286,8 @@ def test_the_page_has_every_sentence_and_every_cell(once: reports.Once, case: st
     known = set(page.cells)
     for metric in ("accuracy", "cost", "tuning", "geometry", "classes", "networks"):
         for table in tables_of(comparison, metric):
-            if table.cells:
-                assert {cell for row in table.cells for cell in row} <= known
+            if table.rows:
+                assert {cell for row in table.rows for cell in row} <= known
                 assert flat(table.caption) in page.text
     assert flat((folder / "references.bib").read_text()) in page.text
 

@@ -1,30 +1,27 @@
-"""The comparison as text: the cells of its tables, what is said under them, and each format."""
+"""The table of accuracies."""
 
-from __future__ import annotations
+from collections.abc import Sequence
 
-from optstudy.comparison.table import Accuracy, Comparison, Row
-from optstudy.report.tables.table import named
+from optstudy.comparison.table import Accuracy, Comparison
+from optstudy.report.tables.table import UNKNOWN, Column, Table, numbers, row_columns
 
 
-def columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Write every cell of the table as text, the same for the terminal, Markdown and LaTeX.
+def accuracy_table(comparison: Comparison) -> Table:
+    """Write the accuracies of each row in per cent, "± half width" where that is known.
 
-    Returns:
-        Headers, and as many cells a row: study (only of several), optimizer, configuration, seeds, accuracies
-        in per cent, "± half width" where it is known. The paper's values have columns of their own where any
-        row has some; "--" stands where there is none.
+    The paper's values have columns of their own where any row has some. Rows have ranks where there are pairs.
     """
-    published = any(row.test_accuracy.paper is not None for row in comparison.rows)
-    headers = [*named(comparison), "Seeds"]
-    for part in ("Train", "Test"):
-        headers += [f"{part} (%)"] + ["Paper's", "Diff."] * published
-    cells = [_cells(comparison, row, published=published) for row in comparison.rows]
-    if not comparison.pairs:
-        return headers, cells
-    return [*headers, "Rank"], [[*some, row.rank] for some, row in zip(cells, comparison.rows, strict=True)]
+    rows = comparison.rows
+    seeds = (f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds) for row in rows)
+    columns = [*row_columns(comparison), numbers("Seeds", seeds)]
+    columns += _accuracy_columns("Train (%)", [row.train_accuracy for row in rows])
+    columns += _accuracy_columns("Test (%)", [row.test_accuracy for row in rows])
+    if comparison.pairs:
+        columns.append(numbers("Rank", (row.rank for row in rows)))
+    return Table(tuple(columns), accuracy_caption(comparison), "tab:comparison")
 
 
-def caption(comparison: Comparison) -> str:
+def accuracy_caption(comparison: Comparison) -> str:
     """Say what the numbers of the table are and what was left out, for printing under it."""
     rows = comparison.rows
     sentences = [] if rows else ["There are no finished final runs."]
@@ -50,22 +47,23 @@ def caption(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
-def _cells(comparison: Comparison, row: Row, *, published: bool) -> list[str]:
-    seeds = f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds)
-    cells = [*named(comparison, row), seeds]
-    for accuracy in (row.train_accuracy, row.test_accuracy):
-        cells += [_percent(accuracy)] + _beside(accuracy) * published
-    return cells
-
-
-def _beside(accuracy: Accuracy) -> list[str]:
-    """Format the paper's value, and ours minus it in percentage points."""
-    if accuracy.paper is None:
-        return ["--", "--"]
-    return [f"{100 * accuracy.paper:.2f}", f"{100 * (accuracy.mean - accuracy.paper):+.2f}"]
+def _accuracy_columns(header: str, found: Sequence[Accuracy]) -> list[Column]:
+    """Write accuracies, and beside them the paper's and the differences where there are any."""
+    columns = [numbers(header, map(_percent, found))]
+    if any(accuracy.paper is not None for accuracy in found):
+        columns += [numbers("Paper's", map(_paper, found)), numbers("Diff.", map(_difference, found))]
+    return columns
 
 
 def _percent(accuracy: Accuracy) -> str:
     if accuracy.low is None or accuracy.high is None:
         return f"{100 * accuracy.mean:.2f}"
     return f"{100 * accuracy.mean:.2f} ± {50 * (accuracy.high - accuracy.low):.2f}"
+
+
+def _paper(accuracy: Accuracy) -> str:
+    return UNKNOWN if accuracy.paper is None else f"{100 * accuracy.paper:.2f}"
+
+
+def _difference(accuracy: Accuracy) -> str:
+    return UNKNOWN if accuracy.paper is None else f"{100 * (accuracy.mean - accuracy.paper):+.2f}"

@@ -1,27 +1,36 @@
-"""Cost, geometry and classes of a comparison as text."""
+"""Cost, geometry and classes of a comparison as tables."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-from optstudy.comparison.table import Comparison, Row
-from optstudy.report.tables.table import Table, named, p_label
+from optstudy.comparison.summaries import Geometry
+from optstudy.comparison.table import Comparison
+from optstudy.report.tables.table import UNKNOWN, Table, numbers, row_columns, words
 from optstudy.statistics import Interval
 
-UNKNOWN = "--"
+T = TypeVar("T")
 FEWEST_RANKED = 5  # runs; of fewer a rank correlation describes nothing
 
 
 def cost_table(comparison: Comparison) -> Table:
     """Write what training took, and how soon the target was reached."""
-    headers = [
-        "Seeds",
-        "ms a step",
-        "Seconds",
-        "Gradient work",
-        "Reached",
-        "Epochs to target",
-        "Seconds to target",
+    rows, target = comparison.rows, [row.to_target for row in comparison.rows]
+    reached = [one and f"{one.reached} of {row.seeds}" for row, one in zip(rows, target, strict=True)]
+    columns = [
+        *row_columns(comparison),
+        numbers("Seeds", (str(row.seeds) for row in rows)),
+        numbers("ms per step", _known([row.step_seconds for row in rows], lambda one: f"{1000 * one:.2f}")),
+        numbers("Seconds", (f"{row.seconds:.1f}" for row in rows)),
+        numbers("Gradient work", (f"{row.gradient_work:,.0f}" for row in rows)),
+        numbers("Reached", _known(reached, str)),
+        numbers("Epochs to target", _known(target, lambda one: _number(one.epochs, "g"))),
+        numbers("Seconds to target", _known(target, lambda one: _number(one.seconds, ".1f"))),
     ]
-    targets = {row.to_target.target for row in comparison.rows if row.to_target is not None}
+    return Table(tuple(columns), _cost_caption({one.target for one in target if one}), "tab:cost")
+
+
+def _cost_caption(targets: set[float]) -> str:
     said = ", ".join(f"{100 * target:g} %" for target in sorted(targets))
     work = "gradient work (a forward and backward pass of one mini-batch is 1, a Hessian product 2)"
     timed = (
@@ -38,37 +47,24 @@ def cost_table(comparison: Comparison) -> Table:
             " seconds are medians over seeds; a seed that never reached it counts as later than all others, and"
             " where half of them or more never did there is no median."
         )
-    cells = [named(comparison, row) + _cost_cells(row) for row in comparison.rows]
-    return Table([*named(comparison), *headers], cells, " ".join(sentences), "tab:cost")
-
-
-def _cost_cells(row: Row) -> list[str]:
-    found = row.to_target
-    target = [UNKNOWN] * 3
-    if found is not None:
-        target = [
-            f"{found.reached} of {row.seeds}",
-            _number(found.epochs, "g"),
-            _number(found.seconds, ".1f"),
-        ]
-    pace = UNKNOWN if row.step_seconds is None else f"{1000 * row.step_seconds:.2f}"
-    return [str(row.seeds), pace, f"{row.seconds:.1f}", f"{row.gradient_work:,.0f}", *target]
+    return " ".join(sentences)
 
 
 def geometry_table(comparison: Comparison) -> Table:
     """Write the curvature where the seeds ended."""
-    headers = [
-        "Runs",
-        "First eigenvalue",
-        "Second",
-        "Ratio",
-        "Verdicts",
-        "Steps separated",
-        "Trace",
-        "Loss rise",
-        "tau",
+    found = [row.geometry for row in comparison.rows]
+    columns = [
+        *row_columns(comparison),
+        numbers("Runs", (str(one.runs) if one else "0" for one in found)),
+        numbers("First eigenvalue", _known(found, lambda one: _interval(one.lambda_1))),
+        numbers("Second", _known(found, lambda one: _interval(one.lambda_2))),
+        numbers("Ratio", _known(found, lambda one: _interval(one.ratio))),
+        words("Verdicts", _known(found, _verdicts)),
+        numbers("Steps separated", _known(found, lambda one: _share(one.separated.mean))),
+        numbers("Trace", _known(found, lambda one: _interval(one.trace))),
+        numbers("Loss rise", _known(found, lambda one: _interval(one.loss_rise))),
+        numbers("tau", _known(found, _tau)),
     ]
-    cells = [named(comparison, row) + _geometry_cells(row) for row in comparison.rows]
     under = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
         " seeds, on each study's own sample. Verdicts are of the ratio in each run, and a step is"
@@ -77,73 +73,41 @@ def geometry_table(comparison: Comparison) -> Table:
         " of that rise with the test error over these runs alone, where there are 5 or more:"
         " it describes them, and proves nothing of flatness."
     )
-    return Table([*named(comparison), *headers], cells, under, "tab:geometry")
+    return Table(tuple(columns), under, "tab:geometry")
 
 
-def _geometry_cells(row: Row) -> list[str]:
-    found = row.geometry
-    if found is None:
-        return ["0", *[UNKNOWN] * 8]
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
-    return [
-        str(found.runs),
-        _interval(found.lambda_1),
-        _interval(found.lambda_2),
-        _interval(found.ratio),
-        verdicts,
-        _share(found.separated.mean),
-        _interval(found.trace),
-        _interval(found.loss_rise),
-        _number(found.flatness.tau, "+.2f") if found.runs >= FEWEST_RANKED else UNKNOWN,
-    ]
+def _verdicts(found: Geometry) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
+
+
+def _tau(found: Geometry) -> str:
+    return _number(found.flatness.tau, "+.2f") if found.runs >= FEWEST_RANKED else UNKNOWN
 
 
 def classes_table(comparison: Comparison) -> Table:
     """Write the sampling error of the test images, and the class that is classified worst."""
-    headers = ["Test (%)", "Wilson's interval", "Worst class", "Its accuracy (%)"]
-    cells = [named(comparison, row) + _class_cells(row) for row in comparison.rows]
-    counts = sorted({row.images.count for row in comparison.rows if row.images is not None})
-    many = ", ".join(f"{count:,}" for count in counts) or "no"
+    found = [row.images for row in comparison.rows]
+    columns = [
+        *row_columns(comparison),
+        numbers("Test (%)", (f"{100 * row.test_accuracy.mean:.2f}" for row in comparison.rows)),
+        numbers(
+            "Wilson's interval", _known(found, lambda one: f"{100 * one.low:.2f} to {100 * one.high:.2f}")
+        ),
+        numbers("Worst class", _known(found, lambda one: str(one.worst_class))),
+        numbers("Its accuracy (%)", _known(found, lambda one: f"{100 * one.worst_accuracy:.2f}")),
+    ]
+    many = ", ".join(f"{count:,}" for count in sorted({one.count for one in found if one})) or "no"
     under = (
         f"Wilson's 95 % interval is that of the mean accuracy over seeds on {many} test images: at most about how far"
         " another draw of images would move it, whatever the seed. The worst class is that of the lowest mean"
         " accuracy over seeds."
     )
-    return Table([*named(comparison), *headers], cells, under, "tab:classes")
+    return Table(tuple(columns), under, "tab:classes")
 
 
-def _class_cells(row: Row) -> list[str]:
-    found = row.images
-    mean = f"{100 * row.test_accuracy.mean:.2f}"
-    if found is None:
-        return [mean, *[UNKNOWN] * 3]
-    between = f"{100 * found.low:.2f} to {100 * found.high:.2f}"
-    return [mean, between, str(found.worst_class), f"{100 * found.worst_accuracy:.2f}"]
-
-
-def networks_table(comparison: Comparison) -> Table:
-    """Write McNemar's test of each seed's two networks."""
-    several = len({pair.study for pair in comparison.pairs}) > 1
-    headers = ["A", "B", "Seed", "only A correct", "only B correct", "p (McNemar)"]
-    cells = [
-        [pair.study] * several
-        + [
-            comparison.looks.row(pair.a),
-            comparison.looks.row(pair.b),
-            str(seed),
-            str(found.first_only),
-            str(found.second_only),
-            p_label(found.p),
-        ]
-        for pair in comparison.pairs
-        for seed, found in pair.networks.items()
-    ]
-    under = (
-        "McNemar's exact test of these two networks, on the test images that only one of them classifies correctly. It"
-        " says nothing about their optimizers: between equal ones it claims a difference far more often than it should,"
-        " since another seed gives another network."
-    )
-    return Table(["Study"] * several + headers, cells, under, "tab:networks")
+def _known(found: Sequence[T | None], cell: Callable[[T], str]) -> Iterator[str]:
+    """Yield a cell for each value that is known, and a dash for each that is not."""
+    return (UNKNOWN if one is None else cell(one) for one in found)
 
 
 def _interval(interval: Interval) -> str:

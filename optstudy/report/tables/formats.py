@@ -1,14 +1,14 @@
 """A table in each format."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
-from optstudy.report.tables.accuracy import caption, columns
-from optstudy.report.tables.details import classes_table, cost_table, geometry_table, networks_table
-from optstudy.report.tables.pairs import pair_caption, pair_columns
+from optstudy.report.tables.accuracy import accuracy_table
+from optstudy.report.tables.details import classes_table, cost_table, geometry_table
+from optstudy.report.tables.pairs import networks_table, pair_table
 from optstudy.report.tables.table import Table
 from optstudy.report.tables.tuning import tuning_table
 
@@ -18,35 +18,21 @@ Format = Literal["markdown", "latex", "csv"]
 Metric = Literal["accuracy", "cost", "geometry", "classes", "networks", "tuning"]
 
 
-_WORDS = (
-    "Study",
-    "Optimizer",
-    "Config",
-    "A",
-    "B",
-    "Verdict for A",
-    "Verdicts",
-    "Ended",
-    "Chosen",
-)  # headers of columns that hold words
-
-
 def tables_of(comparison: Comparison, metric: Metric = "accuracy") -> list[Table]:
     """Return the tables that show a metric."""
-    if metric == "cost":
-        return [cost_table(comparison)]
-    if metric == "geometry":
-        return [geometry_table(comparison)]
-    if metric == "classes":
-        return [classes_table(comparison)]
-    if metric == "tuning":
-        return [tuning_table(comparison)]
-    if metric == "networks":
-        return [networks_table(comparison)]
-    tables = [Table(*columns(comparison), caption(comparison), "tab:comparison")]
-    if comparison.pairs:
-        tables.append(Table(*pair_columns(comparison), pair_caption(comparison), "tab:pairs"))
-    return tables
+    if metric != "accuracy":
+        return [_TABLES[metric](comparison)]
+    pairs = [pair_table(comparison)] if comparison.pairs else []
+    return [accuracy_table(comparison), *pairs]
+
+
+_TABLES: Mapping[str, Callable[[Comparison], Table]] = {
+    "cost": cost_table,
+    "geometry": geometry_table,
+    "classes": classes_table,
+    "networks": networks_table,
+    "tuning": tuning_table,
+}
 
 
 def render(
@@ -79,24 +65,21 @@ def render(
     return "\n".join(write(table) for table in tables_of(comparison, metric))
 
 
-def alignment(headers: Sequence[str]) -> list[Literal["left", "right"]]:
-    """Return on which side the cells of each column stand: words left, numbers right."""
-    return ["left" if name in _WORDS else "right" for name in headers]
-
-
 def _csv(comparison: Comparison, metric: Metric) -> str:
     import pandas as pd
 
     [table] = tables_of(comparison, metric)
-    return pd.DataFrame(table.cells, columns=table.headers).to_csv(index=False)
+    return pd.DataFrame(table.rows, columns=table.headers).to_csv(index=False)
 
 
 def _markdown(table: Table) -> str:
     import pandas as pd
 
-    frame = pd.DataFrame(table.cells, columns=table.headers)
+    frame = pd.DataFrame(table.rows, columns=table.headers)
     # tabulate would read the cells as numbers and print 98.90 as 98.9.
-    text = frame.to_markdown(index=False, disable_numparse=True, colalign=alignment(table.headers))
+    text = frame.to_markdown(
+        index=False, disable_numparse=True, colalign=[column.side for column in table.columns]
+    )
     return f"{text}\n\n{table.caption}\n"
 
 
@@ -104,12 +87,12 @@ def _latex(table: Table) -> str:
     import pandas as pd
 
     escaped = pd.DataFrame(
-        [[_escape(cell) for cell in row] for row in table.cells],
+        [[_escape(cell) for cell in row] for row in table.rows],
         columns=[_escape(name) for name in table.headers],
     )
     written = escaped.to_latex(
         index=False,
-        column_format="".join(side[0] for side in alignment(table.headers)),
+        column_format="".join(column.side[0] for column in table.columns),
         caption=_escape(table.caption),
         label=table.label,
     )

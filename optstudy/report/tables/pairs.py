@@ -1,21 +1,57 @@
-"""The table of pairs."""
+"""The pairs of rows as tables: what may be said of their optimizers, and of single networks."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 from optstudy.comparison.pairs import Pair, seeds_to_show_all, smallest_difference
 from optstudy.comparison.table import Comparison
-from optstudy.records.look import Looks
-from optstudy.report.tables.table import p_label
+from optstudy.report.tables.table import UNKNOWN, Column, Table, numbers, p_label, study_column, words
+from optstudy.statistics import PairTest
 
 
-def pair_columns(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Write the pairs as text: who, the difference in points with its interval, the p-value, the verdict on A."""
-    several = len({pair.study for pair in comparison.pairs}) > 1
-    headers = ["Study"] * several + ["A", "B", "A - B (points)", "Interval", "p (Holm)", "Verdict for A"]
-    return headers, [
-        [pair.study] * several + _pair_cells(pair, comparison.looks) for pair in comparison.pairs
+def pair_table(comparison: Comparison) -> Table:
+    """Write the pairs: who, the difference in points with its interval, the p-value, the verdict on A."""
+    tests = [pair.test for pair in comparison.pairs]
+    columns = [
+        *pair_columns(comparison, comparison.pairs),
+        numbers("A - B (points)", (f"{100 * test.difference.mean:+.2f}" for test in tests)),
+        numbers("Interval", map(_interval, tests)),
+        numbers("p (Holm)", (UNKNOWN if math.isnan(test.p) else p_label(test.p_holm) for test in tests)),
+        words("Verdict for A", (test.verdict for test in tests)),
     ]
+    return Table(tuple(columns), pair_caption(comparison), "tab:pairs")
+
+
+def networks_table(comparison: Comparison) -> Table:
+    """Write McNemar's test of each seed's two networks."""
+    found = [(pair, seed, one) for pair in comparison.pairs for seed, one in pair.networks.items()]
+    columns = [
+        *pair_columns(comparison, [pair for pair, _, _ in found]),
+        numbers("Seed", (str(seed) for _, seed, _ in found)),
+        numbers("only A correct", (str(one.first_only) for _, _, one in found)),
+        numbers("only B correct", (str(one.second_only) for _, _, one in found)),
+        numbers("p (McNemar)", (p_label(one.p) for _, _, one in found)),
+    ]
+    under = (
+        "McNemar's exact test of these two networks, on the test images that only one of them classifies correctly. It"
+        " says nothing about their optimizers: between equal ones it claims a difference far more often than it should,"
+        " since another seed gives another network."
+    )
+    return Table(tuple(columns), under, "tab:networks")
+
+
+def pair_columns(comparison: Comparison, pairs: Sequence[Pair]) -> list[Column]:
+    """Return the columns that name pairs of a comparison."""
+    looks = comparison.looks
+    return [
+        *study_column(pair.study for pair in pairs),
+        words("A", (looks.row(pair.a) for pair in pairs)),
+        words("B", (looks.row(pair.b) for pair in pairs)),
+    ]
+
+
+def _interval(test: PairTest) -> str:
+    return UNKNOWN if math.isnan(test.p) else f"{100 * test.low:+.2f} to {100 * test.high:+.2f}"
 
 
 def pair_caption(comparison: Comparison) -> str:
@@ -26,19 +62,6 @@ def pair_caption(comparison: Comparison) -> str:
     if sentences:
         sentences.append("Verdicts speak of these configurations, not of the optimizers at their best.")
     return " ".join(sentences)
-
-
-def _pair_cells(pair: Pair, looks: Looks) -> list[str]:
-    test = pair.test
-    known = not math.isnan(test.p)
-    return [
-        looks.row(pair.a),
-        looks.row(pair.b),
-        f"{100 * test.difference.mean:+.2f}",
-        f"{100 * test.low:+.2f} to {100 * test.high:+.2f}" if known else "--",
-        p_label(test.p_holm) if known else "--",
-        test.verdict,
-    ]
 
 
 def _family(pairs: Sequence[Pair]) -> Iterator[str]:

@@ -1,18 +1,55 @@
 """A table as text, before it has a format."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from optstudy.comparison.table import Comparison, Row
+from optstudy.comparison.table import Comparison
+
+UNKNOWN = "--"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header and its cells, from the top down."""
+
+    header: str
+    cells: tuple[str, ...]
+    numeric: bool  # numbers are aligned to the right, words to the left
+
+    @property
+    def side(self) -> Literal["left", "right"]:
+        """The side to which the cells are aligned, in every format."""
+        return "right" if self.numeric else "left"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headers, cells, and what is said under them."""
+    """Columns of one length, and what is said under them."""
 
-    headers: list[str]
-    cells: list[list[str]]
+    columns: tuple[Column, ...]
     caption: str
     label: str  # of LaTeX
+
+    @property
+    def headers(self) -> list[str]:
+        """The header of each column."""
+        return [column.header for column in self.columns]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The cells of each row."""
+        return [list(row) for row in zip(*(column.cells for column in self.columns), strict=True)]
+
+
+def words(header: str, cells: Iterable[str]) -> Column:
+    """Return a column of words."""
+    return Column(header, tuple(cells), numeric=False)
+
+
+def numbers(header: str, cells: Iterable[str]) -> Column:
+    """Return a column of numbers."""
+    return Column(header, tuple(cells), numeric=True)
 
 
 def p_label(p: float) -> str:
@@ -20,9 +57,17 @@ def p_label(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
-def named(comparison: Comparison, row: Row | None = None) -> list[str]:
-    """Return the cells that name a row, or their headers; the study only where there are several."""
-    several = len({found.study for found in comparison.rows}) > 1
-    if row is None:
-        return ["Study"] * several + ["Optimizer", "Config"]
-    return [row.study] * several + [comparison.looks[row.optimizer].label, row.config]
+def study_column(studies: Iterable[str]) -> list[Column]:
+    """Return the column that names each row's study; none where it is the same in all."""
+    names = tuple(studies)
+    return [words("Study", names)] if len(set(names)) > 1 else []
+
+
+def row_columns(comparison: Comparison) -> list[Column]:
+    """Return the columns that name the rows of a comparison."""
+    rows = comparison.rows
+    return [
+        *study_column(row.study for row in rows),
+        words("Optimizer", (comparison.looks[row.optimizer].label for row in rows)),
+        words("Config", (row.config for row in rows)),
+    ]

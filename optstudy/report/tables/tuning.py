@@ -1,52 +1,56 @@
-"""The searches of a comparison as text."""
+"""The searches of a comparison as a table."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from optstudy.comparison.table import Comparison
-from optstudy.records.look import Looks
-from optstudy.records.search import SearchResult, count_states
-from optstudy.report.tables.table import Table
-
-UNKNOWN = "--"
+from optstudy.records.search import Objective, SearchResult, count_states
+from optstudy.report.tables.table import UNKNOWN, Table, numbers, study_column, words
 
 
 def tuning_table(comparison: Comparison) -> Table:
     """Write what each search found, and what it took."""
-    several = len({one.study for one in comparison.searches}) > 1
-    headers = ["Optimizer", "Trials", "Ended", "Gradient work", "Score", "Score again", "Chosen"]
-    cells = [[one.study] * several + _cells(one, comparison.looks) for one in comparison.searches]
-    again = any(one.finalists for one in comparison.searches)
-    counted = "all trials, and of the best ones trained again" if again else "all trials"
-    work = (
-        f"Gradient work is of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
-        " equal trials are not equal work."
-    )
-    score = (
-        "The score is that of the chosen trial on the validation images, the highest or one of the highest of many,"
-        " and so flatters it."
-    )
-    sentences = [work, score]
-    if again:
-        sentences.append(
-            "The best trials were trained again from other seeds before one was chosen; the score again is the chosen"
-            " one's mean over these."
-        )
-    if not comparison.searches:
-        sentences = ["There are no finished searches."]
-    return Table(["Study"] * several + headers, cells, " ".join(sentences), "tab:tuning")
-
-
-def _cells(one: SearchResult, looks: Looks) -> list[str]:
-    config = {} if one.best is None else one.best.params
-    return [
-        looks[one.optimizer].label,
-        str(len(one.trials)),
-        ", ".join(f"{count} {state}" for state, count in count_states(one.trials).items()),
-        f"{one.gradient_work:,.0f}",
-        _score(one.best.score if one.best else None, one.objective),
-        _score(one.best_mean, one.objective),
-        ", ".join(f"{name} {value_label(value)}" for name, value in config.items()) or UNKNOWN,
+    searches = comparison.searches
+    columns = [
+        *study_column(one.study for one in searches),
+        words("Optimizer", (comparison.looks[one.optimizer].label for one in searches)),
+        numbers("Trials", (str(len(one.trials)) for one in searches)),
+        words("Outcomes", map(_outcomes, searches)),
+        numbers("Gradient work", (f"{one.gradient_work:,.0f}" for one in searches)),
+        numbers(
+            "Score", (score_label(one.best.score if one.best else None, one.objective) for one in searches)
+        ),
+        numbers("Retrained score", (score_label(one.best_mean, one.objective) for one in searches)),
+        words("Configuration", map(_configuration, searches)),
     ]
+    return Table(tuple(columns), _caption(searches), "tab:tuning")
+
+
+def _caption(searches: Sequence[SearchResult]) -> str:
+    if not searches:
+        return "There are no finished searches."
+    again = any(one.finalists for one in searches)
+    counted = "all trials, and of the best ones trained again" if again else "all trials"
+    caption = (
+        f"Gradient work is of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
+        " equal trials are not equal work. The score is that of the chosen trial on the validation images, the highest"
+        " or one of the highest of many, and so flatters it."
+    )
+    if again:
+        caption += (
+            " The best trials were trained again from other seeds before one was chosen; the retrained score is the"
+            " chosen one's mean over these, where a seed whose score is not finite counts as the worst."
+        )
+    return caption
+
+
+def _outcomes(search: SearchResult) -> str:
+    return ", ".join(f"{count} {state}" for state, count in count_states(search.trials).items())
+
+
+def _configuration(search: SearchResult) -> str:
+    params = search.best.params if search.best else {}
+    return ", ".join(f"{name} {value_label(value)}" for name, value in params.items()) or UNKNOWN
 
 
 def value_label(value: Any) -> str:
@@ -54,7 +58,8 @@ def value_label(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _score(score: float | None, objective: str) -> str:
+def score_label(score: float | None, objective: Objective) -> str:
+    """Return a validation score as a table shows it."""
     if score is None:
         return UNKNOWN
     return f"{100 * score:.2f} %" if objective == "accuracy" else f"{score:.4f}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evidence import search_result
 from finals import LOOKS, SKILL, answers, comparison_of, final_run, pair_of, runs_of, seeds
 
 from optstudy.comparison.pairs import seeds_to_show_all
@@ -19,9 +20,9 @@ from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.records.curvature import FinalCurvature
 from optstudy.records.run import CostToTarget
-from optstudy.report.tables.accuracy import caption, columns
+from optstudy.report.tables.accuracy import accuracy_caption, accuracy_table
 from optstudy.report.tables.formats import render, tables_of
-from optstudy.report.tables.pairs import pair_caption, pair_columns
+from optstudy.report.tables.pairs import pair_caption, pair_table
 
 KNOWN: dict[str, Any] = {
     "a": "adam/best",
@@ -50,50 +51,68 @@ def whole(optimizers: list[str], count: int, study: str = "quick") -> Comparison
 
 
 def test_cells_show_per_cent_spread_and_the_papers_values() -> None:
-    headers, rows = columns(comparison_of(*seeds([0.98, 0.99]), final_run("adamw", test=0.9)))
+    table = accuracy_table(comparison_of(*seeds([0.98, 0.99]), final_run("adamw", test=0.9)))
 
     half_width = 12.706 * 0.5  # of 98 and 99 per cent: the tabulated t of one degree of freedom
-    assert headers == [
+    assert table.headers == [
         *("Optimizer", "Config", "Seeds"),
         *("Train (%)", "Paper's", "Diff."),
         *("Test (%)", "Paper's", "Diff."),
     ]
-    assert rows == [
+    assert table.rows == [
         ["SGD", "best", "2", "99.50 ± 0.00", "99.89", "-0.39", f"98.50 ± {half_width:.2f}", "98.93", "-0.43"],
         ["AdamW", "best", "1", "99.50", "--", "--", "90.00", "--", "--"],
     ]
 
 
 def test_paper_columns_go_where_no_row_has_a_paper_value() -> None:
-    headers, rows = columns(comparison_of(final_run(paper_setting=False)))
+    table = accuracy_table(comparison_of(final_run(paper_setting=False)))
 
-    assert headers == ["Optimizer", "Config", "Seeds", "Train (%)", "Test (%)"]
-    assert rows == [["SGD", "best", "1", "99.50", "98.90"]]
+    assert table.headers == ["Optimizer", "Config", "Seeds", "Train (%)", "Test (%)"]
+    assert table.rows == [["SGD", "best", "1", "99.50", "98.90"]]
 
 
 def test_study_column_appears_with_a_second_study() -> None:
-    headers, rows = columns(comparison_of(final_run(study="a"), final_run(study="b")))
+    table = accuracy_table(comparison_of(final_run(study="a"), final_run(study="b")))
 
-    assert headers[0] == "Study"
-    assert [row[0] for row in rows] == ["a", "b"]
+    assert table.headers[0] == "Study"
+    assert [row[0] for row in table.rows] == ["a", "b"]
 
 
 def test_a_diverged_run_is_named() -> None:
     comparison = comparison_of(final_run(seed=0), final_run(seed=1, test=0.1, outcome="diverged"))
 
-    assert "2 (1 diverged)" in columns(comparison)[1][0]
-    assert "Diverged runs (1) count" in caption(comparison)
+    assert "2 (1 diverged)" in accuracy_table(comparison).rows[0]
+    assert "Diverged runs (1) count" in accuracy_caption(comparison)
 
 
 def test_markdown_table_holds_exactly_the_cells() -> None:
     comparison = comparison_of(*seeds([0.98, 0.99]), final_run("adam", test=0.9))
-    headers, rows = columns(comparison)
+    table = accuracy_table(comparison)
 
     lines = render(comparison, "markdown").splitlines()
 
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert [cells[0], *cells[2:]] == [headers, *rows]
-    assert lines[-1] == caption(comparison)
+    assert [cells[0], *cells[2:]] == [table.headers, *table.rows]
+    assert lines[-1] == accuracy_caption(comparison)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "cost", "geometry", "classes", "networks", "tuning"])
+def test_numbers_are_aligned_to_the_right_and_words_to_the_left_in_every_format(metric: Any) -> None:
+    comparison = replace(whole(["adam", "sgd"], 3), searches=(search_result(), search_result(study="other")))
+
+    latex = re.findall(r"\\begin{tabular}{(.*)}", render(comparison, "latex", metric))
+    rules = [
+        line for line in render(comparison, "markdown", metric).splitlines() if re.match(r"\|:?-+", line)
+    ]
+
+    for table, letters, rule in zip(tables_of(comparison, metric), latex, rules, strict=True):
+        sides = [column.side for column in table.columns]
+        assert letters == "".join(side[0] for side in sides)
+        assert ["right" if cell.endswith(":") else "left" for cell in rule.strip("|").split("|")] == sides
+        for column in table.columns:
+            number = all(re.match(r"[-+<>]? ?\d|--", cell) for cell in column.cells)
+            assert column.numeric == (number and column.header not in ("Outcomes", "Verdicts"))
 
 
 def test_latex_table_has_booktabs_rules_and_escaped_cells() -> None:
@@ -135,7 +154,7 @@ def test_unknown_format_is_refused_with_the_known_ones() -> None:
 
 
 def test_caption_says_what_the_spread_is_and_how_many_runs_were_left_out() -> None:
-    text = caption(comparison_of(*seeds([0.98, 0.99]), unfinished=2, failed=1, superseded=0))
+    text = accuracy_caption(comparison_of(*seeds([0.98, 0.99]), unfinished=2, failed=1, superseded=0))
 
     assert "95 % Student t interval over seeds" in text
     assert "sampling error of the test images" in text
@@ -144,49 +163,52 @@ def test_caption_says_what_the_spread_is_and_how_many_runs_were_left_out() -> No
 
 
 def test_caption_claims_no_interval_for_single_seeds() -> None:
-    assert caption(comparison_of(final_run(paper_setting=False))) == "One seed shows no spread."
+    assert accuracy_caption(comparison_of(final_run(paper_setting=False))) == "One seed shows no spread."
 
 
 def test_caption_says_what_the_papers_values_are_where_they_stand() -> None:
-    assert caption(comparison_of(final_run())).startswith(
-        "The paper's values are of one seed; Diff. is ours minus the paper's"
+    assert accuracy_caption(comparison_of(final_run())).startswith(
+        "The paper's values are of one seed; Diff. is ours minus the paper's, in percentage points."
     )
 
 
 def test_caption_of_an_empty_comparison_says_so() -> None:
-    assert caption(comparison_of(failed=3)) == "There are no finished final runs. Runs left out: 3 failed."
+    assert (
+        accuracy_caption(comparison_of(failed=3))
+        == "There are no finished final runs. Runs left out: 3 failed."
+    )
 
 
 def test_ranks_stand_last_where_there_are_pairs() -> None:
-    headers, rows = columns(whole([*SKILL], 5))
+    table = accuracy_table(whole([*SKILL], 5))
 
-    assert headers[-1] == "Rank"
-    assert {row[0]: row[-1] for row in rows} == {"SGD": "3", "Adam": "2", "lion": "1"}
+    assert table.headers[-1] == "Rank"
+    assert {row[0]: row[-1] for row in table.rows} == {"SGD": "3", "Adam": "2", "lion": "1"}
 
 
 def test_a_pair_shows_points_interval_p_value_and_verdict() -> None:
-    headers, rows = pair_columns(
+    table = pair_table(
         pairs_alone(KNOWN, KNOWN | {"a": "lion/small-batch", "b": "adamw/default", "p_holm": 0.0004})
     )
 
-    assert headers == ["A", "B", "A - B (points)", "Interval", "p (Holm)", "Verdict for A"]
-    assert rows == [
+    assert table.headers == ["A", "B", "A - B (points)", "Interval", "p (Holm)", "Verdict for A"]
+    assert table.rows == [
         ["Adam", "SGD (paper)", "+0.35", "-0.01 to +0.72", "0.012", "better"],
         ["lion (small-batch)", "AdamW (default)", "+0.35", "-0.01 to +0.72", "< 0.001", "better"],
     ]
 
 
 def test_a_pair_of_one_seed_shows_its_difference_alone() -> None:
-    _, rows = pair_columns(pairs_alone(SINGLE))
+    table = pair_table(pairs_alone(SINGLE))
 
-    assert rows == [["Adam", "SGD (paper)", "+0.35", "--", "--", "too few seeds"]]
+    assert table.rows == [["Adam", "SGD (paper)", "+0.35", "--", "--", "too few seeds"]]
 
 
 def test_pairs_name_their_study_where_there_are_several() -> None:
-    headers, rows = pair_columns(pairs_alone(KNOWN, KNOWN | {"study": "other"}))
+    table = pair_table(pairs_alone(KNOWN, KNOWN | {"study": "other"}))
 
-    assert headers[0] == "Study"
-    assert [row[0] for row in rows] == ["quick", "other"]
+    assert table.headers[0] == "Study"
+    assert [row[0] for row in table.rows] == ["quick", "other"]
 
 
 def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_shows_more() -> None:
@@ -251,7 +273,7 @@ def test_each_study_has_its_sentences_in_the_pairs_caption() -> None:
 def test_without_pairs_nothing_is_said_of_them() -> None:
     comparison = comparison_of(final_run())
 
-    assert pair_columns(comparison)[1] == []
+    assert pair_table(comparison).rows == []
     assert pair_caption(comparison) == ""
     for form in ("markdown", "latex"):
         assert "Holm" not in render(comparison, form)
@@ -267,11 +289,11 @@ def test_markdown_has_both_tables_with_a_cell_for_each_header_and_their_captions
         [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()]
         for part in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     ]
-    for table, (headers, rows) in zip(tables, (columns(comparison), pair_columns(comparison)), strict=True):
-        assert [table[0], *table[2:]] == [headers, *rows]
-        assert {len(cells) for cells in table} == {len(headers)}
+    for table, wanted in zip(tables, tables_of(comparison), strict=True):
+        assert [table[0], *table[2:]] == [wanted.headers, *wanted.rows]
+        assert {len(cells) for cells in table} == {len(wanted.headers)}
     assert [line for line in text.splitlines() if line and not line.startswith("|")] == [
-        caption(comparison),
+        accuracy_caption(comparison),
         pair_caption(comparison),
     ]
 
@@ -374,10 +396,10 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
     assert "nan" not in text
     assert "inf" not in text
     [table] = tables_of(comparison_of(bare, full, correct=answers([full])), metric)
-    assert {len(row) for row in table.cells} == {len(table.headers)}
+    assert {len(row) for row in table.rows} == {len(table.headers)}
     shown = {"cost": "1 of 1", "geometry": "1 separated", "classes": " to "}[metric]
-    assert any(shown in cell for cell in table.cells[1])
-    assert "--" in table.cells[0]
+    assert any(shown in cell for cell in table.rows[1])
+    assert "--" in table.rows[0]
 
 
 def test_the_share_of_steps_whose_ratio_was_separated_is_a_mean_over_the_runs() -> None:
@@ -389,4 +411,4 @@ def test_the_share_of_steps_whose_ratio_was_separated_is_a_mean_over_the_runs() 
 
     [table] = tables_of(comparison_of(*runs), "geometry")
 
-    assert table.cells[0][table.headers.index("Steps separated")] == "75 %"
+    assert table.rows[0][table.headers.index("Steps separated")] == "75 %"

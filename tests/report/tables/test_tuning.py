@@ -29,7 +29,7 @@ SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", TRIALS, TRIALS
 
 
 def shown(*searches: SearchResult) -> list[list[str]]:
-    return tuning_table(Comparison((), (), {}, searches, LOOKS)).cells
+    return tuning_table(Comparison((), (), {}, searches, LOOKS)).rows
 
 
 def trained_again(*scores: float | None) -> tuple[Finalist, ...]:
@@ -67,8 +67,8 @@ def test_the_study_is_named_where_there_are_several() -> None:
     table = tuning_table(Comparison((), (), {}, (SEARCH, replace(SEARCH, study="later"))))
 
     assert table.headers[0] == "Study"
-    assert [row[0] for row in table.cells] == ["quick", "later"]
-    assert {len(row) for row in table.cells} == {len(table.headers)}
+    assert [row[0] for row in table.rows] == ["quick", "later"]
+    assert {len(row) for row in table.rows} == {len(table.headers)}
 
 
 @pytest.mark.parametrize(("finalists", "said"), [((), False), (trained_again(0.5), True)])
@@ -84,7 +84,7 @@ def test_the_caption_speaks_of_finalists_only_where_there_are_some(
 def test_without_searches_the_table_says_so() -> None:
     table = tuning_table(Comparison((), (), {}))
 
-    assert table.cells == []
+    assert table.rows == []
     assert table.caption == "There are no finished searches."
     assert "There are no finished searches." in render(Comparison((), (), {}), "markdown", "tuning")
 
