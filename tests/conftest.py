@@ -121,6 +121,23 @@ def finished(empty_store: Path, once: Callable[[str, Callable[[Path], None]], Pa
     return once("finished", make)
 
 
+@pytest.fixture(scope="session")
+def retrained(empty_store: Path, once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A workspace where a study has retrained its finalists and run to its end; only to be read, or copied."""
+    import studies
+
+    return studies.finish(once, empty_store)
+
+
+@pytest.fixture
+def retrained_copy(retrained: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of that workspace, and the current folder."""
+    import studies
+
+    with studies.inside(studies.copy(retrained, tmp_path / "copy")) as folder:
+        yield folder
+
+
 @pytest.fixture
 def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the finished study's workspace, and the current folder."""

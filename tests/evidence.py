@@ -35,6 +35,21 @@ def traits(optimizer: str) -> tuple[float, float, float, float, float]:
     return _TRAITS.get(optimizer, (0.012, 0.3, 1.3, 9, 600))
 
 
+def trial(number: int, state: Any, score: float | None, work: float) -> Trial:
+    """Return a trial of three epochs."""
+    return Trial(number, {"lr": 0.1 * number}, state, score, (score,), 3, work)
+
+
+TRIALS = (  # one at least of each state
+    trial(0, "diverged", None, 4.0),
+    trial(1, "completed", 0.5, 10.0),
+    trial(2, "pruned", 0.9, 5.0),
+    trial(3, "completed", 0.75, 10.0),
+    trial(4, "completed", 0.25, 10.0),
+    trial(5, "failed", None, 0.0),
+)
+
+
 def run_evidence(
     optimizer: str = "sgd",
     config: str = "best",

@@ -25,9 +25,7 @@ class Pair:
     b: RowKey
     test: PairTest  # what is not known, as an interval of a single seed, is nan
     family: int  # pairs that were judged together, this one among them
-    networks: Mapping[int, Discordance] = field(
-        default_factory=dict
-    )  # by seed; decides nothing of optimizers
+    networks: Mapping[int, Discordance] = field(default_factory=dict)  # by seed; decides no verdict
 
     @property
     def study(self) -> str:

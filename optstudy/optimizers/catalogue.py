@@ -12,6 +12,9 @@ from optstudy.records.space import Choice, Range, Space
 __all__ = ["Choice", "Range", "Space", "find_spaces", "load_space", "parse_space"]
 
 
+PACKAGED = Path(__file__).parents[1] / "_tuning"
+
+
 def find_spaces(workspace: Path) -> dict[str, Path]:
     """List the space files that a workspace sees.
 
@@ -66,9 +69,6 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
 
     spaces = (*read(PACKAGED / "spaces"), *recorded, *read(workspace / "tuning" / "spaces"))
     return Looks({space.name: space.look for space in spaces if space.look != look_of(space.name)})
-
-
-PACKAGED = Path(__file__).parents[1] / "_tuning"
 
 
 def tuning_files(kind: Literal["spaces", "presets"], workspace: Path) -> dict[str, Path]:

@@ -21,14 +21,14 @@ from optstudy.tracking import open_written
 
 
 def measure_request(
-    request: CurvatureRequest, location: Location, place: WorkerPool
+    request: CurvatureRequest, location: Location, worker_pool: WorkerPool
 ) -> Iterator[Notice | list[int] | CurvatureResult]:
     """Measure what is requested.
 
     Args:
         request: What to measure.
         location: Where the runs are kept.
-        place: Where it is measured.
+        worker_pool: Where it is measured.
 
     Yields:
         Notices; then the number of images of each measurement to come; then each result as it is there.
@@ -41,18 +41,18 @@ def measure_request(
     if request.device is not None:
         subjects = [one.on(request.device) for one in subjects]
     for device in {subject.plan.device for subject in subjects}:
-        place.check(device)
+        worker_pool.check(device)
     plan = subjects[0].plan
-    with place.workers(
+    with worker_pool.workers(
         plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
     ) as workers:
         [total] = run_all([Task(count_images, (plan,))], workers)
-        samples, said = choose_samples(request, own_sample(plan), total)
-        notices += [said] if said else []
+        samples, notice = choose_samples(request, own_sample(plan), total)
+        notices += [notice] if notice else []
         if request.checkpoint is not None:
-            [(weights, said)] = run_all([Task(fitted, (plan, request.checkpoint))], workers)
+            [(weights, notice)] = run_all([Task(fitted, (plan, request.checkpoint))], workers)
             subjects = [dataclasses.replace(subjects[0], weights=weights)]
-            notices += [said] if said else []
+            notices += [notice] if notice else []
         yield from map(Notice, notices)
         yield [sample.size(total) for sample in samples] * len(subjects)
         for result in measure_all(subjects, samples, request, workers):

@@ -69,9 +69,7 @@ class Metric:
     name: str
     unit: str  # "%" is a percentage of the field's fraction; "" for a number without one
     field: str = ""  # of EpochRecord, Observation or FinalRun; "" for an item of FinalRun.metrics
-    value: Callable[[RunEnd], float | None] | None = (
-        None  # of a final metric; None where it is logged elsewhere
-    )
+    value: Callable[[RunEnd], float | None] | None = None  # of a final metric; None if logged elsewhere
     reproducible: bool = True  # whether a run made again has it: no times, and nothing that the study decides
 
     @property

@@ -10,8 +10,6 @@ PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
     "adam": (0.9996, 0.9895),
     "adahessian": (0.9999, 0.9910),
 }
-
-
 CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; other arms follow by name
 
 

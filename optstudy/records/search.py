@@ -13,7 +13,6 @@ from optstudy.records.space import Space
 TrialState = Literal["running", "completed", "pruned", "diverged", "failed"]
 Objective = Literal["accuracy", "loss"]
 
-
 # What a diverged trial is told, since Optuna hides a NaN from its sampler. No trial is told anything worse.
 WORST = {"accuracy": 0.0, "loss": 100.0}
 

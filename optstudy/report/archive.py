@@ -23,12 +23,8 @@ from optstudy.records.search import SearchResult, read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
-_DAMAGED = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-)  # what readers raise at JSON or arrays of something else
+# What readers raise at JSON or arrays of something else.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)

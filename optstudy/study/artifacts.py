@@ -10,7 +10,7 @@ from optstudy.curvature import Stability, stability
 from optstudy.optimizers import build_optimizer
 from optstudy.records.arrays import to_npz
 from optstudy.records.curvature import CurvatureResult
-from optstudy.records.eigen_trace import eigen_trace
+from optstudy.records.eigen_trace import EigenTrace, eigen_trace
 from optstudy.records.forms import to_form
 from optstudy.records.look import Look
 from optstudy.records.plan import Plan
@@ -34,8 +34,9 @@ def draw_run(
     Returns:
         Files by name, and for each figure that could not be drawn the reason.
     """
-    files, failed = _data(plan, rungs, curvature), {}
-    for name, make in _figures(title, look, plan, rungs, curvature).items():
+    trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
+    files, failed = _data(plan, rungs, trace, curvature), {}
+    for name, make in _figures(title, look, plan, rungs, trace, curvature).items():
         try:
             files[name] = figures.png(make())
         except Exception as error:  # noqa: BLE001  # no figure is worth the run, whose numbers are sound
@@ -51,9 +52,10 @@ def stability_of(plan: Plan) -> Stability | None:
     return stability(build_optimizer(method.optimizer, method.arguments, nothing, seed))
 
 
-def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) -> dict[str, bytes]:
+def _data(
+    plan: Plan, rungs: Sequence[Rung], trace: EigenTrace | None, curvature: CurvatureResult | None
+) -> dict[str, bytes]:
     dataset = load(plan.dataset)
-    trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
     epochs = [to_form(record) for rung in rungs for record in rung.epochs]
     return {
         "epochs.json": json.dumps(epochs, indent=1).encode(),
@@ -71,11 +73,15 @@ def _data(plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None) 
 
 
 def _figures(
-    title: str, look: Look, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
+    title: str,
+    look: Look,
+    plan: Plan,
+    rungs: Sequence[Rung],
+    trace: EigenTrace | None,
+    curvature: CurvatureResult | None,
 ) -> dict[str, Callable[[], figures.Figure]]:
     dataset, predicted = load(plan.dataset), np.array(rungs[-1].predicted)
     epochs = [record for rung in rungs for record in rung.epochs]
-    trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
     found: dict[str, Callable[[], figures.Figure]] = {
         "gradient_norm.png": lambda: figures.gradient_norm(epochs, title, look),
         "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),

@@ -36,9 +36,7 @@ class Context:
     rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
     rungs: Rungs
     tracking: Tracking
-    logged: Mapping[
-        str, Mapping[str, LoggedRun]
-    ]  # MLflow's runs by experiment and name, as the study found them
+    logged: Mapping[str, Mapping[str, LoggedRun]]  # runs that MLflow had at the start, by experiment and name
 
     def key(self, plan: Plan) -> str:
         """The key of a run."""

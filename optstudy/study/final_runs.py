@@ -46,9 +46,10 @@ def final_flow(context: Context, optimizer: str, config: str, seed: int, params:
     context.tracking.set_tags(
         run.run_id, context.provenance_tags(run.plan, [rung.machine for rung in run.rungs])
     )
-    yield from _finish(context, run)
+    weights = _weights(context, run)
+    yield from _finish(context, run, weights)
     if seed == 0:  # one model that MLflow can load is enough for a configuration
-        yield from _log_model(context, run)
+        yield from _log_model(context, run, weights)
     context.tracking.close_run(run.run_id, run.outcome, run.finished_at)
     last = run.epochs[-1]
     yield RunEnded(run.name, run.outcome, last.exact_accuracy or 0.0, last.heldout_accuracy)
@@ -92,7 +93,7 @@ def _final_run(
     )
 
 
-def _finish(context: Context, run: TrainingRun) -> Flow:
+def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     """Measure where a run ended, draw it, and log all of it."""
     assert run.run_id is not None
     title = f"{context.files.name}/{run.name}"
@@ -110,8 +111,8 @@ def _finish(context: Context, run: TrainingRun) -> Flow:
     files, failed = drawn
     for name, reason in failed.items():
         yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
-    weights = _to_bytes(_weights(context, run))
-    files |= {"weights.pt": weights, "study.json": json.dumps(_study_of(context), indent=1).encode()}
+    files["weights.pt"] = _to_bytes(weights)
+    files["study.json"] = json.dumps(_study_of(context), indent=1).encode()
     context.tracking.log_files(run.run_id, files)
     yield Progress(run.name, context.curvature_seconds(run.optimizer, run.plan))
     values = final_metrics(RunEnd(run.epochs, run.observations, curvature, context.specification.target))
@@ -125,11 +126,11 @@ def _study_of(context: Context) -> dict[str, Any]:
     return {"study": context.files.name, "specification": keys}
 
 
-def _log_model(context: Context, run: TrainingRun) -> Flow:
+def _log_model(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     assert run.run_id is not None
     dataset, title = context.dataset(), f"{context.files.name}/{run.name}"
     model = build_model(run.plan.model, dataset)
-    model.load_state_dict(_weights(context, run))
+    model.load_state_dict(weights)
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "model")
         try:

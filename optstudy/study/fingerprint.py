@@ -1,6 +1,5 @@
 """What a study's results rest on beside its specification: spaces, the user's own source files, versions."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,6 +95,6 @@ def _difference(kind: str, name: str, old: Any, new: Any) -> str:
 
 def _plain(space: Space) -> dict[str, Any]:
     """A space as JSON, without what does not change a search."""
-    content: dict[str, Any] = json.loads(json.dumps(to_form(space)))
+    content = to_form(space)
     search = [{name: item for name, item in one.items() if name != "why"} for one in content["search"]]
     return {name: item for name, item in content.items() if name not in LEFT_OUT} | {"search": search}

@@ -93,10 +93,8 @@ def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = F
     rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
     if isinstance(rung, Failure):
         rung = _failed(context, run, until, rung)
-        if run.kind == "final":
-            yield Problem(f"{context.files.name}/{run.name} failed: {rung.problem}")
-    if rung.problem and not before and run.kind != "final":
-        yield Notice(f"trial {run.name} failed: {rung.problem}")
+    if rung.problem and not before:
+        yield _failure_event(context, run, rung.problem)
     started = run.trained
     run = replace(run, rungs=(*run.rungs, rung))
     if not before:
@@ -129,6 +127,13 @@ def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) ->
     if run.kind == "final":
         return Rung((), (), "failed", problem=failure.message)
     return context.keep_failure(run.plan, until, failure)
+
+
+def _failure_event(context: Context, run: TrainingRun, problem: str) -> Notice | Problem:
+    """A search goes on without a trial; a study lacks a final run."""
+    if run.kind == "final":
+        return Problem(f"{context.files.name}/{run.name} failed: {problem}")
+    return Notice(f"trial {run.name} failed: {problem}")
 
 
 def _log_rung(context: Context, run: TrainingRun, rung: Rung) -> TrainingRun:

@@ -1,6 +1,5 @@
 """What the runs of some studies left behind, as figures and reports take it."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -8,7 +7,7 @@ from optstudy.errors import OptstudyError
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.forms import from_json
+from optstudy.records.forms import from_form, from_json
 from optstudy.records.look import Looks
 from optstudy.records.naming import order_of
 from optstudy.records.plan import Plan
@@ -84,8 +83,13 @@ def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None)
         predictions,
         kept("eigen.npz", EigenTrace.from_bytes),
         kept("analysis.npz", CurvatureResult.from_bytes),
-        kept("study.json", lambda data: dict(json.loads(data)["specification"])),
+        kept("study.json", lambda data: _specification(data, where("study.json"))),
     )
+
+
+def _specification(data: bytes, where: str) -> dict[str, Any]:
+    content = from_json(dict[str, Any], data, where)
+    return from_form(dict[str, Any], content.get("specification"), f"{where}: specification")
 
 
 def _made(make: Callable[[bytes], T], data: bytes, what: str) -> T:

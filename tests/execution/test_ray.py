@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import tiny
-from study.test_replay import outcome, rung_files
+from outcomes import outcome, rung_files
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Failure, Task, run_all

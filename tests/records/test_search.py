@@ -5,26 +5,13 @@ from typing import Any
 
 import evidence
 import pytest
+from evidence import TRIALS, trial
 
-from optstudy.records.search import WORST, Finalist, SearchResult, Trial, running_best, select_best
-
-
-def trial(number: int, state: Any, score: float | None, work: float) -> Trial:
-    return Trial(number, {"lr": 0.1 * number}, state, score, (score,), 3, work)
+from optstudy.records.search import WORST, Finalist, SearchResult, running_best, select_best
 
 
 def finalist(number: int, *scores: float | None) -> Finalist:
     return Finalist(number, tuple(2000 + place for place in range(len(scores))), scores, 30.0)
-
-
-TRIALS = (
-    trial(0, "diverged", None, 4.0),
-    trial(1, "completed", 0.5, 10.0),
-    trial(2, "pruned", 0.9, 5.0),
-    trial(3, "completed", 0.75, 10.0),
-    trial(4, "completed", 0.25, 10.0),
-    trial(5, "failed", None, 0.0),
-)
 
 
 def search(objective: Any = "accuracy", *finalists: Finalist) -> SearchResult:

@@ -1,7 +1,7 @@
 """How fast each row steps is timed once, alone, on the run's own steps, and seconds are told at that pace."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,18 +142,6 @@ class TestTable:
         assert at_pace.seconds == pytest.approx(1.5)  # a quarter of 600 steps
 
 
-@pytest.fixture
-def finished(once: Callable[[str, Callable[[Path], None]], Path], empty_store: Path) -> Path:
-    """The workspace of a study that has run to its end; only to be read."""
-    return studies.finish(once, empty_store)
-
-
-@pytest.fixture
-def finished_copy(finished: Path, tmp_path: Path) -> Iterator[Path]:
-    with studies.inside(studies.copy(finished, tmp_path / "copy")) as folder:
-        yield folder
-
-
 def final_metrics(workspace: Path) -> dict[str, dict[str, float]]:
     return {name: run.data.metrics for name, run in studies.runs(workspace, "final").items()}
 
@@ -171,8 +159,8 @@ def never(*_: object) -> float:
 class TestStudy:
     """A whole study times its rows when all else is done."""
 
-    def test_every_run_of_a_row_has_the_rows_pace_and_its_own_steps(self, finished: Path) -> None:
-        found = final_metrics(finished)
+    def test_every_run_of_a_row_has_the_rows_pace_and_its_own_steps(self, retrained: Path) -> None:
+        found = final_metrics(retrained)
 
         assert {name: metrics["final/steps"] for name, metrics in found.items()} == dict.fromkeys(
             ("sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1"), 2 * 12
@@ -180,12 +168,12 @@ class TestStudy:
         for optimizer in ("sgd", "touchy"):
             first, second = (found[f"{optimizer}/seed-{seed}"]["final/step_seconds"] for seed in (0, 1))
             assert first == second > 0
-        assert {one.step_seconds for one in kept_paces(finished).values()} == {
+        assert {one.step_seconds for one in kept_paces(retrained).values()} == {
             metrics["final/step_seconds"] for metrics in found.values()
         }
 
-    def test_the_comparison_tells_seconds_at_that_pace(self, finished_copy: Path) -> None:
-        found = final_metrics(finished_copy)
+    def test_the_comparison_tells_seconds_at_that_pace(self, retrained_copy: Path) -> None:
+        found = final_metrics(retrained_copy)
 
         for row in tiny.known_study().compare().rows:
             step = found[f"{row.optimizer}/seed-0"]["final/step_seconds"]
@@ -193,39 +181,39 @@ class TestStudy:
             assert row.seconds == pytest.approx(24 * step)
 
     def test_a_seed_added_later_has_the_pace_of_its_row_which_is_not_timed_again(
-        self, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+        self, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before = kept_paces(finished_copy)
+        before = kept_paces(retrained_copy)
         monkeypatch.setattr(study_timing, "_time", never)
 
         list(tiny.known_study().run("training", optimizers=["sgd"], seeds=3))
 
-        found = final_metrics(finished_copy)
+        found = final_metrics(retrained_copy)
         paces = {found[f"sgd/seed-{seed}"]["final/step_seconds"] for seed in range(3)}
         assert len(paces) == 1
         assert paces <= {one.step_seconds for one in before.values()}
-        assert kept_paces(finished_copy) == before
+        assert kept_paces(retrained_copy) == before
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"step_seconds": 1.0}', b"\xff"])
     def test_a_damaged_pace_is_timed_again(
-        self, content: bytes, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+        self, content: bytes, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(study_timing, "STEPS", 7)  # told apart from those before
-        before = final_metrics(finished_copy)
-        damaged = next(path for path, one in kept_paces(finished_copy).items() if _is_of_sgd(one, before))
+        before = final_metrics(retrained_copy)
+        damaged = next(path for path, one in kept_paces(retrained_copy).items() if _is_of_sgd(one, before))
         damaged.write_bytes(content)
 
         list(tiny.known_study().run("training", optimizers=["sgd"]))
 
-        again = kept_paces(finished_copy)[damaged]
+        again = kept_paces(retrained_copy)[damaged]
         assert again.steps == 7
-        after = final_metrics(finished_copy)
+        after = final_metrics(retrained_copy)
         for seed in (0, 1):
             assert after[f"sgd/seed-{seed}"]["final/step_seconds"] == again.step_seconds
             assert after[f"touchy/seed-{seed}"] == before[f"touchy/seed-{seed}"]
 
     def test_a_study_killed_between_keeping_a_pace_and_logging_it_logs_it_at_the_next_start(
-        self, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+        self, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write = Rungs.write_pace
 
@@ -238,16 +226,16 @@ class TestStudy:
             patch.setattr(Rungs, "write_pace", killed)
             with pytest.raises(KeyboardInterrupt):
                 list(tiny.known_study().run("training", **settings))
-        assert "final/step_seconds" not in final_metrics(finished_copy)["sgd/default/seed-0"]
+        assert "final/step_seconds" not in final_metrics(retrained_copy)["sgd/default/seed-0"]
         monkeypatch.setattr(study_timing, "_time", never)
 
         list(tiny.known_study().run("training", **settings))
 
         logged = {
-            final_metrics(finished_copy)[f"sgd/default/seed-{seed}"]["final/step_seconds"] for seed in (0, 1)
+            final_metrics(retrained_copy)[f"sgd/default/seed-{seed}"]["final/step_seconds"] for seed in (0, 1)
         }
         assert len(logged) == 1
-        assert logged <= {one.step_seconds for one in kept_paces(finished_copy).values()}
+        assert logged <= {one.step_seconds for one in kept_paces(retrained_copy).values()}
 
 
 def _is_of_sgd(one: Pace, metrics: dict[str, dict[str, float]]) -> bool:

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,6 @@ import cases
 import evidence as made_up
 import numpy as np
 import pytest
-import studies
 import tiny
 import torch
 from hypothesis import given, settings
@@ -197,18 +196,6 @@ def test_other_studies_are_left_out_and_seeds_are_in_order() -> None:
     assert [one.run.seed for one in rows[RowKey("b", "sgd", "best")]] == [0, 1, 2, 10]
 
 
-@pytest.fixture
-def finished(once: Callable[[str, Callable[[Path], None]], Path], empty_store: Path) -> Path:
-    """The workspace of a study that has run to its end; only to be read."""
-    return studies.finish(once, empty_store)
-
-
-@pytest.fixture
-def finished_copy(finished: Path, tmp_path: Path) -> Iterator[Path]:
-    with studies.inside(studies.copy(finished, tmp_path / "copy")) as folder:
-        yield folder
-
-
 def tracking_of(workspace: Path) -> Tracking:
     return open_tracking(Location(workspace))[0]
 
@@ -231,8 +218,8 @@ def files_of(workspace: Path, name: str) -> Path:
 class TestStudy:
     """A whole study, which logged touchy's runs before those of sgd."""
 
-    def test_runs_come_in_the_order_of_the_comparison(self, finished_copy: Path) -> None:
-        found = read(finished_copy)
+    def test_runs_come_in_the_order_of_the_comparison(self, retrained_copy: Path) -> None:
+        found = read(retrained_copy)
 
         assert [named(one) for one in found.runs] == [
             "sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1",
@@ -241,8 +228,8 @@ class TestStudy:
         assert list(found.rows()) == [(row.study, row.optimizer, row.config) for row in rows]
         assert [one.optimizer for one in found.searches] == ["sgd", "touchy"]
 
-    def test_a_run_has_its_plan_epochs_predictions_and_curvature(self, finished_copy: Path) -> None:
-        for one in read(finished_copy).runs:
+    def test_a_run_has_its_plan_epochs_predictions_and_curvature(self, retrained_copy: Path) -> None:
+        for one in read(retrained_copy).runs:
             assert one.plan is not None
             assert (one.plan.seed, one.plan.epochs, one.plan.model) == (one.run.seed, 2, "net.py:make")
             assert [record.epoch for record in one.epochs] == [1, 2]
@@ -258,13 +245,13 @@ class TestStudy:
             assert one.curvature.values[0] == one.run.curvature.lambda_1
             assert one.curvature.samples == 20
 
-    def test_a_plan_comes_back_with_the_key_of_its_run(self, finished_copy: Path) -> None:
+    def test_a_plan_comes_back_with_the_key_of_its_run(self, retrained_copy: Path) -> None:
         """So it is what was trained, to the type of each value."""
         recorded = read_recorded(StudyFiles(Path(), "tiny"))
         assert recorded is not None
-        known = tracking_of(finished_copy).logged_runs("tiny/final")
+        known = tracking_of(retrained_copy).logged_runs("tiny/final")
 
-        for one in read(finished_copy).runs:
+        for one in read(retrained_copy).runs:
             assert one.plan is not None
             named_by = (one.plan.dataset, one.plan.model, one.plan.loss, one.plan.method.optimizer)
             sources = {
@@ -274,8 +261,8 @@ class TestStudy:
             }
             assert run_key(one.plan, torch.__version__, sources) == known[named(one)].key
 
-    def test_a_search_has_its_trials_finalists_and_space(self, finished_copy: Path) -> None:
-        sgd, touchy = read(finished_copy).searches
+    def test_a_search_has_its_trials_finalists_and_space(self, retrained_copy: Path) -> None:
+        sgd, touchy = read(retrained_copy).searches
 
         for one in (sgd, touchy):
             space = load_space(one.optimizer, Path())
@@ -304,11 +291,11 @@ class TestStudy:
         ],
     )
     def test_a_run_that_lacks_a_file_lacks_that_alone(
-        self, name: str, lost: str, without: Any, finished_copy: Path
+        self, name: str, lost: str, without: Any, retrained_copy: Path
     ) -> None:
-        (files_of(finished_copy, "sgd/seed-1") / name).unlink()
+        (files_of(retrained_copy, "sgd/seed-1") / name).unlink()
 
-        found = {named(one): one for one in read(finished_copy).runs}
+        found = {named(one): one for one in read(retrained_copy).runs}
 
         missing = {
             run: [
@@ -322,12 +309,12 @@ class TestStudy:
         assert getattr(found["sgd/seed-1"], lost) == without
 
     def test_runs_and_searches_whose_files_are_gone_leave_the_numbers_of_mlflow(
-        self, finished_copy: Path
+        self, retrained_copy: Path
     ) -> None:
-        numbers = [one.run for one in read(finished_copy).runs]
-        shutil.rmtree(finished_copy / "mlruns" / "artifacts")
+        numbers = [one.run for one in read(retrained_copy).runs]
+        shutil.rmtree(retrained_copy / "mlruns" / "artifacts")
 
-        found = read(finished_copy)
+        found = read(retrained_copy)
 
         assert found == Evidence(tuple(RunEvidence(run, None, (), None, None, None) for run in numbers), ())
 
@@ -336,12 +323,12 @@ class TestStudy:
         "name", ["plan.json", "epochs.json", "predictions.npz", "eigen.npz", "analysis.npz"]
     )
     def test_a_damaged_file_of_a_run_is_one_line_with_its_name(
-        self, name: str, content: bytes, finished_copy: Path
+        self, name: str, content: bytes, retrained_copy: Path
     ) -> None:
-        (files_of(finished_copy, "sgd/seed-1") / name).write_bytes(content)
+        (files_of(retrained_copy, "sgd/seed-1") / name).write_bytes(content)
 
         with pytest.raises(OptstudyError, match=rf"^{name} of run \w+(: \S+)? is \S") as raised:
-            read(finished_copy)
+            read(retrained_copy)
 
         assert "\n" not in str(raised.value)
 
@@ -360,13 +347,13 @@ class TestStudy:
         ],
     )
     def test_a_damaged_file_of_a_search_is_one_line_with_its_study_and_the_field(
-        self, damage: Callable[[bytes], bytes], said: str, finished_copy: Path
+        self, damage: Callable[[bytes], bytes], said: str, retrained_copy: Path
     ) -> None:
-        for path in (finished_copy / "mlruns" / "artifacts").rglob("search.json"):
+        for path in (retrained_copy / "mlruns" / "artifacts").rglob("search.json"):
             path.write_bytes(damage(path.read_bytes()))
 
         with pytest.raises(OptstudyError) as raised:
-            read(finished_copy)
+            read(retrained_copy)
 
         assert str(raised.value).startswith(
             f"search.json of a search of study 'tiny'{'' if said[0] == ':' else ' '}{said}"

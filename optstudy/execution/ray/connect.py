@@ -13,9 +13,9 @@ from optstudy.errors import UsageError
 
 ANSWER = 20.0  # seconds in which a cluster must answer
 
-_STRANGER = "it does not know the token"
+_UNAUTHENTICATED = "it does not know the token"
 
-_KNOCK = (
+_PROBE = (
     "import logging, sys, ray;"
     "ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)"
 )
@@ -35,15 +35,15 @@ def join(address: str) -> Any:
         )
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--ray needs Ray: pip install 'optstudy[ray]'")
-    problem = _knock(address, "token")
+    problem = _probe(address, "token")
     if problem:
         raise UsageError(f"no Ray cluster could be joined at {address}: {problem}")
-    problem = _knock(address, "disabled")
+    problem = _probe(address, "disabled")
     if not problem:
         raise UsageError(
             f"the Ray cluster at {address} takes callers without a token; start it again with RAY_AUTH_MODE=token"
         )
-    if problem != _STRANGER:
+    if problem != _UNAUTHENTICATED:
         raise UsageError(
             f"the Ray cluster at {address} did not say whether it takes callers without a token: {problem};"
             " the same command asks again"
@@ -62,10 +62,10 @@ def join(address: str) -> Any:
     return ray
 
 
-def _knock(address: str, mode: str) -> str:
+def _probe(address: str, mode: str) -> str:
     """Try to join in another process, which can be ended; return why not, in a few words."""
     with subprocess.Popen(  # noqa: S603  # this interpreter, a constant program
-        [sys.executable, "-c", _KNOCK, address],
+        [sys.executable, "-c", _PROBE, address],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -79,7 +79,7 @@ def _knock(address: str, mode: str) -> str:
         try:
             for line in process.stderr:
                 if "Unauthenticated" in line:
-                    return _STRANGER
+                    return _UNAUTHENTICATED
         finally:
             timer.cancel()
             process.kill()

@@ -81,7 +81,7 @@ class RayWorkers:
         self._queue: list[tuple[float, int, Task]] = []
         self._attempts: dict[int, int] = {}
         self._settling: dict[Any, Any] = {}  # what `settle` will return -> the actor
-        self._newborn: set[Any] = set()  # those of them that have not settled before
+        self._starting: set[Any] = set()  # those of them that have not settled before
         self._busy: dict[Any, tuple[Any, int, Task]] = {}  # what `run` will return -> who is at what
         self._idle: list[Any] = []
         self._stillborn = 0  # how often in a row all that were started died at once
@@ -159,7 +159,7 @@ class RayWorkers:
         alive = bool(self._busy or self._idle)
         if alive or not self._settling:  # else those that are settling decide first whether any worker starts
             for _ in range(len(self), min(self._room(), self._jobs)):
-                self._newborn.add(self._ask(self._actor.remote()))
+                self._starting.add(self._ask(self._actor.remote()))
         if alive:
             self._last_seen = time.monotonic()
         elif time.monotonic() - self._last_seen > PATIENCE:
@@ -182,13 +182,13 @@ class RayWorkers:
         return answer
 
     def _welcome(self, answer: Any) -> None:
-        actor, newborn = self._settling.pop(answer), answer in self._newborn
-        self._newborn.discard(answer)
+        actor, starting = self._settling.pop(answer), answer in self._starting
+        self._starting.discard(answer)
         try:
             wrong = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
             self._dismiss(actor)
-            self._stillborn += newborn and not len(self)
+            self._stillborn += starting and not len(self)
             if self._stillborn >= ATTEMPTS:
                 raise OptstudyError(f"no worker starts on the Ray cluster: {_last_line(error)}") from error
             return

@@ -13,8 +13,6 @@ from optstudy.report.tables.table import Table
 from optstudy.report.tables.tuning import tuning_table
 
 Format = Literal["markdown", "latex", "csv"]
-
-
 Metric = Literal["accuracy", "cost", "geometry", "classes", "networks", "tuning"]
 
 

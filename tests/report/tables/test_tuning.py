@@ -5,26 +5,14 @@ from typing import Any
 
 import evidence
 import pytest
+from evidence import TRIALS, trial
 from finals import LOOKS
 
 from optstudy.comparison.table import Comparison
-from optstudy.records.search import Finalist, SearchResult, Trial
+from optstudy.records.search import Finalist, SearchResult
 from optstudy.report.tables.formats import render
 from optstudy.report.tables.tuning import tuning_table, value_label
 
-
-def trial(number: int, state: Any, score: float | None, work: float) -> Trial:
-    return Trial(number, {"lr": 0.1 * number}, state, score, (score,), 3, work)
-
-
-TRIALS = (
-    trial(0, "diverged", None, 4.0),
-    trial(1, "completed", 0.5, 10.0),
-    trial(2, "pruned", 0.9, 5.0),
-    trial(3, "completed", 0.75, 10.0),
-    trial(4, "completed", 0.25, 10.0),
-    trial(5, "failed", None, 0.0),
-)
 SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", TRIALS, TRIALS[3])
 
 

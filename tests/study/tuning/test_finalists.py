@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -423,20 +423,6 @@ def test_an_estimate_counts_the_epochs_of_the_finalists(finalists: int, runs: in
     assert seconds(trials=False) == 0
 
 
-@pytest.fixture
-def finished(once: Callable[[str, Callable[[Path], None]], Path], empty_store: Path) -> Path:
-    """The workspace of a study that had finalists and has run to its end; only to be read."""
-    return studies.finish(once, empty_store)
-
-
-@pytest.fixture
-def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(tmp_path)  # puts the path back afterwards
-    folder = studies.copy(finished, tmp_path / "copy")
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def best(workspace: Path, optimizer: str = "sgd") -> dict[str, Any]:
     kept = json.loads((workspace / "tuning" / "best" / "tiny" / f"{optimizer}.json").read_text())
     return {**kept, "commit": None}
@@ -448,8 +434,8 @@ FINALISTS = {f"sgd/{number}/seed-{seed}" for number in ("000", "001") for seed i
 class TestStudy:
     """A whole study with finalists."""
 
-    def test_mlflow_has_a_run_for_each_under_the_run_of_the_search(self, finished: Path) -> None:
-        found = studies.runs(finished, "tuning")
+    def test_mlflow_has_a_run_for_each_under_the_run_of_the_search(self, retrained: Path) -> None:
+        found = studies.runs(retrained, "tuning")
         finalists = {name: run for name, run in found.items() if run.data.tags["optstudy.kind"] == "finalist"}
 
         assert set(finalists) == FINALISTS  # touchy has one completed trial, and none to choose among
@@ -462,9 +448,9 @@ class TestStudy:
             assert run.data.params == {**own, "seed": name[-4:]}
 
     def test_the_kept_file_has_the_scores_of_every_finalist_and_the_mean_of_the_chosen(
-        self, finished: Path
+        self, retrained: Path
     ) -> None:
-        found, kept = studies.runs(finished, "tuning"), best(finished)
+        found, kept = studies.runs(retrained, "tuning"), best(retrained)
 
         for row in kept["finalists"]:
             runs = [found[f"sgd/{row['trial']:03d}/seed-{seed}"] for seed in row["seeds"]]
@@ -475,20 +461,20 @@ class TestStudy:
         assert (kept["trial"], kept["score"]) == (winner["trial"], winner["mean"])
         everything = [run for name, run in found.items() if name.startswith("sgd/")]
         assert kept["gradient_work"] == sum(run.data.metrics["gradient_work"] for run in everything)
-        assert "finalists" not in best(finished, "touchy")
+        assert "finalists" not in best(retrained, "touchy")
 
-    def test_final_runs_take_the_hyperparameters_of_the_chosen_one(self, finished: Path) -> None:
-        found = studies.runs(finished, "final")
+    def test_final_runs_take_the_hyperparameters_of_the_chosen_one(self, retrained: Path) -> None:
+        found = studies.runs(retrained, "final")
 
         for optimizer in ("sgd", "touchy"):
-            config = {name: str(value) for name, value in best(finished, optimizer)["config"].items()}
-            own = studies.runs(finished, "tuning")[f"{optimizer}/{best(finished, optimizer)['trial']:03d}"]
+            config = {name: str(value) for name, value in best(retrained, optimizer)["config"].items()}
+            own = studies.runs(retrained, "tuning")[f"{optimizer}/{best(retrained, optimizer)['trial']:03d}"]
             assert config.items() <= own.data.params.items()
             for seed in (0, 1):
                 assert config.items() <= found[f"{optimizer}/seed-{seed}"].data.params.items()
 
-    def test_status_does_not_count_them_as_trials(self, finished: Path) -> None:
-        standings = {one.optimizer: one for one in read_standings(Location(finished))}
+    def test_status_does_not_count_them_as_trials(self, retrained: Path) -> None:
+        standings = {one.optimizer: one for one in read_standings(Location(retrained))}
 
         assert {name: (one.trials, one.trials_asked) for name, one in standings.items()} == {
             "touchy": (2, 2),
@@ -499,25 +485,25 @@ class TestStudy:
         ("key", "value", "before"), [("finalists", 3, 2), ("finalists", 1, 2), ("finalist_seeds", 3, 2)]
     )
     def test_other_finalists_are_refused_once_tuning_has_begun(
-        self, key: str, value: int, before: int, finished: Path, monkeypatch: pytest.MonkeyPatch
+        self, key: str, value: int, before: int, retrained: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.chdir(finished)
+        monkeypatch.chdir(retrained)
 
         with pytest.raises(UsageError, match=f"^study 'tiny' was begun with {key} {before}, not {value}; "):
             tiny.study(**{**studies.CHOOSING, key: value})
 
-    def test_run_again_it_trains_nothing_and_leaves_mlflow_as_it_was(self, finished_copy: Path) -> None:
+    def test_run_again_it_trains_nothing_and_leaves_mlflow_as_it_was(self, retrained_copy: Path) -> None:
         rungs, logged, kept = (
-            studies.written(finished_copy),
-            studies.logged(finished_copy),
-            best(finished_copy),
+            studies.written(retrained_copy),
+            studies.logged(retrained_copy),
+            best(retrained_copy),
         )
 
         events = list(tiny.known_study().run())
 
-        assert studies.written(finished_copy) == rungs
-        assert studies.logged(finished_copy) == logged
-        assert best(finished_copy) == kept
+        assert studies.written(retrained_copy) == rungs
+        assert studies.logged(retrained_copy) == logged
+        assert best(retrained_copy) == kept
         assert not any(isinstance(event, Problem) for event in events)
         work = [event for event in events if isinstance(event, Progress)]
         assert {event.run for event in work} > FINALISTS
@@ -530,7 +516,7 @@ class TestStudy:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_study_stopped_again_and_again_among_its_finalists_ends_with_the_same_choice(
-    killed: bool, finished: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    killed: bool, retrained: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed, it has no time to close what is open in MLflow."""
     settings: dict[str, Any] = {**studies.CHOOSING, "optimizers": ("sgd",)}
@@ -556,13 +542,13 @@ def test_a_study_stopped_again_and_again_among_its_finalists_ends_with_the_same_
 
     assert stops == 10
     assert before.items() <= studies.written(workspace).items()
-    assert best(workspace) == best(finished)
-    found, wanted = studies.runs(workspace, "tuning"), studies.runs(finished, "tuning")
+    assert best(workspace) == best(retrained)
+    found, wanted = studies.runs(workspace, "tuning"), studies.runs(retrained, "tuning")
     assert set(found) == {name for name in wanted if name.startswith("sgd")}
     for name, run in found.items():
         assert run.info.status == "FINISHED"
         assert run.data.params == wanted[name].data.params
-    assert _points(workspace) == _points(finished)  # each once, whenever it was logged
+    assert _points(workspace) == _points(retrained)  # each once, whenever it was logged
 
 
 def _points(workspace: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
