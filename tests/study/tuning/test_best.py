@@ -17,7 +17,12 @@ from optstudy.study.events import Notice
 from optstudy.study.tuning.best import read_best, read_best_file, write_best
 from optstudy.study.workspace import StudyFiles
 
-COMMITTED = sorted((Path(__file__).parents[3] / "tuning" / "best").glob("*/*.json"))
+PUBLISHED = ("mnist", "mnist-seed-1", "mnist-seed-2")  # beside them lies what a user's own studies chose
+COMMITTED = [
+    path
+    for study in PUBLISHED
+    for path in sorted((Path(__file__).parents[3] / "tuning" / "best" / study).glob("*.json"))
+]
 SGD = load_space("sgd", cases.HERE)
 
 
@@ -38,7 +43,8 @@ def search_behind(content: dict[str, Any]) -> SearchResult:
         for number in range(content["trials"])
     ]
     finalists = tuple(
-        Finalist(one["trial"], tuple(one["seeds"]), tuple(one["scores"]), 0) for one in content["finalists"]
+        Finalist(one["trial"], tuple(one["seeds"]), tuple(one["scores"]), 0)
+        for one in content.get("finalists", ())  # absent where the best score decided at once
     )
     return SearchResult(
         study="mnist",
