@@ -152,7 +152,13 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
         axes.text(1.03, place, folded(test.verdict, 13), transform=side, va="center", fontsize=6)
     _names(axes, [_named(pair, looks) for pair in pairs])
     axes.text(
-        1.03, -0.75, "First is", transform=axes.get_yaxis_transform(), va="center", fontsize=6, style="italic"
+        1.03,
+        -0.75,
+        "Verdict for the first",
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=6,
+        style="italic",
     )
     axes.grid(visible=False, axis="y")
 

@@ -143,7 +143,11 @@ def test_differences_are_in_points_with_the_verdict_in_words() -> None:
     xs = [places(axes, line) for line in range(len(axes.lines))]
     points = [x[0] for x in xs if len(x) == 1]
     assert points == pytest.approx([100 * pair.test.difference.mean for pair in comparison.pairs])
-    words = [text.get_text().replace("\n", " ") for text in axes.texts if text.get_text() != "First is"]
+    words = [
+        text.get_text().replace("\n", " ")
+        for text in axes.texts
+        if text.get_text() != "Verdict for the first"
+    ]
     assert words == [pair.test.verdict for pair in comparison.pairs]
 
 
