@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from optstudy.records.naming import RowKey
 from optstudy.report.archive import read_archive
 from optstudy.statistics import variance_components
 
@@ -32,15 +33,15 @@ def main() -> int:
     for optimizer in given.opt:
         groups = [
             [
-                run.test_accuracy
-                for run in archive.final.runs
-                if (run.study, run.optimizer, run.config) == (study, optimizer, "best")
+                one.run.test_accuracy
+                for one in archive.runs
+                if one.run.id.row == RowKey(study, optimizer, "best")
             ]
             for study in given.study
         ]
         found = variance_components(groups)
         means = [float(np.mean(group)) for group in groups]
-        images = len(next(iter(archive.predictions.values())).labels)
+        images = max(len(one.predictions.labels) for one in archive.runs if one.predictions)
         mean = float(np.mean(means))
         spreads = math.sqrt(found.between), math.sqrt(found.within), math.sqrt(mean * (1 - mean) / images)
         shown = ", ".join(f"{100 * value:.2f}" for value in means)

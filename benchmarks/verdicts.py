@@ -98,9 +98,8 @@ def power(world: World, studies: int) -> None:
 
 def dealt(folder: Path, study: str, deals: int) -> None:
     """Print how often four groups of the runs of one optimizer, which are equal, are claimed to differ."""
-    archive = read_archive(folder)
-    names = [run.run_id for run in archive.final.runs if run.study == study]
-    right = np.stack([archive.predictions[name].correct for name in names])
+    known = [one.predictions for one in read_archive(folder).runs if one.run.study == study]
+    right = np.stack([predictions.correct for predictions in known if predictions is not None])
     seeds = len(right) // OPTIMIZERS
     draw = np.random.default_rng(2)
     count = 0

@@ -33,6 +33,7 @@ class Evidence:
     runs: tuple[RunEvidence, ...]
     searches: tuple[SearchResult, ...]
     looks: Looks = field(default_factory=Looks)  # of the optimizers
+    excluded: Mapping[str, int] = field(default_factory=dict)  # why -> how many runs were left out
 
     def rows(self) -> dict[RowKey, list[RunEvidence]]:
         """The runs of each row of the comparison, seeds in order."""

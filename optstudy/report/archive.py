@@ -1,8 +1,8 @@
 """All that is needed to repeat the runs of a report, and to make its tables again: two plain files."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
 from optstudy.optimizers import read_looks
 from optstudy.records.arrays import from_npz, to_npz
-from optstudy.records.evidence import Evidence
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
-from optstudy.records.look import Looks
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
-from optstudy.records.search import SearchResult, read_search
+from optstudy.records.search import read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
@@ -27,25 +26,8 @@ PREDICTIONS = "predictions.npz"
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 
-@dataclass(frozen=True)
-class Archive:
-    """What the files of a report hold."""
-
-    final: FinalRuns
-    predictions: dict[str, Predictions]
-    searches: tuple[SearchResult, ...]
-    looks: Looks
-    plans: dict[str, Plan]  # by run
-    epochs: dict[str, tuple[EpochRecord, ...]]  # by run
-
-    def compare(self) -> Comparison:
-        """Make the comparison again."""
-        studies = tuple(dict.fromkeys(run.study for run in self.final.runs))
-        return compare(self.final, studies, self.predictions, self.searches, self.looks)
-
-
-def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]:
-    """Write runs and searches as JSON, and predictions as arrays without pickles.
+def archive(evidence: Evidence) -> dict[str, bytes]:
+    """Write runs and searches as JSON, and predictions as arrays without pickles; other arrays are left out.
 
     Returns:
         ``runs.json``, and ``predictions.npz`` with ``run_id``, ``predicted`` (R, N) and, once for each set of
@@ -60,19 +42,30 @@ def archive(evidence: Evidence, excluded: Mapping[str, int]) -> dict[str, bytes]
         for one in evidence.runs
     ]
     searches = [one.to_form() for one in evidence.searches]
-    content = {"runs": runs, "excluded": dict(excluded), "searches": searches}
+    content = {"runs": runs, "excluded": dict(evidence.excluded), "searches": searches}
     text = json.dumps(plain(content), separators=(",", ":"))
     return {RUNS: _lines(text), PREDICTIONS: _predictions(evidence)}
 
 
-def read_archive(folder: Path) -> Archive:
+def read_archive(folder: Path) -> Evidence:
     """Read what a report's folder holds.
 
     Raises:
         UsageError: If a file is not there, or is not what a report writes.
     """
-    found: Archive = _made(_read_runs, folder / RUNS, "runs")
-    return replace(found, predictions=_made(_read_predictions, folder / PREDICTIONS, "predictions"))
+    found: Evidence = _made(_read_runs, folder / RUNS, "runs")
+    predictions = _made(_read_predictions, folder / PREDICTIONS, "predictions")
+    runs = tuple(replace(one, predictions=predictions.get(one.run.run_id)) for one in found.runs)
+    return replace(found, runs=runs)
+
+
+def compare_archived(evidence: Evidence) -> Comparison:
+    """Make the comparison of archived studies again."""
+    runs = tuple(one.run for one in evidence.runs)
+    predictions = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
+    studies = tuple(dict.fromkeys(run.study for run in runs))
+    final = FinalRuns(runs, dict(evidence.excluded))
+    return compare(final, studies, predictions, evidence.searches, evidence.looks)
 
 
 def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
@@ -90,21 +83,14 @@ def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
         raise UsageError(f"{path} holds no {what} of a report ({reason}); write the report again") from error
 
 
-def _read_runs(path: Path) -> Archive:
+def _read_runs(path: Path) -> Evidence:
     content = json.loads(path.read_text())
-    runs, plans, epochs = [], {}, {}
-    for one in content["runs"]:
-        where, of_run = f"{path}: run {one['run_id']}", dict(one)
-        plan, records = of_run.pop("plan"), of_run.pop("epochs")
-        runs.append(_run(of_run, where))
-        epochs[runs[-1].run_id] = from_form(tuple[EpochRecord, ...], records, f"{where}: epochs")
-        if plan is not None:
-            plans[runs[-1].run_id] = from_form(Plan, plan, f"{where}: plan")
+    runs = tuple(_run(dict(one), f"{path}: run {one['run_id']}") for one in content["runs"])
     searches = tuple(
         read_search(one, f"{path}: searches[{place}]") for place, one in enumerate(content["searches"])
     )
-    looks = read_looks({run.optimizer for run in runs}, Path(), [one.space for one in searches])
-    return Archive(FinalRuns(tuple(runs), content["excluded"]), {}, searches, looks, plans, epochs)
+    looks = read_looks({one.run.optimizer for one in runs}, Path(), [one.space for one in searches])
+    return Evidence(runs, searches, looks, content["excluded"])
 
 
 def _form(run: FinalRun) -> dict[str, Any]:
@@ -113,13 +99,21 @@ def _form(run: FinalRun) -> dict[str, Any]:
     return {**form, "facts": run.provenance.details, "sources": to_form(run.provenance.sources)}
 
 
-def _run(content: dict[str, Any], where: str) -> FinalRun:
-    details, sources = content.pop("facts"), content.pop("sources", None)  # absent in the first files
+def _run(content: dict[str, Any], where: str) -> RunEvidence:
+    plan, epochs, details = (content.pop(name) for name in ("plan", "epochs", "facts"))
+    sources = content.pop("sources", None)  # absent in the first files
     provenance = Provenance.from_details(
         from_form(dict[str, str], details, f"{where}: facts"),
         None if sources is None else from_form(dict[str, str], sources, f"{where}: sources"),
     )
-    return replace(from_form(FinalRun, content, where), provenance=provenance)
+    return RunEvidence(
+        replace(from_form(FinalRun, content, where), provenance=provenance),
+        None if plan is None else from_form(Plan, plan, f"{where}: plan"),
+        from_form(tuple[EpochRecord, ...], epochs, f"{where}: epochs"),
+        predictions=None,
+        trace=None,
+        curvature=None,
+    )
 
 
 def _lines(text: str) -> bytes:

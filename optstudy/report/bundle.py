@@ -43,5 +43,5 @@ def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]
         "methods.md": (paragraphs + "\n").encode(),
         "references.bib": citations.encode(),
         "comparison.json": (json.dumps(comparison.to_dict(), indent=1) + "\n").encode(),
-        **archive(evidence, comparison.excluded),
+        **archive(evidence),
     }

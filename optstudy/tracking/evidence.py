@@ -39,6 +39,7 @@ def read_evidence(
         tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
         tuple(read_searches(tracking, studies)),
         Looks() if looks is None else looks,
+        final.excluded,
     )
 
 

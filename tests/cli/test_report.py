@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from optstudy.cli.options import Where
 from optstudy.comparison.read import read_studies
 from optstudy.records.location import Location
-from optstudy.report.archive import read_archive
+from optstudy.report.archive import compare_archived, read_archive
 from optstudy.report.commands import command_of
 from optstudy.report.figures import accuracies
 from optstudy.tracking import embedded, open_written
@@ -102,7 +102,7 @@ def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_
     assert kept == files
     archive = read_archive(Path("one"))
     known = json.loads(run("compare", "--json").out)
-    assert json.loads(json.dumps(archive.compare().to_dict())) == known
+    assert json.loads(json.dumps(compare_archived(archive).to_dict())) == known
     assert table.status == 0
     assert table.err == "next: optstudy ui --study tiny\n"
     assert [row["study"] for row in json.loads(state.out)] == ["tiny", "tiny"]

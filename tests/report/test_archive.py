@@ -14,19 +14,19 @@ import reports
 
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
-from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.evidence import Evidence
 from optstudy.records.forms import to_form
 from optstudy.records.io import plain
 from optstudy.records.run import Predictions
-from optstudy.report.archive import PREDICTIONS, RUNS, archive, read_archive
+from optstudy.report.archive import PREDICTIONS, RUNS, archive, compare_archived, read_archive
 
 MANY = tuple(f"class {number}" for number in range(300))
 
 
 def kept(found: Evidence, folder: Path, **excluded: int) -> Comparison:
     """Write the files, read them, and compare again."""
-    reports.write(archive(found, excluded), folder)
-    return read_archive(folder).compare()
+    reports.write(archive(replace(found, excluded=excluded)), folder)
+    return compare_archived(read_archive(folder))
 
 
 def two_sets_of_images() -> Evidence:
@@ -89,13 +89,14 @@ def test_the_comparison_is_made_again_to_the_last_digit(make: Callable[[], Evide
 def test_predictions_come_back_whole(tmp_path: Path) -> None:
     found = Evidence(many_classes().runs + two_sets_of_images().runs[4:], ())
 
-    reports.write(archive(found, {}), tmp_path)
-    again = read_archive(tmp_path).predictions
+    reports.write(archive(found), tmp_path)
+    again = {one.run.run_id: one.predictions for one in read_archive(tmp_path).runs}
 
     assert again.keys() == {one.run.run_id for one in found.runs}
     for one in found.runs:
         assert one.predictions is not None
         same = again[one.run.run_id]
+        assert same is not None
         assert np.array_equal(same.labels, one.predictions.labels)
         assert np.array_equal(same.predicted, one.predictions.predicted)
         assert same.classes == one.predictions.classes
@@ -104,9 +105,9 @@ def test_predictions_come_back_whole(tmp_path: Path) -> None:
 def test_plans_and_epochs_of_all_runs_are_kept(tmp_path: Path) -> None:
     found = reports.made_up(("sgd", "adam"), 2)
 
-    reports.write(archive(found, {}), tmp_path)
+    reports.write(archive(found), tmp_path)
 
-    plans = read_archive(tmp_path).plans
+    plans = {one.run.run_id: one.plan for one in read_archive(tmp_path).runs}
     for one in found.runs:
         assert one.plan is not None
         assert to_form(plans[one.run.run_id]) == plain(to_form(one.plan))
@@ -115,7 +116,7 @@ def test_plans_and_epochs_of_all_runs_are_kept(tmp_path: Path) -> None:
 
 
 def test_each_run_and_each_search_has_a_line(tmp_path: Path) -> None:
-    lines = archive(reports.made_up(("sgd", "adam"), 2), {})[RUNS].decode().splitlines()
+    lines = archive(reports.made_up(("sgd", "adam"), 2))[RUNS].decode().splitlines()
 
     assert [line[:12] for line in lines] == [
         '{"runs":[',
@@ -126,7 +127,7 @@ def test_each_run_and_each_search_has_a_line(tmp_path: Path) -> None:
 
 
 def test_nothing_says_where_files_lay_on_this_machine() -> None:
-    for data in archive(reports.typical(), {}).values():
+    for data in archive(reports.typical()).values():
         assert b"/home/me" not in data
         assert str(Path.cwd()).encode() not in data
 
@@ -150,7 +151,7 @@ def test_nothing_says_where_files_lay_on_this_machine() -> None:
 def test_a_damaged_or_absent_file_is_named_in_one_line(
     name: str, data: bytes | None, said: str, tmp_path: Path
 ) -> None:
-    reports.write(archive(Evidence(made_up.runs_of(("sgd",), 1), ()), {}), tmp_path)
+    reports.write(archive(Evidence(made_up.runs_of(("sgd",), 1), ())), tmp_path)
     (tmp_path / name).unlink()
     if data is not None:
         (tmp_path / name).write_bytes(data)
@@ -164,7 +165,7 @@ def test_a_damaged_or_absent_file_is_named_in_one_line(
 
 @pytest.mark.parametrize("place", range(0, 100, 7))
 def test_predictions_that_are_cut_short_or_changed_never_show_a_traceback(place: int, tmp_path: Path) -> None:
-    files = archive(Evidence(made_up.runs_of(("sgd",), 1), ()), {})
+    files = archive(Evidence(made_up.runs_of(("sgd",), 1), ()))
     data = files[PREDICTIONS]
     at = place * len(data) // 100
     for damaged in (data[:at], data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]):
@@ -180,24 +181,20 @@ def test_the_files_of_the_first_version_are_read_and_written_again_with_the_same
 
     found = read_archive(folder)
 
-    first = found.final.runs[0]
+    first = found.runs[0].run
     assert (first.optimizer, first.seed, first.test_accuracy) == ("sgd", 0, 0.9877)
     assert first.provenance.sources is None  # they were not recorded then
     assert first.provenance.versions == {"optstudy": "0.1.0", "optuna": "5.0.0", "torch": "2.14.1"}
     assert first.curvature is not None
     assert first.curvature.ratio == 1.6512079142480083
-    assert [row.optimizer for row in found.compare().rows] == ["sgd", "adahessian"]
-    for run in found.final.runs:
-        assert found.predictions[run.run_id].correct.mean() == pytest.approx(run.test_accuracy, abs=1e-12)
-    left = [
-        RunEvidence(
-            run, found.plans[run.run_id], found.epochs[run.run_id], found.predictions[run.run_id], None, None
-        )
-        for run in found.final.runs
-    ]
-    again = json.loads(archive(Evidence(tuple(left), ()), {})[RUNS])["runs"]
+    assert [row.optimizer for row in compare_archived(found).rows] == ["sgd", "adahessian"]
+    for one in found.runs:
+        assert one.predictions is not None
+        assert one.predictions.correct.mean() == pytest.approx(one.run.test_accuracy, abs=1e-12)
+    before, again = (folder / RUNS).read_text(), archive(found)[RUNS].decode()
     added = {"sources": None, "key": ""}
-    assert again == [
+    lines = [
         {**line, **added, "plan": {**line["plan"], "deterministic": False}}
-        for line in json.loads((folder / RUNS).read_text())["runs"]
+        for line in json.loads(before)["runs"]
     ]
+    assert json.loads(again) == {**json.loads(before), "runs": lines}

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from optstudy.comparison.table import compare
-from optstudy.records.run import FinalRuns
-from optstudy.report.archive import read_archive
+from optstudy.records.evidence import only
+from optstudy.report.archive import compare_archived, read_archive
 from optstudy.report.tables.formats import render
 
 ROOT = Path(__file__).parents[2]
@@ -42,10 +41,7 @@ def options(command: str, name: str) -> list[str]:
 )
 def test_every_table_is_what_its_command_prints_from_the_committed_runs(command: str, text: str) -> None:
     studies = options(command, "--study")
-    archive = read_archive(RUNS)
-    runs = tuple(run for run in archive.final.runs if run.study in studies)
-    searches = [search for search in archive.searches if search.study in studies]
-    comparison = compare(FinalRuns(runs, {}), studies, archive.predictions, searches, archive.looks)
+    comparison = compare_archived(only(read_archive(RUNS), studies))
     [metric] = options(command, "--metric") or ["accuracy"]
 
     assert render(comparison, "markdown", metric).strip() in text  # type: ignore[arg-type]  # a word of the page
@@ -61,16 +57,13 @@ def test_the_table_of_variances_is_what_its_program_prints(command: str, text: s
 
 
 def test_every_run_can_be_repeated_from_its_plan_versions_and_data() -> None:
-    archive = read_archive(RUNS)
-
-    assert {run.run_id for run in archive.final.runs} == set(archive.plans) == set(archive.predictions)
-    for run in archive.final.runs:
-        assert {"torch", "python", "commit", "tree", "data", "processor"} <= set(run.provenance.details)
-        assert archive.plans[run.run_id].seed == run.seed
+    for one in read_archive(RUNS).runs:
+        assert {"torch", "python", "commit", "tree", "data", "processor"} <= set(one.run.provenance.details)
+        assert one.plan is not None
+        assert one.plan.seed == one.run.seed
 
 
 def test_a_runs_predictions_have_the_accuracy_that_it_logged() -> None:
-    archive = read_archive(RUNS)
-
-    for run in archive.final.runs:
-        assert archive.predictions[run.run_id].correct.mean() == pytest.approx(run.test_accuracy, abs=1e-12)
+    for one in read_archive(RUNS).runs:
+        assert one.predictions is not None
+        assert one.predictions.correct.mean() == pytest.approx(one.run.test_accuracy, abs=1e-12)

@@ -16,12 +16,11 @@ from optstudy.posthoc.find_runs import find_runs, matching_runs
 from optstudy.posthoc.reproduce.compare import Series
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
-from optstudy.records.evidence import RunEvidence
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.metrics import END, EPOCH, FINAL
 from optstudy.records.plan import Plan, is_of_this_format, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
-from optstudy.report.archive import Archive
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_run
 
@@ -65,36 +64,25 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
     return found
 
 
-def recorded_in_archive(archive: Archive, target: str) -> list[RecordedRun]:
+def recorded_in_archive(archive: Evidence, target: str) -> list[RecordedRun]:
     """Read the runs of a report's files that a name means; these hold no weights, and no spectra or landscapes.
 
     Args:
-        archive: The files.
+        archive: What the files hold.
         target: As for `recorded_in_mlflow`.
 
     Raises:
         UsageError: If the name means none, or the beginning of an ID several.
     """
-    runs = archive.final.runs
-    found = matching_runs(runs, target) if target else []
+    runs = [one.run for one in archive.runs]
+    found = {run.run_id for run in matching_runs(runs, target)} if target else set()
     if not found:
         names = [str(run.id) for run in runs]
         studies = sorted({run.study for run in runs})
         raise UsageError(
             f"no run {target!r} among these{nearest(target, names)}; there are those of {', '.join(studies)}"
         )
-    return [_recorded(_archived(archive, run), {}, []) for run in found]
-
-
-def _archived(archive: Archive, run: FinalRun) -> RunEvidence:
-    return RunEvidence(
-        run,
-        archive.plans.get(run.run_id),
-        archive.epochs.get(run.run_id, ()),
-        archive.predictions.get(run.run_id),
-        trace=None,
-        curvature=None,
-    )
+    return [_recorded(one, {}, []) for one in archive.runs if one.run.run_id in found]
 
 
 def _recorded(evidence: RunEvidence, weights: Mapping[str, Series], doubts: Sequence[str]) -> RecordedRun:

@@ -25,7 +25,6 @@ from optstudy.posthoc.reproduce import (
 )
 from optstudy.records import plan as plan_records
 from optstudy.records.location import Location
-from optstudy.records.run import FinalRuns
 from optstudy.report.archive import archive, read_archive
 from optstudy.tracking import Tracking, embedded, open_tracking
 from optstudy.tracking.evidence import read_evidence
@@ -77,7 +76,7 @@ def report_of(workspace: Path) -> Path:
     tracking, folder = tracking_of(workspace), workspace / "report"
     evidence = read_evidence(tracking, tracking.final_runs(["tiny"]), ["tiny"])
     folder.mkdir()
-    for name, data in archive(evidence, {}).items():
+    for name, data in archive(evidence).items():
         (folder / name).write_bytes(data)
     return folder
 
@@ -228,7 +227,8 @@ def test_a_beginning_of_several_ids_means_none_of_them(finished_copy: Path) -> N
         recorded_in_archive(read_archive(folder), "")
     runs = read_archive(folder)
     same = replace(
-        runs, final=FinalRuns(tuple(replace(r, run_id=f"a{n}") for n, r in enumerate(runs.final.runs)), {})
+        runs,
+        runs=tuple(replace(one, run=replace(one.run, run_id=f"a{n}")) for n, one in enumerate(runs.runs)),
     )
     with pytest.raises(UsageError, match="runs begin with 'a'; give more of the ID"):
         recorded_in_archive(same, "a")
