@@ -99,7 +99,7 @@ def show_reproduced(one: Reproduced) -> None:
         click.echo(f"not compared, since missing from the record: {', '.join(kinds)}")
     for doubt in one.doubts:
         click.echo(f"the record contradicts itself: {doubt}")
-    parted = [metric for metric in one.judged if metric.judgement != "identical"]
+    parted = [metric for metric in one.metrics if metric.judgement != "identical"]
     if parted:
         print_table(
             [
@@ -111,14 +111,14 @@ def show_reproduced(one: Reproduced) -> None:
                 words("Here", (metric.here for metric in parted)),
             ]
         )
-        names = [metric.metric for metric in one.judged if metric.judgement == "identical"]
+        names = [metric.metric for metric in one.metrics if metric.judgement == "identical"]
         click.echo(f"identical to the bit: {', '.join(names) or 'nothing'}")
     click.echo(_verdict(one))
 
 
 def _verdict(one: Reproduced) -> str:
-    values = sum(metric.values for metric in one.judged)
-    counted = f"{_counted(len(one.judged), 'metric')} of {values:,} values"
+    values = sum(metric.values for metric in one.metrics)
+    counted = f"{_counted(len(one.metrics), 'metric')} of {values:,} values"
     first = one.first_parted
     if first is None:
         ending = "identical to the bit" if not one.doubts else "the numbers agree, the record does not"
@@ -144,7 +144,7 @@ def to_json(found: list[Reproduced]) -> str:
             "not_recorded": list(one.unrecorded),
             "absent": list(one.absent),
             "doubts": list(one.doubts),
-            "metrics": [dataclasses.asdict(each) for each in one.judged],
+            "metrics": [dataclasses.asdict(each) for each in one.metrics],
         }
         content.append(plain(shown))
     return json.dumps(content, indent=2) + "\n"

@@ -29,7 +29,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MetricComparison:
     """One metric of a run, as it was recorded and as it was made again."""
 
     metric: str
@@ -43,7 +43,7 @@ class Judged:
     at: int = 0  # the epoch or step
 
 
-def judge(metric: str, there: Series, here: Series, tolerance: float) -> Judged:
+def compare_metric(metric: str, there: Series, here: Series, tolerance: float) -> MetricComparison:
     r"""Compare what was recorded with what was made again.
 
     The difference of two values by epoch or step is :math:`|a - b| / \max(|a|, |b|)`; in an array of the end,
@@ -62,10 +62,10 @@ def judge(metric: str, there: Series, here: Series, tolerance: float) -> Judged:
     a, b = there.values.reshape(-1), here.values.reshape(-1)
     equal = _equal(a, b)
     if equal.all():
-        return Judged(metric, "identical", a.size, 0.0)
+        return MetricComparison(metric, "identical", a.size, 0.0)
     first = int(np.argmin(equal))
     difference = _difference(a, b, equal, by_value=bool(there.unit) or a.size == 1)
-    return Judged(
+    return MetricComparison(
         metric,
         "within tolerance" if difference <= tolerance else "different",
         a.size,
@@ -78,16 +78,16 @@ def judge(metric: str, there: Series, here: Series, tolerance: float) -> Judged:
     )
 
 
-def _unlike(metric: str, there: Series, here: Series) -> Judged:
+def _unlike(metric: str, there: Series, here: Series) -> MetricComparison:
     """Judge two series that have values at different places, as of runs of which one diverged."""
     if not (there.unit and here.unit):
         shapes = [f"shape {one.values.shape}" for one in (there, here)]
-        return Judged(
+        return MetricComparison(
             metric, "different", there.values.size, math.inf, "its shape", there=shapes[0], here=shapes[1]
         )
     first = min(set(there.at) ^ set(here.at))
     counts = [f"{len(one.at)} {one.unit}s" for one in (there, here)]
-    return Judged(
+    return MetricComparison(
         metric=metric,
         judgement="different",
         values=len(there.at),

@@ -8,7 +8,7 @@ import numpy as np
 
 from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Failure, Flow, Task, Workers, drive
-from optstudy.posthoc.reproduce.compare import Judged, Judgement, Series, judge
+from optstudy.posthoc.reproduce.compare import Judgement, MetricComparison, Series, compare_metric
 from optstudy.posthoc.reproduce.recorded import (
     RecordedRun,
     of_curves,
@@ -37,25 +37,25 @@ class Reproduced:
     unrecorded: tuple[str, ...]  # what is known here, and not of where it was made
     absent: tuple[str, ...]  # metrics that were made again and that the record does not have
     doubts: tuple[str, ...]  # where the record contradicts itself
-    judged: tuple[Judged, ...]
+    metrics: tuple[MetricComparison, ...]
     tolerance: float
     steps_per_epoch: int
 
     @property
     def judgement(self) -> Judgement:
         """The worst of all metrics; a record that contradicts itself is the record of another run."""
-        found = {one.judgement for one in self.judged}
+        found = {one.judgement for one in self.metrics}
         if "different" in found or self.doubts:
             return "different"
         return "within tolerance" if "within tolerance" in found else "identical"
 
     @property
-    def first_parted(self) -> Judged | None:
+    def first_parted(self) -> MetricComparison | None:
         """What first went another way; None where nothing did."""
-        parted = [one for one in self.judged if one.judgement != "identical"]
+        parted = [one for one in self.metrics if one.judgement != "identical"]
         return min(parted, key=self._moment, default=None)
 
-    def _moment(self, one: Judged) -> float:
+    def _moment(self, one: MetricComparison) -> float:
         """When a metric parted, in epochs; what belongs to the end comes last."""
         return {"epoch": one.at, "step": one.at / self.steps_per_epoch}.get(one.unit, math.inf)
 
@@ -68,7 +68,7 @@ def reproduce(
     Args:
         runs: As they were recorded, all of one study.
         workers: Where they are made again.
-        tolerance: Largest difference of a metric that counts as within tolerance; see `series.judge`.
+        tolerance: Largest difference of a metric that counts as within tolerance; see `compare_metric`.
 
     Raises:
         UsageError: If the data, the model or the optimizer is not here.
@@ -120,7 +120,10 @@ def _reproduction(recorded: RecordedRun, tolerance: float) -> Flow:
         tuple(recorded.provenance.unrecorded(here)),
         tuple(name for name in series if name not in recorded.series),
         recorded.doubts,
-        tuple(judge(name, s, series.get(name, nothing), tolerance) for name, s in recorded.series.items()),
+        tuple(
+            compare_metric(name, s, series.get(name, nothing), tolerance)
+            for name, s in recorded.series.items()
+        ),
         tolerance,
         steps_per_epoch=epochs[0].gradients,
     )

@@ -28,10 +28,10 @@ def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_i
     # The instructions were not recorded then; they were these.
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & found.differing.keys():
         # Eigenvalues are found by another way since then, to the same tolerance; the tracker may see another verdict.
-        parted = {one.metric: one.judgement for one in found.judged if one.judgement != "identical"}
+        parted = {one.metric: one.judgement for one in found.metrics if one.judgement != "identical"}
         different = {metric for metric, judgement in parted.items() if judgement == "different"}
         assert parted.keys() <= CURVATURE
         assert different <= {"final/separated"}
     # Elsewhere training takes another path to a network about as good.
-    [accuracy] = [one for one in found.judged if one.metric == "final/test_accuracy"]
+    [accuracy] = [one for one in found.metrics if one.metric == "final/test_accuracy"]
     assert np.isclose(accuracy.difference, 0.0, atol=0.005)

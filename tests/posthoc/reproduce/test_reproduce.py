@@ -85,7 +85,7 @@ def test_a_run_in_mlflow_is_made_again_to_the_bit(finished_copy: Path) -> None:
     found = reproduced(finished_copy, tolerance=0.0)
 
     assert (found.judgement, found.first_parted, found.doubts, found.differing) == ("identical", None, (), {})
-    metrics = {one.metric for one in found.judged}
+    metrics = {one.metric for one in found.metrics}
     assert {"train/loss", "test/accuracy", "eigen/ratio", "final/lambda_2", "predictions"} <= metrics
     assert {"weights/1.weight", "weights/3.bias", "curves/plane", "eigen/angle"} <= metrics
     assert found.absent == ()
@@ -110,7 +110,7 @@ def test_a_run_in_the_files_of_a_report_is_made_again_to_the_bit(finished_copy: 
     [found] = again(recorded, tolerance=0.0)
 
     assert (found.name, found.judgement, found.differing) == (RUN, "identical", {})
-    assert {"train/loss", "final/lambda_1", "predictions"} <= {one.metric for one in found.judged}
+    assert {"train/loss", "final/lambda_1", "predictions"} <= {one.metric for one in found.metrics}
 
 
 def test_one_changed_weight_is_found_and_named(finished_copy: Path) -> None:
@@ -121,7 +121,7 @@ def test_one_changed_weight_is_found_and_named(finished_copy: Path) -> None:
     assert found.judgement == "different"
     assert found.first_parted is not None
     assert (found.first_parted.metric, found.first_parted.parted) == ("weights/3.weight", "[1, 7]")
-    assert [one.metric for one in found.judged if one.judgement != "identical"] == ["weights/3.weight"]
+    assert [one.metric for one in found.metrics if one.judgement != "identical"] == ["weights/3.weight"]
 
 
 def test_within_the_tolerance_the_same_weight_is_named_too(finished_copy: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_metric_that_tables_show_and_that_was_written_over_is_named(name: str,
 
     found = reproduced(finished_copy)
 
-    assert [one.metric for one in found.judged if one.judgement != "identical"] == [name]
+    assert [one.metric for one in found.metrics if one.judgement != "identical"] == [name]
 
 
 def test_a_chart_that_was_written_over_contradicts_the_runs_own_file(finished_copy: Path) -> None:
