@@ -112,12 +112,13 @@ def test_without_mlflows_runs_all_is_logged_again_from_what_is_stored(
     assert len([*embedded.artifacts(stored).rglob("weights.pt")]) == 4
 
 
-def test_it_is_reported(stored: Path, run: Run) -> None:
+def test_it_is_reported_and_what_is_absent_there_is_said_to_be_not_recorded(stored: Path, run: Run) -> None:
     ended = run("report", "--study", "old", "--output", "report")
 
     assert ended.status == 0, ended.err
     page = (stored / "report/index.html").read_text()
     assert "lion" in page
+    assert "the commands that make them again are not recorded" in page  # runs kept no study.json
     assert [one["optimizer"] for one in json.loads((stored / "report/runs.json").read_text())["runs"]] == [
         *["sgd"] * 2,
         *["lion"] * 2,
