@@ -13,7 +13,7 @@ from optstudy.comparison.table import Comparison, compare
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.run import CostToTarget, EpochRecord, FinalRun, FinalRuns, Predictions
+from optstudy.records.run import CostToTarget, EpochRecord, FinalRun, Predictions
 from optstudy.records.search import SearchResult, Trial, select_best
 from optstudy.records.space import Range, Space
 
@@ -170,7 +170,7 @@ def diverged(one: RunEvidence, after: int) -> RunEvidence:
 def bare(one: RunEvidence) -> RunEvidence:
     """Return the run as if nothing but its accuracy had been kept."""
     run = replace(one.run, cost_to_target=None, curvature=None, target=None)
-    return RunEvidence(run, None, (), None, None, None)
+    return RunEvidence(run)
 
 
 def with_run(one: RunEvidence, **changes: Any) -> RunEvidence:
@@ -229,6 +229,5 @@ def evidence_of(*runs: RunEvidence, searches: Sequence[SearchResult] = ()) -> Ev
 
 
 def comparison_of(evidence: Evidence) -> Comparison:
-    known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
-    studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
-    return compare(FinalRuns(tuple(one.run for one in evidence.runs), {}), studies, known, looks=LOOKS)
+    """Compare as the report of the same files does."""
+    return compare(evidence, list(dict.fromkeys(one.run.study for one in evidence.runs)))

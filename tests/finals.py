@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, compare
 from optstudy.optimizers import find_spaces, read_looks
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.naming import RowKey
-from optstudy.records.run import FinalRun, FinalRuns, Predictions
+from optstudy.records.run import FinalRun, Predictions
 from optstudy.statistics import Difference, Discordance, PairTest
 
 LOOKS = read_looks(find_spaces(Path("nowhere")), Path("nowhere"))  # of the packaged optimizers
@@ -70,7 +71,8 @@ def comparison_of(
         name: Predictions(np.zeros(len(right), int), np.where(right, 0, 1))
         for name, right in (correct or {}).items()
     }
-    return compare(FinalRuns(runs, excluded), predictions=known, looks=LOOKS)
+    found = tuple(RunEvidence(run, predictions=known.get(run.run_id)) for run in runs)
+    return compare(Evidence(found, (), LOOKS, excluded))
 
 
 def pair_of(a: str, b: str, study: str = "quick", **values: Any) -> Pair:

@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evidence import LONG, PAPER, bare, diverged, runs_of, search_result, space, with_run
+from evidence import LONG, PAPER, bare, comparison_of, diverged, runs_of, search_result, space, with_run
 from finals import LOOKS
 
-from optstudy.comparison.table import Comparison, compare
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.provenance import Provenance
-from optstudy.records.run import FinalRuns
 from optstudy.records.search import Finalist, SearchResult
 from optstudy.records.space import Choice
 from optstudy.report.bundle import build_report
@@ -97,14 +95,6 @@ def made_up(
     )
 
 
-def compared(evidence: Evidence, **excluded: int) -> Comparison:
-    """Compare as `read_studies` does."""
-    known = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
-    studies = list(dict.fromkeys(one.run.study for one in evidence.runs))
-    final = FinalRuns(tuple(one.run for one in evidence.runs), excluded)
-    return compare(final, studies, known, evidence.searches, evidence.looks)
-
-
 def typical() -> Evidence:
     return made_up(finalists=3)
 
@@ -152,8 +142,8 @@ CASES: dict[str, Callable[[], Evidence]] = {
 
 
 def build(case: str) -> dict[str, bytes]:
-    found = CASES[case]()
-    return build_report(compared(found, failed=1), found)
+    found = replace(CASES[case](), excluded={"failed": 1})
+    return build_report(comparison_of(found), found)
 
 
 def written(once: Once, case: str) -> Path:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError, nearest
-from optstudy.optimizers import read_looks
+from optstudy.records.evidence import Evidence
 from optstudy.records.run import FinalRuns
 from optstudy.tracking import Tracking
-from optstudy.tracking.evidence import read_searches
+from optstudy.tracking.evidence import read_evidence
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ReadStudies:
     """Some studies as they were read."""
 
     studies: tuple[str, ...]
-    final: FinalRuns
+    evidence: Evidence  # what the comparison rests on; `read_files` adds to it what figures take
     comparison: Comparison
 
 
@@ -73,9 +73,8 @@ def read_study(tracking: Tracking, study: str, workspace: Path) -> ReadStudies:
 
 
 def _compared(tracking: Tracking, studies: tuple[str, ...], final: FinalRuns, workspace: Path) -> ReadStudies:
-    predictions, searches = tracking.predictions(final), read_searches(tracking, studies)
-    looks = read_looks({run.optimizer for run in final.runs}, workspace, [one.space for one in searches])
-    return ReadStudies(studies, final, compare(final, studies, predictions, searches, looks))
+    evidence = read_evidence(tracking, studies, final, workspace)
+    return ReadStudies(studies, evidence, compare(evidence, studies))
 
 
 def _last_finished(tracking: Tracking, known: Sequence[str]) -> tuple[tuple[str, ...], FinalRuns]:

@@ -1,6 +1,6 @@
 """The comparison: Table I of the paper with seeds, and the verdicts on its pairs, from final runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from optstudy.comparison.summaries import (
     summarise_images,
     to_target,
 )
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.io import plain
 from optstudy.records.look import Looks
 from optstudy.records.naming import PAPER, RowKey, index_of, order_of
-from optstudy.records.run import FinalRun, FinalRuns, Predictions
+from optstudy.records.run import FinalRun
 from optstudy.records.search import SearchResult
 from optstudy.statistics import mean_interval
 
@@ -108,51 +109,37 @@ class Comparison:
         return frame.rename(columns=lambda name: name.removesuffix("_mean"))
 
 
-def compare(
-    final: FinalRuns,
-    studies: Sequence[str] = (),
-    predictions: Mapping[str, Predictions] | None = None,
-    searches: Sequence[SearchResult] = (),
-    looks: Looks | None = None,
-) -> Comparison:
+def compare(evidence: Evidence, studies: Sequence[str] = ()) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
     Args:
-        final: Finished runs, accuracies as finite fractions, each seed of a configuration once.
+        evidence: Finished runs, accuracies as finite fractions, each seed of a configuration once; there are no pairs
+            without their predictions.
         studies: The order of the studies; those that it does not name follow by name.
-        predictions: Of each run by its ID; without them there are no pairs.
-        searches: Of the same studies.
-        looks: Of the optimizers; by default their names are their labels.
 
     Returns:
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
         name, configurations best, paper, default, then by name.
     """
-    groups: dict[RowKey, list[FinalRun]] = {}
-    for run in final.runs:
-        groups.setdefault(run.id.row, []).append(run)
+    groups = evidence.rows()
     keys = sorted(
         groups,
         key=lambda key: (index_of(studies, key.study), key.study, *order_of(key.optimizer, key.config)),
     )
-    known = predictions or {}
-    correct = {name: found.correct for name, found in known.items()}
-    pairs = pairs_of([run for key in keys for run in groups[key]], correct)
+    correct = {
+        one.run.run_id: one.predictions.correct for one in evidence.runs if one.predictions is not None
+    }
+    pairs = pairs_of([one.run for key in keys for one in groups[key]], correct)
     others = {key.study: sum(other.study == key.study for other in keys) - 1 for key in keys}
-    rows = tuple(_row(key, groups[key], pairs, others[key.study], known) for key in keys)
-    ordered = sorted(
-        searches, key=lambda one: (index_of(studies, one.study), one.study, *order_of(one.optimizer))
+    rows = tuple(_row(key, groups[key], rank_of(key, pairs, others[key.study])) for key in keys)
+    searches = sorted(
+        evidence.searches, key=lambda one: (index_of(studies, one.study), one.study, *order_of(one.optimizer))
     )
-    return Comparison(rows, pairs, dict(final.excluded), tuple(ordered), Looks() if looks is None else looks)
+    return Comparison(rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks)
 
 
-def _row(
-    key: RowKey,
-    runs: Sequence[FinalRun],
-    pairs: Sequence[Pair],
-    others: int,
-    predictions: Mapping[str, Predictions],
-) -> Row:
+def _row(key: RowKey, found: Sequence[RunEvidence], rank: str) -> Row:
+    runs = [one.run for one in found]
     comparable = key.optimizer in PAPER and all(run.paper_setting for run in runs)
     paper_train, paper_test = PAPER[key.optimizer] if comparable else (None, None)
     return Row(
@@ -166,8 +153,8 @@ def _row(
         seconds=fmean(run.pace_seconds for run in runs),
         step_seconds=_mean_pace(runs),
         gradient_work=fmean(run.gradient_work for run in runs),
-        rank=rank_of(key, pairs, others),
-        images=summarise_images([predictions[run.run_id] for run in runs if run.run_id in predictions]),
+        rank=rank,
+        images=summarise_images([one.predictions for one in found if one.predictions is not None]),
         to_target=to_target(runs),
         geometry=geometry_of(runs),
     )

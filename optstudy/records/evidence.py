@@ -18,22 +18,22 @@ class RunEvidence:
     """One finished final run with the data behind its figures."""
 
     run: FinalRun
-    plan: Plan | None  # None of a run that was logged before runs kept theirs
-    epochs: tuple[EpochRecord, ...]
-    predictions: Predictions | None
-    trace: EigenTrace | None  # along its last steps; None where that was not measured
-    curvature: CurvatureResult | None  # of where it ended, likewise
+    plan: Plan | None = None  # None where it was not recorded, or not read
+    epochs: tuple[EpochRecord, ...] = ()
+    predictions: Predictions | None = None
+    trace: EigenTrace | None = None  # along its last steps; None where that was not measured
+    curvature: CurvatureResult | None = None  # of where it ended, likewise
     specification: Mapping[str, Any] | None = None  # keys of its study; None where they were not recorded
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All final runs of some studies, and their searches, each in the order of the comparison's rows."""
+    """All final runs of some studies, and their finished searches, each in the order of the comparison's rows."""
 
     runs: tuple[RunEvidence, ...]
-    searches: tuple[SearchResult, ...]
+    searches: tuple[SearchResult, ...] = ()
     looks: Looks = field(default_factory=Looks)  # of the optimizers
-    excluded: Mapping[str, int] = field(default_factory=dict)  # why -> how many runs were left out
+    excluded: dict[str, int] = field(default_factory=dict)  # see `FinalRuns`
 
     def rows(self) -> dict[RowKey, list[RunEvidence]]:
         """The runs of each row of the comparison, seeds in order."""

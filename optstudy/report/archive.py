@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
 from optstudy.optimizers import read_looks
 from optstudy.records.arrays import from_npz, to_npz
@@ -17,7 +16,7 @@ from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import plain
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
-from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
+from optstudy.records.run import EpochRecord, FinalRun, Predictions
 from optstudy.records.search import read_search
 
 RUNS = "runs.json"
@@ -42,7 +41,7 @@ def archive(evidence: Evidence) -> dict[str, bytes]:
         for one in evidence.runs
     ]
     searches = [one.to_form() for one in evidence.searches]
-    content = {"runs": runs, "excluded": dict(evidence.excluded), "searches": searches}
+    content = {"runs": runs, "excluded": evidence.excluded, "searches": searches}
     text = json.dumps(plain(content), separators=(",", ":"))
     return {RUNS: _lines(text), PREDICTIONS: _predictions(evidence)}
 
@@ -57,15 +56,6 @@ def read_archive(folder: Path) -> Evidence:
     predictions = _made(_read_predictions, folder / PREDICTIONS, "predictions")
     runs = tuple(replace(one, predictions=predictions.get(one.run.run_id)) for one in found.runs)
     return replace(found, runs=runs)
-
-
-def compare_archived(evidence: Evidence) -> Comparison:
-    """Make the comparison of archived studies again."""
-    runs = tuple(one.run for one in evidence.runs)
-    predictions = {one.run.run_id: one.predictions for one in evidence.runs if one.predictions is not None}
-    studies = tuple(dict.fromkeys(run.study for run in runs))
-    final = FinalRuns(runs, dict(evidence.excluded))
-    return compare(final, studies, predictions, evidence.searches, evidence.looks)
 
 
 def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
@@ -90,7 +80,8 @@ def _read_runs(path: Path) -> Evidence:
         read_search(one, f"{path}: searches[{place}]") for place, one in enumerate(content["searches"])
     )
     looks = read_looks({one.run.optimizer for one in runs}, Path(), [one.space for one in searches])
-    return Evidence(runs, searches, looks, content["excluded"])
+    excluded = from_form(dict[str, int], content["excluded"], f"{path}: excluded")
+    return Evidence(runs, searches, looks, excluded)
 
 
 def _form(run: FinalRun) -> dict[str, Any]:
@@ -110,9 +101,6 @@ def _run(content: dict[str, Any], where: str) -> RunEvidence:
         replace(from_form(FinalRun, content, where), provenance=provenance),
         None if plan is None else from_form(Plan, plan, f"{where}: plan"),
         from_form(tuple[EpochRecord, ...], epochs, f"{where}: epochs"),
-        predictions=None,
-        trace=None,
-        curvature=None,
     )
 
 

@@ -100,7 +100,7 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
     plan = next((one.plan for one in runs if one.plan is not None), None)
     if plan is None:
         return ""
-    seeds = sorted({len(row) for row in Evidence(tuple(runs), ()).rows().values()})
+    seeds = sorted({len(row) for row in Evidence(tuple(runs)).rows().values()})
     count = " to ".join(str(number) for number in dict.fromkeys((seeds[0], seeds[-1])))
     images = f"{plan.split.size:,}" if plan.split.size else "all"
     return (

@@ -12,7 +12,7 @@ from optstudy.records.io import write_bytes
 from optstudy.records.metrics import Tag
 from optstudy.report.bundle import build_report
 from optstudy.tracking import Tracking
-from optstudy.tracking.evidence import read_evidence
+from optstudy.tracking.evidence import read_files
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def write_report(
         raise UsageError(
             f"no final run of {' and '.join(read.studies)} is finished yet; `optstudy status` tells how far it is"
         )
-    evidence = read_evidence(tracking, read.final, read.studies, read.comparison.looks)
-    files = build_report(read.comparison, evidence)
+    files = build_report(read.comparison, read_files(tracking, read.evidence))
     for name, data in files.items():
         write_bytes(output / name, data)
     return Written(output / "index.html", tuple(files), _log(tracking, read, files), read.studies)
@@ -67,7 +66,7 @@ def _log(tracking: Tracking, read: ReadStudies, files: Mapping[str, bytes]) -> s
             name,
             key=key,
             tags={Tag.STUDY: read.studies[0], Tag.KIND: "report"},
-            params={"studies": ", ".join(read.studies), "runs": len(read.final.runs)},
+            params={"studies": ", ".join(read.studies), "runs": len(read.evidence.runs)},
             started_at=time.time(),
             logged=logged,
         )

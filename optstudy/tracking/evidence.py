@@ -1,14 +1,16 @@
 """What the runs of some studies left behind, as figures and reports take it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from optstudy.errors import OptstudyError
+from optstudy.optimizers import read_looks
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import from_form, from_json
-from optstudy.records.look import Looks
 from optstudy.records.naming import order_of
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
@@ -18,28 +20,39 @@ from optstudy.tracking.writer import Tracking
 T = TypeVar("T")
 
 
-def read_evidence(
-    tracking: Tracking, final: FinalRuns, studies: Sequence[str], looks: Looks | None = None
-) -> Evidence:
-    """Read what final runs and the searches of their studies left in MLflow.
+def read_evidence(tracking: Tracking, studies: Sequence[str], final: FinalRuns, workspace: Path) -> Evidence:
+    """Read what a comparison takes beside final runs: their predictions, the searches, and how optimizers look.
 
     Args:
         tracking: Where they are.
-        final: The runs.
         studies: The studies, in the order of the comparison.
-        looks: Of the optimizers; by default their names are their labels.
+        final: Their runs.
+        workspace: Folder whose space files say how optimizers look.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
-    predictions = tracking.predictions(final)
-    runs = [read_run(tracking, run, predictions.get(run.run_id)) for run in final.runs]
-    places = {study: place for place, study in enumerate(studies)}
+    predictions, searches = tracking.predictions(final), tuple(read_searches(tracking, studies))
+    runs = sorted(
+        final.runs,
+        key=lambda run: (studies.index(run.study), *order_of(run.optimizer, run.config), run.seed),
+    )
     return Evidence(
-        tuple(sorted(runs, key=lambda one: (places[one.run.study], *_place(one.run), one.run.seed))),
-        tuple(read_searches(tracking, studies)),
-        Looks() if looks is None else looks,
-        final.excluded,
+        tuple(RunEvidence(run, predictions=predictions.get(run.run_id)) for run in runs),
+        searches,
+        read_looks({run.optimizer for run in runs}, workspace, [one.space for one in searches]),
+        dict(final.excluded),
+    )
+
+
+def read_files(tracking: Tracking, evidence: Evidence) -> Evidence:
+    """Read the other files of the runs, on which figures and reports rest.
+
+    Raises:
+        OptstudyError: If a file cannot be read.
+    """
+    return replace(
+        evidence, runs=tuple(read_run(tracking, one.run, one.predictions) for one in evidence.runs)
     )
 
 
@@ -56,10 +69,6 @@ def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResu
         read = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
         found += sorted(read, key=lambda one: order_of(one.optimizer))
     return found
-
-
-def _place(run: FinalRun) -> tuple[Any, ...]:
-    return order_of(run.optimizer, run.config)
 
 
 def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:

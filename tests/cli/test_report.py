@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import evidence
 import pytest
 import studies
 import tiny
@@ -16,11 +17,11 @@ from mlflow import MlflowClient
 from optstudy.cli.options import Where
 from optstudy.comparison.read import read_studies
 from optstudy.records.location import Location
-from optstudy.report.archive import compare_archived, read_archive
+from optstudy.report.archive import read_archive
 from optstudy.report.commands import command_of
 from optstudy.report.figures import accuracies
 from optstudy.tracking import embedded, open_written
-from optstudy.tracking.evidence import read_evidence
+from optstudy.tracking.evidence import read_files
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -74,7 +75,7 @@ style = ":D"
     assert "@misc{easily-hurt,\n  year = {2026}\n}" in bib
     tracking = open_written(Location(finished_copy))
     read = read_studies(tracking, ["tiny"])
-    drawn = accuracies(read.comparison, read_evidence(tracking, read.final, ["tiny"], read.comparison.looks))
+    drawn = accuracies(read.comparison, read.evidence)
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["SGD", "Touchy!"]
     assert ("#123456", "D") in {(line.get_color(), line.get_marker()) for line in drawn.axes[0].lines}
 
@@ -102,7 +103,7 @@ def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_
     assert kept == files
     archive = read_archive(Path("one"))
     known = json.loads(run("compare", "--json").out)
-    assert json.loads(json.dumps(compare_archived(archive).to_dict())) == known
+    assert json.loads(json.dumps(evidence.comparison_of(archive).to_dict())) == known
     assert table.status == 0
     assert table.err == "next: optstudy ui --study tiny\n"
     assert [row["study"] for row in json.loads(state.out)] == ["tiny", "tiny"]
@@ -197,7 +198,7 @@ def test_the_command_of_a_report_makes_the_same_runs(
     finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
     tracking = open_written(Location(finished))
     read = read_studies(tracking, ["tiny"])
-    command = command_of(read_evidence(tracking, read.final, ["tiny"]), "tiny")
+    command = command_of(read_files(tracking, read.evidence), "tiny")
 
     def opened(
         where: Where, name: str, settings: dict[str, Any], preset: str | None = None

@@ -8,8 +8,8 @@ from finals import LOOKS, answers, comparison_of, final_run, runs_of, seeds
 from scipy import stats
 
 from optstudy.comparison.table import compare
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.naming import PAPER
-from optstudy.records.run import FinalRuns
 
 
 def test_paper_values_are_those_of_table_one() -> None:
@@ -72,9 +72,9 @@ def test_rows_follow_study_then_the_papers_order_then_best_paper_default() -> No
 
 
 def test_studies_stand_in_the_order_in_which_they_were_asked_for() -> None:
-    runs = tuple(final_run(study=name) for name in ("a", "b", "c"))
+    runs = tuple(RunEvidence(final_run(study=name)) for name in ("a", "b", "c"))
 
-    assert [row.study for row in compare(FinalRuns(runs, {}), ("c", "a")).rows] == ["c", "a", "b"]
+    assert [row.study for row in compare(Evidence(runs), ("c", "a")).rows] == ["c", "a", "b"]
 
 
 def test_order_of_the_runs_does_not_matter() -> None:

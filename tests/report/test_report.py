@@ -199,8 +199,8 @@ def test_nothing_is_said_of_training_where_no_plan_is_known() -> None:
 
 def test_methods_claim_no_more_than_was_done() -> None:
     single, plain = reports.alone(), reports.nothing_kept()
-    whole = methods(reports.compared(reports.typical()), reports.typical(), "quick")
-    alone = methods(reports.compared(single), single, "quick")
+    whole = methods(made_up.comparison_of(reports.typical()), reports.typical(), "quick")
+    alone = methods(made_up.comparison_of(single), single, "quick")
 
     assert whole.startswith(
         "We compared SGD [@sgd], AdaGrad [@adagrad], Adam [@adam], AdaHessian [@adahessian]"
@@ -211,12 +211,12 @@ def test_methods_claim_no_more_than_was_done() -> None:
     assert alone.startswith("We trained SGD [@sgd] with optstudy 0.1.0")
     for wrong in ("Optuna", "Student", "Holm", "Bonferroni"):
         assert wrong not in alone
-    assert "Hessian" not in methods(reports.compared(plain), plain, "quick")
+    assert "Hessian" not in methods(made_up.comparison_of(plain), plain, "quick")
 
 
 def test_all_that_is_cited_has_an_entry_and_nothing_else_has_one() -> None:
     found = reports.typical()
-    text = methods(reports.compared(found), found, "quick")
+    text = methods(made_up.comparison_of(found), found, "quick")
 
     entries = re.findall(r"^@\w+\{([\w-]+),", bibtex(text), re.MULTILINE)
 
@@ -275,7 +275,7 @@ EVERY = pytest.mark.parametrize("case", list(reports.CASES))
 @EVERY
 def test_the_page_has_every_sentence_and_every_cell(once: reports.Once, case: str) -> None:
     found = reports.CASES[case]()
-    comparison = reports.compared(found, failed=1)
+    comparison = made_up.comparison_of(replace(found, excluded={"failed": 1}))
     folder, page = read(once, case)
 
     for pair in comparison.pairs:
@@ -377,7 +377,7 @@ def test_a_failed_search_has_no_chosen_values() -> None:
     failed = Evidence(found.runs[1:], (lost, *found.searches[1:]), LOOKS)
     failed = reports.without_curvature(failed)
 
-    page = Text(build_report(reports.compared(failed), failed)["index.html"].decode())
+    page = Text(build_report(made_up.comparison_of(failed), failed)["index.html"].decode())
 
     assert ["lr", "--"] in [page.cells[at : at + 2] for at in range(len(page.cells))]
 
@@ -394,7 +394,7 @@ def test_each_figure_has_a_file_name_of_its_own() -> None:
 def test_nothing_is_drawn_of_what_was_not_kept() -> None:
     found = reports.nothing_kept()
 
-    assert [one.name for one in gallery(reports.compared(found), found)] == ["accuracies"]
+    assert [one.name for one in gallery(made_up.comparison_of(found), found)] == ["accuracies"]
 
 
 # --- the files
@@ -407,7 +407,7 @@ def test_the_files_of_a_report_are_these(once: reports.Once) -> None:
         *("comparison.json", "figures", "index.html", "methods.md", "predictions.npz"),
         *("references.bib", "runs.json", "table.tex"),
     ]
-    comparison = reports.compared(reports.typical(), failed=1)
+    comparison = made_up.comparison_of(replace(reports.typical(), excluded={"failed": 1}))
     assert json.loads((folder / "comparison.json").read_text()) == comparison.to_dict()
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from optstudy.comparison.table import compare
 from optstudy.records.evidence import only
-from optstudy.report.archive import compare_archived, read_archive
+from optstudy.report.archive import read_archive
 from optstudy.report.tables.formats import render
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def options(command: str, name: str) -> list[str]:
 )
 def test_every_table_is_what_its_command_prints_from_the_committed_runs(command: str, text: str) -> None:
     studies = options(command, "--study")
-    comparison = compare_archived(only(read_archive(RUNS), studies))
+    comparison = compare(only(read_archive(RUNS), studies), studies)
     [metric] = options(command, "--metric") or ["accuracy"]
 
     assert render(comparison, "markdown", metric).strip() in text  # type: ignore[arg-type]  # a word of the page

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
+from optstudy.comparison.read import read_study
 from optstudy.errors import OptstudyError
 from optstudy.optimizers import load_space
 from optstudy.records.eigen_trace import EigenTrace
@@ -30,7 +31,7 @@ from optstudy.records.space import Choice, Range, Space
 from optstudy.study.tuning import config_of, distributions, first_configs
 from optstudy.study.workspace import StudyFiles, read_recorded
 from optstudy.tracking import Tracking, open_tracking
-from optstudy.tracking.evidence import read_evidence
+from optstudy.tracking.evidence import read_files
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 score = st.none() | finite
@@ -202,7 +203,7 @@ def tracking_of(workspace: Path) -> Tracking:
 
 def read(workspace: Path) -> Evidence:
     tracking = tracking_of(workspace)
-    return read_evidence(tracking, tracking.final_runs(["tiny"]), ["tiny"])
+    return read_files(tracking, read_study(tracking, "tiny", workspace).evidence)
 
 
 def named(one: RunEvidence) -> str:
@@ -316,7 +317,7 @@ class TestStudy:
 
         found = read(retrained_copy)
 
-        assert found == Evidence(tuple(RunEvidence(run, None, (), None, None, None) for run in numbers), ())
+        assert found == Evidence(tuple(RunEvidence(run) for run in numbers), looks=found.looks)
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"no": 1}', b"PK\x03\x04"])
     @pytest.mark.parametrize(

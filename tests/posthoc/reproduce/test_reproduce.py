@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 
+from optstudy.comparison.read import read_study
 from optstudy.errors import UsageError
 from optstudy.posthoc.reproduce import (
     RecordedRun,
@@ -27,7 +28,7 @@ from optstudy.records import plan as plan_records
 from optstudy.records.location import Location
 from optstudy.report.archive import archive, read_archive
 from optstudy.tracking import Tracking, embedded, open_tracking
-from optstudy.tracking.evidence import read_evidence
+from optstudy.tracking.evidence import read_files
 
 RUN = "tiny/sgd/seed-1"
 
@@ -74,7 +75,7 @@ def json_with(**changes: Any) -> Callable[[bytes], bytes]:
 def report_of(workspace: Path) -> Path:
     """Write what a report writes of the study, and return its folder."""
     tracking, folder = tracking_of(workspace), workspace / "report"
-    evidence = read_evidence(tracking, tracking.final_runs(["tiny"]), ["tiny"])
+    evidence = read_files(tracking, read_study(tracking, "tiny", workspace).evidence)
     folder.mkdir()
     for name, data in archive(evidence).items():
         (folder / name).write_bytes(data)
