@@ -12,7 +12,7 @@ from training import Layers
 from curves.report import Images
 from optstudy.records.plan import Method, Plan, Split, steps_per_epoch
 from optstudy.training import Moment, RunState, advance, sample_images, start
-from optstudy.training.live import STEPS, capture, restore
+from optstudy.training.live import STEP_FUNCTIONS, capture, restore
 from optstudy.workloads.models import LeNet5
 from optstudy.workloads.splits import load_parts
 
@@ -81,7 +81,7 @@ def converge(images: Images, loss: float, folder: Path) -> Trained:
     if not path.exists():
         live, value, steps = restore(start(plan), plan), torch.inf, 0
         while value >= loss and steps < MOST_STEPS:
-            value, steps = float(STEPS[""](live, *images)[0]), steps + 1
+            value, steps = float(STEP_FUNCTIONS[""](live, *images)[0]), steps + 1
         path.write_bytes(capture(live, 0, steps, {}, diverged=False).to_bytes())
     state = RunState.from_bytes(path.read_bytes())
     return Trained("converged", plan, state, steps=state.step)
@@ -121,7 +121,7 @@ def descend(run: Trained, images: Images, steps: int) -> Iterator[Weights]:
     live = restore(run.state, run.plan)
     for _ in range(steps):
         yield copied(live.model.state_dict())
-        STEPS[""](live, *images)
+        STEP_FUNCTIONS[""](live, *images)
 
 
 def short_epochs(run: Trained, steps: int, epochs: int) -> tuple[Plan, RunState]:

@@ -23,8 +23,8 @@ from optstudy.report.tables.tuning import score_label, value_label
 
 if TYPE_CHECKING:
     from optstudy.study.driver import Study
-    from optstudy.study.events import Estimate
-    from optstudy.study.status import Standing
+    from optstudy.study.events import StudyEstimate
+    from optstudy.study.status import OptimizerStatus
 
 
 def show_comparison(
@@ -91,7 +91,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     click.echo(f"Saved to {study.files.best(optimizers[0]).parent}")
 
 
-def show_plan(study: "Study", estimate: "Estimate", *, as_json: bool) -> None:
+def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> None:
     """Print what a study would do."""
     keys = study.specification.to_keys()
     if as_json:
@@ -152,14 +152,14 @@ def show_space(space: Space, *, as_json: bool) -> None:
     click.echo(f"From {space.source}")
 
 
-def show_standings(standings: Sequence["Standing"]) -> None:
+def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
     """Print how far studies are."""
     print_table(
         [
-            words("Study", (one.study for one in standings)),
-            words("Optimizer", (one.optimizer for one in standings)),
-            numbers("Trials", (_of(one.trials, one.trials_asked) for one in standings)),
-            numbers("Final runs", (_of(one.runs, one.runs_asked) for one in standings)),
+            words("Study", (one.study for one in statuses)),
+            words("Optimizer", (one.optimizer for one in statuses)),
+            numbers("Trials", (_of(one.trials, one.trials_asked) for one in statuses)),
+            numbers("Final runs", (_of(one.runs, one.runs_asked) for one in statuses)),
         ]
     )
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from optstudy.errors import OptstudyError
 from optstudy.report.tables.tuning import value_label
-from optstudy.study.events import Estimate, Event, Notice, Problem, RunEnded, SearchEnded, TrialEnded
+from optstudy.study.events import Event, Notice, Problem, RunEnded, SearchEnded, StudyEstimate, TrialEnded
 from optstudy.study.events import Progress as Advanced
 
 
@@ -44,7 +44,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
         milestone = 0.25
         for event in events:
             match event:
-                case Estimate():
+                case StudyEstimate():
                     show_estimate(event, console)
                     bar.update(line, description="running", total=event.work_seconds * event.jobs or 1.0)
                     bar.reset(line, total=event.work_seconds * event.jobs or 1.0, description="running")
@@ -90,7 +90,7 @@ def line_of(event: Event) -> str:
             return str(event)
 
 
-def show_estimate(estimate: Estimate, console: Console) -> None:
+def show_estimate(estimate: StudyEstimate, console: Console) -> None:
     """Say what is to be done and how long it may take."""
     for item in estimate.optimizers:
         console.print(

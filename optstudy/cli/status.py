@@ -16,17 +16,17 @@ def status(where: options.Where, as_json: bool) -> None:
 
     Example: optstudy status
     """
-    from optstudy.cli.output import next_step, say_mended, show_standings
-    from optstudy.study.status import logged_elsewhere, read_standings
+    from optstudy.cli.output import next_step, say_mended, show_statuses
+    from optstudy.study.status import read_statuses, runs_elsewhere
 
     say_mended(where)
-    standings = read_standings(where)
+    statuses = read_statuses(where)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(standing) for standing in standings], indent=2))
+        click.echo(json.dumps([dataclasses.asdict(status) for status in statuses], indent=2))
     else:
-        show_standings(standings)
-    for line in logged_elsewhere(where):
+        show_statuses(statuses)
+    for line in runs_elsewhere(where):
         click.echo(f"note: {line}", err=True)
-    last = standings[-1].study
-    done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in standings if s.study == last)
+    last = statuses[-1].study
+    done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in statuses if s.study == last)
     next_step("optstudy compare" if done else "optstudy study", where, study=last)

@@ -1,4 +1,4 @@
-"""Sequential programs that run side by side on shared workers, and what passes between them."""
+"""Flows: sequential programs that run concurrently on shared workers."""
 
 import contextlib
 import dataclasses
@@ -13,12 +13,12 @@ from optstudy.errors import OptstudyError, UsageError
 
 @dataclass(frozen=True)
 class Task:
-    """A pure, module-level function and its arguments. Dearer tasks start first."""
+    """A pure, module-level function and its arguments. Tasks of higher cost start first."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     cost: float = 0.0
-    name: str = "the same task"  # in the message that a worker died at it
+    name: str = "the same task"  # shown in the error message if workers die running it
 
 
 @dataclass(frozen=True)
@@ -27,108 +27,107 @@ class Failure:
 
     message: str  # one line
     details: str  # traceback
-    usage: bool = False  # the task itself found that it was asked for something impossible
+    usage: bool = False  # whether the task raised a UsageError
 
     def error(self) -> OptstudyError:
-        """The exception to raise where the work cannot go on without this task."""
+        """The exception to raise if the work cannot continue without this task."""
         return (UsageError if self.usage else OptstudyError)(self.message)
 
 
 class Workers(Protocol):
-    """Anything that runs tasks: `submit` never waits, `next_result` waits for one."""
+    """Anything that runs tasks: `submit` never blocks, `next_result` blocks until a task ends."""
 
     def submit(self, ticket: int, task: Task) -> None:
-        """Queue a task under a number of the caller's."""
+        """Queue a task; ``ticket`` identifies its result."""
 
     def next_result(self) -> tuple[int, Any]:
-        """Return a finished task's number, and what it returned or a Failure."""
+        """Return the ticket of a finished task, and its result or a Failure."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """What a flow yields to wait for other flows; it is sent what they return, in the same order."""
+    """Yielded by a flow to wait for other flows; it is sent their results, in the same order."""
 
     flows: tuple["Flow", ...]
 
 
 @dataclass(frozen=True)
 class Fork:
-    """What a flow yields to start other flows and go on at once."""
+    """Yielded by a flow to start other flows without waiting for them."""
 
     flows: tuple["Flow", ...]
 
 
 Flow = Generator[Task | Together | Fork | object, Any, Any]
-"""A sequential program. It yields a `Task` and is sent what it returned, or a `Failure`; a `Together` or a
-`Fork`; or anything else, an event for whoever watches."""
+"""A sequential program, as a generator. It yields a `Task` and is sent its result or a `Failure`, yields a `Together`
+or a `Fork`, or yields any other object, which `drive` passes on as an event."""
 
 
 @dataclass(eq=False)
-class _Strand:
-    """A flow on its way, and where what it returns goes."""
+class _FlowNode:
+    """A flow that is running, and the flow that waits for its result."""
 
     flow: Flow
-    parent: "_Strand | None" = None
+    parent: "_FlowNode | None" = None
     position: int = 0
-    awaited: list[Any] = dataclasses.field(default_factory=list)  # what its children returned
-    missing: int = 0  # children that have not
+    results: list[Any] = dataclasses.field(default_factory=list)  # of its children
+    missing: int = 0  # number of children that have not returned
 
 
 def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
-    """Run flows side by side on shared workers, yielding their events.
+    """Run flows concurrently on shared workers, yielding their events.
 
-    Flows advance as their tasks return; what each of them computes must not depend on that order.
+    Flows advance as their tasks return, so the result of a flow must not depend on the order.
     """
-    ready: deque[tuple[_Strand, Any]] = deque((_Strand(flow), None) for flow in flows)
-    alive = [strand for strand, _ in ready]
-    running: dict[int, _Strand] = {}
+    ready: deque[tuple[_FlowNode, Any]] = deque((_FlowNode(flow), None) for flow in flows)
+    alive = [node for node, _ in ready]
+    running: dict[int, _FlowNode] = {}
     tickets = itertools.count()
     try:
         while ready or running:
             if not ready:
                 ticket, result = workers.next_result()
                 ready.append((running.pop(ticket), result))
-            strand, value = ready.popleft()
+            node, value = ready.popleft()
             try:
-                step = strand.flow.send(value)
+                step = node.flow.send(value)
             except StopIteration as stop:
-                alive.remove(strand)
-                ready += _returned(strand, stop.value)
+                alive.remove(node)
+                ready += _returned(node, stop.value)
                 continue
             match step:
                 case Task():
                     ticket = next(tickets)
-                    running[ticket] = strand
+                    running[ticket] = node
                     workers.submit(ticket, step)
                 case Together(flows) if flows:
-                    strand.awaited, strand.missing = [None] * len(flows), len(flows)
-                    children = [_Strand(flow, strand, place) for place, flow in enumerate(flows)]
+                    node.results, node.missing = [None] * len(flows), len(flows)
+                    children = [_FlowNode(flow, node, place) for place, flow in enumerate(flows)]
                     alive += children
                     ready += [(child, None) for child in children]
                 case Together():
-                    ready.appendleft((strand, []))
+                    ready.appendleft((node, []))
                 case Fork(flows):
-                    children = [_Strand(flow) for flow in flows]
+                    children = [_FlowNode(flow) for flow in flows]
                     alive += children
-                    ready += [
-                        (child, None) for child in (*children, strand)
-                    ]  # theirs first: workers may wait
+                    # Children first, since workers may be idle.
+                    ready += [(child, None) for child in (*children, node)]
                 case event:
-                    ready.appendleft((strand, None))
+                    ready.appendleft((node, None))
                     yield event
     finally:
-        with contextlib.ExitStack() as closing:  # closes all, children first, even if one of them raises
-            for strand in alive:
-                closing.callback(strand.flow.close)
+        with contextlib.ExitStack() as closing:  # closes all, children first, even if one raises
+            for node in alive:
+                closing.callback(node.flow.close)
 
 
-def _returned(strand: _Strand, value: Any) -> list[tuple[_Strand, Any]]:
-    parent = strand.parent
+def _returned(node: _FlowNode, value: Any) -> list[tuple[_FlowNode, Any]]:
+    parent = node.parent
     if parent is None:
         return []
-    parent.awaited[strand.position] = value
+    parent.results[node.position] = value
     parent.missing -= 1
-    return [] if parent.missing else [(parent, parent.awaited)]
+    return [] if parent.missing else [(parent, parent.results)]
 
 
 def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from optstudy.errors import UsageError
 
-POINTS = ("start", "middle", "end")
+STAGES = ("start", "middle", "end")
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ class CurvatureRequest:
         if self.sweep and self.k == 1:
             raise UsageError("-k is 1; a sweep compares two eigenvalues, so give 2 or more")
         for point in self.at:
-            if point not in POINTS:
-                raise UsageError(f"--at has {point!r}; it takes {', '.join(POINTS)}")
+            if point not in STAGES:
+                raise UsageError(f"--at has {point!r}; it takes {', '.join(STAGES)}")

@@ -19,10 +19,10 @@ from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.estimate import estimate, rehearse_all
-from optstudy.study.events import Estimate, Event, Notice, Problem, SearchEnded
+from optstudy.study.events import Event, Notice, Problem, SearchEnded, StudyEstimate
 from optstudy.study.final_runs import final_flow, tag_superseded
 from optstudy.study.fingerprint import check_data, check_fingerprint, check_parts
-from optstudy.study.notices import counted, logged_elsewhere, lost
+from optstudy.study.notices import adjusted_counts, lost_files, moved_server
 from optstudy.study.presets import check_keys, read_preset
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
@@ -31,7 +31,7 @@ from optstudy.study.tuning.best import read_best
 from optstudy.study.tuning.flow import close_search, open_search, search_flow
 from optstudy.study.workspace import (
     ChangedStudyError,
-    Recorded,
+    RecordedStudy,
     StudyFiles,
     locked,
     merge,
@@ -139,7 +139,7 @@ class Study:
             params = self._params(chosen, wanted, searching="tuning" in phases)
             tuned = "tuning" in phases
             given = {**self._asked, **asked}
-            yield from counted(
+            yield from adjusted_counts(
                 self.name, self.specification, given, tuning=tuned, training="training" in phases
             )
             with self._workers() as workers:
@@ -155,8 +155,8 @@ class Study:
                     rehearsed, self.specification, chosen, trials=tuned, configs=wanted, jobs=len(workers)
                 )
                 fingerprint = check_data(fingerprint, rehearsed.data)
-                yield from logged_elsewhere(self.name, fingerprint.get("tracking"), tracking.server)
-                yield from lost(logged)
+                yield from moved_server(self.name, fingerprint.get("tracking"), tracking.server)
+                yield from lost_files(logged)
                 self._record({**fingerprint, "tracking": tracking.server}, phases)
                 context = Context(
                     files=self.files,
@@ -194,7 +194,7 @@ class Study:
             OptstudyError: If an optimizer has no trial that completed.
         """
         given = settings if trials is None else {**settings, "trials": trials}
-        events = _heard(self.run("tuning", optimizers=optimizers, **given))
+        events = _run_to_end(self.run("tuning", optimizers=optimizers, **given))
         return {e.result.optimizer: e.result for e in events if isinstance(e, SearchEnded)}
 
     def train(
@@ -220,7 +220,7 @@ class Study:
             OptstudyError: If a run failed.
         """
         given = settings if seeds is None else {**settings, "seeds": seeds}
-        _heard(self.run("training", optimizers=optimizers, configs=configs, **given))
+        _run_to_end(self.run("training", optimizers=optimizers, configs=configs, **given))
         return self.compare()
 
     def compare(self) -> Comparison:
@@ -228,7 +228,7 @@ class Study:
         tracking, _ = open_tracking(self.location)
         return read_study(tracking, self.name, self.location.workspace).comparison
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> StudyEstimate:
         """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
         specification, spaces = self.specification, self._spaces()
         with self._workers() as workers:
@@ -287,7 +287,7 @@ class Study:
     def _record(self, fingerprint: dict[str, Any], phases: Sequence[Phase]) -> None:
         begun = self._recorded.begun if self._recorded else ()
         both = tuple(dict.fromkeys((*begun, *phases)))
-        self._recorded = Recorded(self.specification, fingerprint, both)
+        self._recorded = RecordedStudy(self.specification, fingerprint, both)
         write_recorded(self.files, self._recorded)
 
 
@@ -322,13 +322,13 @@ def _finals(context: Context, optimizer: str, config: str, params: Mapping[str, 
     )
 
 
-def _heard(events: Iterator[Event]) -> list[Event]:
-    heard = list(events)
-    problems = [event.text for event in heard if isinstance(event, Problem)]
+def _run_to_end(events: Iterator[Event]) -> list[Event]:
+    seen = list(events)
+    problems = [event.text for event in seen if isinstance(event, Problem)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise OptstudyError(problems[0] + more)
-    return heard
+    return seen
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:

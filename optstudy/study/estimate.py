@@ -9,7 +9,7 @@ from optstudy.execution.flows import Task, Workers, run_all
 from optstudy.optimizers import RefusedError
 from optstudy.records.plan import Description, Plan, Split, steps_per_epoch
 from optstudy.records.space import Space
-from optstudy.study.events import Estimate, OptimizerEstimate
+from optstudy.study.events import OptimizerEstimate, StudyEstimate
 from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
@@ -25,7 +25,7 @@ STEP_PRODUCTS = 10  # that following the eigenvalues costs at a step, its graph 
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class StudyRehearsal:
     """What the workers have found out before a study's work begins."""
 
     data: Description
@@ -35,7 +35,7 @@ class Rehearsed:
 
 def rehearse_all(
     workers: Workers, specification: Specification, spaces: Mapping[str, Space], *, trials: bool
-) -> Rehearsed:
+) -> StudyRehearsal:
     """Describe the data and time a few steps of each optimizer, on the workers that will do the work.
 
     Args:
@@ -50,7 +50,7 @@ def rehearse_all(
     finals = {name: final_plan(specification, space, space.default, 0) for name, space in spaces.items()}
     tuned = [trial_plan(specification, space, space.default) for space in spaces.values() if trials][:1]
     steps = [
-        Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_called(space)}")
+        Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_label(space)}")
         for name, space in spaces.items()
     ]
     described = Task(
@@ -65,7 +65,7 @@ def rehearse_all(
     for plan in (*tuned, *finals.values()):
         _check_batch(plan, data)
     timed = run_all(steps, workers)
-    return Rehearsed(data, dict(zip(spaces, timed, strict=True)), startup)
+    return StudyRehearsal(data, dict(zip(spaces, timed, strict=True)), startup)
 
 
 def ready() -> None:
@@ -94,11 +94,11 @@ def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
         raise
     except Exception as error:
         raise OptstudyError(
-            f"the first steps of {_called(space)} fail at {describe_exception(error, space.optimizer)}"
+            f"the first steps of {_label(space)} fail at {describe_exception(error, space.optimizer)}"
         ) from error
 
 
-def _called(space: Space) -> str:
+def _label(space: Space) -> str:
     return f"{space.name} ({space.optimizer}, {space.source})"
 
 
@@ -112,14 +112,14 @@ def _check_batch(plan: Plan, data: Description) -> None:
 
 
 def estimate(
-    rehearsed: Rehearsed,
+    rehearsed: StudyRehearsal,
     specification: Specification,
     spaces: Mapping[str, Space],
     *,
     trials: bool,
     configs: Sequence[str],
     jobs: int,
-) -> Estimate:
+) -> StudyEstimate:
     """Tell what a study will take if nothing of it is done yet and no trial is pruned.
 
     Args:
@@ -154,7 +154,7 @@ def estimate(
             )
         )
     states = sum(rehearsal.state_bytes for rehearsal in rehearsals.values())
-    return Estimate(
+    return StudyEstimate(
         optimizers=tuple(rows),
         jobs=jobs,
         parameters=next(iter(rehearsals.values())).parameters,

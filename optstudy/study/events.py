@@ -33,7 +33,7 @@ class OptimizerEstimate:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StudyEstimate:
     """Expected work of a study, from a few timed steps of each optimizer."""
 
     optimizers: tuple[OptimizerEstimate, ...]
@@ -89,4 +89,4 @@ class RunEnded:
     test_accuracy: float
 
 
-Event = Notice | Problem | Estimate | Progress | TrialEnded | SearchEnded | RunEnded
+Event = Notice | Problem | StudyEstimate | Progress | TrialEnded | SearchEnded | RunEnded

@@ -19,7 +19,7 @@ from optstudy.study.estimate import split_sizes
 from optstudy.study.events import Notice, Progress, RunEnded
 from optstudy.study.plans import final_plan, is_paper_setting
 from optstudy.study.specification import KEYS
-from optstudy.study.training_run import TrainingRun, ended_before, skip_rest, train_rung
+from optstudy.study.training_run import TrainingRun, already_ended, skip_rest, train_rung
 from optstudy.tracking import save_model
 from optstudy.training import RunState
 from optstudy.workloads.batches import prepare
@@ -31,7 +31,7 @@ Weights = dict[str, torch.Tensor]
 def final_flow(context: Context, optimizer: str, config: str, seed: int, params: Mapping[str, Any]) -> Flow:
     """Train one configuration from one seed, an epoch a rung."""
     run = _final_run(context, optimizer, config, seed, params)
-    if ended_before(context, run):
+    if already_ended(context, run):
         whole = context.seconds(optimizer, run.plan, 0, run.plan.epochs)
         yield Progress(run.name, whole + context.curvature_seconds(optimizer, run.plan), before=True)
         return

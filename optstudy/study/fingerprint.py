@@ -8,7 +8,7 @@ from optstudy.records.forms import to_form
 from optstudy.records.plan import Description
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
-from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
+from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
 from optstudy.training import check_device
 from optstudy.workloads.datasets import OtherDataError, check_dataset
 from optstudy.workloads.models import check_model, load_loss
@@ -19,7 +19,7 @@ LEFT_OUT = ("source", "label", "colour", "style", "cite")  # where a space lies,
 
 def check_fingerprint(
     files: StudyFiles,
-    recorded: Recorded | None,
+    recorded: RecordedStudy | None,
     specification: Specification,
     spaces: Mapping[str, Space],
     versions: Mapping[str, str],

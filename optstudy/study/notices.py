@@ -8,7 +8,7 @@ from optstudy.study.specification import Specification
 from optstudy.tracking import LoggedRun
 
 
-def counted(
+def adjusted_counts(
     study: str, specification: Specification, asked: Mapping[str, Any], *, tuning: bool, training: bool
 ) -> Iterator[Notice]:
     """Say where the number of trials or of seeds is not the one that was asked for."""
@@ -22,7 +22,7 @@ def counted(
         yield Notice(f"study {study!r} has {seeds} seeds a configuration already; it keeps to them")
 
 
-def logged_elsewhere(study: str, before: str | None, now: str) -> Iterator[Notice]:
+def moved_server(study: str, before: str | None, now: str) -> Iterator[Notice]:
     """Say if a study was logged to another place so far.
 
     Args:
@@ -38,7 +38,7 @@ def logged_elsewhere(study: str, before: str | None, now: str) -> Iterator[Notic
         )
 
 
-def lost(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
+def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
     """Say if files of finished runs are gone."""
     count = sum(run.lost for runs in logged.values() for run in runs.values())
     if count:

@@ -12,7 +12,7 @@ from optstudy.tracking import Tracking, open_written
 
 
 @dataclass(frozen=True)
-class Standing:
+class OptimizerStatus:
     """How far one optimizer of a study is."""
 
     study: str
@@ -23,7 +23,7 @@ class Standing:
     runs_asked: int
 
 
-def read_standings(location: Location) -> list[Standing]:
+def read_statuses(location: Location) -> list[OptimizerStatus]:
     """Say how far the workspace's studies are, the one written last at the end.
 
     Raises:
@@ -34,7 +34,7 @@ def read_standings(location: Location) -> list[Standing]:
     if not names:
         raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
     tracking = open_recorded(location)
-    standings = []
+    statuses = []
     for name in names:
         recorded = read_recorded(StudyFiles(workspace, name))
         assert recorded is not None  # listed by its file
@@ -44,8 +44,8 @@ def read_standings(location: Location) -> list[Standing]:
             for kind in ("tuning", "final")
         }
         finals = Counter(run.optimizer for each in done["final"] if (run := RunId.parse(name, each)))
-        standings += [
-            Standing(
+        statuses += [
+            OptimizerStatus(
                 study=name,
                 optimizer=optimizer,
                 trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
@@ -55,10 +55,10 @@ def read_standings(location: Location) -> list[Standing]:
             )
             for optimizer in asked.optimizers
         ]
-    return standings
+    return statuses
 
 
-def logged_elsewhere(location: Location) -> list[str]:
+def runs_elsewhere(location: Location) -> list[str]:
     """Say in a line each which of the workspace's studies are logged to another place than the one that is read."""
     workspace = location.workspace
     now = open_recorded(location).server

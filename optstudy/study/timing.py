@@ -14,7 +14,7 @@ from optstudy.study.plans import final_plan
 from optstudy.study.run_cache import Pace
 from optstudy.training import time_steps
 
-STEPS = 100
+TIMED_STEPS = 100
 
 
 def time_rows(
@@ -53,10 +53,10 @@ def time_rows(
 
 
 def _time(context: Context, workers: Workers, plan: Plan) -> Pace | Failure:
-    workers.submit(0, Task(time_steps, (plan, STEPS), name="timing a run's steps"))
+    workers.submit(0, Task(time_steps, (plan, TIMED_STEPS), name="timing a run's steps"))
     _, seconds = workers.next_result()
     if isinstance(seconds, Failure):
         return seconds
-    pace = Pace(seconds, STEPS, time.time())
+    pace = Pace(seconds, TIMED_STEPS, time.time())
     context.rungs.write_pace(context.key(plan), pace)
     return pace

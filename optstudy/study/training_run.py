@@ -74,7 +74,7 @@ class TrainingRun:
         return last.heldout_accuracy if objective == "accuracy" else last.heldout_loss
 
 
-def ended_before(context: Context, run: TrainingRun) -> bool:
+def already_ended(context: Context, run: TrainingRun) -> bool:
     """Whether a run had ended when the study was started this time."""
     logged = context.logged_run(run.experiment, run.name, run.plan)
     return logged is not None and (logged.finished if run.kind == "final" else logged.ended)
@@ -89,7 +89,7 @@ def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = F
         until: Epoch to reach.
         last: Whether its state will be needed after this rung.
     """
-    before = ended_before(context, run)
+    before = already_ended(context, run)
     rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
     if isinstance(rung, Failure):
         rung = _failed(context, run, until, rung)
@@ -119,7 +119,7 @@ def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
 def skip_rest(context: Context, run: TrainingRun) -> Flow:
     """Count the epochs that a run will not train as progress."""
     left = context.seconds(run.optimizer, run.plan, run.trained, run.plan.epochs)
-    yield Progress(run.name, left, before=ended_before(context, run))
+    yield Progress(run.name, left, before=already_ended(context, run))
 
 
 def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) -> Rung:

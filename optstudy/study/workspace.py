@@ -50,7 +50,7 @@ class StudyFiles:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedStudy:
     """A study as it stands on disk."""
 
     specification: Specification
@@ -70,21 +70,21 @@ class ChangedStudyError(UsageError):
         )
 
 
-def read_recorded(files: StudyFiles) -> Recorded | None:
+def read_recorded(files: StudyFiles) -> RecordedStudy | None:
     """Read what a study is, or None if it is new."""
     if not files.specification.exists():
         return None
     try:
         content = json.loads(files.specification.read_text())
         specification = Specification.from_keys(dict(content["specification"]))
-        return Recorded(specification, dict(content["facts"]), tuple(content["begun"]))
+        return RecordedStudy(specification, dict(content["facts"]), tuple(content["begun"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise OptstudyError(
             f"{files.specification}: not a study's specification ({error}); restore it or remove {files.folder}"
         ) from error
 
 
-def write_recorded(files: StudyFiles, recorded: Recorded) -> None:
+def write_recorded(files: StudyFiles, recorded: RecordedStudy) -> None:
     """Keep what a study is."""
     keys = recorded.specification.to_keys()
     write_json(
@@ -92,7 +92,7 @@ def write_recorded(files: StudyFiles, recorded: Recorded) -> None:
     )
 
 
-def merge(files: StudyFiles, old: Recorded, asked: Mapping[str, Any]) -> Specification:
+def merge(files: StudyFiles, old: RecordedStudy, asked: Mapping[str, Any]) -> Specification:
     """Return a study's specification with what was asked for now.
 
     Keys of work that has not begun may change. Optimizers, configs, trials and seeds only grow.

@@ -13,7 +13,7 @@ from torch import Tensor
 from optstudy.records.plan import Plan, steps_per_epoch
 from optstudy.records.run import EpochRecord, Observation, Rung
 from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
-from optstudy.training.live import STEPS, Live, build, capture, isolated, restore, seed_generators
+from optstudy.training.live import STEP_FUNCTIONS, Live, build, capture, isolated, restore, seed_generators
 from optstudy.training.numerics import machine
 from optstudy.training.probes import probes_of
 from optstudy.training.state import Moment, Probe, RunState, outcome
@@ -118,7 +118,7 @@ def _train_epoch(
     probes: Sequence[Probe],
     memory: dict[str, Any],
 ) -> tuple[_Running, list[Observation]]:
-    step = STEPS[plan.method.needs]
+    step = STEP_FUNCTIONS[plan.method.needs]
     steps = steps_per_epoch(len(train[1]), plan.batch_size)
     total = torch.zeros((), dtype=torch.float64, device=plan.device)
     correct = torch.zeros((), dtype=torch.int64, device=plan.device)
@@ -131,7 +131,7 @@ def _train_epoch(
         for probe in probes:
             if probe.wants(moment):
                 memory[probe.name], values = probe.observe(moment, memory.get(probe.name))
-                seen.append(Observation(probe.name, moment.step, _kept(values)))
+                seen.append(Observation(probe.name, moment.step, _finite_values(values)))
         if last:
             norm = batch_gradient_norm(moment)
         value, outputs = step(live, inputs, targets)
@@ -167,7 +167,7 @@ def _record(
     )
 
 
-def _kept(values: Mapping[str, float | str]) -> dict[str, float | str | None]:
+def _finite_values(values: Mapping[str, float | str]) -> dict[str, float | str | None]:
     return {name: value if isinstance(value, str) else _finite(value) for name, value in values.items()}
 
 

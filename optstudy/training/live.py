@@ -104,7 +104,7 @@ def _closure_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, 
     return seen[0]
 
 
-STEPS = {"": _plain_step, "closure": _closure_step}
+STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ class ImageBatches:
 
 
 @dataclass(frozen=True)
-class _Patient(EigenTracker):
+class _TolerantTracker(EigenTracker):
     """A tracker that sees nothing where the Hessian is not finite, though the loss still is: the run goes on."""
 
     def observe(
@@ -85,6 +85,6 @@ def probes_of(plan: Plan) -> list[Probe]:
     loss = load_loss(plan.loss)
     few = range(first, total, max(trace.every, PRECONDITIONED_EVERY))
     return [
-        _Patient(loss, images, steps),
-        _Patient(loss, images, few, preconditioned=True, name="preconditioned"),
+        _TolerantTracker(loss, images, steps),
+        _TolerantTracker(loss, images, few, preconditioned=True, name="preconditioned"),
     ]

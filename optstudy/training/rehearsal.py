@@ -13,7 +13,7 @@ from optstudy.errors import UsageError
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sweep
-from optstudy.training.live import STEPS, Live, capture, isolated, restore
+from optstudy.training.live import STEP_FUNCTIONS, Live, capture, isolated, restore
 from optstudy.training.probes import sample_images
 from optstudy.workloads.batches import prepare
 from optstudy.workloads.dataset import Dataset
@@ -61,7 +61,7 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
         live = restore(state, plan)
         x, y = prepare(parts.train_x[few].to(plan.device)), parts.train_y[few].to(plan.device)
         _check_fit(plan, load(plan.dataset), live, x, y)
-        step = STEPS[plan.method.needs]
+        step = STEP_FUNCTIONS[plan.method.needs]
         live.model.train()
         step_seconds = _median_seconds(lambda: step(live, x, y), steps)
         images = parts.train_x[:EVALUATION_BATCH].to(plan.device)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from optstudy.records.plan import Plan
 from optstudy.training.advance import start
-from optstudy.training.live import STEPS, isolated, restore
+from optstudy.training.live import STEP_FUNCTIONS, isolated, restore
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.splits import load_parts
 
-WARMING = 10  # steps before the first that counts
+WARMUP_STEPS = 10  # steps before the first that counts
 
 
 def time_steps(plan: Plan, steps: int) -> float:
@@ -28,9 +28,9 @@ def time_steps(plan: Plan, steps: int) -> float:
     state = start(plan)
     with isolated(plan):
         live = restore(state, plan)
-        step = STEPS[plan.method.needs]
+        step = STEP_FUNCTIONS[plan.method.needs]
         live.model.train()
-        for images, targets in itertools.islice(_mini_batches(plan, x, y), WARMING):
+        for images, targets in itertools.islice(_mini_batches(plan, x, y), WARMUP_STEPS):
             step(live, prepare(images), targets)
         _finish(plan)
         started = time.perf_counter()

@@ -59,7 +59,7 @@ def parts(dataset: Dataset, split: Split) -> Parts:
 
 
 @lru_cache(maxsize=4)  # a study has two splits, one for each role
-def _kept(dataset: Dataset, split: Split) -> Parts:
+def _cached_parts(dataset: Dataset, split: Split) -> Parts:
     return parts(dataset, split)
 
 
@@ -70,7 +70,7 @@ def load_parts(reference: str, split: Split) -> Parts:
         reference: As for `load`.
         split: How to divide it.
     """
-    return _kept(load(reference), split)
+    return _cached_parts(load(reference), split)
 
 
 def _draw(candidates: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from optstudy.cli.progress import duration, line_of, watch
 from optstudy.errors import OptstudyError
 from optstudy.records.search import SearchResult, Trial
 from optstudy.study.events import (
-    Estimate,
     Event,
     Notice,
     OptimizerEstimate,
@@ -18,12 +17,13 @@ from optstudy.study.events import (
     Progress,
     RunEnded,
     SearchEnded,
+    StudyEstimate,
     TrialEnded,
 )
 
 TRIAL = Trial(3, {"lr": 0.012345, "nesterov": True}, "completed", 0.98765, (0.9, 0.98765), 2, 20.0)
 SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", (TRIAL,), TRIAL)
-ESTIMATE = Estimate((OptimizerEstimate("sgd", 0.0012, 4, 100.0, 3, 7200.0),), 2, 61706, 3_400_000)
+ESTIMATE = StudyEstimate((OptimizerEstimate("sgd", 0.0012, 4, 100.0, 3, 7200.0),), 2, 61706, 3_400_000)
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ def test_the_workspaces_file_counts_most_then_what_a_search_recorded_then_the_pa
     tmp_path: Path,
 ) -> None:
     own = workspace(tmp_path, "sgd", "label = 'Mine'")
-    recorded = [replace(load_space("sgd", NOWHERE), label="Recorded")]
+    recorded = [replace(load_space("sgd", NOWHERE), label="RecordedStudy")]
 
     assert read_looks(["sgd"], NOWHERE)["sgd"].label == "SGD"
-    assert read_looks(["sgd"], NOWHERE, recorded)["sgd"].label == "Recorded"
+    assert read_looks(["sgd"], NOWHERE, recorded)["sgd"].label == "RecordedStudy"
     assert read_looks(["sgd"], own, recorded)["sgd"].label == "Mine"
 
 

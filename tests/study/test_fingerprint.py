@@ -13,7 +13,7 @@ from optstudy.optimizers import load_space
 from optstudy.records.space import Space
 from optstudy.study.fingerprint import check_fingerprint
 from optstudy.study.specification import Specification
-from optstudy.study.workspace import ChangedStudyError, Recorded, StudyFiles
+from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
 
 SPECIFICATION = Specification(dataset="images.py:load", model="net.py:make", optimizers=("touchy",))
 
@@ -21,7 +21,7 @@ SPECIFICATION = Specification(dataset="images.py:load", model="net.py:make", opt
 def fingerprint_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -> dict[str, Any]:
     """Check the fingerprint of a study with the optimizer touchy and others, after what was recorded before."""
     spaces = {name: load_space(name, workspace) for name in ("touchy", *optimizers)}
-    recorded = None if before is None else Recorded(SPECIFICATION, before, ("tuning",))
+    recorded = None if before is None else RecordedStudy(SPECIFICATION, before, ("tuning",))
     return check_fingerprint(
         StudyFiles(workspace, "mine"), recorded, SPECIFICATION, spaces, gather_provenance().versions
     )

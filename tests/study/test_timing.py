@@ -77,11 +77,11 @@ def test_as_many_steps_count_as_were_asked_for_after_a_few_that_do_not(
 ) -> None:
     """By a clock that goes on by a second a step, and by a minute before the steps that count."""
     plan, seen = counted(needs)
-    monkeypatch.setattr(time, "perf_counter", lambda: len(seen) + 60.0 * (len(seen) >= timing.WARMING))
+    monkeypatch.setattr(time, "perf_counter", lambda: len(seen) + 60.0 * (len(seen) >= timing.WARMUP_STEPS))
 
     seconds = time_steps(plan, 30)
 
-    assert len(seen) == timing.WARMING + 30
+    assert len(seen) == timing.WARMUP_STEPS + 30
     assert seconds == 1.0
 
 
@@ -198,7 +198,7 @@ class TestStudy:
     def test_a_damaged_pace_is_timed_again(
         self, content: bytes, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(study_timing, "STEPS", 7)  # told apart from those before
+        monkeypatch.setattr(study_timing, "TIMED_STEPS", 7)  # told apart from those before
         before = final_metrics(retrained_copy)
         damaged = next(path for path, one in kept_paces(retrained_copy).items() if _is_of_sgd(one, before))
         damaged.write_bytes(content)

@@ -24,7 +24,7 @@ from optstudy.study.specification import (
 )
 from optstudy.study.workspace import (
     ChangedStudyError,
-    Recorded,
+    RecordedStudy,
     StudyFiles,
     free_name,
     locked,
@@ -79,8 +79,8 @@ def files(tmp_path: Path) -> StudyFiles:
     return StudyFiles(tmp_path, "mine")
 
 
-def begun(*phases: str) -> Recorded:
-    return Recorded(Specification(), {}, phases)
+def begun(*phases: str) -> RecordedStudy:
+    return RecordedStudy(Specification(), {}, phases)
 
 
 @given(specification=specifications, phases=st.sampled_from([(), ("tuning",), ("training", "tuning")]))
@@ -88,7 +88,7 @@ def test_what_a_study_is_survives_the_disk(
     specification: Specification, phases: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     files = StudyFiles(tmp_path_factory.mktemp("study"), "mine")
-    recorded = Recorded(specification, {"versions": {"torch": "2"}}, phases)
+    recorded = RecordedStudy(specification, {"versions": {"torch": "2"}}, phases)
 
     write_recorded(files, recorded)
 
@@ -119,7 +119,7 @@ def test_a_damaged_specification_is_one_line_that_says_which_file(content: str, 
 
 
 def test_optimizers_and_configs_are_added_to_those_that_are_there(files: StudyFiles) -> None:
-    old = Recorded(Specification(optimizers=("sgd", "adam")), {}, ("tuning", "training"))
+    old = RecordedStudy(Specification(optimizers=("sgd", "adam")), {}, ("tuning", "training"))
 
     merged = merge(files, old, {"optimizers": ("radam", "sgd"), "configs": ("paper",)})
 
@@ -169,7 +169,7 @@ def test_everything_else_is_fixed_with_the_study(key: str, files: StudyFiles) ->
 
 @given(specification=specifications)
 def test_asking_again_for_what_a_study_is_changes_nothing(specification: Specification) -> None:
-    old = Recorded(specification, {}, ("tuning", "training"))
+    old = RecordedStudy(specification, {}, ("tuning", "training"))
 
     asked = specification.to_keys()
 

@@ -28,7 +28,7 @@ from optstudy.records.naming import RowKey
 from optstudy.records.plan import run_key
 from optstudy.records.search import Finalist, SearchResult, Trial, read_search
 from optstudy.records.space import Choice, Range, Space
-from optstudy.study.tuning import config_of, distributions, first_configs
+from optstudy.study.tuning import distributions, first_configs, from_optuna
 from optstudy.study.workspace import StudyFiles, read_recorded
 from optstudy.tracking import Tracking, open_tracking
 from optstudy.tracking.evidence import read_files
@@ -125,7 +125,7 @@ def test_a_search_of_every_packaged_space_comes_back_as_it_was(space: Space) -> 
         name: one.choices[-1] if isinstance(one, CategoricalDistribution) else cast(Any, one).low
         for name, one in distributions(space).items()
     }
-    tried = [*first_configs(space), config_of(space, lowest)]
+    tried = [*first_configs(space), from_optuna(space, lowest)]
     found = tuple(Trial(n, config, "completed", 0.5, (None, 0.5), 2, 20.0) for n, config in enumerate(tried))
     lost = Trial(len(found), tried[0], "diverged", None, (None,), 1, 10.0)
     finalist = Finalist(0, (2000, 3000), (0.5, None), 40.0)

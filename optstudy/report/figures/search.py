@@ -13,7 +13,7 @@ from optstudy.records.search import SearchResult, running_best
 from optstudy.records.space import Choice, Range
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.style import GREY, figure, note, styled
-from optstudy.report.figures.trials import draw_trials, plotted_score, ring_given, score_axis
+from optstudy.report.figures.trials import draw_trials, mark_reference_configs, plotted_score, score_axis
 
 _PANELS = 3  # in a row at most
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -110,7 +110,7 @@ def score_against_learning_rate(search: SearchResult) -> Figure:
         return drawn
     score_axis(axes, search)
     places = draw_slice(axes, search, rates[0], search.space.look)
-    ring_given(axes, search, places)
+    mark_reference_configs(axes, search, places)
     axes.set_xlabel("Learning rate")
     drawn.legend(loc="outside lower center", ncols=3)
     return drawn

@@ -58,7 +58,7 @@ def draw_trials(axes: Axes, search: SearchResult, places: Mapping[int, float], l
     _draw(axes, search, [search.best] if search.best else [], places, star)
 
 
-def ring_given(axes: Axes, search: SearchResult, places: Mapping[int, float]) -> None:
+def mark_reference_configs(axes: Axes, search: SearchResult, places: Mapping[int, float]) -> None:
     """Put a diamond around the trial of the library's defaults, a square around the one of the paper's."""
     space = search.space
     if default := _trial_of(search, space.config("default")):

@@ -18,7 +18,7 @@ from optstudy.records.look import Look, Looks
 from optstudy.records.naming import RowKey
 from optstudy.records.search import SearchResult
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.progress import Progress, progress_over, progress_with_band
+from optstudy.report.figures.best_so_far import BestSoFar, best_so_far_over, best_so_far_with_band
 from optstudy.report.figures.rows import (
     RowStyle,
     apart,
@@ -32,7 +32,7 @@ from optstudy.report.figures.rows import (
 )
 from optstudy.report.figures.search import draw_slice
 from optstudy.report.figures.style import GREY, INK, column, column_styled, note
-from optstudy.report.figures.trials import ring_given, score_axis
+from optstudy.report.figures.trials import mark_reference_configs, score_axis
 
 _SMALL = 0.65  # marks, of their size in a figure of one search
 _SCORES = {"accuracy": "validation accuracy (%)", "loss": "validation loss"}
@@ -65,9 +65,9 @@ def tuning_curves(evidence: Evidence) -> Figure:
         values: list[float] = []
         for axes, by_work in zip(line, (False, True), strict=True):
             for look, group in own:
-                progress = _progress(group, by_work=by_work)
-                values += progress.finite()
-                handles[look.name] = _draw(axes, progress, look)
+                curve = _best_so_far(group, by_work=by_work)
+                values += curve.finite()
+                handles[look.name] = _draw(axes, curve, look)
         _score_axis(line[0], objective, values)
         line[0].set_ylabel(f"Best {_SCORES[objective]}")
     for axes in found[:, 0]:
@@ -101,22 +101,22 @@ def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Ro
     return found
 
 
-def _progress(group: Sequence[SearchResult], *, by_work: bool) -> Progress:
+def _best_so_far(group: Sequence[SearchResult], *, by_work: bool) -> BestSoFar:
     settings = group[0].settings
     if len(group) == 1 and (settings.get("sampler"), settings.get("pruner")) == ("random", "none"):
-        return progress_with_band(group[0], by_work=by_work)
-    return progress_over(group, by_work=by_work)
+        return best_so_far_with_band(group[0], by_work=by_work)
+    return best_so_far_over(group, by_work=by_work)
 
 
-def _draw(axes: Axes, progress: Progress, look: RowStyle) -> Any:
-    best = np.where(np.isfinite(progress.best), progress.best, math.nan)
-    if progress.low is not None and progress.high is not None:
+def _draw(axes: Axes, curve: BestSoFar, look: RowStyle) -> Any:
+    best = np.where(np.isfinite(curve.best), curve.best, math.nan)
+    if curve.low is not None and curve.high is not None:
         axes.fill_between(
-            progress.places, progress.low, progress.high, step="post", color=look.colour, alpha=0.2, lw=0
+            curve.places, curve.low, curve.high, step="post", color=look.colour, alpha=0.2, lw=0
         )
     better = np.flatnonzero(np.isfinite(best) & (np.append(math.nan, best[:-1]) != best))
     [line] = axes.plot(
-        progress.places, best, ds="steps-post", ls=look.line, markevery=better.tolist(), **look.marks
+        curve.places, best, ds="steps-post", ls=look.line, markevery=better.tolist(), **look.marks
     )
     return line
 
@@ -176,7 +176,7 @@ def _draw_rates(axes: Axes, one: SearchResult, look: Look, all_trials: tuple[Any
         remark(axes, "The learning rate\nwas not searched")
         return
     places = draw_slice(axes, one, rates[0], look)
-    ring_given(axes, one, places)
+    mark_reference_configs(axes, one, places)
     for line in axes.lines:
         line.set_markersize(_SMALL * line.get_markersize())
 

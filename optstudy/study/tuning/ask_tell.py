@@ -10,7 +10,7 @@ import optuna
 from optstudy.records.search import WORST, Trial
 from optstudy.records.space import Space
 from optstudy.study.specification import TuningSettings
-from optstudy.study.tuning.distributions import asked_of, config_of, distributions, first_configs
+from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna, to_optuna
 from optstudy.study.tuning.journal import mirror
 
 Searching = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
@@ -40,7 +40,7 @@ def search(space: Space, settings: TuningSettings, seed: int, journal: Path | No
         study.sampler = _sampler(settings, seed, len(ended))
         asked = [study.ask(distributions(space)) for _ in range(settings.batch)]
         batch = {
-            one.number: Trial(one.number, config_of(space, one.params), "running", None, (), 0, 0.0)
+            one.number: Trial(one.number, from_optuna(space, one.params), "running", None, (), 0, 0.0)
             for one in asked
         }
         while running := [trial for trial in batch.values() if trial.state == "running"]:
@@ -63,7 +63,7 @@ def _study(space: Space, settings: TuningSettings) -> optuna.Study:
         pruner=_pruner(settings),
     )
     for config in first_configs(space):
-        study.enqueue_trial(asked_of(space, config))
+        study.enqueue_trial(to_optuna(space, config))
     return study
 
 

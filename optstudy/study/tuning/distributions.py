@@ -35,7 +35,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return made
 
 
-def config_of(space: Space, asked: dict[str, Any]) -> dict[str, Any]:
+def from_optuna(space: Space, asked: dict[str, Any]) -> dict[str, Any]:
     """Turn Optuna's values into hyperparameters."""
     return {item.name: _value_of(item, asked) for item in space.search}
 
@@ -48,7 +48,7 @@ def _value_of(item: Range | Choice, asked: dict[str, Any]) -> Any:
     return min(max(value, item.low), item.high)
 
 
-def asked_of(space: Space, config: dict[str, Any]) -> dict[str, Any]:
+def to_optuna(space: Space, config: dict[str, Any]) -> dict[str, Any]:
     """Turn hyperparameters into Optuna's values."""
     made = distributions(space)
     return {name: 1 - config[name[4:]] if name.startswith("1 - ") else config[name] for name in made}

@@ -14,7 +14,7 @@ from optstudy.study.context import Context
 from optstudy.study.events import Problem, SearchEnded, TrialEnded
 from optstudy.study.plans import trial_plan
 from optstudy.study.specification import KEYS, Specification
-from optstudy.study.training_run import TrainingRun, end_run, ended_before, train_rung
+from optstudy.study.training_run import TrainingRun, already_ended, end_run, train_rung
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.best import read_best_file, write_best
 from optstudy.study.tuning.finalists import choose_finalist
@@ -163,7 +163,7 @@ def _end_trial(context: Context, run: TrainingRun, ended: list[Trial], parent: s
     if best is not None and parent is not None and run.finished_at is not None:
         metric = (BEST_SCORE.format(objective=objective), best.score or 0.0, trial.number, run.finished_at)
         context.tracking.log_metrics(parent, [metric])
-    yield TrialEnded(run.optimizer, trial, before=ended_before(context, run))
+    yield TrialEnded(run.optimizer, trial, before=already_ended(context, run))
 
 
 def _files(search: SearchResult) -> dict[str, bytes]:

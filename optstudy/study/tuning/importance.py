@@ -5,7 +5,7 @@ import math
 import optuna
 
 from optstudy.records.search import SearchResult
-from optstudy.study.tuning.distributions import asked_of, distributions
+from optstudy.study.tuning.distributions import distributions, to_optuna
 
 
 def importances(search: SearchResult, seed: int) -> dict[str, float]:
@@ -19,7 +19,7 @@ def importances(search: SearchResult, seed: int) -> dict[str, float]:
         return {}
     study = optuna.create_study(direction="maximize" if search.objective == "accuracy" else "minimize")
     for trial in trials:
-        params = asked_of(search.space, trial.params)
+        params = to_optuna(search.space, trial.params)
         made = optuna.trial.create_trial(
             params=params, distributions=distributions(search.space), value=trial.score
         )

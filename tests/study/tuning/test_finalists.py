@@ -22,12 +22,12 @@ from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.search import WORST, Finalist, SearchResult, Trial, select_best
 from optstudy.study.context import Context
-from optstudy.study.estimate import Rehearsed, estimate
+from optstudy.study.estimate import StudyRehearsal, estimate
 from optstudy.study.events import Event, Notice, Problem, Progress, SearchEnded
 from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
-from optstudy.study.status import read_standings
+from optstudy.study.status import read_statuses
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
@@ -410,7 +410,7 @@ class TestLogging:
 )
 def test_an_estimate_counts_the_epochs_of_the_finalists(finalists: int, runs: int) -> None:
     specification = Specification.from_keys({**tiny.SETTINGS, "finalists": finalists, "finalist_seeds": 3})
-    rehearsed = Rehearsed(DATA, {"sgd": REHEARSAL}, 0.0)
+    rehearsed = StudyRehearsal(DATA, {"sgd": REHEARSAL}, 0.0)
 
     def seconds(*, trials: bool) -> float:
         [row] = estimate(
@@ -474,9 +474,9 @@ class TestStudy:
                 assert config.items() <= found[f"{optimizer}/seed-{seed}"].data.params.items()
 
     def test_status_does_not_count_them_as_trials(self, retrained: Path) -> None:
-        standings = {one.optimizer: one for one in read_standings(Location(retrained))}
+        statuses = {one.optimizer: one for one in read_statuses(Location(retrained))}
 
-        assert {name: (one.trials, one.trials_asked) for name, one in standings.items()} == {
+        assert {name: (one.trials, one.trials_asked) for name, one in statuses.items()} == {
             "touchy": (2, 2),
             "sgd": (2, 2),
         }

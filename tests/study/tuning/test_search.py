@@ -21,9 +21,9 @@ from optstudy.records.search import WORST, SearchResult, Trial, select_best
 from optstudy.records.space import Choice, Range, Space
 from optstudy.study.specification import PRUNERS, SAMPLERS, TuningSettings
 from optstudy.study.tuning import (
-    config_of,
     distributions,
     first_configs,
+    from_optuna,
     importances,
     search,
 )
@@ -411,7 +411,7 @@ def test_importances_are_told_of_any_space(space: Space) -> None:
 def test_what_is_searched_as_one_minus_x_comes_back_to_the_last_digit(value: Any, log: bool) -> None:
     space = replace(SGD, search=(Range("x", 0.0, 1.0, log, True, False, ""),))
 
-    assert config_of(space, {"1 - x": 1 - float(value)}) == {"x": float(value)}
+    assert from_optuna(space, {"1 - x": 1 - float(value)}) == {"x": float(value)}
 
 
 def mirrored(journal: Path, name: str) -> Sequence[optuna.trial.FrozenTrial]:
@@ -434,7 +434,7 @@ def test_the_journal_mirrors_each_trial_once_however_often_the_search_is_run(tmp
     trials = mirrored(journal, "sgd")
     assert [trial.number for trial in trials] == list(range(8))
     assert [trial.state.name for trial in trials] == [states[trial.state] for trial in found.found.trials]
-    assert [config_of(SGD, trial.params) for trial in trials] == [t.params for t in found.found.trials]
+    assert [from_optuna(SGD, trial.params) for trial in trials] == [t.params for t in found.found.trials]
     assert len(mirrored(journal, "adam")) == 4
 
 

@@ -19,7 +19,7 @@ _HELD = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
-class Progress:
+class BestSoFar:
     """The best score so far; the worst, infinite, where no trial is completed yet."""
 
     places: Floats  # (n,) trials or gradient work
@@ -33,19 +33,19 @@ class Progress:
         return [float(value) for part in parts for value in part[np.isfinite(part)]]
 
 
-def progress_over(searches: Sequence[SearchResult], *, by_work: bool) -> Progress:
-    """Return the progress of one search, or the median of several in the band from the worst to the best."""
+def best_so_far_over(searches: Sequence[SearchResult], *, by_work: bool) -> BestSoFar:
+    """Return the curve of one search, or the median of several in the band from the worst to the best."""
     each = [_steps(search, search.trials, by_work=by_work) for search in searches]
     places = np.unique(np.concatenate([places for places, _ in each]))
     values = np.stack([_at(places, *one, worst=_worst(searches[0])) for one in each])
     middle = np.quantile(values, 0.5, axis=0, method="inverted_cdf")
     if len(searches) == 1:
-        return Progress(places, middle)
-    return Progress(places, middle, *_drawable(values.min(axis=0), values.max(axis=0)))
+        return BestSoFar(places, middle)
+    return BestSoFar(places, middle, *_drawable(values.min(axis=0), values.max(axis=0)))
 
 
-def progress_with_band(search: SearchResult, *, by_work: bool) -> Progress:
-    """Return the progress of a search whose trials might as well have come in any other order."""
+def best_so_far_with_band(search: SearchResult, *, by_work: bool) -> BestSoFar:
+    """Return the curve of a search whose trials might as well have come in any other order."""
     places, best = _steps(search, search.trials, by_work=by_work)
     generator = np.random.default_rng(0)
     orders = [
@@ -55,7 +55,7 @@ def progress_with_band(search: SearchResult, *, by_work: bool) -> Progress:
         [_at(places, *_steps(search, order, by_work=by_work), worst=_worst(search)) for order in orders]
     )
     low, high = np.quantile(values, _HELD, axis=0, method="inverted_cdf")
-    return Progress(places, best, *_drawable(low, high))
+    return BestSoFar(places, best, *_drawable(low, high))
 
 
 def _steps(search: SearchResult, trials: Sequence[Trial], *, by_work: bool) -> tuple[Floats, Floats]:
