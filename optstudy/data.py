@@ -1,4 +1,4 @@
-"""Where users' own data files import `Dataset` from; `from optstudy import Dataset` is the same."""
+"""Alias of `optstudy.Dataset` for the data files that users write."""
 
 from optstudy.workloads.dataset import Dataset
 

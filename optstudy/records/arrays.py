@@ -10,7 +10,7 @@ import numpy as np
 
 from optstudy.records.forms import stored_fields
 
-# What readers of zip files and arrays raise at bytes that are none; RuntimeError where one seems encrypted.
+# What numpy and zipfile raise for malformed files; RuntimeError for one that seems encrypted.
 _DAMAGED = (
     ValueError,
     KeyError,
@@ -25,7 +25,7 @@ _DAMAGED = (
 
 
 def to_npz(arrays: Mapping[str, Any]) -> bytes:
-    """Return arrays, numbers or words by name as one npz file."""
+    """Serialize arrays, numbers or strings by name as one npz file."""
     buffer = io.BytesIO()
     named: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
     np.savez_compressed(buffer, **named)
@@ -33,10 +33,10 @@ def to_npz(arrays: Mapping[str, Any]) -> bytes:
 
 
 def from_npz(data: bytes) -> dict[str, Any]:
-    """Read what `to_npz` wrote: arrays, and plain values for what is no array.
+    """Read what `to_npz` wrote; zero-dimensional arrays become plain values.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the data are not an npz file.
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -48,20 +48,20 @@ def from_npz(data: bytes) -> dict[str, Any]:
 
 
 class ArrayRecord:
-    """A record that one npz file holds, an array a field; `to_bytes` and `from_bytes` are inverse."""
+    """A record stored as one npz file, with one array per field; `to_bytes` and `from_bytes` are inverse."""
 
     def to_bytes(self) -> bytes:
-        """Return the npz file; a field that no form names is left out where it has its default."""
+        """Return the npz file; a field that is not in `FORMS` is omitted if it has its default value."""
         kind: type = type(self)
         fields = [(one, getattr(self, one.field)) for one in stored_fields(kind)]
         return to_npz({one.name: value for one, value in fields if one.always or value != one.default})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read a file of this version or another: what it lacks takes its default, what it has more is passed over.
+        """Read a file of this or another version: missing fields take their defaults, unknown arrays are ignored.
 
         Raises:
-            ValueError: If these are no arrays, or not those of the record.
+            ValueError: If the data are not an npz file, or lack a field without a default.
         """
         arrays, kind = from_npz(data), cast("type", cls)
         known = {one.field: arrays[one.name] for one in stored_fields(kind) if one.name in arrays}

@@ -1,4 +1,4 @@
-"""What was measured of the curvature at fixed weights."""
+"""Results of measuring the curvature at fixed weights."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _no_interval = partial(np.full, 3, math.nan)
 
 @dataclass(frozen=True)
 class FinalCurvature:
-    """The curvature where a run ended, as its metrics have it; what was not measured is nan."""
+    """The curvature at the end of a run, as logged in its metrics; values that were not measured are nan."""
 
     lambda_1: float
     lambda_2: float
@@ -33,17 +33,17 @@ class FinalCurvature:
 
 @dataclass(frozen=True)
 class CurvatureResult(ArrayRecord):
-    """The curvature at fixed weights on a fixed sample; what was not measured is nan, or an empty array.
+    """The curvature at fixed weights on a fixed sample; values that were not measured are nan or empty arrays.
 
-    The fields are the arrays of ``analysis.npz``. One that a file does not have takes its default.
+    The fields are the arrays of ``analysis.npz``. A field that is missing from a file takes its default.
     """
 
     samples: int
     values: Floats  # (k,) eigenvalues of largest magnitude, signed
     residuals: Floats  # (k,)
     verdict: str  # of the ratio
-    probability: float  # of a missed eigenvalue, at most
-    dtype: str  # precision that the eigenvalues needed
+    probability: float  # upper bound, of a missed eigenvalue
+    dtype: str  # precision of the eigenvalues
     products: int  # spent on the eigenvalues
     ratio: Floats = field(default_factory=_no_interval)  # value, low, high, of the first two
     trace: Floats = field(default_factory=_no_interval)  # value, low, high

@@ -1,4 +1,4 @@
-"""All that the runs of some studies left behind."""
+"""The recorded results of the runs and searches of some studies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Plain values for JSON, which has no word for what is not finite."""
+"""Write JSON and binary files atomically."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from optstudy.errors import OptstudyError
 
 
 def plain(value: Any) -> Any:
-    """Return dicts, lists and numbers with None for every number that is not finite."""
+    """Replace every number that is not finite by None, since JSON has no nan and no infinity."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -25,7 +25,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever dies and when.
+    """Write a file atomically: after a crash it is either complete or unchanged.
 
     Raises:
         OptstudyError: If the folder cannot be written or the disk is full.

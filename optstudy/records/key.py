@@ -1,11 +1,11 @@
-"""What users may write in a file of theirs, key by key."""
+"""Description of one key in the TOML files that users write."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a file that users write; the parser and the documentation read the same table of them."""
+    """One key of a user's file; the parser and the documentation share the same table of keys."""
 
     name: str
     default: str  # as it is written in the file; empty where the key must be given

@@ -1,4 +1,4 @@
-"""Where a study and its runs are kept."""
+"""Where a study and its runs are stored."""
 
 from dataclasses import dataclass
 from pathlib import Path

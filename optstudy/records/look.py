@@ -1,4 +1,4 @@
-"""How optimizers look in tables, figures and reports; no result rests on it."""
+"""Labels, colours and line styles of optimizers in tables, figures and reports; no result depends on them."""
 
 import zlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _STYLES = ("-.v", "--P", "-.<", "-.>")
 
 @dataclass(frozen=True)
 class Look:
-    """An optimizer's name as papers write it, and how its lines are told from others: in grey by line and marker."""
+    """An optimizer's label and plot style; line style and marker distinguish it without colour."""
 
     label: str
     colour: str  # "#RRGGBB"
@@ -36,10 +36,10 @@ PLAIN = Look("", "#222222", "-o")  # of a run whose optimizer is not known
 
 
 class Looks(dict[str, Look]):
-    """The looks of optimizers by name; one whose space file is not known has its name as label."""
+    """The looks of optimizers by name; without a space file, the label is the optimizer's name."""
 
     def __missing__(self, optimizer: str) -> Look:
-        """Return a look that is picked by name, the same in every study."""
+        """Return a look derived from the name, the same in every study."""
         return look_of(optimizer)
 
     def row(self, key: RowKey) -> str:
@@ -49,8 +49,8 @@ class Looks(dict[str, Look]):
 
 
 def look_of(optimizer: str, *, label: str = "", colour: str = "", style: str = "", cite: str = "") -> Look:
-    """Return the look of an optimizer whose space file says some of it; what it does not say is picked by name."""
+    """Return the look of an optimizer; options that its space file does not set are derived from its name."""
     if not optimizer:
         return PLAIN
-    place = zlib.crc32(optimizer.encode()) % len(_COLOURS)
-    return Look(label or optimizer, colour or _COLOURS[place], style or _STYLES[place], cite)
+    index = zlib.crc32(optimizer.encode()) % len(_COLOURS)
+    return Look(label or optimizer, colour or _COLOURS[index], style or _STYLES[index], cite)

@@ -78,13 +78,13 @@ class Plan:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """What may be the user's own code."""
+        """References that may name the user's own code."""
         return self.dataset, self.model, self.loss, self.method.optimizer
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a data set is, in words and numbers."""
+    """Summary of a data set: its name, checksum, sizes and classes."""
 
     name: str  # its reference: mnist, data.py:load
     checksum: str  # SHA-256 over all tensors and the classes
@@ -117,5 +117,5 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
 
 
 def is_of_this_format(key: str) -> bool:
-    """Whether a key was made by code whose numbers are these."""
+    """Whether a key was made by code of the present `FORMAT`."""
     return key.startswith(f"{FORMAT}-")

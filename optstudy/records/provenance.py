@@ -1,4 +1,4 @@
-"""What a run's numbers rest on beside its plan: packages, code, machine, data and the user's files."""
+"""The provenance of a run's numbers: packages, code, machine, data and the user's files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run's numbers rest on beside its plan; what is absent was not recorded."""
+    """What a run's numbers depend on in addition to its plan; absent entries were not recorded."""
 
     versions: Mapping[str, str] = field(default_factory=dict)  # by package
     environment: Mapping[str, str] = field(default_factory=dict)  # of the code and the machine
@@ -49,7 +49,7 @@ class Provenance:
         return {**self.versions, **self.environment, **({"data": self.data} if self.data else {})}
 
     def on(self, machines: Sequence[Mapping[str, str]]) -> Self:
-        """Add the machines that pieces of the work were computed on, side by side where they differ."""
+        """Add the machines that computed the parts of the work, joined by semicolons if they differ."""
         names = dict.fromkeys(name for one in machines for name in one)
         joined = {
             name: "; ".join(dict.fromkeys(one[name] for one in machines if name in one)) for name in names
@@ -57,7 +57,7 @@ class Provenance:
         return replace(self, environment={**self.environment, **joined})
 
     def differences(self, here: "Provenance") -> dict[str, tuple[str, str]]:
-        """Say what is not the same here: by name, how it was and how it is. What was not recorded is left out."""
+        """Return what differs here, by name: the recorded and the present value. Unrecorded entries are omitted."""
         files = here.sources or {}
         before = files if self.sources is None else self.sources
         changed = {
@@ -73,7 +73,7 @@ class Provenance:
         }
 
     def unrecorded(self, here: "Provenance") -> list[str]:
-        """Name what is known here and was not recorded there."""
+        """Return the names of the entries that are known here but were not recorded."""
         there, now = self.details, here.details
         found = [what for name, what in NAMES.items() if name in now and name not in there]
         return ["the user's files"] * (bool(here.sources) and self.sources is None) + found

@@ -1,4 +1,4 @@
-"""What a run leaves behind: epochs, observations, rungs, and a final run as it is read back."""
+"""The records of a run: epochs, observations, rungs, and a final run as read back from MLflow."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Outcome = Literal["running", "completed", "diverged", "failed"]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch of training left behind. A number that is not finite is None."""
+    """The results of one epoch of training. A number that is not finite is None."""
 
     epoch: int  # counted from 1
     train_loss: float | None  # mean over the epoch's batches, while the weights moved
@@ -41,7 +41,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a probe saw at one step."""
+    """The values that a probe measured at one step."""
 
     probe: str
     step: int
@@ -50,14 +50,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Rung:
-    """Some epochs of one run, as a worker returns them and as they are kept on disk."""
+    """Consecutive epochs of one run, as a worker returns them and as they are stored on disk."""
 
     epochs: tuple[EpochRecord, ...]
     observations: tuple[Observation, ...]
     outcome: Outcome
     predicted: tuple[int, ...] | None = None  # classes of the held-out images, once the run has ended
     problem: str = ""  # what went wrong, where the outcome is failed
-    machine: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that it was computed on
+    machine: Mapping[str, str] = dataclasses.field(default_factory=dict)  # the one that computed it
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class FinalRun:
 
 @dataclass(frozen=True)
 class FinalRuns:
-    """The final runs of some studies, and what was left out."""
+    """The final runs of some studies, and counts of the excluded ones."""
 
     runs: tuple[FinalRun, ...]
     excluded: dict[str, int]  # why -> how many runs: unfinished, failed, superseded

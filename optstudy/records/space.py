@@ -1,4 +1,4 @@
-"""What may be tuned of one optimizer, as records."""
+"""The search space of one optimizer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,10 +50,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Space:
-    """One optimizer: how it is made, what is searched, and the values that others chose.
+    """One optimizer: how to construct it, its search space, and its default and paper configurations.
 
-    A configuration is a dict of hyperparameters: every searched name, and fixed names only where it departs
-    from them.
+    A configuration is a dict of hyperparameters: every searched name, and fixed names only if it overrides them.
     """
 
     name: str
@@ -89,7 +88,7 @@ class Space:
         return cls(**{**content, "search": tuple(search), "tuples": tuples, "source": source})
 
     def outside(self, params: Mapping[str, Any]) -> list[str]:
-        """Say what keeps a configuration out of the space.
+        """Explain why a configuration is outside the space.
 
         Args:
             params: Hyperparameters by name.
@@ -109,7 +108,7 @@ class Space:
         return wrong
 
     def contains(self, params: Mapping[str, Any]) -> bool:
-        """Whether a configuration has every searched name, each inside, and departs from no fixed value."""
+        """Whether a configuration has every searched name, each in its range, and overrides no fixed value."""
         return not self.outside(params)
 
     def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,5 +153,5 @@ class Space:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality that tells true from 1."""
+    """Equality that distinguishes true from 1."""
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)

@@ -1,4 +1,4 @@
-"""The files that a final run leaves behind: its figures, and the data behind them."""
+"""The artifacts of a final run: its figures, and the data behind them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,17 +22,17 @@ from optstudy.workloads.datasets import load
 def draw_run(
     title: str, look: Look, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Draw a run's figures and write the data behind them; a worker's task.
+    """Draw a run's figures and serialize the data behind them; a worker's task.
 
     Args:
-        title: What the figures are called.
-        look: Of the optimizer.
-        plan: The run's.
-        rungs: All of them.
-        curvature: Where it ended; None where that was not measured.
+        title: Title of the figures.
+        look: Look of the optimizer.
+        plan: Plan of the run.
+        rungs: All rungs of the run.
+        curvature: Curvature at the end of the run; None if it was not measured.
 
     Returns:
-        Files by name, and for each figure that could not be drawn the reason.
+        Files by name, and the error message of each figure that could not be drawn.
     """
     trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
     files, failed = _data(plan, rungs, trace, curvature), {}
@@ -45,7 +45,7 @@ def draw_run(
 
 
 def stability_of(plan: Plan) -> Stability | None:
-    """Return where the steps of a plan's optimizer would overshoot; None where that is not known."""
+    """Return the stability threshold of a plan's optimizer; None if it is not known."""
     method = plan.method
     seed = plan.seed if method.seeded else None
     nothing = [torch.zeros(1, requires_grad=True)]

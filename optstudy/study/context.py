@@ -1,4 +1,4 @@
-"""What the flows of one study share, none of which changes while they run."""
+"""The immutable context that all flows of a study share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,33 +25,33 @@ from optstudy.workloads.datasets import OtherDataError, load, load_description
 
 @dataclass(frozen=True)
 class Context:
-    """A study under way."""
+    """A running study."""
 
     files: StudyFiles
     specification: Specification
     spaces: Mapping[str, Space]
-    sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by what a plan names and by file
-    provenance: Provenance  # of what is computed here, but for the user's files
+    sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by reference and file
+    provenance: Provenance  # of the numbers computed here, without the user's files
     data: Description
-    rehearsals: Mapping[str, Rehearsal]  # by optimizer, of a final run
+    rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
     rungs: Rungs
     tracking: Tracking
-    logged: Mapping[str, Mapping[str, LoggedRun]]  # runs that MLflow had at the start, by experiment and name
+    logged: Mapping[str, Mapping[str, LoggedRun]]  # already in MLflow at the start, by experiment and name
 
     def key(self, plan: Plan) -> str:
         """The key of a run."""
         return run_key(plan, torch.__version__, self._files(plan))
 
     def _files(self, plan: Plan) -> dict[str, str]:
-        """Hashes of the user's files that a plan rests on; those of other optimizers may come and go."""
+        """Hashes of the user's files that a plan depends on; files of other optimizers may change."""
         return {name: digest for named in plan.references for name, digest in self.sources[named].items()}
 
     def provenance_tags(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """Return the tags that say what a run's numbers rest on beside its plan.
+        """Return the tags that record the provenance of a run.
 
         Args:
-            plan: The run's.
-            machines: What its rungs were computed on.
+            plan: Plan of the run.
+            machines: The machines that computed its rungs.
         """
         return provenance_tags(replace(self.provenance, sources=self._files(plan)).on(machines))
 
@@ -60,19 +60,19 @@ class Context:
         return f"{self.files.name}/{kind}"
 
     def logged_run(self, kind: str, name: str, plan: Plan) -> LoggedRun | None:
-        """MLflow's run of that name, if it is one of this very plan."""
+        """Return the MLflow run of that name if it has the same plan."""
         logged = self.logged[self.experiment(kind)].get(name)
         return logged if logged is not None and logged.key == self.key(plan) else None
 
     def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
-        """Return a rung from disk or have it computed: a flow that returns a Rung or a Failure.
+        """Read a rung from disk, or compute it; a flow that returns a Rung or a Failure.
 
         Args:
             optimizer: The optimizer's name in the study.
             plan: The run's plan.
-            since: Epoch at which the last rung ended.
-            until: Epoch to reach.
-            last: The run's state will be needed after this rung, so a rung without it does not do.
+            since: Epoch at which the previous rung ended.
+            until: Epoch at which this rung ends.
+            last: Whether the run's state is needed after this rung; a stored rung without it is then recomputed.
         """
         key = self.key(plan)
         stored = self.rungs.read(key, until)
@@ -93,13 +93,13 @@ class Context:
         return rung
 
     def keep_failure(self, plan: Plan, until: int, failure: Failure) -> Rung:
-        """Keep a failure like any result: a search builds on it, and must find it again when it is resumed."""
+        """Store a failure like any result, so that a resumed search sees the same outcome."""
         rung = Rung((), (), "failed", problem=failure.message)
         self.rungs.write(self.key(plan), until, rung, None)
         return rung
 
     def curvature(self, optimizer: str, plan: Plan) -> Flow:
-        """Return what was measured where a run ended, or have it measured: a flow.
+        """Read the curvature at the end of a run from disk, or measure it; a flow.
 
         Returns:
             A CurvatureResult, or a Failure.
@@ -119,7 +119,7 @@ class Context:
         """Load the data set in this process.
 
         Raises:
-            OtherDataError: If it is not the one that the workers have.
+            OtherDataError: If it differs from the data set of the workers.
         """
         reference = self.specification.dataset
         if load_description(reference).checksum != self.data.checksum:
@@ -127,9 +127,9 @@ class Context:
         return load(reference)
 
     def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
-        """Expected time of some epochs on one worker."""
+        """Expected time of the epochs after ``since`` up to ``until``, on one worker."""
         return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
 
     def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
-        """Expected time of measuring the curvature where a run ended."""
+        """Expected time of measuring the curvature at the end of a run."""
         return curvature_seconds(self.rehearsals[optimizer], self.data, plan)

@@ -1,4 +1,4 @@
-"""A study: the driver and the single writer."""
+"""The driver of a study, and the only writer of its results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -45,9 +45,9 @@ Phase = Literal["tuning", "training"]
 
 
 class Study:
-    """Optimizers compared under the same budget.
+    """A comparison of optimizers under the same budget.
 
-    A study lives in a workspace folder, and going on with it repeats nothing that is finished.
+    A study is stored in a workspace folder; continuing it does not repeat finished work.
 
     Example::
 
@@ -73,16 +73,16 @@ class Study:
 
         Args:
             name: The study's name.
-            preset: What it is made of; a new study takes ``quick``.
+            preset: Preset with the study's settings; by default ``quick`` for a new study.
             workspace: Folder that holds ``tuning/`` and ``mlruns/``.
             tracking_uri: MLflow server; by default ``MLFLOW_TRACKING_URI``, else the workspace's own store.
-            jobs: Workers; by default one a CPU core that this process may use, or one a visible GPU.
-            ray: Ray cluster to run on in place of this machine: ``auto`` or ``HOST:PORT``.
+            jobs: Number of workers; by default one per available CPU core, or one per visible GPU.
+            ray: Ray cluster to run on instead of this machine: ``auto`` or ``HOST:PORT``.
             data_dir: Folder of Fashion-MNIST and CIFAR-10; ``data`` by default.
             settings: Keys of a preset; ``model``, ``dataset`` and ``loss`` may be functions of a file.
 
         Raises:
-            UsageError: If a setting is not what it must be, or differs from what the study was begun with.
+            UsageError: If a setting is invalid, or differs from the settings with which the study started.
         """
         if in_worker():
             raise UsageError(
@@ -111,17 +111,17 @@ class Study:
         configs: Sequence[str] | None = None,
         **settings: Any,
     ) -> Iterator[Event]:
-        """Do what is left to do, and yield events as it goes.
+        """Do the remaining work of the study, yielding events.
 
         Args:
-            phases: ``"tuning"`` searches, ``"training"`` trains final runs; both by default.
-            optimizers: Which of the study's; all by default. New ones join the study.
-            configs: Where final runs' hyperparameters come from; the study's by default.
+            phases: ``"tuning"`` to search, ``"training"`` to train final runs; both by default.
+            optimizers: Optimizers to run; all by default. New ones are added to the study.
+            configs: Configurations to train; those of the study by default.
             settings: Keys of a preset to change.
 
         Raises:
-            UsageError: If another process runs the study, or something cannot be done as asked.
-            OptstudyError: If the work cannot go on.
+            UsageError: If another process runs the study, or the request is invalid.
+            OptstudyError: If the work cannot continue.
         """
         phases = phases or ("tuning", "training")
         added = {"optimizers": optimizers, "configs": configs}
@@ -224,12 +224,12 @@ class Study:
         return self.compare()
 
     def compare(self) -> Comparison:
-        """Compare the study's final runs, and its finished searches, as MLflow has them."""
+        """Compare the study's final runs and finished searches, as recorded in MLflow."""
         tracking, _ = open_tracking(self.location)
         return read_study(tracking, self.name, self.location.workspace).comparison
 
     def estimate(self) -> StudyEstimate:
-        """Time a few steps of each optimizer, and tell what the whole study will take; nothing is written."""
+        """Estimate the time and disk space of the whole study from a few timed steps; nothing is written."""
         specification, spaces = self.specification, self._spaces()
         with self._workers() as workers:
             rehearsed = rehearse_all(workers, specification, spaces, trials=True)
@@ -242,7 +242,7 @@ class Study:
         try:
             return merge(self.files, self._recorded, asked)
         except ChangedStudyError:
-            check_parts(asked)  # what is not there is not there under another name either
+            check_parts(asked)  # a missing part is the more useful error: another study name would not help
             raise
 
     def _spaces(self) -> dict[str, Space]:
@@ -251,7 +251,7 @@ class Study:
     def _params(
         self, chosen: Mapping[str, Space], configs: Sequence[str], *, searching: bool
     ) -> dict[tuple[str, str], dict[str, Any]]:
-        """Hyperparameters by optimizer and config, those that the search will choose left out."""
+        """Return hyperparameters by optimizer and config, without those that the search has yet to find."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for name, space in chosen.items():
             for config in configs:
@@ -267,7 +267,7 @@ class Study:
         configs: Sequence[str],
         params: Mapping[tuple[str, str], dict[str, Any]],
     ) -> dict[tuple[str, str], dict[str, Any]]:
-        """Hyperparameters by optimizer and config as they were trained, those of a search that failed left out."""
+        """Return the trained hyperparameters by optimizer and config, without those of failed searches."""
         found = dict(params)
         for name, space in chosen.items():
             if "best" in configs and self.files.best(name).exists():
@@ -298,7 +298,7 @@ def _optimizer_flow(
     configs: Sequence[str],
     params: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> Flow:
-    """Tune one optimizer, then train its final runs; those of fixed configurations need not wait."""
+    """Tune one optimizer and train its final runs; those of fixed configurations start before the search."""
     chosen = {config: values for (name, config), values in params.items() if name == optimizer}
     for config, values in chosen.items():
         yield from _finals(context, optimizer, config, values)

@@ -1,4 +1,4 @@
-"""What a study will take, told from a few timed steps of each optimizer."""
+"""Estimate the time and disk space of a study from a few timed steps of each optimizer."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ from optstudy.workloads.user_code import describe_exception
 REHEARSED_STEPS = 10
 RUN_BYTES = 400_000  # figures, histories and database rows of a final run, beside its weights
 TRIAL_BYTES = 20_000
-STEP_PRODUCTS = 10  # that following the eigenvalues costs at a step, its graph included
+STEP_PRODUCTS = 10  # cost of tracking the eigenvalues at one step, its graph included
 
 
 @dataclass(frozen=True)
 class StudyRehearsal:
-    """What the workers have found out before a study's work begins."""
+    """Results of the timed steps before a study starts."""
 
     data: Description
     optimizers: dict[str, Rehearsal]  # of a final run each
@@ -39,13 +39,13 @@ def rehearse_all(
     """Describe the data and time a few steps of each optimizer, on the workers that will do the work.
 
     Args:
-        workers: Who is to do the work.
-        specification: What the study is made of.
+        workers: The workers of the study.
+        specification: The study's specification.
         spaces: Spaces by optimizer.
-        trials: Whether it tunes, so that the data must suffice for the trials too.
+        trials: Whether the study tunes, so that the data must suffice for the trials too.
 
     Raises:
-        OptstudyError: If data, model, loss or an optimizer cannot be used; before anything is spent on them.
+        OptstudyError: If the data, model, loss or an optimizer cannot be used.
     """
     finals = {name: final_plan(specification, space, space.default, 0) for name, space in spaces.items()}
     tuned = [trial_plan(specification, space, space.default) for space in spaces.values() if trials][:1]
@@ -69,11 +69,11 @@ def rehearse_all(
 
 
 def ready() -> None:
-    """Do nothing: a worker that finds this function has imported all that it needs."""
+    """Do nothing; a worker that runs this task has finished its imports."""
 
 
 def describe_data(reference: str, splits: Sequence[Split]) -> Description:
-    """Load a data set, find out whether it can be split so, and describe it; a worker's task."""
+    """Load a data set, check that it can be split, and describe it; a worker's task."""
     for split in splits:
         load_parts(reference, split)
     return load_description(reference)
@@ -83,8 +83,8 @@ def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
     """Time a few steps of an optimizer; a worker's task.
 
     Raises:
-        UsageError: If data, model, loss or optimizer do not fit together.
-        OptstudyError: If the user's code raises; the message says in which file and line.
+        UsageError: If data, model, loss and optimizer do not fit together.
+        OptstudyError: If the user's code raises; the message names the file and line.
     """
     try:
         return rehearse(plan, REHEARSED_STEPS)
@@ -120,15 +120,15 @@ def estimate(
     configs: Sequence[str],
     jobs: int,
 ) -> StudyEstimate:
-    """Tell what a study will take if nothing of it is done yet and no trial is pruned.
+    """Estimate the work of a study, assuming that nothing is done yet and no trial is pruned.
 
     Args:
-        rehearsed: What the workers found out.
-        specification: What the study is made of.
+        rehearsed: Results of the timed steps.
+        specification: The study's specification.
         spaces: Spaces by optimizer.
-        trials: Whether it tunes.
-        configs: Configurations that it trains.
-        jobs: Workers.
+        trials: Whether the study tunes.
+        configs: Configurations to train.
+        jobs: Number of workers.
     """
     data, rehearsals = rehearsed.data, rehearsed.optimizers
     tuning = specification.tuning
@@ -184,7 +184,7 @@ def _trace_seconds(rehearsal: Rehearsal, plan: Plan, images: int, since: int, un
 
 
 def curvature_seconds(rehearsal: Rehearsal, data: Description, plan: Plan) -> float:
-    """Expected time of measuring the curvature where a run ended, on one worker."""
+    """Expected time of measuring the curvature at the end of a run, on one worker."""
     if plan.trace is None:
         return 0.0
     images, _ = split_sizes(plan, data)

@@ -1,4 +1,4 @@
-"""What a running study tells whoever watches, in the order in which it happens."""
+"""The events that a running study yields."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,21 @@ from optstudy.records.search import SearchResult, Trial
 
 @dataclass(frozen=True)
 class Notice:
-    """Something worth a line."""
+    """Information for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something went wrong; the rest of the study goes on, and the command fails in the end."""
+    """A failure; the rest of the study continues, and the command fails at the end."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class OptimizerEstimate:
-    """Expected work of one optimizer."""
+    """Estimated work of one optimizer."""
 
     optimizer: str
     step_seconds: float
@@ -34,7 +34,7 @@ class OptimizerEstimate:
 
 @dataclass(frozen=True)
 class StudyEstimate:
-    """Expected work of a study, from a few timed steps of each optimizer."""
+    """Estimated work of a study, from a few timed steps of each optimizer."""
 
     optimizers: tuple[OptimizerEstimate, ...]
     jobs: int
@@ -55,7 +55,7 @@ class StudyEstimate:
 
 @dataclass(frozen=True)
 class Progress:
-    """Work that is done, or need not be done any more."""
+    """Work that was finished or skipped."""
 
     run: str
     seconds: float  # as estimated, on one worker
@@ -65,7 +65,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial was told."""
+    """A trial has ended."""
 
     optimizer: str
     trial: Trial
@@ -74,14 +74,14 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class SearchEnded:
-    """An optimizer's search is over."""
+    """The search of an optimizer has ended."""
 
     result: SearchResult
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A final run is over."""
+    """A final run has ended."""
 
     run: str
     outcome: str

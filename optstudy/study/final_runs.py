@@ -29,7 +29,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def final_flow(context: Context, optimizer: str, config: str, seed: int, params: Mapping[str, Any]) -> Flow:
-    """Train one configuration from one seed, an epoch a rung."""
+    """Train one configuration from one seed, in rungs of one epoch."""
     run = _final_run(context, optimizer, config, seed, params)
     if already_ended(context, run):
         whole = context.seconds(optimizer, run.plan, 0, run.plan.epochs)
@@ -56,7 +56,7 @@ def final_flow(context: Context, optimizer: str, config: str, seed: int, params:
 
 
 def tag_superseded(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
-    """Tag the final runs of a configuration that is no longer the one asked for."""
+    """Tag the final runs whose hyperparameters are no longer those of the configuration."""
     old, study = [], context.files.name
     for name, logged in context.logged[context.experiment("final")].items():
         run = RunId.parse(study, name)
@@ -94,7 +94,7 @@ def _final_run(
 
 
 def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
-    """Measure where a run ended, draw it, and log all of it."""
+    """Measure the curvature at the end of a run, draw its figures, and log everything."""
     assert run.run_id is not None
     title = f"{context.files.name}/{run.name}"
     curvature = None
@@ -121,7 +121,7 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
 
 
 def _study_of(context: Context) -> dict[str, Any]:
-    """Return what a run's study is made of; what grows while runs are logged would make their files differ."""
+    """Return the study's specification without the keys that may grow, so that all runs log the same file."""
     keys = {key: value for key, value in context.specification.to_keys().items() if not KEYS[key].grows}
     return {"study": context.files.name, "specification": keys}
 

@@ -1,4 +1,4 @@
-"""What is worth a line before a study's work begins."""
+"""Notices before a study's work starts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from optstudy.tracking import LoggedRun
 def adjusted_counts(
     study: str, specification: Specification, asked: Mapping[str, Any], *, tuning: bool, training: bool
 ) -> Iterator[Notice]:
-    """Say where the number of trials or of seeds is not the one that was asked for."""
+    """Report if the number of trials or seeds differs from the requested one."""
     tuned, seeds = specification.tuning, specification.training.seeds
     trials, whole = tuned.trials, tuned.whole_trials
     if tuning and asked.get("trials", trials) < trials:
@@ -23,12 +23,12 @@ def adjusted_counts(
 
 
 def moved_server(study: str, before: str | None, now: str) -> Iterator[Notice]:
-    """Say if a study was logged to another place so far.
+    """Report if a study was previously logged to another server.
 
     Args:
         study: The study's name.
-        before: Where it was logged so far, "" for the workspace's own store; None if that is not known.
-        now: Where it will be logged.
+        before: Previous server, "" for the workspace's own store; None if it is not known.
+        now: Present server.
     """
     if before is not None and before != now:
         advice = f"give --tracking-uri {before}" if before else "give no --tracking-uri"
@@ -39,7 +39,7 @@ def moved_server(study: str, before: str | None, now: str) -> Iterator[Notice]:
 
 
 def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
-    """Say if files of finished runs are gone."""
+    """Report if artifacts of finished runs are missing."""
     count = sum(run.lost for runs in logged.values() for run in runs.values())
     if count:
         yield Notice(

@@ -1,4 +1,4 @@
-"""From a study's specification to the plan of each run."""
+"""Build the plan of each run from a study's specification."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,18 +7,18 @@ from optstudy.records.plan import Method, Plan, Split, Trace
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 
-# Trials start from weights that no final run starts from, so the search cannot choose what suits one of those.
+# Trials and final runs have different initial weights, so that the search cannot overfit those of a final run.
 TUNING_SEED = 1000
 
 
 def trial_plan(specification: Specification, space: Space, params: Mapping[str, Any], again: int = 0) -> Plan:
-    """The run of one trial, on a part of the training set and judged on another.
+    """Return the plan of one trial, trained on one part of the training set and evaluated on another.
 
     Args:
-        specification: What the study is made of.
-        space: The optimizer's.
+        specification: The study's specification.
+        space: Space of the optimizer.
         params: Hyperparameters.
-        again: 0 for the trial itself, from 1 on for a finalist that is trained again from another seed.
+        again: 0 for the trial itself; 1, 2, ... for a finalist that is retrained from another seed.
     """
     tuning = specification.tuning
     return _plan(
@@ -33,7 +33,7 @@ def trial_plan(specification: Specification, space: Space, params: Mapping[str, 
 
 
 def final_plan(specification: Specification, space: Space, params: Mapping[str, Any], seed: int) -> Plan:
-    """The run of a final seed, on all training images and reported on the test set."""
+    """Return the plan of one final run, trained on all training images and evaluated on the test set."""
     training = specification.training
     return _plan(
         specification,
@@ -48,7 +48,7 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
 
 
 def _trace(specification: Specification) -> Trace | None:
-    """What of a final run's curvature is measured; the images are the same for all runs of the study."""
+    """Return how a final run's curvature is measured, on the same images for all runs of the study."""
     curvature = specification.curvature
     if curvature.samples == 0:
         return None
@@ -57,7 +57,7 @@ def _trace(specification: Specification) -> Trace | None:
 
 
 def is_paper_setting(specification: Specification) -> bool:
-    """Whether model, data and loss are the paper's, so that its numbers may stand beside ours."""
+    """Whether model, data and loss are the paper's, so that results are comparable to its Table I."""
     if specification.training.size:
         return False
     return (specification.dataset, specification.model, specification.loss) == (

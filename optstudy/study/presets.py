@@ -1,4 +1,4 @@
-"""Presets, which say what studies are made of, and single keys as they are typed."""
+"""Read presets, and single settings as typed on the command line."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def read_preset(name: str, workspace: Path) -> dict[str, Any]:
     """Return the keys of a preset, the workspace's own before the packaged one.
 
     Raises:
-        UsageError: If there is none of that name, or the file does not say what a study is.
+        UsageError: If there is no such preset, or its file is invalid.
     """
     found = tuning_files("presets", workspace)
     if name not in found:
@@ -27,10 +27,10 @@ def read_preset(name: str, workspace: Path) -> dict[str, Any]:
 
 
 def check_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return some keys of a specification with their values as it holds them.
+    """Validate some keys of a specification, and return them with normalized values.
 
     Raises:
-        UsageError: If a key is unknown or its value is not of the key's kind.
+        UsageError: If a key is unknown or its value has the wrong type.
     """
     checked = Specification.from_keys(values).to_keys()
     return {name: checked[name] for name in values}
@@ -40,7 +40,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Read ``key=value`` as given to ``--set``; lists are separated by commas.
 
     Raises:
-        UsageError: If there is no such key, no value, or the value is not of the key's kind.
+        UsageError: If the key is unknown, or the value is missing or has the wrong type.
     """
     name, separator, value = text.partition("=")
     if name not in KEYS:

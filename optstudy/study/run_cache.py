@@ -1,4 +1,4 @@
-"""Finished pieces of runs on disk, under keys made of everything that determines them."""
+"""Cache of finished parts of runs on disk; the keys hash everything that determines the results."""
 
 import shutil
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from optstudy.records.run import Rung
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a run steps where nothing else runs on the study's workers."""
+    """Seconds per step of a run, timed while the study's other workers are idle."""
 
     step_seconds: float  # mean
-    steps: int  # that were timed
+    steps: int  # number of timed steps
     timed_at: float  # Unix time
 
 
 @dataclass(frozen=True)
 class Rungs:
-    """The rungs of a study: of each run all histories, and the last state."""
+    """The rungs of a study on disk: all histories and the last state of each run."""
 
     folder: Path
 
     def read(self, key: str, until: int) -> Rung | None:
-        """Return the rung that ended with epoch ``until``, if it is there."""
+        """Return the rung that ended with epoch ``until``; None if it is not stored."""
         try:
             path = self._history(key, until)
             return from_json(Rung, path.read_bytes(), str(path))
@@ -34,12 +34,12 @@ class Rungs:
             return None  # absent, or damaged from outside: it is computed again
 
     def state(self, key: str, epoch: int) -> bytes | None:
-        """Return the state at the end of ``epoch``, if it is there."""
+        """Return the state at the end of ``epoch``; None if it is not stored."""
         path = self._state(key, epoch)
         return path.read_bytes() if path.exists() else None
 
     def write(self, key: str, until: int, rung: Rung, state: bytes | None) -> None:
-        """Keep a rung and its state, and drop the state before it; a failed rung has none."""
+        """Store a rung and its state, and delete earlier states; a failed rung has no state."""
         if state is not None:
             write_bytes(self._state(key, until), state)
         write_json(self._history(key, until), to_form(rung))
@@ -48,34 +48,34 @@ class Rungs:
                 older.unlink()
 
     def curvature(self, key: str) -> CurvatureResult | None:
-        """Return what was measured where a run ended, if it is there."""
+        """Return the curvature at the end of a run; None if it is not stored."""
         try:
             return CurvatureResult.from_bytes(self._curvature_file(key).read_bytes())
         except (OSError, ValueError):
             return None  # absent, or damaged from outside: it is measured again
 
     def write_curvature(self, key: str, data: bytes) -> None:
-        """Keep what was measured where a run ended."""
+        """Store the curvature at the end of a run."""
         write_bytes(self._curvature_file(key), data)
 
     def pace(self, key: str) -> Pace | None:
-        """Return how fast a run steps, if that was timed."""
+        """Return the pace of a run; None if it is not stored."""
         try:
             return from_json(Pace, self._pace(key).read_bytes(), str(self._pace(key)))
         except (OSError, FormError):
             return None  # absent, or damaged from outside: it is timed again
 
     def write_pace(self, key: str, pace: Pace) -> None:
-        """Keep how fast a run steps."""
+        """Store the pace of a run."""
         write_json(self._pace(key), to_form(pace))
 
     def drop_state(self, key: str) -> None:
-        """Forget the state of a run that will not go on."""
+        """Delete the state of a run that will not continue."""
         for path in self._run(key).glob("*.pt"):
             path.unlink()
 
     def drop(self, key: str) -> None:
-        """Forget a run."""
+        """Delete everything that is stored of a run."""
         shutil.rmtree(self._run(key), ignore_errors=True)
 
     def _run(self, key: str) -> Path:

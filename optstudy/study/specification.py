@@ -1,4 +1,4 @@
-"""What a study is made of: nested records for the code, flat keys for presets and `--set`."""
+"""The specification of a study: nested records in the code, flat keys in presets and `--set`."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ Group = Literal["study", "tuning", "training", "curvature"]
 
 
 def _key(default: Any, meaning: str, key: str = "", **limits: Any) -> Any:
-    """Declare a key of a preset; `StudyKey` says what the limits are."""
+    """Declare a key of a preset; the limits are fields of `StudyKey`."""
     return field(default=default, metadata={"key": key, "meaning": meaning, "limits": limits})
 
 
@@ -56,7 +56,7 @@ class TuningSettings:
         return -(-self.trials // self.batch) * self.batch
 
     def rung_end(self, epoch: int) -> int:
-        """Epoch at which a trial that has trained so far is judged next."""
+        """Return the epoch at which the rung after ``epoch`` ends."""
         return min(epoch + self.rung_epochs, self.epochs)
 
 
@@ -93,7 +93,7 @@ class CurvatureSettings:
 
 @dataclass(frozen=True)
 class Specification:
-    """What a study is made of; `from_keys` checks what it is given."""
+    """The specification of a study; `from_keys` validates its arguments."""
 
     dataset: str = _key("mnist", "a data set by name, or a function of the user's own such as data.py:load")
     model: str = _key("lenet5", "a model by name, or a function of the user's own such as net.py:make")
@@ -120,10 +120,10 @@ class Specification:
 
     @classmethod
     def from_keys(cls, values: Mapping[str, Any]) -> "Specification":
-        """Build a specification from the keys of presets; those that are absent take their defaults.
+        """Build a specification from the keys of presets; absent keys take their defaults.
 
         Raises:
-            UsageError: If a key is unknown, or its value is not what it must be.
+            UsageError: If a key is unknown, or its value is invalid.
         """
         groups: dict[Group, dict[str, Any]] = {"study": {}, "tuning": {}, "training": {}, "curvature": {}}
         for name, value in values.items():
@@ -154,7 +154,7 @@ class Specification:
 
 @dataclass(frozen=True)
 class StudyKey:
-    """A key of a preset, and what its value may be."""
+    """A key of a preset, and its valid values."""
 
     name: str
     group: Group  # record of the specification that holds it
@@ -162,7 +162,7 @@ class StudyKey:
     default: Any
     meaning: str
     least: int = 0  # of a whole number
-    most: int | None = None  # far above what anybody runs: a larger number is a slip of the hand
+    most: int | None = None  # far above any sensible value, to catch typing mistakes
     choices: tuple[str, ...] = ()  # names that are allowed; any without them
     or_all: bool = False  # "all" is allowed too
     grows: bool = False  # may be added to at any time
@@ -221,7 +221,7 @@ class StudyKey:
         """Read a value as it is typed; lists are separated by commas.
 
         Raises:
-            ValueError: If it is not of the key's kind; the message says what would be.
+            ValueError: If it has the wrong type; the message names the right one.
         """
         if self.kind is tuple:
             return tuple(text.split(","))

@@ -1,4 +1,4 @@
-"""How far the studies of a workspace are."""
+"""Progress of the studies in a workspace."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from optstudy.tracking import Tracking, open_written
 
 @dataclass(frozen=True)
 class OptimizerStatus:
-    """How far one optimizer of a study is."""
+    """Finished and planned work of one optimizer in a study."""
 
     study: str
     optimizer: str
@@ -24,7 +24,7 @@ class OptimizerStatus:
 
 
 def read_statuses(location: Location) -> list[OptimizerStatus]:
-    """Say how far the workspace's studies are, the one written last at the end.
+    """Return the progress of the workspace's studies, the most recent study last.
 
     Raises:
         UsageError: If there is none.
@@ -59,7 +59,7 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
 
 
 def runs_elsewhere(location: Location) -> list[str]:
-    """Say in a line each which of the workspace's studies are logged to another place than the one that is read."""
+    """Return a message for each of the workspace's studies that is logged to another server."""
     workspace = location.workspace
     now = open_recorded(location).server
     places = {name: recorded_uri(workspace, name) for name in study_names(workspace)}
@@ -72,10 +72,10 @@ def runs_elsewhere(location: Location) -> list[str]:
 
 
 def open_recorded(location: Location) -> Tracking:
-    """Open what studies have written; where there is nothing, the error names the server of the study run last.
+    """Open the store that studies have written to.
 
     Raises:
-        UsageError: If there is nothing.
+        UsageError: If there is none; the message names the server of the most recent study, if it is known.
     """
     workspace = location.workspace
     try:
@@ -90,6 +90,6 @@ def open_recorded(location: Location) -> Tracking:
 
 
 def recorded_uri(workspace: Path, study: str) -> str | None:
-    """Where a study was logged last, "" for the workspace's own store; None if that is not known."""
+    """Return the server that a study was last logged to, "" for the workspace's own store; None if not known."""
     recorded = read_recorded(StudyFiles(workspace, study))
     return recorded.fingerprint.get("tracking") if recorded else None

@@ -1,4 +1,4 @@
-"""How fast each row's optimizer steps, timed when nothing else runs on the study's workers."""
+"""Time the steps of each optimizer and configuration while the study's other workers are idle."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,11 @@ TIMED_STEPS = 100
 def time_rows(
     context: Context, workers: Workers, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> Iterator[Notice]:
-    """Time the steps of each row that has not been timed, one after the other, and log the pace to its runs.
+    """Time the steps of each row that has not been timed, one row at a time, and log the pace to its runs.
 
     Args:
-        context: A study whose workers idle.
-        workers: They.
+        context: The running study.
+        workers: Its workers, all idle.
         rows: Hyperparameters by optimizer and config.
     """
     there = context.tracking.logged_runs(context.experiment("final"))
@@ -48,7 +48,7 @@ def time_rows(
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace.message}")
             continue
         metric = (STEP_SECONDS, pace.step_seconds, 0, pace.timed_at)
-        for run_id in finished.values():  # also those that have it: its time stands in the record
+        for run_id in finished.values():  # logging a pace again with its own time changes nothing
             context.tracking.log_metrics(run_id, [metric])
 
 

@@ -1,4 +1,4 @@
-"""One run of a study as flows: train it rung by rung, log it as it goes, close it."""
+"""Flows that train a run rung by rung, log it, and close it."""
 
 import time
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from optstudy.study.events import Notice, Problem, Progress
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run of a study: what it is, and what it has left behind so far."""
+    """A run of a study, and its rungs so far."""
 
     kind: Literal["trial", "finalist", "final"]
     name: str  # inside its study
@@ -40,12 +40,12 @@ class TrainingRun:
 
     @property
     def observations(self) -> tuple[Observation, ...]:
-        """All that probes saw so far."""
+        """All observations so far."""
         return tuple(seen for rung in self.rungs for seen in rung.observations)
 
     @property
     def outcome(self) -> Outcome:
-        """How it stands."""
+        """The outcome so far."""
         return self.rungs[-1].outcome if self.rungs else "running"
 
     @property
@@ -62,7 +62,7 @@ class TrainingRun:
     def finished_at(self) -> float | None:
         """Unix time at which its last epoch ended; None without one.
 
-        Metrics carry it. Another time at each start would double them.
+        Metrics are logged with this time, so that logging them again does not duplicate them.
         """
         return self.epochs[-1].finished_at if self.epochs else None
 
@@ -75,19 +75,19 @@ class TrainingRun:
 
 
 def already_ended(context: Context, run: TrainingRun) -> bool:
-    """Whether a run had ended when the study was started this time."""
+    """Whether a run had already ended when this command started the study."""
     logged = context.logged_run(run.experiment, run.name, run.plan)
     return logged is not None and (logged.finished if run.kind == "final" else logged.ended)
 
 
 def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = False) -> Flow:
-    """Train a run to the end of an epoch, and log it: a flow that returns the run with its new rung.
+    """Train a run to the end of epoch ``until``, and log it; a flow that returns the run with its new rung.
 
     Args:
-        context: The study under way.
-        run: The run as it stands.
-        until: Epoch to reach.
-        last: Whether its state will be needed after this rung.
+        context: The running study.
+        run: The run so far.
+        until: Epoch at which the rung ends.
+        last: Whether the run's state is needed after this rung.
     """
     before = already_ended(context, run)
     rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
@@ -106,7 +106,7 @@ def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = F
 
 
 def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
-    """Close a trial or a finalist that will not go on, and forget its state."""
+    """Close a trial or a finalist that will not continue, and delete its state."""
     context.rungs.drop_state(context.key(run.plan))
     if run.run_id is not None:
         if run.finished_at is not None:
@@ -123,7 +123,7 @@ def skip_rest(context: Context, run: TrainingRun) -> Flow:
 
 
 def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) -> Rung:
-    """A search builds on a failure and must find it again when it resumes; a final run is tried again."""
+    """Return a failed rung; store it unless the run is a final one, which is tried again on resume."""
     if run.kind == "final":
         return Rung((), (), "failed", problem=failure.message)
     return context.keep_failure(run.plan, until, failure)

@@ -1,4 +1,4 @@
-"""Where a study lives: its files, what they say of it, its lock."""
+"""The files of a study in its workspace, and its lock."""
 
 import contextlib
 import fcntl
@@ -31,12 +31,12 @@ class StudyFiles:
 
     @property
     def folder(self) -> Path:
-        """What is written while the study runs."""
+        """Folder of the files that are written while the study runs."""
         return self.workspace / "tuning" / "studies" / self.name
 
     @property
     def specification(self) -> Path:
-        """What the study is made of, and what has begun."""
+        """File of the study's specification, fingerprint and started phases."""
         return self.folder / "specification.json"
 
     @property
@@ -51,7 +51,7 @@ class StudyFiles:
 
 @dataclass(frozen=True)
 class RecordedStudy:
-    """A study as it stands on disk."""
+    """A study as recorded on disk."""
 
     specification: Specification
     fingerprint: dict[str, Any]  # what else must not change: spaces, the user's source files, versions
@@ -59,10 +59,10 @@ class RecordedStudy:
 
 
 class ChangedStudyError(UsageError):
-    """A study was asked for with another value of something that its results rest on."""
+    """A setting, file or version that a study's results depend on has changed."""
 
     def __init__(self, files: StudyFiles, what: str) -> None:
-        """Say what differs; `free_name` is a study name that is not taken."""
+        """Say what differs; the attribute ``free_name`` is an unused study name."""
         self.free_name = free_name(files)
         super().__init__(
             f"study {files.name!r} was begun with {what}; its results would not compare:"
@@ -71,7 +71,7 @@ class ChangedStudyError(UsageError):
 
 
 def read_recorded(files: StudyFiles) -> RecordedStudy | None:
-    """Read what a study is, or None if it is new."""
+    """Read a study from its workspace; None if it is new."""
     if not files.specification.exists():
         return None
     try:
@@ -85,7 +85,7 @@ def read_recorded(files: StudyFiles) -> RecordedStudy | None:
 
 
 def write_recorded(files: StudyFiles, recorded: RecordedStudy) -> None:
-    """Keep what a study is."""
+    """Write a study to its workspace."""
     keys = recorded.specification.to_keys()
     write_json(
         files.specification, {"specification": keys, "facts": recorded.fingerprint, "begun": recorded.begun}
@@ -93,9 +93,9 @@ def write_recorded(files: StudyFiles, recorded: RecordedStudy) -> None:
 
 
 def merge(files: StudyFiles, old: RecordedStudy, asked: Mapping[str, Any]) -> Specification:
-    """Return a study's specification with what was asked for now.
+    """Return a study's specification, updated with the requested settings.
 
-    Keys of work that has not begun may change. Optimizers, configs, trials and seeds only grow.
+    Keys of phases that have not started may change. Optimizers, configs, trials and seeds can only grow.
 
     Raises:
         ChangedStudyError: If anything else differs.
@@ -116,27 +116,27 @@ def merge(files: StudyFiles, old: RecordedStudy, asked: Mapping[str, Any]) -> Sp
 
 
 def _is_open(key: str, begun: Sequence[str]) -> bool:
-    """Whether the work that a key governs has not begun; keys of no phase are fixed with the study."""
+    """Whether the phase of a key has not started; keys that belong to no phase never change."""
     phase = {"tuning": "tuning", "training": "training", "curvature": "training"}.get(KEYS[key].group)
     return phase is not None and phase not in begun
 
 
 def free_name(files: StudyFiles) -> str:
-    """Return a name that no study of the workspace has."""
+    """Return a study name that is not used in the workspace."""
     stem = re.sub(r"-\d+$", "", files.name)
     taken = set(study_names(files.workspace))
     return next(name for i in range(2, len(taken) + 3) if (name := f"{stem}-{i}") not in taken)
 
 
 def study_names(workspace: Path) -> list[str]:
-    """Names of the workspace's studies, the one written last at the end."""
+    """Return the names of the workspace's studies, the most recent last."""
     specifications = (workspace / "tuning" / "studies").glob("*/specification.json")
     return [path.parent.name for path in sorted(specifications, key=lambda path: path.stat().st_mtime_ns)]
 
 
 @contextlib.contextmanager
 def locked(files: StudyFiles) -> Iterator[None]:
-    """Hold the study: a second driver is refused. The lock goes with the process, however it ends.
+    """Lock the study against a second driver. The lock is released when the process ends, even by a crash.
 
     Raises:
         UsageError: If another process holds it.

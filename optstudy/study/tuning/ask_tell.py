@@ -1,4 +1,4 @@
-"""The search itself: a deterministic program that asks for trials and is told how they went."""
+"""The search: a deterministic generator that suggests trials and receives their results."""
 
 import warnings
 from collections.abc import Generator
@@ -19,20 +19,20 @@ Searching = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
 def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> Searching:
     """Search one optimizer's space, whole batches at a time.
 
-    A deterministic program: the same reports give the same trials. It yields the trials to train until the end of
-    their next rung, all in the state "running", and is sent them back in the same order with the state, score, epochs
-    and work that they have then; at the end of each batch it yields the batch's trials as they ended. Within a batch
-    every trial is asked before any is told, and trials are reported, pruned and told in the order of their
-    numbers, so the search does not depend on which of them was trained first.
+    A deterministic generator: the same results give the same trials. It yields the trials to train until the end of
+    their next rung, all in the state "running", and is sent them back in the same order with their new state, score,
+    epochs and work. At the end of each batch it yields the batch's finished trials. Optuna is asked for all trials of
+    a batch before it is told any result, and trials are reported, pruned and told in the order of their numbers, so
+    the search does not depend on the order in which they were trained.
 
     Args:
-        space: What to search. Its paper's and default values, where they lie inside, are the first trials.
-        settings: How to search.
+        space: The search space. The first trials are its paper and default configurations, if they lie inside.
+        settings: Settings of the search.
         seed: Seed of the sampler.
-        journal: An Optuna journal file that mirrors finished trials, for dashboards; never read back.
+        journal: Optuna journal file to which finished trials are copied, for dashboards; never read back.
 
     Returns:
-        All trials, by their numbers.
+        All trials, in the order of their numbers.
     """
     study = _study(space, settings)
     ended: list[Trial] = []
@@ -68,7 +68,7 @@ def _study(space: Space, settings: TuningSettings) -> optuna.Study:
 
 
 def _sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    # A sampler's own state is lost with its process, so each batch has a new one, seeded by its place.
+    # The state of a sampler is lost with its process, so each batch has a new one, seeded by the trials before it.
     seed = (study_seed * 1_000_003 + trials) % 2**32
     startup = settings.startup_trials
     with warnings.catch_warnings():
@@ -83,8 +83,8 @@ def _sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.s
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case _:
-                # One sequence for the whole search: the study counts how much of it is used.
-                # Where it has no trial to go by, it draws at random: from a new stream each batch.
+                # One sequence for the whole search; the study stores how much of it has been used.
+                # Before its first trial it samples at random, from a new stream in each batch.
                 return optuna.samplers.QMCSampler(
                     seed=study_seed,
                     scramble=True,
@@ -107,7 +107,7 @@ def _pruner(settings: TuningSettings) -> optuna.pruners.BasePruner:
 
 
 def _report(study: optuna.Study, asked: optuna.Trial, trial: Trial, settings: TuningSettings) -> Trial:
-    """Tell Optuna of a rung; return the trial as it ended, or as it goes on."""
+    """Report a rung to Optuna; return the trial, with its final state if it has ended."""
     if trial.state == "failed":
         study.tell(asked, state=optuna.trial.TrialState.FAIL)
         return trial

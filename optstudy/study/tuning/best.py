@@ -1,4 +1,4 @@
-"""The configurations that searches chose: files to look at, to commit, and to train from."""
+"""The files of the best configurations, which searches write and final runs read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +25,11 @@ _KINDS: Mapping[str, Any] = {  # of the values that others read
 
 
 def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]:
-    """Return the configuration that a search chose.
+    """Return the best configuration of a search.
 
     Raises:
-        UsageError: If there is none.
-        OptstudyError: If the file is no configuration of the optimizer.
+        UsageError: If there is none yet.
+        OptstudyError: If the file does not hold a configuration of the optimizer.
     """
     path = files.best(optimizer)
     if not path.exists():
@@ -44,10 +44,10 @@ def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]
 
 
 def read_best_file(path: Path) -> dict[str, Any]:
-    """Read all that a file says of the configuration that a search chose.
+    """Read the file of a best configuration.
 
     Raises:
-        OptstudyError: If it holds no configuration, or a value is not of its kind.
+        OptstudyError: If it holds no configuration, or a value has the wrong type.
     """
     try:
         content = from_json(dict[str, Any], path.read_bytes(), str(path))
@@ -62,7 +62,7 @@ def read_best_file(path: Path) -> dict[str, Any]:
 
 
 def write_best(context: Context, search: SearchResult, before: dict[str, Any] | None) -> Flow:
-    """Write the configuration that a search chose where it says anything new, and say so if it was another before."""
+    """Write the best configuration of a search if it has changed, and notify the user if its values differ."""
     best = search.best
     assert best is not None
     content = _content(search, context.provenance.versions, context.provenance.environment.get("commit"))

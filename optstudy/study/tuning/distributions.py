@@ -1,4 +1,4 @@
-"""A space in Optuna's words, and its values in ours."""
+"""Convert search spaces and configurations to and from Optuna's."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from optstudy.records.space import Choice, Range, Space
 
 
 def first_configs(space: Space) -> list[dict[str, Any]]:
-    """The paper's and the library's default configuration, where they lie in the space."""
+    """Return the paper's and the default configuration, if they lie in the space."""
     default = space.config("default")
     paper = default if space.paper is None else space.config("paper")
     inside = [config for config in (paper, default) if space.contains(config)]
@@ -21,7 +21,7 @@ def first_configs(space: Space) -> list[dict[str, Any]]:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Optuna's description of a space. What is searched as 1 - x is named so."""
+    """Return Optuna's distributions of a space; a hyperparameter searched as 1 - x is named ``1 - x``."""
     made: dict[str, BaseDistribution] = {}
     for item in space.search:
         if isinstance(item, Choice):
@@ -43,7 +43,7 @@ def from_optuna(space: Space, asked: dict[str, Any]) -> dict[str, Any]:
 def _value_of(item: Range | Choice, asked: dict[str, Any]) -> Any:
     if isinstance(item, Choice):
         return asked[item.name]
-    # Rounded, so that 1 - (1 - 0.1) is 0.1 again; held inside, since rounding may step over an end.
+    # Rounded, so that 1 - (1 - 0.1) is 0.1 again; clamped, since rounding may leave the range.
     value = round(1 - asked[f"1 - {item.name}"], 12) if item.complement else asked[item.name]
     return min(max(value, item.low), item.high)
 

@@ -1,4 +1,4 @@
-"""The best trials of a search, trained again from other seeds before one of them is chosen."""
+"""Retrain the best trials of a search from other seeds, and select one by these scores."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ from optstudy.study.training_run import TrainingRun, end_run, train_rung
 
 
 def choose_finalist(context: Context, search: SearchResult, parent: str | None) -> Flow:
-    """Train the best trials again and choose by these scores alone; the flow returns the search with its finalists.
+    """Retrain the best trials and select by the new scores alone; the flow returns the search with its finalists.
 
     Args:
-        context: The study under way.
+        context: The running study.
         search: A search whose trials have all ended.
         parent: The search's MLflow run; None where it is finished already.
     """

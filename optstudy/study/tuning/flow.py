@@ -1,4 +1,4 @@
-"""An optimizer's search as a flow: train what the search asks for, and log every trial."""
+"""The search of an optimizer as a flow: train the suggested trials, and log each of them."""
 
 import dataclasses
 import json
@@ -23,11 +23,11 @@ from optstudy.tracking.run_list_view import trial_columns
 
 
 def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
-    """Search one optimizer's space and keep what it chose; the flow returns what was found.
+    """Search one optimizer's space and write its best configuration; the flow returns the SearchResult.
 
     Args:
-        context: The study under way.
-        space: The optimizer's.
+        context: The running study.
+        space: Space of the optimizer.
         parent: The search's MLflow run, from `open_search`; None where it is finished already.
     """
     path = context.files.best(space.name)
@@ -94,7 +94,7 @@ def close_search(context: Context, search: SearchResult, parent: str | None) -> 
 
 
 def search_settings(specification: Specification) -> dict[str, Any]:
-    """The keys of a specification that govern a search, as its record has them."""
+    """Return the keys of a specification that determine a search."""
     keys = specification.to_keys()
     return {
         name: value
@@ -143,7 +143,7 @@ def _trial_run(context: Context, space: Space, trial: Trial, parent: str | None)
 
 
 def _report(trial: Trial, run: TrainingRun, objective: str) -> Trial:
-    """Return a trial as its run has left it."""
+    """Return a trial updated with the results of its run."""
     score = run.score(objective)
     return dataclasses.replace(
         trial,

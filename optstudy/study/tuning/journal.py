@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 
 def mirror(study: optuna.Study, name: str, path: Path) -> None:
-    """Add the trials of a study that have finished since the last time."""
+    """Append the trials of a study that have finished since the last call."""
     if path.exists() and not _is_whole(path):  # a driver was killed while writing, or a disk was full
         _set_aside(path)
     storage = JournalStorage(JournalFileBackend(str(path)))
