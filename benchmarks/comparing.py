@@ -50,10 +50,10 @@ def write_run(tracking: Tracking, optimizer: str, seed: int) -> None:
 
 def own_seconds(folder: Path) -> float:
     """Read in this process, and return what is spent outside of MLflow's calls and of imports."""
-    from optstudy.comparison import read
+    from optstudy.comparison import read, table
     from optstudy.tracking.connection import Connection
 
-    read.read_studies(open_written(Location(folder)), ["big"])  # imports
+    table.compare(read.read_studies(open_written(Location(folder)), ["big"]))  # imports
     theirs: list[float] = []
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +69,7 @@ def own_seconds(folder: Path) -> float:
     # A profiler would make Python's own work look larger than it is.
     with mock.patch.object(Connection, "call", timed(Connection.call)):
         began = time.perf_counter()
-        read.read_studies(open_written(Location(folder)), ["big"])
+        table.compare(read.read_studies(open_written(Location(folder)), ["big"]))
         return time.perf_counter() - began - sum(theirs)
 
 

@@ -229,5 +229,5 @@ def evidence_of(*runs: RunEvidence, searches: Sequence[SearchResult] = ()) -> Ev
 
 
 def comparison_of(evidence: Evidence) -> Comparison:
-    """Compare as the report of the same files does."""
-    return compare(evidence, list(dict.fromkeys(one.run.study for one in evidence.runs)))
+    """Compare, with the studies in the order of their runs."""
+    return compare(replace(evidence, studies=tuple(dict.fromkeys(one.run.study for one in evidence.runs))))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evidence import LONG, PAPER, bare, comparison_of, diverged, runs_of, search_result, space, with_run
+from evidence import LONG, PAPER, bare, diverged, runs_of, search_result, space, with_run
 from finals import LOOKS
 
 from optstudy.records.evidence import Evidence, RunEvidence
@@ -142,8 +142,9 @@ CASES: dict[str, Callable[[], Evidence]] = {
 
 
 def build(case: str) -> dict[str, bytes]:
-    found = replace(CASES[case](), excluded={"failed": 1})
-    return build_report(comparison_of(found), found)
+    found = CASES[case]()
+    studies = tuple(dict.fromkeys(one.run.study for one in found.runs))
+    return build_report(replace(found, excluded={"failed": 1}, studies=studies))
 
 
 def written(once: Once, case: str) -> Path:

@@ -53,15 +53,20 @@ def compare(
     Example: optstudy compare --study quick --format markdown
     """
     from optstudy.cli.output import next_step, say_mended, show_comparison, write_comparison
-    from optstudy.comparison.read import read_studies
+    from optstudy.comparison.read import check_optimizers, read_studies
+    from optstudy.comparison.table import compare as comparison_of
     from optstudy.study.status import open_recorded
 
     if output is not None and output.exists():
         raise UsageError(f"{output} already exists; give another --output")
     say_mended(where)
-    read = read_studies(open_recorded(where), studies, optimizers, workspace=where.workspace)
+    evidence = read_studies(open_recorded(where), studies, workspace=where.workspace)
+    check_optimizers(evidence, optimizers)
+    comparison = comparison_of(evidence)
+    if optimizers:
+        comparison = comparison.only(optimizers)
     if output is None:
-        show_comparison(read.comparison, as_json=as_json, **how)
+        show_comparison(comparison, as_json=as_json, **how)
     else:
-        write_comparison(read.comparison, output, as_json=as_json, **how)
-    next_step("optstudy ui", where, study=read.studies[-1])
+        write_comparison(comparison, output, as_json=as_json, **how)
+    next_step("optstudy ui", where, study=evidence.studies[-1])

@@ -1,10 +1,8 @@
-"""Reads studies from MLflow and compares them, without running anything."""
+"""Reads studies from MLflow, to compare them, without running anything."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError, nearest
 from optstudy.records.evidence import Evidence
 from optstudy.records.run import FinalRuns
@@ -12,32 +10,21 @@ from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_evidence
 
 
-@dataclass(frozen=True)
-class ReadStudies:
-    """Some studies as they were read."""
-
-    studies: tuple[str, ...]
-    evidence: Evidence  # what the comparison rests on; `read_files` adds to it what figures take
-    comparison: Comparison
-
-
 def read_studies(
     tracking: Tracking,
     studies: Sequence[str] = (),
-    optimizers: Sequence[str] = (),
     *,
     workspace: Path = Path(),  # it is immutable
-) -> ReadStudies:
-    """Compare the final runs of some studies, by default of the one written last.
+) -> Evidence:
+    """Read what the comparison of some studies takes, by default of the one written last.
 
     Args:
         tracking: Where they are.
         studies: Their names.
-        optimizers: Of which optimizers the comparison shows rows and pairs; by default of all.
         workspace: Folder whose space files say how optimizers look.
 
     Raises:
-        UsageError: If there is no such study or optimizer, or none at all.
+        UsageError: If there is no such study, or none at all.
         OptstudyError: If a file cannot be read.
     """
     known = tracking.studies()
@@ -53,28 +40,22 @@ def read_studies(
         final = tracking.final_runs(chosen)
     else:
         chosen, final = _last_finished(tracking, known)
-    there = sorted({run.optimizer for run in final.runs})
+    return read_evidence(tracking, chosen, final, workspace)
+
+
+def check_optimizers(evidence: Evidence, optimizers: Sequence[str]) -> None:
+    """Check that optimizers have final runs.
+
+    Raises:
+        UsageError: If one has none.
+    """
+    there = sorted({one.run.optimizer for one in evidence.runs})
     for name in optimizers:
         if name not in there:
             raise UsageError(
-                f"no final runs of {name!r} in {', '.join(chosen)}{nearest(name, there)}; there are {', '.join(there)}"
+                f"no final runs of {name!r} in {', '.join(evidence.studies)}{nearest(name, there)};"
+                f" there are {', '.join(there)}"
             )
-    read = _compared(tracking, chosen, final, workspace)
-    return replace(read, comparison=read.comparison.only(optimizers)) if optimizers else read
-
-
-def read_study(tracking: Tracking, study: str, workspace: Path) -> ReadStudies:
-    """Compare the final runs of one study, which may have none yet; a workspace says how optimizers look.
-
-    Raises:
-        OptstudyError: If a file cannot be read.
-    """
-    return _compared(tracking, (study,), tracking.final_runs([study]), workspace)
-
-
-def _compared(tracking: Tracking, studies: tuple[str, ...], final: FinalRuns, workspace: Path) -> ReadStudies:
-    evidence = read_evidence(tracking, studies, final, workspace)
-    return ReadStudies(studies, evidence, compare(evidence, studies))
 
 
 def _last_finished(tracking: Tracking, known: Sequence[str]) -> tuple[tuple[str, ...], FinalRuns]:

@@ -109,19 +109,18 @@ class Comparison:
         return frame.rename(columns=lambda name: name.removesuffix("_mean"))
 
 
-def compare(evidence: Evidence, studies: Sequence[str] = ()) -> Comparison:
+def compare(evidence: Evidence) -> Comparison:
     """Summarise final runs over their seeds, in whatever order they come.
 
     Args:
         evidence: Finished runs, accuracies as finite fractions, each seed of a configuration once; there are no pairs
             without their predictions.
-        studies: The order of the studies; those that it does not name follow by name.
 
     Returns:
         A row for each study, optimizer and configuration, in that order: optimizers in the paper's and then by
         name, configurations best, paper, default, then by name.
     """
-    groups = evidence.rows()
+    groups, studies = evidence.rows(), evidence.studies
     keys = sorted(
         groups,
         key=lambda key: (index_of(studies, key.study), key.study, *order_of(key.optimizer, key.config)),

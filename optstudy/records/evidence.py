@@ -34,6 +34,7 @@ class Evidence:
     searches: tuple[SearchResult, ...] = ()
     looks: Looks = field(default_factory=Looks)  # of the optimizers
     excluded: dict[str, int] = field(default_factory=dict)  # see `FinalRuns`
+    studies: tuple[str, ...] = ()  # in the order of the comparison; others follow by name
 
     def rows(self) -> dict[RowKey, list[RunEvidence]]:
         """The runs of each row of the comparison, seeds in order."""
@@ -49,4 +50,5 @@ def only(evidence: Evidence, studies: Sequence[str]) -> Evidence:
         evidence,
         runs=tuple(one for one in evidence.runs if one.run.study in studies),
         searches=tuple(one for one in evidence.searches if one.study in studies),
+        studies=tuple(studies),
     )

@@ -81,7 +81,8 @@ def _read_runs(path: Path) -> Evidence:
     )
     looks = read_looks({one.run.optimizer for one in runs}, Path(), [one.space for one in searches])
     excluded = from_form(dict[str, int], content["excluded"], f"{path}: excluded")
-    return Evidence(runs, searches, looks, excluded)
+    studies = tuple(dict.fromkeys(one.run.study for one in runs))
+    return Evidence(runs, searches, looks, excluded, studies)
 
 
 def _form(run: FinalRun) -> dict[str, Any]:

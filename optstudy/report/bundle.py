@@ -2,7 +2,7 @@
 
 import json
 
-from optstudy.comparison.table import Comparison
+from optstudy.comparison.table import compare
 from optstudy.records.evidence import Evidence
 from optstudy.report import figures
 from optstudy.report.archive import archive
@@ -15,18 +15,18 @@ from optstudy.report.tables.formats import render
 PAGE = "index.html"
 
 
-def build_report(comparison: Comparison, evidence: Evidence) -> dict[str, bytes]:
+def build_report(evidence: Evidence) -> dict[str, bytes]:
     """Make all files of a report.
 
     Args:
-        comparison: Of some studies, at least one finished run.
-        evidence: Of the same runs and searches.
+        evidence: Of some studies, at least one finished run.
 
     Returns:
         Contents by path: ``index.html``, ``figures/`` as PNG and PDF, ``table.tex``, ``methods.md``,
         ``references.bib``, ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the
         same bytes.
     """
+    comparison = compare(evidence)
     studies = dict.fromkeys(row.study for row in comparison.rows)
     paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
     citations = bibtex(paragraphs, [look.cite for look in evidence.looks.values()])

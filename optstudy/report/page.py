@@ -1,8 +1,7 @@
 """The report as one HTML page, which needs nothing from elsewhere."""
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,19 +18,13 @@ from optstudy.report.tables.formats import Metric, tables_of
 from optstudy.report.tables.tuning import value_label
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure as the page holds it."""
-
-    title: str
-    caption: str
-    source: str  # data URI
-    width: int  # CSS pixels
-    height: int
-
-
 def render_page(
-    comparison: Comparison, evidence: Evidence, pictures: Sequence[Picture], *, methods: str, bibtex: str
+    comparison: Comparison,
+    evidence: Evidence,
+    pictures: Sequence[Mapping[str, Any]],
+    *,
+    methods: str,
+    bibtex: str,
 ) -> str:
     """Write the page; the same records give the same bytes."""
     environment = Environment(
@@ -89,12 +82,16 @@ def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, A
     }
 
 
-def picture(exhibit: Exhibit, data: bytes) -> Picture:
-    """Return a figure as the page holds it, from its PNG."""
-    inches = exhibit.figure.get_size_inches()
-    source = "data:image/png;base64," + base64.b64encode(data).decode()
-    width, height = (round(float(side) * 132) for side in inches)
-    return Picture(exhibit.title, exhibit.caption, source, width, height)
+def picture(exhibit: Exhibit, data: bytes) -> dict[str, Any]:
+    """Return a figure as the page's template takes it, from its PNG."""
+    width, height = (round(float(side) * 132) for side in exhibit.figure.get_size_inches())
+    return {
+        "title": exhibit.title,
+        "caption": exhibit.caption,
+        "source": "data:image/png;base64," + base64.b64encode(data).decode(),
+        "width": width,  # CSS pixels
+        "height": height,
+    }
 
 
 def _space(one: SearchResult, looks: Looks, *, several: bool) -> dict[str, Any]:

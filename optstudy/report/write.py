@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optstudy.comparison.read import ReadStudies, read_studies
+from optstudy.comparison.read import read_studies
 from optstudy.errors import UsageError
+from optstudy.records.evidence import Evidence
 from optstudy.records.io import write_bytes
 from optstudy.records.metrics import Tag
 from optstudy.report.bundle import build_report
@@ -44,29 +45,29 @@ def write_report(
         UsageError: If there is no such study, or none has a finished final run.
         OptstudyError: If a file cannot be read or written.
     """
-    read = read_studies(tracking, studies, workspace=workspace)
-    if not read.comparison.rows:
+    evidence = read_studies(tracking, studies, workspace=workspace)
+    if not evidence.runs:
         raise UsageError(
-            f"no final run of {' and '.join(read.studies)} is finished yet; `optstudy status` tells how far it is"
+            f"no final run of {' and '.join(evidence.studies)} is finished yet; `optstudy status` tells how far it is"
         )
-    files = build_report(read.comparison, read_files(tracking, read.evidence))
+    files = build_report(read_files(tracking, evidence))
     for name, data in files.items():
         write_bytes(output / name, data)
-    return Written(output / "index.html", tuple(files), _log(tracking, read, files), read.studies)
+    return Written(output / "index.html", tuple(files), _log(tracking, evidence, files), evidence.studies)
 
 
-def _log(tracking: Tracking, read: ReadStudies, files: Mapping[str, bytes]) -> str:
+def _log(tracking: Tracking, evidence: Evidence, files: Mapping[str, bytes]) -> str:
     """Log a report to its first study's experiment, once; the same report again is the same run."""
     key = hashlib.sha256(b"".join(files.values())).hexdigest()[:24]
-    experiment, name = f"{read.studies[0]}/report", f"report-{key[:8]}"
+    experiment, name = f"{evidence.studies[0]}/report", f"report-{key[:8]}"
     logged = tracking.logged_runs(experiment).get(name)
     if logged is None or not logged.finished:
         run_id = tracking.open_run(
             experiment,
             name,
             key=key,
-            tags={Tag.STUDY: read.studies[0], Tag.KIND: "report"},
-            params={"studies": ", ".join(read.studies), "runs": len(read.evidence.runs)},
+            tags={Tag.STUDY: evidence.studies[0], Tag.KIND: "report"},
+            params={"studies": ", ".join(evidence.studies), "runs": len(evidence.runs)},
             started_at=time.time(),
             logged=logged,
         )

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from optstudy.comparison.read import read_study
-from optstudy.comparison.table import Comparison
+from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Flow, Fork, drive
@@ -39,6 +38,7 @@ from optstudy.study.workspace import (
     write_recorded,
 )
 from optstudy.tracking import open_tracking
+from optstudy.tracking.evidence import read_evidence
 from optstudy.workloads.user_code import reference_to
 
 Phase = Literal["tuning", "training"]
@@ -226,7 +226,8 @@ class Study:
     def compare(self) -> Comparison:
         """Compare the study's final runs and finished searches, as recorded in MLflow."""
         tracking, _ = open_tracking(self.location)
-        return read_study(tracking, self.name, self.location.workspace).comparison
+        final = tracking.final_runs([self.name])
+        return compare(read_evidence(tracking, [self.name], final, self.location.workspace))
 
     def estimate(self) -> StudyEstimate:
         """Estimate the time and disk space of the whole study from a few timed steps; nothing is written."""

@@ -42,6 +42,7 @@ def read_evidence(tracking: Tracking, studies: Sequence[str], final: FinalRuns, 
         searches,
         read_looks({run.optimizer for run in runs}, workspace, [one.space for one in searches]),
         dict(final.excluded),
+        tuple(studies),
     )
 
 

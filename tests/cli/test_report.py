@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import evidence
 import pytest
 import studies
 import tiny
@@ -16,6 +15,7 @@ from mlflow import MlflowClient
 
 from optstudy.cli.options import Where
 from optstudy.comparison.read import read_studies
+from optstudy.comparison.table import compare
 from optstudy.records.location import Location
 from optstudy.report.archive import read_archive
 from optstudy.report.commands import command_of
@@ -74,8 +74,8 @@ style = ":D"
     assert "We compared SGD [@sgd], Touchy! [@easily-hurt] with" in methods
     assert "@misc{easily-hurt,\n  year = {2026}\n}" in bib
     tracking = open_written(Location(finished_copy))
-    read = read_studies(tracking, ["tiny"])
-    drawn = accuracies(read.comparison, read.evidence)
+    read = read_studies(tracking, ["tiny"], workspace=Path())
+    drawn = accuracies(compare(read), read)
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["SGD", "Touchy!"]
     assert ("#123456", "D") in {(line.get_color(), line.get_marker()) for line in drawn.axes[0].lines}
 
@@ -103,7 +103,7 @@ def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_
     assert kept == files
     archive = read_archive(Path("one"))
     known = json.loads(run("compare", "--json").out)
-    assert json.loads(json.dumps(evidence.comparison_of(archive).to_dict())) == known
+    assert json.loads(json.dumps(compare(archive).to_dict())) == known
     assert table.status == 0
     assert table.err == "next: optstudy ui --study tiny\n"
     assert [row["study"] for row in json.loads(state.out)] == ["tiny", "tiny"]
@@ -198,7 +198,7 @@ def test_the_command_of_a_report_makes_the_same_runs(
     finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
     tracking = open_written(Location(finished))
     read = read_studies(tracking, ["tiny"])
-    command = command_of(read_files(tracking, read.evidence), "tiny")
+    command = command_of(read_files(tracking, read), "tiny")
 
     def opened(
         where: Where, name: str, settings: dict[str, Any], preset: str | None = None

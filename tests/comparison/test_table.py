@@ -74,7 +74,7 @@ def test_rows_follow_study_then_the_papers_order_then_best_paper_default() -> No
 def test_studies_stand_in_the_order_in_which_they_were_asked_for() -> None:
     runs = tuple(RunEvidence(final_run(study=name)) for name in ("a", "b", "c"))
 
-    assert [row.study for row in compare(Evidence(runs), ("c", "a")).rows] == ["c", "a", "b"]
+    assert [row.study for row in compare(Evidence(runs, studies=("c", "a"))).rows] == ["c", "a", "b"]
 
 
 def test_order_of_the_runs_does_not_matter() -> None:

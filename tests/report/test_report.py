@@ -377,7 +377,7 @@ def test_a_failed_search_has_no_chosen_values() -> None:
     failed = Evidence(found.runs[1:], (lost, *found.searches[1:]), LOOKS)
     failed = reports.without_curvature(failed)
 
-    page = Text(build_report(made_up.comparison_of(failed), failed)["index.html"].decode())
+    page = Text(build_report(failed)["index.html"].decode())
 
     assert ["lr", "--"] in [page.cells[at : at + 2] for at in range(len(page.cells))]
 

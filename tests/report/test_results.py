@@ -42,7 +42,7 @@ def options(command: str, name: str) -> list[str]:
 )
 def test_every_table_is_what_its_command_prints_from_the_committed_runs(command: str, text: str) -> None:
     studies = options(command, "--study")
-    comparison = compare(only(read_archive(RUNS), studies), studies)
+    comparison = compare(only(read_archive(RUNS), studies))
     [metric] = options(command, "--metric") or ["accuracy"]
 
     assert render(comparison, "markdown", metric).strip() in text  # type: ignore[arg-type]  # a word of the page

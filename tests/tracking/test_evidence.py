@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
-from optstudy.comparison.read import read_study
+from optstudy.comparison.read import read_studies
 from optstudy.errors import OptstudyError
 from optstudy.optimizers import load_space
 from optstudy.records.eigen_trace import EigenTrace
@@ -203,7 +203,7 @@ def tracking_of(workspace: Path) -> Tracking:
 
 def read(workspace: Path) -> Evidence:
     tracking = tracking_of(workspace)
-    return read_files(tracking, read_study(tracking, "tiny", workspace).evidence)
+    return read_files(tracking, read_studies(tracking, ["tiny"], workspace=workspace))
 
 
 def named(one: RunEvidence) -> str:
@@ -317,7 +317,8 @@ class TestStudy:
 
         found = read(retrained_copy)
 
-        assert found == Evidence(tuple(RunEvidence(run) for run in numbers), looks=found.looks)
+        assert found.runs == tuple(RunEvidence(run) for run in numbers)
+        assert found.searches == ()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"no": 1}', b"PK\x03\x04"])
     @pytest.mark.parametrize(

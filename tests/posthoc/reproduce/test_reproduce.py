@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 
-from optstudy.comparison.read import read_study
+from optstudy.comparison.read import read_studies
 from optstudy.errors import UsageError
 from optstudy.posthoc.reproduce import (
     RecordedRun,
@@ -75,7 +75,7 @@ def json_with(**changes: Any) -> Callable[[bytes], bytes]:
 def report_of(workspace: Path) -> Path:
     """Write what a report writes of the study, and return its folder."""
     tracking, folder = tracking_of(workspace), workspace / "report"
-    evidence = read_files(tracking, read_study(tracking, "tiny", workspace).evidence)
+    evidence = read_files(tracking, read_studies(tracking, ["tiny"], workspace=workspace))
     folder.mkdir()
     for name, data in archive(evidence).items():
         (folder / name).write_bytes(data)
