@@ -1,4 +1,4 @@
-"""Where pure functions run: workers of this machine, or of a Ray cluster."""
+"""Start workers on this machine or on a Ray cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from optstudy.training import check_device
 
 @dataclass(frozen=True)
 class WorkerPool:
-    """Where workers are to be had, and how many."""
+    """Where to start workers, and how many."""
 
-    jobs: int | None = None  # workers; by default one a core or a visible GPU
-    data_dir: str | Path | None = None  # of data sets that do not ship with the package
-    ray: str | None = None  # a cluster, "auto" or HOST:PORT, in place of this machine
+    jobs: int | None = None  # number of workers; by default one per core or visible GPU
+    data_dir: str | Path | None = None  # folder of data sets that do not ship with the package
+    ray: str | None = None  # cluster to use instead of this machine: "auto" or HOST:PORT
 
     def workers(
         self, device: str, threads: int, *, deterministic: bool = False, references: Sequence[str] = ()
@@ -23,10 +23,10 @@ class WorkerPool:
         """Start workers.
 
         Args:
-            device: Where tensors live.
+            device: Device of the tensors.
             threads: CPU threads of a worker.
-            deterministic: Whether runs are.
-            references: What may be the user's own code, which a cluster's nodes must have too.
+            deterministic: Whether runs use deterministic algorithms.
+            references: References that may name the user's own code, which a cluster's nodes must have, too.
         """
         if self.ray is None:
             return LocalWorkers(
@@ -43,6 +43,6 @@ class WorkerPool:
         )
 
     def check(self, device: str) -> None:
-        """Raise UsageError unless workers here can use a device; a cluster's say so themselves."""
+        """Raise UsageError unless local workers can use a device; workers of a cluster check it themselves."""
         if self.ray is None:
             check_device(device)

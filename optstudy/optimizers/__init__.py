@@ -1,4 +1,4 @@
-"""Optimizers: what a study may tune of each, how one is made, and those that no library has."""
+"""Optimizers: their search spaces, their construction, and implementations that torch lacks."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""From a class path and arguments to an optimizer."""
+"""Build an optimizer from a class path and arguments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from optstudy.workloads.user_code import load_object
 
 
 class RefusedError(UsageError):
-    """An optimizer cannot be made as its space says; whoever knows the space's file adds it."""
+    """An optimizer cannot be built from its space; callers add the name of the space's file."""
 
 
 def build_optimizer(
@@ -21,15 +21,15 @@ def build_optimizer(
 
     Args:
         class_path: ``"torch.optim.SGD"``, ``"package.module:name"`` or ``"file.py:name"``.
-        arguments: What its constructor takes beside the parameters, as `Space.arguments` returns it.
-        parameters: Tensors or groups of them, as torch's optimizers take.
-        seed: Passed on as ``seed``; None for an optimizer that takes none.
+        arguments: Arguments of the constructor besides the parameters, as returned by `Space.arguments`.
+        parameters: Tensors or parameter groups, as for torch's optimizers.
+        seed: Passed to the constructor as ``seed``; None for an optimizer without randomness.
 
     Returns:
         The optimizer.
 
     Raises:
-        RefusedError: If the class is missing, refuses its arguments, or makes something else.
+        RefusedError: If the class is missing, rejects its arguments, or returns something else.
     """
     try:
         factory = load_object(class_path)

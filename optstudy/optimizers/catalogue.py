@@ -1,4 +1,4 @@
-"""Space files: where they are, and the space that a name stands for."""
+"""Find and load space files, from the workspace and the package."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -16,13 +16,13 @@ PACKAGED = Path(__file__).parents[1] / "_tuning"
 
 
 def find_spaces(workspace: Path) -> dict[str, Path]:
-    """List the space files that a workspace sees.
+    """List the space files available in a workspace.
 
     Args:
-        workspace: Folder that holds ``tuning/``; it need not.
+        workspace: Folder that may hold ``tuning/spaces``.
 
     Returns:
-        File of each optimizer by name, sorted: the workspace's own where it has one, else the packaged one.
+        File of each optimizer by name, sorted; the workspace's files take precedence over the packaged ones.
     """
     return tuning_files("spaces", workspace)
 
@@ -31,8 +31,8 @@ def load_space(name: str, workspace: Path) -> Space:
     """Read the space of one optimizer.
 
     Args:
-        name: Name of a space file, without its ending.
-        workspace: Folder whose ``tuning/spaces`` comes first.
+        name: Name of a space file, without its extension.
+        workspace: Folder whose ``tuning/spaces`` takes precedence.
 
     Returns:
         The space.
@@ -53,11 +53,11 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
 
     Args:
         optimizers: Their names.
-        workspace: Folder whose ``tuning/spaces`` counts most.
-        recorded: What their searches recorded, which counts more than the packaged files.
+        workspace: Folder whose ``tuning/spaces`` takes precedence over everything else.
+        recorded: Spaces recorded by searches, which take precedence over the packaged files.
 
     Returns:
-        Looks by name. A space that says nothing of looks counts for nothing.
+        Looks by name. Spaces that set no label, colour, style or citation are ignored.
 
     Raises:
         UsageError: If the space file of one of them is malformed.
@@ -72,14 +72,14 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
 
 
 def tuning_files(kind: Literal["spaces", "presets"], workspace: Path) -> dict[str, Path]:
-    """List the files of a kind that a workspace sees.
+    """List the files of a kind that are available in a workspace.
 
     Args:
         kind: Folder below ``tuning/``.
-        workspace: Folder that holds ``tuning/``; it need not.
+        workspace: Folder that may hold ``tuning/``.
 
     Returns:
-        File by name, sorted: the workspace's own where it has one, else the packaged one.
+        File by name, sorted; the workspace's files take precedence over the packaged ones.
     """
     folders = (PACKAGED / kind, workspace / "tuning" / kind)
     found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}

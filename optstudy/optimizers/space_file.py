@@ -1,4 +1,4 @@
-"""From a space file to its records; whatever is wrong in it becomes one sentence that says where."""
+"""Parse space files; each error is one sentence that names the file and the key."""
 
 import math
 import re

@@ -1,1 +1,1 @@
-"""Work on finished runs: find them, measure their curvature, reproduce them."""
+"""Analysis of finished runs: find them, measure their curvature, reproduce them."""

@@ -23,19 +23,19 @@ from optstudy.tracking import open_written
 def measure_request(
     request: CurvatureRequest, location: Location, worker_pool: WorkerPool
 ) -> Iterator[Notice | list[int] | CurvatureResult]:
-    """Measure what is requested.
+    """Carry out a curvature request.
 
     Args:
-        request: What to measure.
-        location: Where the runs are kept.
-        worker_pool: Where it is measured.
+        request: The request.
+        location: Location of the runs.
+        worker_pool: Where to start the workers.
 
     Yields:
-        Notices; then the number of images of each measurement to come; then each result as it is there.
+        Notices; then the number of images of each measurement to come; then each result as it is completed.
 
     Raises:
-        UsageError: If the run, the file or the sample is not there.
-        OptstudyError: If a measurement failed.
+        UsageError: If the run, the file or the sample does not exist.
+        OptstudyError: If a measurement fails.
     """
     subjects, notices = _subjects(request, location)
     if request.device is not None:
@@ -64,7 +64,7 @@ def measure_request(
 def draw_results(
     results: Sequence[CurvatureResult], request: CurvatureRequest, looks: Looks
 ) -> dict[str, bytes]:
-    """Return figures and data by name; where several things were measured, each name says which."""
+    """Return figures and data by file name; with several results, each name includes the run and stage."""
     if request.sweep:
         return {"sweep.png": figures.png(figures.sample_sweep(results, looks))}
     files: dict[str, bytes] = {}
@@ -84,7 +84,7 @@ def draw_results(
 
 
 def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subject], list[str]]:
-    """Return what is to be measured, a checkpoint without its weights, and notices about what is not."""
+    """Return the subjects to measure, a checkpoint without its weights, and notices about those left out."""
     if request.checkpoint is not None:
         return [Subject(str(request.checkpoint), _plan(request), None)], []
     assert request.target is not None
@@ -99,7 +99,7 @@ def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subje
 
 
 def _plan(request: CurvatureRequest) -> Plan:
-    """Describe a checkpoint's model and data as if a run had led to it."""
+    """Return the plan of a fictitious run with a checkpoint's model and data."""
     return Plan(
         dataset=request.dataset or "mnist",
         split=Split("final"),

@@ -1,4 +1,4 @@
-"""Final runs by name, ID or study, and what they left behind."""
+"""Find final runs by name, ID or study, and read their plans and weights."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from optstudy.tracking import Tracking
 
 
 def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
-    """Return the finished final runs that a name means.
+    """Return the finished final runs that ``target`` names.
 
     Args:
-        tracking: Where they are.
-        target: A study, STUDY/OPTIMIZER, STUDY/RUN, a run ID or its unique beginning.
+        tracking: The MLflow store.
+        target: A study, STUDY/OPTIMIZER, STUDY/RUN, a run ID or a unique prefix of one.
 
     Raises:
-        UsageError: If it means none, or its beginning several.
+        UsageError: If there is no such run, or the prefix is not unique.
     """
     studies = tracking.studies()
     study, _, rest = target.partition("/")
@@ -38,10 +38,10 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
 
 
 def matching_runs(runs: Sequence[FinalRun], target: str) -> list[FinalRun]:
-    """Return the runs of a study, STUDY/OPTIMIZER or STUDY/RUN, or the one whose ID begins so; none where none is.
+    """Return the runs of a study, STUDY/OPTIMIZER or STUDY/RUN, or the run with an ID prefix; may be empty.
 
     Raises:
-        UsageError: If it is the beginning of several IDs.
+        UsageError: If the prefix fits several IDs.
     """
     named = [run for run in runs if f"{run.id}/".startswith(f"{target}/")]
     found = named or [run for run in runs if run.run_id.startswith(target)]
@@ -54,13 +54,13 @@ def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
     """Return the plan that a run recorded.
 
     Raises:
-        OptstudyError: If there is none, or none that can be read.
+        OptstudyError: If there is none, or it cannot be read.
     """
     data = tracking.read_file(run.run_id, "plan.json")
     return from_json(Plan, data, f"plan.json of run {run.id}")
 
 
 def subject_of(tracking: Tracking, run: FinalRun, at: str) -> Subject:
-    """Return a run's weights at its start, in its middle or at its end; all but the last by training again."""
+    """Return a run's weights at its start, middle or end; weights before the end are retrained."""
     weights = tracking.read_file(run.run_id, "weights.pt") if at == "end" else None
     return Subject(str(run.id), plan_of(tracking, run), weights, run.optimizer, at)

@@ -1,4 +1,4 @@
-"""The curvature of runs and checkpoints on samples of any size."""
+"""Measure the curvature of runs and checkpoints on samples of any size."""
 
 import io
 import math
@@ -24,28 +24,28 @@ from optstudy.workloads.user_code import describe_exception
 
 @dataclass(frozen=True)
 class Subject:
-    """Weights to measure: those given, or those that a plan leads to at a point of its run."""
+    """Weights to measure: given ones, or those of a plan's run at a stage of its training."""
 
     name: str  # of a run, or a file
     plan: Plan
-    weights: bytes | None  # a state_dict as torch.save writes it; None where it is trained to
+    weights: bytes | None  # a state_dict as written by torch.save; None if it must be trained first
     optimizer: str = ""  # its name in the study
     at: str = "end"
 
     @property
     def epoch(self) -> int:
-        """Where its run stands at that point."""
+        """The epoch at that stage of its run."""
         return {"start": 0, "middle": self.plan.epochs // 2, "end": self.plan.epochs}[self.at]
 
     def on(self, device: str) -> "Subject":
-        """Return the same, to be measured on another device."""
+        """Return the subject with another device."""
         return replace(self, plan=replace(self.plan, device=device))
 
 
 def measure_all(
     subjects: Sequence[Subject], samples: Sequence[Sample], request: CurvatureRequest, workers: Workers
 ) -> Iterator[CurvatureResult | Failure]:
-    """Measure every subject on every sample, yielding each as it is done."""
+    """Measure every subject on every sample, yielding each result as it is completed."""
     yield from drive([_subject_flow(subject, samples, request) for subject in subjects], workers)
 
 
@@ -76,7 +76,7 @@ def measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> Curv
     """Measure one subject on one sample; a worker's task.
 
     Raises:
-        OptstudyError: If that cannot be done; the message names the subject.
+        OptstudyError: If the measurement fails; the message names the subject.
     """
     try:
         with numerics(subject.plan):

@@ -1,4 +1,4 @@
-"""What `optstudy curvature` is asked to measure."""
+"""The request of `optstudy curvature`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ STAGES = ("start", "middle", "end")
 
 @dataclass(frozen=True)
 class CurvatureRequest:
-    """What to measure, on which training images, and how."""
+    """The weights to measure, the training images to use, and the quantities to compute."""
 
     target: str | None = None  # a study, STUDY/RUN or run ID
     checkpoint: Path | None = None  # weights in place of a run's

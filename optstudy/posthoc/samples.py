@@ -1,4 +1,4 @@
-"""The training images that a request measures on."""
+"""The samples of training images for a curvature request."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ LONGEST = 18  # digits of an image's number
 
 @dataclass(frozen=True)
 class Sample:
-    """Which training images to measure on."""
+    """A sample of training images."""
 
     count: int | None  # None for all
     seed: int = 0
     indices: tuple[int, ...] | None = None  # these instead
 
     def size(self, total: int) -> int:
-        """Number of its images, of as many training images."""
+        """Number of images in the sample, given the number of training images."""
         return len(self.indices) if self.indices is not None else self.count or total
 
 
 def own_sample(plan: Plan) -> Sample:
-    """Return the sample on which a run's own curvature was measured; 100 images where none was."""
+    """Return the sample on which a run's own curvature was measured; 100 images if it was not measured."""
     return Sample(100) if plan.trace is None else Sample(plan.trace.samples, plan.trace.seed)
 
 
@@ -51,15 +51,15 @@ def count_images(plan: Plan) -> int:
 
 
 def choose_samples(request: CurvatureRequest, own: Sample, total: int) -> tuple[list[Sample], str | None]:
-    """Return the samples of a request, and a notice where there are too few images for one.
+    """Return the samples of a request, and a notice if one is larger than the training set.
 
     Args:
-        request: What is measured.
-        own: The sample where the request has none; its seed serves otherwise, too.
-        total: Training images.
+        request: The request.
+        own: Sample to use if the request names none; its seed is used in any case.
+        total: Number of training images.
 
     Raises:
-        UsageError: If a file of indices does not say which images.
+        UsageError: If a file of indices is invalid.
     """
     if request.indices is not None:
         return [Sample(None, own.seed, read_indices(request.indices, total))], None
@@ -80,10 +80,10 @@ def _count(size: int | str | None, total: int) -> int | None:
 
 
 def read_indices(path: Path, total: int) -> tuple[int, ...]:
-    """Read the numbers of training images, one a line.
+    """Read the indices of training images, one per line.
 
     Raises:
-        UsageError: If the file cannot be read, or a line is no number of an image, or one is there twice.
+        UsageError: If the file cannot be read, a line is not an index of an image, or an index is repeated.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

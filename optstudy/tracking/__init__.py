@@ -1,4 +1,4 @@
-"""What goes into MLflow and comes back. The only importer of mlflow."""
+"""Write runs to MLflow and read them back. The only importer of mlflow."""
 
 from optstudy.tracking.connection import hide_credentials
 from optstudy.tracking.decode import LoggedRun

@@ -69,13 +69,13 @@ class Connection:
 
 
 def hide_credentials(uri: str) -> str:
-    """A URI without user and password."""
+    """Remove user and password from a URI."""
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes
 
 
 def _refusal(uri: str, error: BaseException) -> str:
-    """Say what a server refused, and what to do."""
+    """Describe why a server refused a request, and what to do."""
     status, why = _status(error), _first_line(error)
     if status == HTTPStatus.UNAUTHORIZED:
         return _unknown(uri)
@@ -106,7 +106,7 @@ def _unknown(uri: str) -> str:
 
 
 def _fault(file: Path) -> str | None:
-    """Why a file cannot be read, which MLflow's client passes over; None if it can, or is not there."""
+    """Return why a file cannot be read, which MLflow's client ignores; None if it can, or does not exist."""
     try:
         file.read_bytes()
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _fault(file: Path) -> str | None:
 
 
 def _user(uri: str) -> str | None:
-    """Who MLflow's client says that it is; None without a name or without a password."""
+    """Return the user name that MLflow's client sends; None without a name or a password."""
     given = read_mlflow_creds()
     if given.username and given.password:
         return str(given.username)
@@ -134,7 +134,7 @@ def _status(error: BaseException) -> int:
 
 def _unreachable(error: BaseException | None) -> bool:
     while error is not None:
-        # RetryError: MLflow's client saw 429, 500, 502, 503 or 504, and was told not to ask again itself.
+        # RetryError: MLflow's client received 429, 500, 502, 503 or 504, and its own retries are off.
         if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError):
             return True
         response = getattr(error, "response", None)

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from optstudy.errors import OptstudyError, UsageError
 
-# Where MLflow keeps absolute paths of artifacts.
+# Columns in which MLflow stores absolute paths of artifacts.
 _LOCATIONS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -27,10 +27,10 @@ def artifacts(workspace: Path) -> Path:
 
 
 def uri(workspace: Path) -> str:
-    """The embedded store as MLflow names it; absolute, since a relative one makes a new store elsewhere.
+    """Return the URI of the embedded store; absolute, since MLflow would create a new store for a relative one.
 
     Raises:
-        UsageError: If the path has a question mark, where the name of a database ends for SQLAlchemy.
+        UsageError: If the path has a question mark, at which SQLAlchemy cuts off the path.
     """
     path = str(database(workspace))
     if "?" in path:
@@ -39,12 +39,12 @@ def uri(workspace: Path) -> str:
 
 
 def mend_moved(workspace: Path) -> str | None:
-    """If the workspace was moved or copied, point the database at its artifacts, after a backup.
+    """Update the artifact paths in the database if the workspace was moved or copied, after a backup.
 
-    MLflow keeps absolute paths, and lists no artifacts and says nothing when they are gone.
+    MLflow stores absolute paths, and silently lists no artifacts if they do not exist.
 
     Returns:
-        What was done, in one line, or None where nothing was to do.
+        A one-line notice, or None if nothing had to be updated.
     """
     path, here = database(workspace), artifacts(workspace).as_uri()
     if not path.exists():

@@ -1,16 +1,16 @@
-"""A trained model as MLflow loads it."""
+"""Save a trained model in MLflow's format."""
 
 from pathlib import Path
 from typing import Any
 
 
 def save_model(model: Any, example: Any, folder: Path) -> None:
-    """Write a torch model as MLflow loads it: a traced graph, no pickle, with signature and input example.
+    """Save a torch model in MLflow's format: a traced graph, no pickle, with signature and input example.
 
     Args:
         model: The module, on the CPU, in eval mode.
-        example: Inputs as the model takes them, a tensor of shape ``(n, ...)``.
-        folder: Where to; must not exist.
+        example: Example inputs of the model, a tensor of shape ``(n, ...)``.
+        folder: Output folder; must not exist.
     """
     import mlflow.pytorch
     import torch

@@ -1,4 +1,4 @@
-"""Runs read from MLflow."""
+"""Read runs from MLflow."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PAGE = 1000  # runs a request, MLflow's limit
 class Reader:
     """Reads studies from one MLflow store.
 
-    A server that stops answering is asked again for a while; then the work stops with one clear line.
+    Calls are retried for a while if the server stops answering; then they raise an OptstudyError.
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
-        """Connect to ``uri``; ``artifacts`` is where an embedded store keeps files, None lets a server decide."""
+        """Connect to ``uri``; ``artifacts`` is the artifact folder of an embedded store, None for a server."""
         self._connection = Connection(uri, patience)
         self._client = self._connection.client
         self._call = self._connection.call
@@ -46,11 +46,11 @@ class Reader:
 
     @property
     def server(self) -> str:
-        """Where a server or a database of the user's own keeps the runs; "" for the workspace's own store."""
+        """The server or database that holds the runs; "" for the workspace's own store."""
         return "" if self._artifacts else self.shown_uri
 
     def logged_runs(self, experiment: str) -> dict[str, LoggedRun]:
-        """Return an experiment's runs by name, those that were superseded apart."""
+        """Return an experiment's runs by name, without superseded ones."""
         found = self._call(self._client.get_experiment_by_name, experiment)
         if found is None:
             return {}
@@ -73,7 +73,7 @@ class Reader:
         return self._download(run_id, name)
 
     def predictions(self, final: FinalRuns) -> dict[str, Predictions]:
-        """Return what runs predicted, by their IDs; nothing of a run without predictions.
+        """Return the predictions of runs by run ID; runs without predictions are omitted.
 
         Raises:
             OptstudyError: If a file of predictions cannot be read.
@@ -96,11 +96,11 @@ class Reader:
         return sorted((point.step, point.value) for point in points)
 
     def file_of(self, run: FinalRun, name: str) -> bytes | None:
-        """Return a final run's artifact, None without one."""
+        """Return a final run's artifact; None if it does not exist."""
         return self._read(run.run_id, run.files, name)
 
     def search_files(self, study: str) -> list[bytes]:
-        """Return the files of a study's finished searches, in the order in which these began."""
+        """Return the search files of a study's finished searches, in the order of their start."""
         found = []
         experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
         for run in self._runs(experiment.experiment_id) if experiment else ():
@@ -110,7 +110,7 @@ class Reader:
         return found
 
     def _read(self, run_id: str, files: str, name: str) -> bytes | None:
-        """Return an artifact, None without one; past MLflow where it lies on this machine, 20 times as fast."""
+        """Return an artifact; None if it does not exist. Local files are read directly, which is 20 times faster."""
         folder = local_folder(files) if self._artifacts else None
         if folder is not None:
             return (folder / name).read_bytes() if (folder / name).is_file() else None
@@ -124,7 +124,7 @@ class Reader:
         return name in {found.path for found in self._call(self._client.list_artifacts, run_id)}
 
     def studies(self) -> list[str]:
-        """Names of the studies that have final runs, the one written last at the end."""
+        """Return the names of the studies that have final runs, the most recent last."""
         last: dict[str, int] = {}
         for experiment in self._paged(self._client.search_experiments):
             study, separator, kind = experiment.name.rpartition("/")
@@ -141,7 +141,7 @@ class Reader:
         return sorted(last, key=lambda name: last[name])
 
     def final_runs(self, studies: Sequence[str]) -> FinalRuns:
-        """Read the final runs of some studies; those that cannot be compared are counted, not returned."""
+        """Read the final runs of some studies; runs that cannot be compared are only counted."""
         runs: list[FinalRun] = []
         excluded: dict[str, int] = {}
         for study in studies:
@@ -163,7 +163,7 @@ class Reader:
         return {kind: experiment.experiment_id for kind, experiment in found.items() if experiment}
 
     def view_of(self, experiment: str) -> str | None:
-        """Return the key of the view that the list of an experiment's runs has, None without one."""
+        """Return the key of the shared view of an experiment's run list; None without one."""
         return KEY if TAG in self._call(self._client.get_experiment, experiment).tags else None
 
     def _runs(self, experiment: str) -> Iterator[Run]:

@@ -27,7 +27,7 @@ STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
 
 @contextlib.contextmanager
 def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a server on the workspace's store; it answers from the start and is gone at the end.
+    """Run a server on the workspace's store; it answers on entry and is stopped on exit.
 
     Yields:
         The server's address, and its process.
@@ -106,7 +106,7 @@ def _compared(address: str, experiment: str, runs: Sequence[FinalRun]) -> str:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End a server and its own processes: kindly, then, as it waits for open connections, at once."""
+    """Stop a server and its child processes: by SIGTERM, then by SIGKILL, since it waits for open connections."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, kind)

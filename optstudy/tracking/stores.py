@@ -1,4 +1,4 @@
-"""Which store a workspace's runs are in."""
+"""Open the MLflow store of a workspace's runs."""
 
 import fcntl
 import os
@@ -17,10 +17,13 @@ READING = 10.0  # seconds that a server may stay silent when there is nothing to
 
 
 def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Tracking, str | None]:
-    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store; say what was mended.
+    """Open an MLflow server, by default MLFLOW_TRACKING_URI, or the workspace's own store.
+
+    Returns:
+        The store, and a notice if the workspace had been moved and its artifact paths were updated.
 
     Raises:
-        UsageError: If MLflow keeps no runs at such an address.
+        UsageError: If MLflow cannot store runs at such an address.
         OptstudyError: If the workspace's own store cannot be written or read.
     """
     workspace = location.workspace
@@ -47,7 +50,7 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
 
 
 def open_written(location: Location) -> Tracking:
-    """Open what studies have written, as `open_tracking` does, but make nothing where there is nothing.
+    """Open an existing store, as `open_tracking` does, without creating one.
 
     Raises:
         UsageError: If the workspace has no store.
@@ -74,10 +77,10 @@ def _open_server(uri: str, patience: float) -> Tracking:
 
 
 def _make_database(path: Path) -> None:
-    """Make an empty database beside its place and put it there when it is complete.
+    """Create an empty database under a temporary name, and rename it when it is complete.
 
-    One that MLflow was killed in the middle of can never be opened again. The lock goes with its process, so
-    whoever holds it finds nothing that is still being made.
+    MLflow cannot open a database whose creation was interrupted. The lock is released when its process ends, so a
+    process that holds it can delete unfinished databases.
     """
     if path.exists():
         return

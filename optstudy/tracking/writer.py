@@ -1,4 +1,4 @@
-"""A study's runs, written to MLflow."""
+"""Write a study's runs to MLflow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE = 1000  # metrics a batch: MLflow's limit
 class Tracking(Reader):
     """Writes a study's runs to one MLflow store, and reads them back.
 
-    After work that stopped, since the server did, the same command goes on later.
+    If the server becomes unreachable the work stops, and the same command continues it later.
     """
 
     def open_run(
@@ -68,7 +68,7 @@ class Tracking(Reader):
     def log_epochs(
         self, run_id: str, records: Sequence[EpochRecord], heldout: Literal["validation", "test"]
     ) -> None:
-        """Log what epochs recorded. Logging one again changes nothing: its time stands in the record."""
+        """Log the metrics of epochs. Logging an epoch again changes nothing, since its time is part of the record."""
         self.log_metrics(run_id, [metric for record in records for metric in epoch_metrics(record, heldout)])
 
     def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int, float]]) -> None:
@@ -86,7 +86,7 @@ class Tracking(Reader):
             self._call(self._client.log_artifacts, run_id, folder)
 
     def log_dataset(self, run_id: str, description: Description, context: str) -> None:
-        """Name the run's data: where it comes from, its checksum, and which part of it."""
+        """Log the name, checksum and sizes of the run's data set, and the part that is used."""
         counts = {"train": description.train, "test": description.test}
         entity = DatasetEntity(
             name=description.name,
@@ -121,7 +121,7 @@ class Tracking(Reader):
         )
 
     def close_run(self, run_id: str, outcome: str, finished_at: float | None = None) -> None:
-        """End a run. A diverged one is finished, and counts with what it has."""
+        """End a run. A diverged run counts as finished, with the metrics that it has."""
         status = {"pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}.get(outcome, "FINISHED")
         self.set_tags(run_id, {Tag.OUTCOME: outcome})
         end = _milliseconds(time.time() if finished_at is None else finished_at)
@@ -129,7 +129,7 @@ class Tracking(Reader):
         self._open_runs.discard(run_id)
 
     def interrupt_open_runs(self) -> None:
-        """Close the runs that were opened and stop in the middle; the next start reopens them, closed or not."""
+        """Close the open runs as interrupted; the next start reopens them in any case."""
         with contextlib.suppress(OptstudyError):
             for run_id in sorted(self._open_runs):
                 self.close_run(run_id, "interrupted")

@@ -1,4 +1,4 @@
-"""Training as a value: a run is a RunState, and `advance` moves it on. No Optuna, no MLflow, no printing."""
+"""Training as a pure function: `advance` maps a RunState to a later one. No Optuna, no MLflow, no printing."""
 
 from optstudy.training.advance import advance, run_rung, run_rung_on, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep

@@ -1,4 +1,4 @@
-"""Training itself: `advance` moves a run on, and touches nothing else."""
+"""The training loop: `advance` continues a run, without side effects."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from optstudy.workloads.splits import load_parts
 
 
 def start(plan: Plan) -> RunState:
-    """Return the state before the first step: initial weights drawn from the plan's seed, and nothing else."""
+    """Return the state before the first step, with initial weights drawn from the plan's seed."""
     with isolated(plan):
         seed_generators(plan)
         live = build(plan)
@@ -33,17 +33,17 @@ def start(plan: Plan) -> RunState:
 def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = ()) -> tuple[RunState, Rung]:
     """Train until the end of epoch ``until``, or until the loss is no longer finite.
 
-    A pure function: the same arguments give the same bits, whatever process it runs in (clock readings
-    apart). ``state`` is not changed, and torch's generators, thread count and gradients are left as found.
+    A pure function: the same arguments give the same bits in any process, except for clock readings.
+    ``state`` is not modified, and torch's generators, thread count and gradient mode are restored.
 
     Args:
-        state: Where the run stands, from `start` or an earlier call.
-        plan: What determines the run.
+        state: State of the run, from `start` or an earlier call.
+        plan: Plan of the run.
         until: Epoch to reach; at least ``state.epoch`` and at most ``plan.epochs``.
-        probes: What to watch before each step.
+        probes: Probes to call before each step.
 
     Returns:
-        The new state, and what the epochs in between left behind.
+        The new state, and the records of the epochs in between.
 
     Raises:
         ValueError: If ``until`` is out of range.
@@ -76,7 +76,7 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
 
 
 def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[Rung, bytes]:
-    """Do the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
+    """Train the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
     before = start(plan) if state is None else RunState.from_bytes(state)
     after, whole = advance(before, plan, until, probes_of(plan))
     first_step = since * steps_per_epoch(len(load_parts(plan.dataset, plan.split).train_y), plan.batch_size)
@@ -92,7 +92,7 @@ def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[R
 def run_rung_on(
     checksum: str, plan: Plan, state: bytes | None, since: int, until: int
 ) -> tuple[Rung, bytes] | None:
-    """Do a rung on the data of a checksum; None if the data set is another. A worker's task."""
+    """Run a rung if the data set has the given checksum, otherwise return None; a worker's task."""
     if load_description(plan.dataset).checksum != checksum:
         return None
     return run_rung(plan, state, since, until)

@@ -37,7 +37,7 @@ LANDSCAPE_POINTS = LINE_POINTS * (LINE_POINTS + 1)
 
 
 def measure_final_curvature(plan: Plan, state: bytes) -> bytes:
-    """Measure all of the curvature where a run ended, on the sample of its plan; a worker's task.
+    """Measure the curvature at the end of a run, on the sample of its plan; a worker's task.
 
     Returns:
         A `CurvatureResult` as bytes.
@@ -63,19 +63,19 @@ def measure_curvature(
     density: bool = False,
     landscape: bool = False,
 ) -> CurvatureResult:
-    """Measure a model on a sample; the eigenpairs are computed once, whatever else rests on them.
+    """Measure the curvature of a model on a sample; the eigenpairs are computed only once.
 
     Args:
-        model: In the mode that is meant.
+        model: Model, in the mode (train or eval) in which to measure it.
         loss: Mean loss of a batch.
         images: The sample.
         k: Number of eigenvalues.
-        dtype: Precision; by default the parameters' own, and float64 for the eigenvalues where they need it.
-        density: Also the density of the eigenvalues and the trace.
-        landscape: Also the loss along the first eigenvector, and over the plane of the first two.
+        dtype: Precision; by default that of the parameters, and float64 for eigenvalues that need it.
+        density: Whether to compute the spectral density and the trace, too.
+        landscape: Whether to evaluate the loss along the first two eigenvectors, too.
 
     Raises:
-        ValueError: If the model has fewer parameters than eigenvalues are needed, or as `hessian` does.
+        ValueError: If the model has fewer parameters than the required eigenvalues, or if `hessian` raises it.
     """
     around = expand(objective(model, loss, images, dtype=dtype))
     pairs = top_eigenpairs(around.hessian, k=max(k, PLANE_VECTORS) if landscape else k)

@@ -1,4 +1,4 @@
-"""What is measured with the weights held fixed; nothing here leaves a trace in the model."""
+"""Evaluation at fixed weights; the model is left unchanged."""
 
 import contextlib
 import math
@@ -18,7 +18,7 @@ EVALUATION_BATCH = 500  # images a chunk; larger ones leave the cache of a CPU
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model on some images, weights fixed."""
+    """Results of evaluating a model on some images."""
 
     loss: float
     accuracy: float  # fraction
@@ -27,7 +27,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
-    """Mean loss, accuracy and predicted classes over all of ``x`` of shape ``(n, ...)``, in eval mode."""
+    """Compute mean loss, accuracy and predicted classes over ``x`` of shape ``(n, ...)``, in eval mode."""
     with in_mode(model, training=False):
         total = torch.zeros((), dtype=torch.float64)
         predicted = []
@@ -42,7 +42,7 @@ def evaluate(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
 
 
 def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[float, float, float]:
-    r"""Exact mean loss, accuracy and :math:`\|\nabla L\|_2` over all of ``x``, in eval mode."""
+    r"""Compute the exact mean loss, accuracy and :math:`\|\nabla L\|_2` over ``x``, in eval mode."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradient = [torch.zeros_like(p) for p in parameters]
     total, correct = 0.0, 0
@@ -62,7 +62,7 @@ def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[float, fl
 
 
 def batch_gradient_norm(moment: Moment) -> float:
-    """Euclidean norm of the gradient that the coming step will see, for any optimizer; leaves no trace."""
+    """Compute the Euclidean norm of the gradient at the next step, for any optimizer, without side effects."""
     model = moment.model
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -84,7 +84,7 @@ def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 @contextlib.contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put a model in train or eval mode, and each of its modules back as it was."""
+    """Set a model to train or eval mode, and restore the mode of each module afterwards."""
     found = {module: module.training for module in model.modules()}
     model.train(training)
     try:

@@ -1,4 +1,4 @@
-"""A run's objects while it moves, built from a RunState and turned back into one."""
+"""The live objects of a run (model, loss, optimizer), built from a RunState and captured into one."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from optstudy.workloads.models import Loss, build_model, load_loss
 
 @dataclass
 class Live:
-    """A run's objects while it moves; built from a RunState and turned back into one."""
+    """The live objects of a run, built from a RunState and captured into one."""
 
     model: nn.Module
     loss: Loss
@@ -27,7 +27,7 @@ class Live:
 
 
 def build(plan: Plan) -> Live:
-    """Make a run's objects, weights drawn from torch's generator as it stands."""
+    """Build a run's objects, with weights drawn from torch's generator."""
     model = build_model(plan.model, load(plan.dataset)).to(plan.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
@@ -40,7 +40,7 @@ def build(plan: Plan) -> Live:
 
 
 def restore(state: RunState, plan: Plan) -> Live:
-    """Make a run's objects as a state left them, torch's generators too."""
+    """Restore a run's objects, and torch's generators, from a state."""
     live = build(plan)
     live.model.load_state_dict(state.model)
     # Tensors are cloned: load_state_dict would otherwise share them, and steps would change `state`.
@@ -52,7 +52,7 @@ def restore(state: RunState, plan: Plan) -> Live:
 
 
 def capture(live: Live, epoch: int, step: int, probes: dict[str, Any], *, diverged: bool) -> RunState:
-    """Turn a run's objects into a state."""
+    """Capture a run's objects, and torch's generators, in a state."""
     device = next(live.model.parameters()).device
     generators = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -109,18 +109,18 @@ STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}
 
 @contextlib.contextmanager
 def isolated(plan: Plan) -> Iterator[None]:
-    """Give the run its own generators, threads and algorithms, and put the caller's back afterwards."""
+    """Use the run's own generators, threads and algorithms, and restore the caller's afterwards."""
     with numerics(plan), forked_generators(torch.device(plan.device)), torch.enable_grad():
         yield
 
 
 def forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Put torch's generators back afterwards."""
+    """Restore torch's generators afterwards."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def seed_generators(plan: Plan) -> None:
-    """Seed those of torch's generators that the run reads; `torch.manual_seed` would touch every device's."""
+    """Seed the generators of the CPU and of the run's device; `torch.manual_seed` would seed every device."""
     torch.default_generator.manual_seed(plan.seed)
     if torch.device(plan.device).type == "cuda":
         with torch.cuda.device(plan.device):

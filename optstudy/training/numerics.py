@@ -1,4 +1,4 @@
-"""How a run's numbers are computed: on how many threads, and whether by algorithms that repeat to the bit."""
+"""Numerical settings of a run: the number of threads, and deterministic algorithms."""
 
 import contextlib
 import platform
@@ -13,11 +13,11 @@ from optstudy.records.plan import Plan
 
 @contextlib.contextmanager
 def numerics(plan: Plan) -> Iterator[None]:
-    """Compute as the plan says, and put the caller's settings back afterwards.
+    """Apply the numerical settings of a plan, and restore the caller's afterwards.
 
-    A plan that is deterministic has torch take algorithms that give the same bits each time, and raise where it
-    knows none; cuDNN choose its algorithms without timing them; and products of float32 computed in float32
-    rather than TF32. CUBLAS_WORKSPACE_CONFIG must be set before CUDA starts, which a study's workers see to.
+    For a deterministic plan, torch uses deterministic algorithms and raises an error if there is none, cuDNN selects
+    its algorithms without timing them, and float32 products are computed in float32 rather than TF32.
+    CUBLAS_WORKSPACE_CONFIG must be set before CUDA starts; a study's workers have it in their environment.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
@@ -50,7 +50,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def machine(plan: Plan) -> dict[str, str]:
-    """Return what this process computes a plan's numbers on, in words, as far as their bits depend on it.
+    """Describe the machine of this process, as far as the bits of a plan's numbers depend on it.
 
     Returns:
         ``processor``, ``instructions`` (the set that torch's CPU kernels use), ``device`` (``cpu`` or the GPU's
@@ -77,7 +77,7 @@ def _flags() -> str:
 
 
 def _float32_products() -> tuple[Any, Any]:
-    """Where torch keeps whether products of matrices and convolutions may be computed in TF32."""
+    """Return torch's precision settings (float32 or TF32) of matrix products and convolutions."""
     cudnn: Any = torch.backends.cudnn  # its types do not know of `conv`
     return torch.backends.cuda.matmul, cudnn.conv
 
@@ -92,7 +92,7 @@ def _processor() -> str:
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver; Linux alone tells."""
+    """Return the version of NVIDIA's driver; known on Linux only."""
     try:
         words = Path("/proc/driver/nvidia/version").read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""What of a run's curvature is watched while it trains, and on which images."""
+"""The probes that track a run's curvature during training, and the images they use."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ PRECONDITIONED_EVERY = 25  # steps between two looks at the preconditioned Hessi
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Training images as batches that a model takes, made anew each time they are gone through."""
+    """Training images as an iterable of batches, prepared anew in each iteration."""
 
     x: Tensor
     y: Tensor
@@ -34,7 +34,7 @@ class ImageBatches:
 
 @dataclass(frozen=True)
 class _TolerantTracker(EigenTracker):
-    """A tracker that sees nothing where the Hessian is not finite, though the loss still is: the run goes on."""
+    """A tracker that reports no eigenvalues, rather than raising, if the Hessian is not finite."""
 
     def observe(
         self, moment: Step, state: dict[str, Any] | None
@@ -53,12 +53,12 @@ def sample_images(
 
     Args:
         parts: The divided data set.
-        count: How many training images; None for all. A smaller sample is the beginning of a larger one.
-        seed: Of the choice.
-        device: Where to put them.
+        count: Number of training images; None for all. A smaller sample is a prefix of a larger one.
+        seed: Seed of the sample.
+        device: Device of the returned images.
 
     Returns:
-        As `images_of`.
+        One batch, or several; see `images_of`.
     """
     x, y = parts.train_x, parts.train_y
     if count is not None and count < len(y):
@@ -68,13 +68,13 @@ def sample_images(
 
 
 def images_of(x: Tensor, y: Tensor, device: str) -> ImageBatches | tuple[Tensor, Tensor]:
-    """Return images as one batch where they fit into one, so that its graph can be kept; else as batches."""
+    """Return images as one batch if they fit into one, so that its graph can be reused, otherwise as batches."""
     images = ImageBatches(x.to(device), y.to(device))
     return next(iter(images)) if len(y) <= EVALUATION_BATCH else images
 
 
 def probes_of(plan: Plan) -> list[Probe]:
-    """Make the probes of a plan: none where nothing is to be traced."""
+    """Return the probes of a plan; none if it tracks no eigenvalues."""
     if plan.trace is None or plan.trace.last == 0:
         return []
     trace, parts = plan.trace, load_parts(plan.dataset, plan.split)

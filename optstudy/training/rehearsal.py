@@ -1,4 +1,4 @@
-"""A few steps of a run before it starts: how long it will take, and whether its parts fit together."""
+"""Time a few steps of a run before it starts, and check that its parts fit together."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def check_device(device: str) -> None:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a few steps of a run tell before it starts."""
+    """Sizes and timings of a run, measured before it starts."""
 
     train_images: int
     heldout_images: int
@@ -48,10 +48,10 @@ class Rehearsal:
 
 
 def rehearse(plan: Plan, steps: int) -> Rehearsal:
-    """Time a few steps and evaluations of a run, and find what is wrong with it before hours are spent.
+    """Time a few steps and evaluations of a run, and detect its errors before hours are spent.
 
     Raises:
-        UsageError: If data, model, loss or optimizer do not fit together.
+        UsageError: If data, model, loss and optimizer do not fit together.
     """
     check_device(plan.device)
     parts = load_parts(plan.dataset, plan.split)
@@ -82,7 +82,7 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
 
 
 def _product_seconds(plan: Plan, trace: Trace, parts: Parts, live: Live) -> float:
-    """Time a Hessian product on part of the sample, and find out whether the model has one."""
+    """Time a Hessian product on part of the sample, and check that the model supports it."""
     wanted = len(parts.train_y) if trace.samples is None else min(trace.samples, len(parts.train_y))
     count = min(wanted, EVALUATION_BATCH)
     images = sample_images(parts, count, trace.seed, plan.device)

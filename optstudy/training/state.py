@@ -1,4 +1,4 @@
-"""A run as a value: its plan, its state between two epochs, and what it leaves behind."""
+"""The state of a run between two epochs, and the interface of probes."""
 
 import dataclasses
 import io
@@ -27,20 +27,20 @@ class RunState:
     diverged: bool = False
 
     def to_bytes(self) -> bytes:
-        """Serialise; `from_bytes` gives back the same bits."""
+        """Serialise the state; `from_bytes` restores the same bits."""
         buffer = io.BytesIO()
         torch.save({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}, buffer)
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "RunState":
-        """Read what `to_bytes` wrote; nothing but tensors and plain values is accepted."""
+        """Read what `to_bytes` wrote; only tensors and plain values are accepted."""
         return cls(**torch.load(io.BytesIO(data), weights_only=True, map_location="cpu"))
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a probe may look at: a run just before one of its steps."""
+    """The state of a run just before a step, as passed to probes."""
 
     step: int  # counted from 0 over the whole run
     last_of_epoch: bool
@@ -52,21 +52,21 @@ class Moment:
 
 
 class Probe(Protocol):
-    """Watches a run, and leaves parameters, gradients, mode, buffers and generators exactly as found."""
+    """Observes a run, without changing its parameters, gradients, mode, buffers or generators."""
 
     @property
     def name(self) -> str:
-        """Under which its state is kept; a run's probes have different names."""
+        """Key of the probe's state, unique among the probes of a run."""
 
     def wants(self, moment: Moment) -> bool:
         """Whether to observe this step."""
 
     def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
-        """Return the probe's next state (plain tensors and numbers; the first is None) and what it saw."""
+        """Return the probe's next state (plain tensors and numbers; None at first) and the measured values."""
 
 
 def outcome(state: RunState, plan: Plan) -> Outcome:
-    """Tell how a run stands."""
+    """Return the outcome of a run so far."""
     if state.diverged:
         return "diverged"
     return "completed" if state.epoch == plan.epochs else "running"

@@ -1,4 +1,4 @@
-"""The pace of a run: what one of its steps takes."""
+"""Time the steps of a run."""
 
 import itertools
 import time
@@ -13,15 +13,15 @@ from optstudy.training.live import STEP_FUNCTIONS, isolated, restore
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.splits import load_parts
 
-WARMUP_STEPS = 10  # steps before the first that counts
+WARMUP_STEPS = 10  # steps before the first timed one
 
 
 def time_steps(plan: Plan, steps: int) -> float:
-    """Return the mean seconds of one step of a run, its mini-batch gathered and prepared, nothing else measured.
+    """Return the mean seconds per step of a run, including the gathering and preparation of its mini-batch.
 
     Args:
-        plan: The run's; it starts from its own initial weights, and goes over its own mini-batches.
-        steps: How many count.
+        plan: Plan of the run, which determines the initial weights and the mini-batches.
+        steps: Number of timed steps.
     """
     parts = load_parts(plan.dataset, plan.split)
     x, y = parts.train_x.to(plan.device), parts.train_y.to(plan.device)
@@ -46,6 +46,6 @@ def _mini_batches(plan: Plan, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Te
 
 
 def _finish(plan: Plan) -> None:
-    """Wait for what the device has been given."""
+    """Wait until the device has finished."""
     if torch.device(plan.device).type == "cuda":
         torch.cuda.synchronize(plan.device)

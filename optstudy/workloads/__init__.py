@@ -1,1 +1,1 @@
-"""What is trained on what: data sets, splits, batches, models, losses, and the user's own code."""
+"""Data sets, splits, batches, models, losses, and the user's own code."""

@@ -1,4 +1,4 @@
-"""The batches of an epoch, in an order that its seed and its number alone decide."""
+"""The batches of an epoch, in an order determined by the seed and the epoch alone."""
 
 from collections.abc import Iterator
 
@@ -18,10 +18,10 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def sample(n: int, count: int, seed: int) -> Tensor:
-    """Return the first ``count`` of a random order of ``n`` examples, so that a sample begins a larger one.
+    """Return the first ``count`` of a random order of ``n`` examples, so that a sample is a prefix of a larger one.
 
     Returns:
-        Places, int64 of shape ``(count,)``.
+        Indices, int64 of shape ``(count,)``.
     """
     return torch.randperm(n, generator=generator("sample", seed))[:count]
 
@@ -29,8 +29,8 @@ def sample(n: int, count: int, seed: int) -> Tensor:
 def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield an epoch's batches, each example once; the last batch may be short.
 
-    Each batch is gathered when its turn comes. For MNIST this takes 0.03 s an epoch on one thread, at most half
-    of what gathering the whole epoch first takes, and no second copy of the data.
+    Each batch is gathered when it is needed. For MNIST this takes 0.03 s an epoch on one thread, at most half the
+    time of gathering the whole epoch first, and no second copy of the data.
 
     Args:
         x: Examples of shape ``(n, ...)``, as the data set holds them; see `prepare`.

@@ -1,4 +1,4 @@
-"""What a data set is: images, labels and class names, checked once."""
+"""A data set: images, labels and class names, validated once."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Dataset:
     """Training and test examples, in main memory.
 
     Images are uint8 of shape ``(n, c, h, w)``, which a model sees scaled to [0, 1], or floating of any shape
-    ``(n, ...)``, which it sees as they are. All who load a data set share its tensors: do not write to them.
+    ``(n, ...)``, which it sees unchanged. The tensors are shared between all users: do not write to them.
 
     Raises:
         UsageError: If the parts do not fit together.
@@ -48,7 +48,7 @@ def describe(dataset: Dataset, reference: str) -> Description:
 
     Args:
         dataset: The data set.
-        reference: How it was asked for, which becomes its name.
+        reference: The reference that it was loaded by, which becomes its name.
     """
     digest = hashlib.sha256(repr(dataset.classes).encode())
     for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):

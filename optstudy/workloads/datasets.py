@@ -1,4 +1,4 @@
-"""From a data set's name to the data set."""
+"""Load data sets by name or by reference."""
 
 from functools import cache, lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ NAMES = ("mnist", "fashion-mnist", "cifar10")
 
 
 def load(reference: str) -> Dataset:
-    """Return a data set, read once a process.
+    """Return a data set; it is read once per process.
 
     Fashion-MNIST and CIFAR-10 are looked for in the folder ``OPTSTUDY_DATA_DIR`` (default: ``data``) and
     downloaded to it where absent; several processes must not do so at once.
@@ -39,7 +39,7 @@ def load(reference: str) -> Dataset:
 
 
 def check_dataset(reference: str) -> None:
-    """Raise UsageError unless there is such a data set, or such a function; nothing is loaded."""
+    """Raise UsageError unless the data set, or the function that loads it, exists; nothing is loaded."""
     if ":" in reference or "." in reference:
         load_object(reference)
     elif reference not in NAMES:
@@ -47,7 +47,7 @@ def check_dataset(reference: str) -> None:
 
 
 def load_description(reference: str) -> Description:
-    """Describe a data set, once a process, since its checksum takes a while.
+    """Describe a data set; cached per process, since its checksum takes a while.
 
     Args:
         reference: As for `load`.
@@ -56,10 +56,10 @@ def load_description(reference: str) -> Description:
 
 
 class OtherDataError(UsageError):
-    """A data set is not the one that results rest on."""
+    """A data set differs from the one that earlier results depend on."""
 
     def __init__(self, reference: str) -> None:
-        """Say so, and what would be right."""
+        """Build the message for the data set of a reference."""
         super().__init__(
             f"{reference} returned other data than before; it must return the same each time, in every process,"
             " for example with fixed seeds (data that were changed on purpose need another --study)"

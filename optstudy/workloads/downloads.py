@@ -1,4 +1,4 @@
-"""Fashion-MNIST and CIFAR-10, through torchvision: from the data folder where present, else downloaded."""
+"""Fashion-MNIST and CIFAR-10, through torchvision: read from the data folder, or downloaded to it."""
 
 import http.client
 import os
@@ -26,7 +26,7 @@ _FAILURES = (
 
 
 def data_folder() -> Path:
-    """Return where downloads lie: ``OPTSTUDY_DATA_DIR``, by default ``data`` in the current folder."""
+    """Return the folder of downloads: ``OPTSTUDY_DATA_DIR``, by default ``data`` in the current folder."""
     return Path(os.environ.get("OPTSTUDY_DATA_DIR") or "data").resolve()
 
 

@@ -35,7 +35,7 @@ def load(folder: Path = Path(__file__).parent) -> Dataset:
         60,000 training and 10,000 test images, uint8 of shape ``(n, 1, 32, 32)``.
 
     Raises:
-        OptstudyError: If a file is missing or is not what it was.
+        OptstudyError: If a file is missing or corrupt.
     """
     images, labels, test_images, test_labels = (
         torch.from_numpy(parse_idx(_unpack(folder / f"{name}.gz", checksum)).copy())
@@ -69,7 +69,7 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
 
 
 def _unpack(path: Path, checksum: str) -> bytes:
-    """Return the content of a gzipped file, once its MD5 is proved."""
+    """Return the content of a gzipped file, after verifying its MD5 checksum."""
     advice = "reinstall optstudy, for instance with: pip install --force-reinstall --no-deps optstudy"
     try:
         content = gzip.decompress(path.read_bytes())

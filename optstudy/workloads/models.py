@@ -1,4 +1,4 @@
-"""LeNet-5, and how a user names a model or a loss of their own."""
+"""LeNet-5, and loading of the user's own models and losses."""
 
 from collections.abc import Callable
 
@@ -105,7 +105,7 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
     Args:
         reference: ``lenet5``, which adapts to the data set's channels and classes, or the user's own function
             without arguments, or class of modules, as ``net.py:make`` or ``package.module:make``.
-        dataset: What the model is for.
+        dataset: The data set that the model is trained on.
 
     Returns:
         The model, on the CPU.
@@ -128,7 +128,7 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
 
 
 def check_model(reference: str) -> None:
-    """Raise UsageError unless there is such a model, or such a function; nothing is made."""
+    """Raise UsageError unless the model, or the function that builds it, exists; nothing is built."""
     if _is_own(reference):
         load_object(reference)
     elif reference != "lenet5":
@@ -142,7 +142,7 @@ def load_loss(reference: str) -> Loss:
         reference: ``cross_entropy``, or the user's own function, as ``loss.py:name`` or ``package.module:name``.
 
     Raises:
-        UsageError: If there is no such loss, or if it is no function.
+        UsageError: If there is no such loss, or it is not a function.
     """
     if reference == "cross_entropy":
         return functional.cross_entropy

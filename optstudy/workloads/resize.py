@@ -1,11 +1,11 @@
-"""Images of 28 by 28, as MNIST has them, to 32 by 32, as LeNet-5 takes them."""
+"""Resize MNIST's images from 28 by 28 to the 32 by 32 of LeNet-5."""
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 
 def to_32(images: Tensor) -> Tensor:
-    """Resize to 32 by 32 with antialiased bilinear filtering, to the bits of PIL.
+    """Resize to 32 by 32 with antialiased bilinear filtering, bit-identical to PIL.
 
     The paper resizes image by image, through PIL. From 28 to 32 the filter's weights are multiples of 1/16, which
     the fixed-point numbers of PIL and of torch's kernel for uint8 both hold exactly, so that all bits agree.

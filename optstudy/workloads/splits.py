@@ -1,4 +1,4 @@
-"""Which images are trained on, and which are held out."""
+"""Split a data set into training and held-out images."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,9 +26,8 @@ class Parts:
 def parts(dataset: Dataset, split: Split) -> Parts:
     """Divide a data set.
 
-    Each draw is stratified: every class has its share of the images held out and, of the images left, its share
-    of those to train on, both to within one image. What is held out does not depend on ``size``. The images keep
-    the order of the data set.
+    Both subsets are stratified: every class has its share of the held-out images and of the training images, to
+    within one image. The held-out images do not depend on ``size``. The images keep the order of the data set.
 
     Args:
         dataset: The data set.
@@ -64,7 +63,7 @@ def _cached_parts(dataset: Dataset, split: Split) -> Parts:
 
 
 def load_parts(reference: str, split: Split) -> Parts:
-    """Load a data set and divide it, once a process; the tensors are shared: do not write to them.
+    """Load a data set and divide it; cached per process. The tensors are shared: do not write to them.
 
     Args:
         reference: As for `load`.
@@ -74,7 +73,7 @@ def load_parts(reference: str, split: Split) -> Parts:
 
 
 def _draw(candidates: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Take the first candidates of each class, its share of them; return the taken, ascending, and the rest."""
+    """Take each class's share from the first candidates; return the taken indices, ascending, and the rest."""
     of_candidates = labels[candidates]
     quotas = _shares(of_candidates.bincount().tolist(), size)
     taken = torch.zeros(len(candidates), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""How a user names code of their own: ``net.py:make``, and what such a reference stands for."""
+"""Load the user's own code from references such as ``net.py:make``, and fingerprint its source files."""
 
 import ast
 import hashlib
@@ -22,9 +22,9 @@ _OPTSTUDY = Path(__file__).resolve().parents[1]
 
 
 def load_object(reference: str) -> Any:
-    """Import what a reference names, and return it.
+    """Import the object that a reference names.
 
-    A file is loaded once a process, under its own name: ``net.py`` is the module ``net`` (``pkg.net`` in a
+    A file is loaded once per process, under its own name: ``net.py`` is the module ``net`` (``pkg.net`` in a
     package ``pkg``). The current folder and the folder of the file become importable.
 
     Args:
@@ -41,7 +41,7 @@ def load_object(reference: str) -> Any:
 
 
 def call(reference: str) -> Any:
-    """Return what the named function returns when called without arguments.
+    """Call the named function without arguments, and return its result.
 
     Raises:
         UsageError: As `load_object` does, and if the object cannot be called or raises, with file and line.
@@ -49,7 +49,7 @@ def call(reference: str) -> Any:
     function = load_object(reference)
     if not callable(function):
         raise UsageError(f"{reference} is no function but of type {type(function).__name__}")
-    with _blaming(reference):
+    with _user_errors(reference):
         return function()
 
 
@@ -110,7 +110,7 @@ def sources(reference: str) -> dict[str, str]:
 
 
 def describe_exception(error: BaseException, where: str) -> str:
-    """Tell what the user's code raised, in one line that begins with file and line, or with ``where``."""
+    """Describe an exception of the user's code in one line that begins with file and line, or with ``where``."""
     kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return f"{_place(error) or where}: {kind}{message}"
@@ -135,7 +135,7 @@ def _load_file(where: str) -> ModuleType:
     if dotted not in sys.builtin_module_names and not _is_installed(_file_of(sys.modules.get(dotted))):
         sys.modules.pop(dotted, None)  # a file or folder of that name elsewhere
     _make_importable(root, Path.cwd())
-    with _blaming(where):
+    with _user_errors(where):
         module = importlib.import_module(dotted)
     if _file_of(module) != path:
         raise UsageError(f"{where}: '{dotted}' is already the name of another module; rename the file")
@@ -144,7 +144,7 @@ def _load_file(where: str) -> ModuleType:
 
 def _load_module(where: str) -> ModuleType:
     _make_importable(Path.cwd())
-    with _blaming(where):
+    with _user_errors(where):
         try:
             return importlib.import_module(where)
         except ModuleNotFoundError as error:
@@ -197,7 +197,7 @@ def _below(folder: Path, dotted: str) -> list[Path]:
 
 def _imports(file: Path, content: bytes) -> Iterator[Path]:
     """Yield the local files that a file's import statements run; names in a module are tried as modules."""
-    with _blaming(_relative(file)):
+    with _user_errors(_relative(file)):
         tree = ast.parse(content, filename=str(file))
     root, _ = _qualified(file)
     for node in ast.walk(tree):
@@ -210,8 +210,8 @@ def _imports(file: Path, content: bytes) -> Iterator[Path]:
 
 
 @contextmanager
-def _blaming(where: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into one line that begins with file and line."""
+def _user_errors(where: str) -> Iterator[None]:
+    """Convert any exception of the user's code into a UsageError that names file and line."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -228,7 +228,7 @@ def _place(error: BaseException) -> str:
 
 
 def _is_installed(path: Path | None) -> bool:
-    """Say whether a file is somebody else's: of the standard library, a package, or optstudy."""
+    """Whether a file belongs to the standard library, an installed package, or optstudy."""
     if path is None:
         return False
     package = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
@@ -236,7 +236,7 @@ def _is_installed(path: Path | None) -> bool:
 
 
 def _file_of(module: ModuleType | None) -> Path | None:
-    """Return a module's file; none for what is built in, typed in, or read from standard input."""
+    """Return a module's file; None if it is built in, interactive, or read from standard input."""
     path = Path(getattr(module, "__file__", None) or "").resolve()
     return path if path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Where pure functions run on several machines: actors of a Ray cluster that is there already."""
+"""Workers on several machines: actors of an existing Ray cluster."""
 
 from optstudy.execution.ray.workers import RayWorkers
 

@@ -1,4 +1,4 @@
-"""What the machines of a cluster have to have in common, so that each computes the same."""
+"""Check that the nodes of a cluster match the driver's machine, so that they compute the same numbers."""
 
 import hashlib
 import importlib.metadata
@@ -17,23 +17,23 @@ _OPTSTUDY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Home:
-    """What a worker must find on its machine so that its numbers are the driver's."""
+    """The folder, packages and files that a worker's machine must have in common with the driver's."""
 
     folder: str
     data_dir: str | None
     versions: Mapping[str, str]
-    code: str  # fingerprint of optstudy's own files, since a checkout has the version of every other
+    code: str  # fingerprint of optstudy's own files, since checkouts share one version
     sources: Mapping[str, Mapping[str, str]]  # fingerprints of the user's files, by reference
 
     @classmethod
     def here(cls, data_dir: str | Path | None, references: Sequence[str]) -> Self:
-        """Describe this process's machine; a data folder that does not exist yet is not asked for."""
+        """Describe the machine of this process; a data folder that does not exist yet is not required."""
         found = data_dir is not None and Path(data_dir).exists()
         named = {reference: sources(reference) for reference in references}
         return cls(str(Path.cwd()), str(data_dir) if found else None, _versions(), _code(), named)
 
     def differs(self) -> str:
-        """Make the folder this process's own, and say in a few words what is not the same here, if anything."""
+        """Change to the folder, and describe the first difference to this machine; "" if there is none."""
         try:
             os.chdir(self.folder)
         except OSError:
