@@ -145,7 +145,7 @@ def finished_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     _artifact_repos_cache.clear()  # by run, and the runs of every copy have the same names
     folder = Path(shutil.copytree(finished, tmp_path / "copy"))
-    embedded.mend_moved(folder)
+    embedded.update_moved_paths(folder)
     monkeypatch.chdir(folder)
     path = [*sys.path]
     yield folder

@@ -54,7 +54,7 @@ def copy(finished: Path, folder: Path) -> Path:
 
     _artifact_repos_cache.clear()  # by run, and the runs of every copy have the same names
     shutil.copytree(finished, folder)
-    embedded.mend_moved(folder)
+    embedded.update_moved_paths(folder)
     return folder
 
 

@@ -52,14 +52,14 @@ def compare(
 
     Example: optstudy compare --study quick --format markdown
     """
-    from optstudy.cli.output import next_step, say_mended, show_comparison, write_comparison
+    from optstudy.cli.output import next_step, show_comparison, update_moved_workspace, write_comparison
     from optstudy.comparison.read import check_optimizers, read_studies
     from optstudy.comparison.table import compare as comparison_of
     from optstudy.study.status import open_recorded
 
     if output is not None and output.exists():
         raise UsageError(f"{output} already exists; give another --output")
-    say_mended(where)
+    update_moved_workspace(where)
     evidence = read_studies(open_recorded(where), studies, workspace=where.workspace)
     check_optimizers(evidence, optimizers)
     comparison = comparison_of(evidence)

@@ -168,11 +168,11 @@ def _of(done: int, asked: int) -> str:
     return f"{done} of {asked}" if asked or done else UNKNOWN
 
 
-def say_mended(where: Where) -> None:
-    """Mend a workspace that was moved, before it is read, and say so."""
-    from optstudy.tracking.embedded import mend_moved
+def update_moved_workspace(where: Where) -> None:
+    """Update the artifact paths of a workspace that was moved, and notify the user."""
+    from optstudy.tracking.embedded import update_moved_paths
 
-    notice = mend_moved(where.workspace)
+    notice = update_moved_paths(where.workspace)
     if notice is not None:
         click.echo(f"note: {notice}", err=True)
 

@@ -8,8 +8,16 @@ from rich.text import Text
 
 from optstudy.errors import OptstudyError
 from optstudy.report.tables.tuning import value_label
-from optstudy.study.events import Event, Notice, Problem, RunEnded, SearchEnded, StudyEstimate, TrialEnded
-from optstudy.study.events import Progress as Advanced
+from optstudy.study.events import (
+    Event,
+    Notice,
+    Problem,
+    RunEnded,
+    SearchEnded,
+    StudyEstimate,
+    TrialEnded,
+    WorkDone,
+)
 
 
 class _Remaining(ProgressColumn):
@@ -48,7 +56,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     show_estimate(event, console)
                     bar.update(line, description="running", total=event.work_seconds * event.jobs or 1.0)
                     bar.reset(line, total=event.work_seconds * event.jobs or 1.0, description="running")
-                case Advanced():
+                case WorkDone():
                     bar.update(line, advance=event.seconds, description=f"{event.run:<24}")
                     task = bar.tasks[0]
                     share = task.completed / task.total if task.total else 0.0

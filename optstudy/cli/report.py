@@ -26,7 +26,7 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json
 
     Example: optstudy report --study quick --output report
     """
-    from optstudy.cli.output import next_step, say_mended
+    from optstudy.cli.output import next_step, update_moved_workspace
     from optstudy.report.write import write_report
     from optstudy.study.status import open_recorded
 
@@ -36,7 +36,7 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json
         raise UsageError(f"cannot read {output}: {error.strerror}; give another --output") from error
     if taken:
         raise UsageError(f"{output} is not empty; give another --output")
-    say_mended(where)
+    update_moved_workspace(where)
     written = write_report(open_recorded(where), studies, output, workspace=where.workspace)
     if as_json:
         content = {"page": str(written.page), "files": list(written.files), "run": written.run}

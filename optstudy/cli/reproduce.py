@@ -37,14 +37,14 @@ def reproduce(
 
     Example: optstudy reproduce quick/sgd/seed-0
     """
-    from optstudy.cli.output import say_mended
+    from optstudy.cli.output import update_moved_workspace
     from optstudy.cli.reproduce_output import reproduced, show_reproduced, to_json
     from optstudy.errors import OptstudyError, UsageError
 
     if math.isnan(tolerance):
         raise UsageError("--tolerance is nan; give a fraction such as 0.01")
     if runs is None:
-        say_mended(where)
+        update_moved_workspace(where)
     found = reproduced(target, where, runs, tolerance, device)
     if as_json:
         click.echo(to_json(found), nl=False)

@@ -21,7 +21,7 @@ from optstudy.posthoc.reproduce import (
 from optstudy.records.io import plain
 from optstudy.report.archive import RUNS, read_archive
 from optstudy.report.tables.table import numbers, words
-from optstudy.study.events import Progress
+from optstudy.study.events import WorkDone
 from optstudy.tracking import open_written
 
 
@@ -50,7 +50,7 @@ def reproduced(
 
 
 def _watched(
-    recorded: list[RecordedRun], events: Iterator[Progress | Reproduced], *, quiet: bool
+    recorded: list[RecordedRun], events: Iterator[WorkDone | Reproduced], *, quiet: bool
 ) -> list[Reproduced]:
     epochs = {run.name: run.plan.epochs for run in recorded}
     total, ended, found = sum(epochs.values()), 0, []

@@ -16,10 +16,10 @@ def status(where: options.Where, as_json: bool) -> None:
 
     Example: optstudy status
     """
-    from optstudy.cli.output import next_step, say_mended, show_statuses
+    from optstudy.cli.output import next_step, show_statuses, update_moved_workspace
     from optstudy.study.status import read_statuses, runs_elsewhere
 
-    say_mended(where)
+    update_moved_workspace(where)
     statuses = read_statuses(where)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(status) for status in statuses], indent=2))

@@ -18,7 +18,7 @@ def ui(study: str | None, port: int, where: options.Where) -> None:
 
     Example: optstudy ui --study quick
     """
-    from optstudy.cli.output import say_mended, show_links
+    from optstudy.cli.output import show_links, update_moved_workspace
     from optstudy.records.location import Location
     from optstudy.tracking.server import links, served, server_uri
 
@@ -26,7 +26,7 @@ def ui(study: str | None, port: int, where: options.Where) -> None:
     if uri is not None:
         show_links(links(uri, Location(where.workspace, uri), study))
         return
-    say_mended(where)
+    update_moved_workspace(where)
     with contextlib.suppress(KeyboardInterrupt), served(where.workspace, port) as (address, server):
         show_links(links(address, Location(where.workspace), study))
         click.echo("Ctrl-C stops the server. next: open a link", err=True)

@@ -13,7 +13,7 @@ from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult
 from optstudy.report.commands import command_of
 from optstudy.report.gallery import Exhibit
-from optstudy.report.sentences import asked, headline, verdict_sentence
+from optstudy.report.sentences import headline, study_setup, verdict_sentence
 from optstudy.report.tables.formats import Metric, tables_of
 from optstudy.report.tables.tuning import value_label
 
@@ -76,7 +76,7 @@ def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, A
     margin = next((one.run.margin for one in evidence.runs if one.run.study == name), 0.0)
     return {
         "name": name,
-        "asked": asked(evidence, name),
+        "setup": study_setup(evidence, name),
         "headline": headline(rows, pairs, comparison.looks),
         "verdicts": [verdict_sentence(pair, margin, comparison.looks) for pair in pairs],
     }

@@ -58,8 +58,8 @@ def headline(rows: Sequence[Row], pairs: Sequence[Pair], looks: Looks) -> str:
     return f"{of}; one with an open pair has no rank, and counts as tied."
 
 
-def asked(evidence: Evidence, study: str) -> list[str]:
-    """Say what a study asked: the optimizers, how they were tuned, and how the final runs were trained."""
+def study_setup(evidence: Evidence, study: str) -> list[str]:
+    """Describe the setup of a study: the optimizers, how they were tuned, and how the final runs were trained."""
     runs = [one for one in evidence.runs if one.run.study == study]
     searches = [one for one in evidence.searches if one.study == study]
     rows = dict.fromkeys(one.run.id.row for one in runs)

@@ -17,7 +17,7 @@ from optstudy.tracking.evidence import read_files
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """A report that was written."""
 
     page: Path
@@ -32,7 +32,7 @@ def write_report(
     output: Path,
     *,
     workspace: Path = Path(),  # it is immutable
-) -> Written:
+) -> WrittenReport:
     """Write the report of some studies, by default of the one written last.
 
     Args:
@@ -53,7 +53,9 @@ def write_report(
     files = build_report(read_files(tracking, evidence))
     for name, data in files.items():
         write_bytes(output / name, data)
-    return Written(output / "index.html", tuple(files), _log(tracking, evidence, files), evidence.studies)
+    return WrittenReport(
+        output / "index.html", tuple(files), _log(tracking, evidence, files), evidence.studies
+    )
 
 
 def _log(tracking: Tracking, evidence: Evidence, files: Mapping[str, bytes]) -> str:

@@ -143,9 +143,9 @@ class Study:
                 self.name, self.specification, given, tuning=tuned, training="training" in phases
             )
             with self._workers() as workers:
-                tracking, mended = open_tracking(self.location)
-                if mended:
-                    yield Notice(mended)
+                tracking, notice = open_tracking(self.location)
+                if notice:
+                    yield Notice(notice)
                 logged = {
                     experiment: tracking.logged_runs(experiment)
                     for experiment in (f"{self.name}/tuning", f"{self.name}/final")

@@ -54,7 +54,7 @@ class StudyEstimate:
 
 
 @dataclass(frozen=True)
-class Progress:
+class WorkDone:
     """Work that was finished or skipped."""
 
     run: str
@@ -89,4 +89,4 @@ class RunEnded:
     test_accuracy: float
 
 
-Event = Notice | Problem | StudyEstimate | Progress | TrialEnded | SearchEnded | RunEnded
+Event = Notice | Problem | StudyEstimate | WorkDone | TrialEnded | SearchEnded | RunEnded

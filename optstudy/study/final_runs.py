@@ -16,7 +16,7 @@ from optstudy.records.plan import Plan
 from optstudy.study.artifacts import draw_run
 from optstudy.study.context import Context
 from optstudy.study.estimate import split_sizes
-from optstudy.study.events import Notice, Progress, RunEnded
+from optstudy.study.events import Notice, RunEnded, WorkDone
 from optstudy.study.plans import final_plan, is_paper_setting
 from optstudy.study.specification import KEYS
 from optstudy.study.training_run import TrainingRun, already_ended, skip_rest, train_rung
@@ -33,7 +33,7 @@ def final_flow(context: Context, optimizer: str, config: str, seed: int, params:
     run = _final_run(context, optimizer, config, seed, params)
     if already_ended(context, run):
         whole = context.seconds(optimizer, run.plan, 0, run.plan.epochs)
-        yield Progress(run.name, whole + context.curvature_seconds(optimizer, run.plan), before=True)
+        yield WorkDone(run.name, whole + context.curvature_seconds(optimizer, run.plan), before=True)
         return
     while run.outcome == "running":
         epoch = run.trained + 1
@@ -114,7 +114,7 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     files["weights.pt"] = _to_bytes(weights)
     files["study.json"] = json.dumps(_study_of(context), indent=1).encode()
     context.tracking.log_files(run.run_id, files)
-    yield Progress(run.name, context.curvature_seconds(run.optimizer, run.plan))
+    yield WorkDone(run.name, context.curvature_seconds(run.optimizer, run.plan))
     values = final_metrics(RunEnd(run.epochs, run.observations, curvature, context.specification.target))
     at = run.epochs[-1].finished_at
     context.tracking.log_metrics(run.run_id, [(name, value, 0, at) for name, value in values.items()])

@@ -10,7 +10,7 @@ from optstudy.records.metrics import TRIAL_WORK, Tag, step_metrics
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, Observation, Outcome, Rung
 from optstudy.study.context import Context
-from optstudy.study.events import Notice, Problem, Progress
+from optstudy.study.events import Notice, Problem, WorkDone
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = F
         run = _log_rung(context, run, rung)
     if rung.epochs:
         done = context.seconds(run.optimizer, run.plan, started, run.trained)
-        yield Progress(run.name, done, rung.epochs[-1], before=before)
+        yield WorkDone(run.name, done, rung.epochs[-1], before=before)
     return run
 
 
@@ -119,7 +119,7 @@ def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
 def skip_rest(context: Context, run: TrainingRun) -> Flow:
     """Count the epochs that a run will not train as progress."""
     left = context.seconds(run.optimizer, run.plan, run.trained, run.plan.epochs)
-    yield Progress(run.name, left, before=already_ended(context, run))
+    yield WorkDone(run.name, left, before=already_ended(context, run))
 
 
 def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) -> Rung:

@@ -38,7 +38,7 @@ def uri(workspace: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def mend_moved(workspace: Path) -> str | None:
+def update_moved_paths(workspace: Path) -> str | None:
     """Update the artifact paths in the database if the workspace was moved or copied, after a backup.
 
     MLflow stores absolute paths, and silently lists no artifacts if they do not exist.
@@ -68,7 +68,7 @@ def mend_moved(workspace: Path) -> str | None:
     except sqlite3.Error as error:
         raise OptstudyError(f"{path}: not a tracking database that can be read ({error})") from error
     origin = ", ".join(unquote(urlsplit(old).path).removesuffix("/mlruns/artifacts") for old in before)
-    return f"the workspace was moved from {origin}: mended its artifact locations (before: {backup})"
+    return f"the workspace was moved from {origin}: updated its artifact locations (before: {backup})"
 
 
 def _elsewhere(connection: sqlite3.Connection, here: str) -> list[str]:

@@ -41,7 +41,7 @@ def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[b
         raise UsageError(
             f"{database} is not there: no study has run here; run: optstudy study --preset smoke"
         )
-    embedded.mend_moved(workspace)
+    embedded.update_moved_paths(workspace)
     _refuse_taken(port)
     options = {
         "--backend-store-uri": embedded.uri(workspace),

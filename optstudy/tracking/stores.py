@@ -34,7 +34,7 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_database(path)
-        notice = embedded.mend_moved(workspace)
+        notice = embedded.update_moved_paths(workspace)
         return Tracking(address, embedded.artifacts(workspace)), notice
     except OptstudyError:
         raise

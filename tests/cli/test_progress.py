@@ -14,11 +14,11 @@ from optstudy.study.events import (
     Notice,
     OptimizerEstimate,
     Problem,
-    Progress,
     RunEnded,
     SearchEnded,
     StudyEstimate,
     TrialEnded,
+    WorkDone,
 )
 
 TRIAL = Trial(3, {"lr": 0.012345, "nesterov": True}, "completed", 0.98765, (0.9, 0.98765), 2, 20.0)
@@ -56,7 +56,7 @@ def test_an_event_is_one_line(event: Event, line: str) -> None:
 def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    watch([ESTIMATE, Notice("moved"), Progress("sgd/003", 3650.0), Progress("sgd/004", 3650.0)])
+    watch([ESTIMATE, Notice("moved"), WorkDone("sgd/003", 3650.0), WorkDone("sgd/004", 3650.0)])
 
     out, err = capsys.readouterr()
     assert out == ""
@@ -73,7 +73,7 @@ def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     searched = SearchEnded(SEARCH)
-    old, new = Progress("sgd/003", 5400.0, before=True), Progress("sgd/004", 1900.0)
+    old, new = WorkDone("sgd/003", 5400.0, before=True), WorkDone("sgd/004", 1900.0)
 
     watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, searched, new])
 
@@ -84,7 +84,7 @@ def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
 
 
 def test_the_estimate_holds_what_workers_need_to_start(capsys: pytest.CaptureFixture[str]) -> None:
-    watch([replace(ESTIMATE, startup_seconds=600.0), Progress("sgd/003", 7300.0)])
+    watch([replace(ESTIMATE, startup_seconds=600.0), WorkDone("sgd/003", 7300.0)])
 
     assert capsys.readouterr().err.splitlines()[1:] == [
         "about 71 min with 2 workers, 3 MB of disk, if nothing is done yet",
@@ -104,6 +104,6 @@ def test_a_problem_lets_the_rest_go_on_and_is_an_error_in_the_end(capsys: pytest
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    watch([ESTIMATE, Notice("moved"), Progress("sgd/003", 7300.0)], quiet=True)
+    watch([ESTIMATE, Notice("moved"), WorkDone("sgd/003", 7300.0)], quiet=True)
 
     assert capsys.readouterr() == ("", "")

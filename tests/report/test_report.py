@@ -35,9 +35,9 @@ from optstudy.report.citation import bibtex
 from optstudy.report.commands import command_of
 from optstudy.report.gallery import Exhibit, file_names, gallery
 from optstudy.report.sentences import (
-    asked,
     headline,
     methods,
+    study_setup,
     training_sentence,
     tuning_sentence,
     verdict_sentence,
@@ -194,7 +194,7 @@ def test_nothing_is_said_of_training_where_no_plan_is_known() -> None:
     found = reports.nothing_kept()
 
     assert training_sentence(found.runs) == ""
-    assert asked(found, "quick") == ["Compared: SGD, Adam."]
+    assert study_setup(found, "quick") == ["Compared: SGD, Adam."]
 
 
 def test_methods_claim_no_more_than_was_done() -> None:
@@ -281,7 +281,7 @@ def test_the_page_has_every_sentence_and_every_cell(once: reports.Once, case: st
     for pair in comparison.pairs:
         assert flat(verdict_sentence(pair, 0.001, LOOKS)) in page.text
     for study in {row.study for row in comparison.rows}:
-        assert flat(" ".join(asked(found, study))) in page.text
+        assert flat(" ".join(study_setup(found, study))) in page.text
         assert flat(methods(comparison, found, study)) in page.text
     known = set(page.cells)
     for metric in ("accuracy", "cost", "tuning", "geometry", "classes", "networks"):

@@ -14,7 +14,7 @@ from outcomes import outcome, rung_files
 
 from optstudy.execution.local import LocalWorkers
 from optstudy.study.driver import Study
-from optstudy.study.events import Progress
+from optstudy.study.events import WorkDone
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_workers_that_are_killed_cost_the_rung_they_were_on(
     moments: Iterator[int] = iter((2, 21))
     moment = next(moments)
 
-    for count, event in enumerate(event for event in study.run() if isinstance(event, Progress)):
+    for count, event in enumerate(event for event in study.run() if isinstance(event, WorkDone)):
         assert event.seconds >= 0
         if count == moment:
             os.kill(study.workers.pids[0], signal.SIGKILL)

@@ -23,7 +23,7 @@ from optstudy.optimizers import load_space
 from optstudy.records.forms import from_json
 from optstudy.records.plan import Plan
 from optstudy.study.driver import Study
-from optstudy.study.events import Event, Notice, Problem, Progress, RunEnded, SearchEnded, TrialEnded
+from optstudy.study.events import Event, Notice, Problem, RunEnded, SearchEnded, TrialEnded, WorkDone
 from optstudy.study.plans import final_plan
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import read_recorded
@@ -363,7 +363,7 @@ class TestAgain:
         again = list(tiny.study(**tiny.WHOLE).run())
         more = [e for e in tiny.study(**tiny.WHOLE).run("tuning", trials=8) if isinstance(e, TrialEnded)]
 
-        work = [event for event in again if isinstance(event, TrialEnded | Progress)]
+        work = [event for event in again if isinstance(event, TrialEnded | WorkDone)]
         assert len(work) > 12
         assert all(event.before for event in work)
         assert not any("failed" in text for text in texts(again, Notice))

@@ -58,12 +58,12 @@ def test_a_moved_workspace_finds_its_artifacts_again(there: str, store_folder: P
     run_id = run_with_artifact(store_folder)
     moved = store_folder.rename(tmp_path / there)
 
-    notice = embedded.mend_moved(moved)
+    notice = embedded.update_moved_paths(moved)
 
     assert artifacts(moved, run_id) == {"note.txt": b"here"}
     [backup] = backups(moved)
     assert notice == (
-        f"the workspace was moved from {store_folder}: mended its artifact locations (before: {backup})"
+        f"the workspace was moved from {store_folder}: updated its artifact locations (before: {backup})"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_workspace_of_any_name_works_and_can_be_moved(
     assert artifacts(named, run_id) == {"note.txt": b"here"}
     assert (named / "mlruns" / "artifacts" / "mine").is_dir()
     moved = named.rename(tmp_path / "moved")
-    embedded.mend_moved(moved)
+    embedded.update_moved_paths(moved)
     assert artifacts(moved, run_id) == {"note.txt": b"here"}
 
 
@@ -86,14 +86,14 @@ def test_a_copy_has_artifacts_of_its_own_and_leaves_the_original_alone(
 ) -> None:
     run_id = run_with_artifact(store_folder)
     copied = Path(shutil.copytree(store_folder, tmp_path / "copied"))
-    embedded.mend_moved(copied)
+    embedded.update_moved_paths(copied)
     (copied / "mlruns" / "artifacts" / "mine" / "final" / run_id / "artifacts" / "note.txt").write_bytes(
         b"copy"
     )
 
     assert artifacts(copied, run_id) == {"note.txt": b"copy"}
     assert artifacts(store_folder, run_id) == {"note.txt": b"here"}
-    assert embedded.mend_moved(store_folder) is None
+    assert embedded.update_moved_paths(store_folder) is None
 
 
 def test_the_backup_is_the_database_as_it_was(store_folder: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_backup_is_the_database_as_it_was(store_folder: Path, tmp_path: Path
     with closing(sqlite3.connect(embedded.database(moved))) as connection:
         before = list(connection.iterdump())
 
-    embedded.mend_moved(moved)
+    embedded.update_moved_paths(moved)
 
     [backup] = backups(moved)
     with closing(sqlite3.connect(backup)) as connection:
@@ -113,7 +113,7 @@ def test_a_workspace_that_stays_is_left_alone(store_folder: Path) -> None:
     run_with_artifact(store_folder)
     before = embedded.database(store_folder).read_bytes()
 
-    assert embedded.mend_moved(store_folder) is None
+    assert embedded.update_moved_paths(store_folder) is None
     assert embedded.database(store_folder).read_bytes() == before
     assert backups(store_folder) == []
 
@@ -121,14 +121,14 @@ def test_a_workspace_that_stays_is_left_alone(store_folder: Path) -> None:
 def test_a_workspace_that_was_mended_is_left_alone(store_folder: Path, tmp_path: Path) -> None:
     run_with_artifact(store_folder)
     moved = store_folder.rename(tmp_path / "elsewhere")
-    embedded.mend_moved(moved)
+    embedded.update_moved_paths(moved)
 
-    assert embedded.mend_moved(moved) is None
+    assert embedded.update_moved_paths(moved) is None
     assert len(backups(moved)) == 1
 
 
 def test_a_workspace_without_a_store_has_nothing_to_mend(tmp_path: Path) -> None:
-    assert embedded.mend_moved(tmp_path) is None
+    assert embedded.update_moved_paths(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,7 +152,7 @@ def test_a_database_that_cannot_be_read_is_one_line_with_its_file(store_folder: 
     embedded.database(store_folder).write_bytes(b"no database" * 100)
 
     with pytest.raises(OptstudyError) as raised:
-        embedded.mend_moved(store_folder)
+        embedded.update_moved_paths(store_folder)
 
     assert str(raised.value) == (
         f"{embedded.database(store_folder)}: not a tracking database that can be read (file is not a database)"

@@ -21,7 +21,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.metrics import RunEnd, final_metrics, read_final_metrics
 from optstudy.records.run import EpochRecord, Observation
-from optstudy.study.events import Progress
+from optstudy.study.events import WorkDone
 from optstudy.training import RunState, run_rung
 from optstudy.training.curvature import measure_final_curvature
 
@@ -62,7 +62,7 @@ class Reproduced:
 
 def reproduce(
     runs: Sequence[RecordedRun], workers: Workers, tolerance: float = TOLERANCE
-) -> Iterator[Progress | Reproduced]:
+) -> Iterator[WorkDone | Reproduced]:
     """Make runs again, telling each epoch, and compare each with its record as it is done.
 
     Args:
@@ -100,7 +100,7 @@ def _reproduction(recorded: RecordedRun, tolerance: float) -> Flow:
         epochs += rung.epochs
         seen += rung.observations
         machines.append(rung.machine)
-        yield Progress(recorded.name, rung.epochs[-1].seconds, rung.epochs[-1])
+        yield WorkDone(recorded.name, rung.epochs[-1].seconds, rung.epochs[-1])
     assert state is not None
     curvature = None
     if plan.trace is not None and rung.outcome == "completed":

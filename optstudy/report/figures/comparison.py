@@ -15,7 +15,17 @@ from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence
 from optstudy.records.look import Looks
 from optstudy.report.figures.axes import accuracy_axis
-from optstudy.report.figures.rows import LINE, RowStyle, apart, empty, folded, head, legend, plain, row_styles
+from optstudy.report.figures.rows import (
+    LINE,
+    RowStyle,
+    empty,
+    escape_math,
+    legend,
+    row_styles,
+    set_heading,
+    thin_ticks,
+    wrapped,
+)
 from optstudy.report.figures.style import GREY, INK, column, column_styled
 
 _NAME = 18  # letters of a name beside the axes
@@ -46,7 +56,7 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
         return empty("There are no runs")
     shown = row_styles((row.key for row in comparison.rows), comparison.looks)
     seeds = {key: [100 * one.run.test_accuracy for one in row] for key, row in evidence.rows().items()}
-    written = [folded(look.name, _NAME) for look in shown.values()]
+    written = [wrapped(look.name, _NAME) for look in shown.values()]
     tallest = max(name.count("\n") for name in written)
     drawn = column(0.75 + (0.36 + 0.09 * max(0, tallest - 2)) * len(comparison.rows))
     axes = drawn.add_subplot()
@@ -97,7 +107,7 @@ def _percent_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_xlabel("Test accuracy (%)")
     if max(errors) > _FAR * min(errors):
         accuracy_axis(axes, "x", values)
-        apart(axes, "x", inches=2.2, least=0.3)
+        thin_ticks(axes, "x", inches=2.2, least=0.3)
         axes.set_xlabel("Test accuracy (%), logarithmic in the error")
         return
     margin = max(0.06 * (max(values) - min(values)), 0.02)
@@ -131,12 +141,14 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
     for axes, pairs in zip(found, families, strict=True):
         _pairs(axes, pairs, margin, comparison.looks)
         if len(families) > 1:
-            axes.set_title(folded(plain(pairs[0].study), LINE))
+            axes.set_title(wrapped(escape_math(pairs[0].study), LINE))
     found[-1].set_xlabel("Difference in test accuracy (points)")
     found[-1].xaxis.set_major_locator(MaxNLocator(5))
     known = any(not math.isnan(pair.test.low) for pair in comparison.pairs)
     intervals = ", with Bonferroni's 95 % intervals" if known else ""
-    head(drawn, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points")
+    set_heading(
+        drawn, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points"
+    )
     return drawn
 
 
@@ -149,7 +161,7 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
             axes.plot([100 * test.low, 100 * test.high], [place] * 2, color=INK)
         axes.plot([100 * test.difference.mean], [place], color=INK, ms=4, **_VERDICTS[test.verdict])
         side = axes.get_yaxis_transform()
-        axes.text(1.03, place, folded(test.verdict, 13), transform=side, va="center", fontsize=6)
+        axes.text(1.03, place, wrapped(test.verdict, 13), transform=side, va="center", fontsize=6)
     _names(axes, [_named(pair, looks) for pair in pairs])
     axes.text(
         1.03,
@@ -164,7 +176,7 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
 
 
 def _named(pair: Pair, looks: Looks) -> str:
-    return folded(plain(f"{looks.row(pair.a)} \N{MINUS SIGN} {looks.row(pair.b)}"), _NAME)
+    return wrapped(escape_math(f"{looks.row(pair.a)} \N{MINUS SIGN} {looks.row(pair.b)}"), _NAME)
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from optstudy.records.evidence import RunEvidence
-from optstudy.report.figures.rows import LINE, empty, folded, head, plain, seeds_of
+from optstudy.report.figures.rows import LINE, empty, escape_math, seeds_of, set_heading, wrapped
 from optstudy.report.figures.style import INK, column, column_styled, figure, styled
 
 _MOST_NUMBERED = 20  # classes; with more, the numbers in the cells could not be read
@@ -67,7 +67,7 @@ def confusion_of(row: Sequence[RunEvidence], title: str) -> Figure:
         without a number; the row of a class that has no image is grey.
     """
     run = row[0].run
-    named = folded(plain(title), LINE)
+    named = wrapped(escape_math(title), LINE)
     known = [one.predictions for one in row if one.predictions is not None and len(one.predictions.labels)]
     if not known:
         return empty(f"{named}\nNo predictions were kept")
@@ -84,7 +84,7 @@ def confusion_of(row: Sequence[RunEvidence], title: str) -> Figure:
     if count <= _MOST_IN_COLUMN:
         _number(axes, percents, fontsize=5.5, least=_LEAST)
     over = f"mean over {seeds_of([known])}" if len(known) > 1 else f"seed {run.seed}"
-    head(
+    set_heading(
         drawn,
         f"{named}\n{over}, test images; no number: below {_LEAST} %"
         if count <= _MOST_IN_COLUMN

@@ -12,7 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.rows import RowStyle, empty, head, label_sides, panels, remark, row_styles
+from optstudy.report.figures.rows import (
+    RowStyle,
+    empty,
+    label_sides,
+    panels,
+    row_styles,
+    set_heading,
+    write_in_panel,
+)
 from optstudy.report.figures.style import column_styled
 
 _FAR = 8.0  # times the least error; where the largest is further off, the axis is logarithmic
@@ -44,7 +52,7 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
     log_axis(found[0], "x", [rise for rise, _ in drawable])
     _error_axis(found[0], [error for _, error in drawable])
     label_sides(found, len(rows), "Loss rise at distance 1", "Test error (%)")
-    head(
+    set_heading(
         drawn,
         "A mark a seed; Kendall's \N{GREEK SMALL LETTER TAU}-b is descriptive, no test",
     )
@@ -69,7 +77,9 @@ def _rank(row: Row | None, points: Sequence[Point]) -> str:
 def _draw(axes: Axes, points: Sequence[Point], look: RowStyle) -> None:
     drawable = [point for point in points if point[0] > 0]
     if not drawable:
-        remark(axes, "The loss does\nnot rise" if points else "The loss around its\nend was not measured")
+        write_in_panel(
+            axes, "The loss does\nnot rise" if points else "The loss around its\nend was not measured"
+        )
         return
     axes.plot(*zip(*drawable, strict=True), linestyle="none", ms=3.5, alpha=0.85, **look.marks)
 

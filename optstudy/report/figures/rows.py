@@ -55,17 +55,19 @@ def row_styles(rows: Iterable[RowKey], looks: Looks) -> dict[RowKey, RowStyle]:
         look = looks[key.optimizer]
         colour = _shade(look.colour, place)
         name = f"{key.study}: " * several + looks.row(key)
-        found[key] = RowStyle(plain(name), colour, look.line, look.marker, "white" if place % 2 else colour)
+        found[key] = RowStyle(
+            escape_math(name), colour, look.line, look.marker, "white" if place % 2 else colour
+        )
     return found
 
 
-def plain(text: str) -> str:
-    """Return a name so that matplotlib draws it as typed and reads no mathematics in it."""
+def escape_math(text: str) -> str:
+    """Escape dollar signs, which matplotlib would read as mathematics."""
     return text.replace("$", r"\$")
 
 
-def folded(text: str, letters: int) -> str:
-    """Break a text into lines of so many letters."""
+def wrapped(text: str, letters: int) -> str:
+    """Wrap a text into lines of at most ``letters`` characters."""
     return "\n".join(textwrap.wrap(text, letters)) or text
 
 
@@ -78,11 +80,11 @@ def panels(
         titles: Of the panels of the rows, of which there is at least one.
         below: Whether there is one more, without a title.
         common: The axes that they share.
-        height: Of a line, in inches, its title apart.
+        height: Of a line, in inches, its title not included.
     """
     columns = 1 if len(titles) == 1 else 2
     lines = math.ceil(len(titles) / columns)
-    written = [folded_lines(title, _PANEL if columns > 1 else LINE) for title in titles]
+    written = [wrapped_lines(title, _PANEL if columns > 1 else LINE) for title in titles]
     tallest = max(text.count("\n") for text in written)
     drawn = column(0.4 + lines * (height + 0.11 * tallest) + below * (height + 0.5))
     grid = drawn.add_gridspec(lines + below, columns, height_ratios=[1] * lines + [1.25] * below)
@@ -101,9 +103,9 @@ def panels(
     return drawn, found
 
 
-def folded_lines(text: str, letters: int) -> str:
-    """Break each line of a text where it is longer."""
-    return "\n".join(folded(line, letters) for line in text.split("\n"))
+def wrapped_lines(text: str, letters: int) -> str:
+    """Wrap each line of a text."""
+    return "\n".join(wrapped(line, letters) for line in text.split("\n"))
 
 
 def empty(text: str) -> Figure:
@@ -114,21 +116,21 @@ def empty(text: str) -> Figure:
     return drawn
 
 
-def remark(axes: Axes, text: str) -> None:
-    """Say in the middle of a panel why nothing is drawn in it, whose axes others share."""
+def write_in_panel(axes: Axes, text: str) -> None:
+    """Explain in the middle of a panel why it is empty; its axes are shared."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
 
 
-def head(drawn: Figure, text: str) -> None:
-    """Say above the panels what is drawn."""
-    drawn.suptitle(folded_lines(text, LINE + 4), x=0.01, ha="left")
+def set_heading(drawn: Figure, text: str) -> None:
+    """Set the heading above the panels."""
+    drawn.suptitle(wrapped_lines(text, LINE + 4), x=0.01, ha="left")
 
 
 def legend(drawn: Figure, handles: Mapping[str, Any]) -> None:
-    """Name what is drawn below the panels, in as many columns as there is room for."""
+    """Add a legend below the panels, in as many columns as fit."""
     if not handles:
         return
-    names = [folded(name, LINE - 8) for name in handles]
+    names = [wrapped(name, LINE - 8) for name in handles]
     longest = max(len(line) for name in names for line in name.split("\n"))
     room = max(1, min(4, len(names), int(COLUMN * 21 / (longest + 8))))
     columns = math.ceil(len(names) / math.ceil(len(names) / room))  # as even as it can be
@@ -146,14 +148,14 @@ def label_sides(found: Sequence[Axes], count: int, x: str, y: str) -> None:
     drawn.supylabel(y)
 
 
-def apart(axes: Axes, side: Literal["x", "y"], inches: float, least: float) -> None:
-    """Leave out ticks whose labels would overlap, from the low end on, so that the highest stays.
+def thin_ticks(axes: Axes, side: Literal["x", "y"], inches: float, least: float) -> None:
+    """Remove ticks whose labels would overlap, keeping the highest.
 
     Args:
         axes: Where, with its scale and limits.
         side: Which axis.
         inches: How long it is, roughly.
-        least: How far apart ticks must be, in inches.
+        least: Smallest distance between ticks, in inches.
     """
     axis = axes.xaxis if side == "x" else axes.yaxis
     scale = axis.get_transform()

@@ -19,13 +19,13 @@ from optstudy.report.figures.curvature import VERDICTS
 from optstudy.report.figures.rows import (
     RowStyle,
     empty,
-    head,
     label_sides,
     legend,
     panels,
-    remark,
     row_styles,
     seeds_of,
+    set_heading,
+    write_in_panel,
 )
 from optstudy.report.figures.style import INK, column_styled
 
@@ -101,7 +101,7 @@ def ratios(evidence: Evidence) -> Figure:
     found[0].set_ylim(bottom=1)
     _place_axis(found[0], [lines[names][0] for names in rows], whole=True)
     label_sides(found, len(rows), "Steps before the end", r"$|\lambda_1|\,/\,|\lambda_2|$")
-    head(drawn, f"{_what(rows.values())}; shares are of all seeds' steps")
+    set_heading(drawn, f"{_what(rows.values())}; shares are of all seeds' steps")
     return drawn
 
 
@@ -134,7 +134,7 @@ def _banded(
     _place_axis(found[0], [lines[names][0] for names in rows], whole=whole)
     label_sides(found, len(rows), x, y)
     lost = any(np.isinf(values).any() for _, values in lines.values())
-    head(
+    set_heading(
         drawn, _what(rows.values()) + "\nCrosses: where a seed was not finite, and counts as infinite" * lost
     )
     return drawn
@@ -144,7 +144,7 @@ def _draw(axes: Axes, lines: Lines, look: RowStyle, nothing: str) -> None:
     """Draw the seeds of one row: their median, their band, and where some were lost."""
     places, values = lines
     if not _drawable(values):
-        remark(axes, "No value is above 0" if np.isfinite(values).any() else nothing)
+        write_in_panel(axes, "No value is above 0" if np.isfinite(values).any() else nothing)
         return
     low, high = _range(values)
     most = 1e3 * float(values[np.isfinite(values)].max())  # above the axes

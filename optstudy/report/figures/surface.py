@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from optstudy.records.evidence import RunEvidence
 from optstudy.report.figures.curvature import draw_plane
-from optstudy.report.figures.rows import LINE, empty, folded, head, plain
+from optstudy.report.figures.rows import LINE, empty, escape_math, set_heading, wrapped
 from optstudy.report.figures.style import column, column_styled
 
 
@@ -28,7 +28,7 @@ def surface_of(row: Sequence[RunEvidence], title: str) -> Figure:
     Returns:
         The surface above its contours.
     """
-    named = folded(plain(title), LINE)
+    named = wrapped(escape_math(title), LINE)
     chosen = _typical(row)
     if chosen is None or chosen.curvature is None:
         return empty(f"{named}\nThe loss around its end was not measured")
@@ -48,7 +48,7 @@ def surface_of(row: Sequence[RunEvidence], title: str) -> Figure:
     bar = drawn.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
     bar.ax.set_title("Loss", loc="left", pad=7)
     which = f"seed {chosen.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
-    head(drawn, f"{named}: {which}\nloss on {found.samples:,} training images around its end (+)")
+    set_heading(drawn, f"{named}: {which}\nloss on {found.samples:,} training images around its end (+)")
     return drawn
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.run import CostToTarget
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.rows import RowStyle, apart, empty, head, legend, row_styles
+from optstudy.report.figures.rows import RowStyle, empty, legend, row_styles, set_heading, thin_ticks
 from optstudy.report.figures.style import column, column_styled
 
 
@@ -40,14 +40,14 @@ def times_to_target(evidence: Evidence) -> Figure:
         handles[look.name] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
     for axes, least in ((by_epoch, 0.2), (by_work, 0.28)):
         log_axis(axes, "x", [float(x) for line in axes.lines for x in np.asarray(line.get_xdata()) if x > 0])
-        apart(axes, "x", inches=1.2, least=least)
+        thin_ticks(axes, "x", inches=1.2, least=least)
         axes.set_ylim(-4, 106)
         axes.set_yticks([0, 25, 50, 75, 100])
     by_epoch.set(xlabel="Epoch", ylabel="Seeds at the target (%)")
     by_work.set_xlabel("Gradient work (mini-batches)")
     by_work.xaxis.set_major_formatter(EngFormatter(sep=""))
     targets = sorted({row[0].run.target or 0.0 for row in rows.values()})
-    head(drawn, f"Target: test accuracy {' or '.join(f'{100 * target:.5g}' for target in targets)} %")
+    set_heading(drawn, f"Target: test accuracy {' or '.join(f'{100 * target:.5g}' for target in targets)} %")
     legend(drawn, handles)
     return drawn
 

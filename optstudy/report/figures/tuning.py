@@ -21,14 +21,14 @@ from optstudy.report.figures.axes import accuracy_axis, log_axis
 from optstudy.report.figures.best_so_far import BestSoFar, best_so_far_over, best_so_far_with_band
 from optstudy.report.figures.rows import (
     RowStyle,
-    apart,
     empty,
-    head,
     label_sides,
     legend,
     panels,
-    remark,
     row_styles,
+    set_heading,
+    thin_ticks,
+    write_in_panel,
 )
 from optstudy.report.figures.search import draw_slice
 from optstudy.report.figures.style import GREY, INK, column, column_styled, note
@@ -79,7 +79,7 @@ def tuning_curves(evidence: Evidence) -> Figure:
     found[-1, 0].set_xlabel("Trials")
     found[-1, 1].set_xlabel("Gradient work (mini-batches)")
     if "accuracy" in objectives:
-        head(drawn, "The axis of accuracy is logarithmic in the error")
+        set_heading(drawn, "The axis of accuracy is logarithmic in the error")
     legend(drawn, handles)
     return drawn
 
@@ -91,8 +91,9 @@ def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Ro
         rest = sorted((name, repr(value)) for name, value in one.settings.items() if name != "seed")
         key = repr((one.optimizer, one.space.search, rest))
         seeds = [other.settings.get("seed") for other in groups.get(key, [])]
-        apart = "" if one.settings.get("seed") not in seeds else one.study  # the same search in another study
-        groups.setdefault(key + apart, []).append(one)
+        repeated = one.settings.get("seed") in seeds  # the same search in another study
+        suffix = one.study if repeated else ""
+        groups.setdefault(key + suffix, []).append(one)
     names = [RowKey(group[0].study, group[0].optimizer, "best") for group in groups.values()]
     found = []
     for look, group in zip(row_styles(names, looks).values(), groups.values(), strict=True):
@@ -126,7 +127,7 @@ def _score_axis(axes: Axes, objective: str, values: Sequence[float]) -> None:
         note(axes, "No trial was completed")
     elif objective == "accuracy":
         accuracy_axis(axes, "y", values)
-        apart(axes, "y", inches=1.7, least=0.14)
+        thin_ticks(axes, "y", inches=1.7, least=0.14)
     elif min(values) > 0:
         log_axis(axes, "y", values)
 
@@ -160,7 +161,7 @@ def learning_rates(evidence: Evidence) -> Figure:
     scores = "Validation score" if len(objectives) > 1 else _SCORES[searches[0].objective].capitalize()
     label_sides(found, len(searches), "Learning rate", scores)
     if "accuracy" in objectives:
-        head(drawn, "The axis of accuracy is logarithmic in the error")
+        set_heading(drawn, "The axis of accuracy is logarithmic in the error")
     legend(drawn, handles)
     return drawn
 
@@ -170,10 +171,10 @@ def _draw_rates(axes: Axes, one: SearchResult, look: Look, all_trials: tuple[Any
     rates = [dimension for dimension in one.space.search if dimension.name == "lr"]
     if any(trial.score is not None for trial in all_trials):
         score_axis(axes, replace(one, trials=all_trials))
-        apart(axes, "y", inches=1.1, least=0.14)
+        thin_ticks(axes, "y", inches=1.1, least=0.14)
     if not rates:
         axes.set_xticks([])
-        remark(axes, "The learning rate\nwas not searched")
+        write_in_panel(axes, "The learning rate\nwas not searched")
         return
     places = draw_slice(axes, one, rates[0], look)
     mark_reference_configs(axes, one, places)

@@ -23,7 +23,7 @@ from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.search import WORST, Finalist, SearchResult, Trial, select_best
 from optstudy.study.context import Context
 from optstudy.study.estimate import StudyRehearsal, estimate
-from optstudy.study.events import Event, Notice, Problem, Progress, SearchEnded
+from optstudy.study.events import Event, Notice, Problem, SearchEnded, WorkDone
 from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
@@ -388,7 +388,7 @@ class TestLogging:
 
         assert set(logged_by(context)) == {stopped}
         assert logged_by(context)[stopped]["logged"] == known[stopped]
-        work = [event for event in events if isinstance(event, Progress)]
+        work = [event for event in events if isinstance(event, WorkDone)]
         assert {event.run: event.before for event in work} == {name: name != stopped for name in keys}
         assert not any(isinstance(event, Notice) for event in events)  # of a failure that was told before
 
@@ -400,7 +400,7 @@ class TestLogging:
         _, events = choose(context, found, Scripted(ends))
 
         plan = trial_plan(context.specification, SGD, SGD.default)
-        done = sum(event.seconds for event in events if isinstance(event, Progress))
+        done = sum(event.seconds for event in events if isinstance(event, WorkDone))
         assert done == pytest.approx(4 * context.seconds("sgd", plan, 0, plan.epochs))
 
 
@@ -505,7 +505,7 @@ class TestStudy:
         assert studies.logged(retrained_copy) == logged
         assert best(retrained_copy) == kept
         assert not any(isinstance(event, Problem) for event in events)
-        work = [event for event in events if isinstance(event, Progress)]
+        work = [event for event in events if isinstance(event, WorkDone)]
         assert {event.run for event in work} > FINALISTS
         assert all(event.before for event in work)
         [ended] = [e.result for e in events if isinstance(e, SearchEnded) and e.result.optimizer == "sgd"]
@@ -523,7 +523,7 @@ def test_a_study_stopped_again_and_again_among_its_finalists_ends_with_the_same_
     stops = 0
     for moment in (1, 6, 3):  # of the events of finalists that are not over yet
         events = cast(Generator[Event, None, None], tiny.study(**settings).run("tuning"))
-        ours = (e for e in events if isinstance(e, Progress) and "/seed-" in e.run and not e.before)
+        ours = (e for e in events if isinstance(e, WorkDone) and "/seed-" in e.run and not e.before)
         before = studies.written(workspace)
         for _ in zip(range(moment), ours, strict=False):
             stops += 1
