@@ -1,4 +1,4 @@
-"""What the data support: arrays in, numbers out; on scipy and statsmodels."""
+"""Statistical tests and intervals on arrays, based on scipy and statsmodels."""
 
 from optstudy.statistics.components import Components, variance_components
 from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval

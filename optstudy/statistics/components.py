@@ -1,4 +1,4 @@
-"""Where a spread comes from: variance between groups and inside them."""
+"""Variance components: variance between groups and within groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

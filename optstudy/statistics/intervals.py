@@ -62,7 +62,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
 def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> Interval:
     r"""Return a share and Wilson's score interval for it (Wilson, 1927), say of test images that are classified right.
 
-    It speaks of the sampling of the images alone: another network of the same optimizer is not in it.
+    It covers the sampling of the images only, not the variance between networks of the same optimizer.
 
     Args:
         correct: How many of them; the mean over seeds may be a fraction.

@@ -1,4 +1,4 @@
-"""Two optimizers over the same seeds and the same test images: their difference, and what may be said of it."""
+"""Test the difference of two optimizers over the same seeds and the same test images."""
 
 import functools
 import math
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 Verdict = Literal["better", "worse", "equivalent", "no difference shown", "too few seeds"]
 Key = TypeVar("Key")
 
-POWER = 0.8  # with which the smallest difference that a study could have shown would have been
+POWER = 0.8  # probability of showing the smallest detectable difference
 MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Difference:
-    r"""Mean accuracy of A minus that of B, and how well it is known.
+    r"""Mean accuracy of A minus that of B, and the parts of its variance.
 
     With :math:`d_{si}` the correctness of A minus that of B on image :math:`i` under seed :math:`s`, both seeds and
     images drawn at random, the variance of the mean over :math:`S` seeds and :math:`N` images is estimated by
@@ -36,7 +36,7 @@ class Difference:
     images: int  # N
 
     def variance(self, seeds: int) -> float:
-        """Return the variance of the mean, had there been so many seeds."""
+        """Return the variance of the mean for a number of seeds."""
         return self.by_seed / seeds + self.by_image
 
     @property
@@ -73,7 +73,7 @@ def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
 
 @dataclass(frozen=True)
 class PairTest:
-    """The test of a difference, beside all others of the same comparison."""
+    """The test of a difference, adjusted for the other pairs of the same comparison."""
 
     difference: Difference
     low: float  # of the Bonferroni interval; nan with one seed
@@ -85,7 +85,7 @@ class PairTest:
 
 
 def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, PairTest]:
-    r"""Say of each pair whether A is better, worse or equivalent, so that any false claim has the given probability.
+    r"""Decide each pair (A better, worse or equivalent), at family-wise error rate ``level`` for each kind of claim.
 
     :math:`t = \text{mean} / \sqrt v` has :math:`S - 1` degrees of freedom. A difference is claimed where its p-value
     after Holm (1979) is below ``level``, equivalence where both one-sided tests reject a difference as large as

@@ -1,4 +1,4 @@
-"""What describes and decides nothing: two networks alone, and flatness against error inside one optimizer."""
+"""Descriptive statistics: the discordance of two networks, and rank correlations within one optimizer."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Discordance:
 def discordance(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Discordance:
     """Compare two networks by McNemar's exact test (McNemar, 1947).
 
-    Of four equal optimizers it claims a difference in many studies, since it leaves out what the seed changes.
+    It ignores the variance between seeds, so it often claims a difference between equal optimizers.
 
     Args:
         a: Whether the first is right on each image, ``(N,)``.
