@@ -1,4 +1,4 @@
-"""A search for eigenvalues that an iteration missed, from a random start, and how likely it is to be wrong."""
+"""Search for eigenvalues that an iteration missed, and bound the probability that the search misses them too."""
 
 import math
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from optstudy.curvature.basis import (
 )
 from optstudy.curvature.operators import Operator
 
-MOST = 40  # products of a check
+MAX_CHECK_PRODUCTS = 40
 
 
 @dataclass(frozen=True)
 class Check:
-    r"""What a Lanczos iteration found outside the vectors already known, started in a random direction :math:`b`.
+    r"""Result of a Lanczos iteration in the complement of the known vectors, from a random start :math:`b`.
 
     With :math:`P` the projection on their complement, of dimension :math:`n`, :math:`j` products give an orthonormal
     basis :math:`Q` that begins with :math:`b`, the section :math:`T = Q^\top A Q`, and :math:`PAQ = QT + \beta q
@@ -44,9 +44,7 @@ class Check:
 
     products: int
     found: float  # the value furthest out among those seen, signed
-    probability: (
-        float  # at most this, that one further out than the last returned and the tolerance was missed
-    )
+    probability: float  # upper bound, of a missed value beyond the last pair and the tolerance
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,10 @@ class Search:
     outside: int  # dimension of the complement
 
     def check(self, order: str, threshold: float, noise: float = 0.0) -> Check:
-        """Say what the search means for values whose `reach` is beyond ``threshold``; products are off by ``noise``."""
+        """Bound the probability of a missed value beyond ``threshold``, with products that are off by ``noise``."""
         section, ends = self.basis.projected, self.basis.eigh[0]
         rounding = 0.0 if self.basis.size == self.outside else noise
-        if rounding and not self.coupling:  # what is left outside was too little to go on with
+        if rounding and not self.coupling:  # the rest was too small to continue with
             rounding += negligible(self.basis.rows.dtype) * float(ends.abs().max())
         signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
         part = max(start_part(sign * section, self.coupling, threshold, rounding) for sign in signs)
@@ -70,11 +68,11 @@ class Search:
 
 
 def start_part(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
-    r"""Return the most that the start can hold of an eigenvector beyond a threshold; see `Check`.
+    r"""Bound the component of the start along an eigenvector beyond a threshold; see `Check`.
 
     Args:
         section: :math:`T`, ``(j, j)`` float64.
-        coupling: :math:`\beta`; 0 where nothing is left outside of the basis that the start could reach.
+        coupling: :math:`\beta`; 0 if the Krylov space of the start is exhausted.
         threshold: :math:`t`.
         rounding: :math:`\tau`.
 
@@ -107,16 +105,16 @@ def check_complement(
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Check, Ritz]:
-    """Look for values further out than the last of ``pairs``, until one is found or it is known that there is none.
+    """Search for values further out than the last of ``pairs``, until one is found or probably none exists.
 
     Args:
-        operator: What the pairs are of; its precision is used.
-        pairs: What is known.
-        order: In which they come first.
-        slack: How much further out than the last of ``pairs`` another must be to count as missed.
+        operator: The operator, in the precision to use.
+        pairs: The known eigenpairs.
+        order: The order of the pairs.
+        slack: How much further out than the last of ``pairs`` a value must be to count as missed.
         noise: 2-norm error of a product with a unit vector.
-        probability: Of a missed value, at which the search ends.
-        generator: Of the random start.
+        probability: Probability of a missed value at which the search ends.
+        generator: Source of the random start.
 
     Returns:
         The check, and the Ritz pair furthest out.
@@ -125,15 +123,16 @@ def check_complement(
     threshold = reach(float(pairs.values[-1]), order) + slack
     for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
         check, basis = search.check(order, threshold, noise), search.basis
-        if reach(check.found, order) > threshold or check.probability <= probability or basis.size >= MOST:
+        found = reach(check.found, order) > threshold
+        if found or check.probability <= probability or basis.size >= MAX_CHECK_PRODUCTS:
             break
     return check, basis.ritz(order, 1)
 
 
 def search_complement(operator: Operator, known: Tensor, generator: torch.Generator) -> Iterator[Search]:
-    """Yield Lanczos on the complement of orthonormal rows ``known`` from a random start, product by product.
+    """Run Lanczos on the complement of orthonormal rows ``known`` from a random start; yield after each product.
 
-    It is fully reorthogonalised, and ends with the start's Krylov space.
+    It is fully reorthogonalised, and ends when the Krylov space of the start is exhausted.
     """
 
     def deflated(rows: Tensor) -> Tensor:

@@ -164,11 +164,11 @@ def check_precision(device: torch.device, dtype: torch.dtype) -> None:
     """Refuse a precision that is not computed in, or that a device lacks."""
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype is {dtype}; curvature takes float32 or float64")
-    if not has(device, dtype):
+    if not supports(device, dtype):
         raise ValueError(f"device {device} has no {dtype}; move the model to the CPU, or use float32")
 
 
-def has(device: torch.device, dtype: torch.dtype) -> bool:
+def supports(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a device computes with ``dtype``."""
     return dtype != torch.float64 or device.type != "mps"
 

@@ -1,4 +1,4 @@
-"""What float32 carries: Ritz pairs computed afresh in float64, and the error of a product."""
+"""Refine Ritz pairs in float64, and measure the rounding error of a product."""
 
 from dataclasses import dataclass
 
@@ -6,26 +6,25 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Ritz, empty_basis
-from optstudy.curvature.objective import has
+from optstudy.curvature.objective import supports
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.symmetry import check_section
 
-# By how much errors shrink from float32 to float64.
-SHRINKS = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+EPS_RATIO = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
 class Refined:
-    """Ritz pairs whose products were computed afresh."""
+    """Ritz pairs whose products were recomputed."""
 
-    pairs: Ritz  # at the operator's precision
-    operator: Operator  # in float64 where the device has it
+    pairs: Ritz  # at the precision of `operator`
+    operator: Operator  # in float64 if the device supports it
     products: int
-    noise: float  # 2-norm error of a product with a unit vector, at the precision that the pairs came from
+    noise: float  # 2-norm error of a product with a unit vector, at the original precision
 
 
 def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
-    """Compute the products of Ritz vectors again in float64, and the pairs inside their span from these.
+    """Recompute the products of Ritz vectors in float64, and from them the Ritz pairs in their span.
 
     Raises:
         ValueError: If the products are not those of a symmetric matrix.
@@ -39,24 +38,24 @@ def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
     if best is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
         single = operator.in_dtype(torch.float32)
         error = single.apply(vectors.to(single.dtype)).to(best.dtype) - fresh
-        noise, extra = SHRINKS * float(error.norm(dim=1).max()), len(vectors)
+        noise, extra = EPS_RATIO * float(error.norm(dim=1).max()), len(vectors)
     return Refined(basis.ritz(order, basis.size), best, basis.size + extra, noise)
 
 
 def _noise(operator: Operator, fresh: Tensor, pairs: Ritz) -> float:
-    """Return how far the products at hand are from fresh ones, at least the last digit."""
+    """Return how far the given products are from recomputed ones, but at least one rounding error."""
     difference = float((pairs.images.to(fresh.dtype) - fresh).norm(dim=1).max())
     return max(difference, torch.finfo(operator.dtype).eps * float(pairs.values.abs().max()))
 
 
 def in_double(operator: Operator) -> Operator | None:
-    """Return the operator in float64; None where it cannot be had."""
+    """Return the operator in float64; None if that is not available."""
     if operator.dtype == torch.float64:
         return operator
-    return operator.in_dtype(torch.float64) if operator.in_dtype and can_be_finer(operator) else None
+    return operator.in_dtype(torch.float64) if operator.in_dtype and has_double(operator) else None
 
 
-def can_be_finer(operator: Operator) -> bool:
-    """Whether an operator is not in float64, but can be had in it."""
+def has_double(operator: Operator) -> bool:
+    """Whether an operator that is not in float64 is available in float64."""
     finer = operator.dtype != torch.float64 and operator.in_dtype is not None
-    return finer and has(operator.device, torch.float64)
+    return finer and supports(operator.device, torch.float64)

@@ -1,4 +1,4 @@
-"""The top eigenspace followed from step to step while a model trains."""
+"""Track the top eigenspace of the Hessian from step to step while a model trains."""
 
 import contextlib
 import math
@@ -16,58 +16,58 @@ from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data
 from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
-from optstudy.curvature.precision import can_be_finer
+from optstudy.curvature.precision import has_double
 from optstudy.curvature.preconditioner import preconditioner, scales
 from optstudy.curvature.ratio import block_norm, ratio_interval
 from optstudy.curvature.recall import LowRank, nothing
 
-MOST_PRODUCTS = 300  # of a step, after which its pairs are reported as they are
-MOST_SINGLE = 50  # of tracking in float32, after which it is asked whether float32 can converge
+MAX_PRODUCTS = 300  # per step; the pairs are then reported as they are
+MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
 
 
 class Step(Protocol):
-    """A moment of training, just before a step."""
+    """The state of training just before a step."""
 
     @property
     def step(self) -> int:
-        """Counted over the whole run."""
+        """Index of the step in the whole run."""
 
     @property
     def model(self) -> nn.Module:
-        """With the weights before the step."""
+        """The model, with its weights before the step."""
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """As it stands before the step; read for its preconditioner alone."""
+        """The optimizer before the step; only its preconditioner is read."""
 
 
 @dataclass(frozen=True)
 class EigenTracker:
-    r"""Follows the eigenvalues of largest magnitude of the Hessian on a fixed sample, step by step.
+    r"""Tracks the eigenvalues of largest magnitude of the Hessian on a fixed sample, step by step.
 
-    The search starts from the last step's Ritz vectors and adds corrections of those that have not converged, made of
-    their residuals and of what earlier steps showed of the rest of the operator (see `LowRank`).
-    What has converged may still not be what is largest: the first and the last of the steps and every
-    ``verify_every``-th also look for missed values, as `top_eigenpairs` does, and count as verified; so does a step
-    that did not converge in float32. The others are tracked.
+    The search starts from the Ritz vectors of the last step. Pairs that have not converged are corrected by their
+    residuals and by what earlier steps revealed about the rest of the operator (see `LowRank`).
+    Converged pairs need not be the largest. The first step, the last step and every ``verify_every``-th step therefore
+    also search for missed values, as `top_eigenpairs` does, and count as verified; so does a step that did not
+    converge in float32. The other steps are tracked.
 
-    A probe: `observe` takes the state that it returned last, and leaves the model exactly as found. The model is looked
-    at in eval mode.
+    A tracker is a probe: `observe` takes the state that it last returned, and does not modify the model, which is
+    evaluated in eval mode.
 
     Args:
         loss: Mean loss of a batch.
         data: The sample, or batches; see `hessian`.
-        steps: Which steps to look at.
+        steps: The steps to observe.
         k: Number of pairs, at least 2.
-        recalled: Ritz pairs after these that are kept from step to step, to correct residuals by.
+        recalled: Number of further Ritz pairs kept from step to step to correct residuals.
         tolerance: Largest residual of a pair, relative to the largest value.
-        verify_every: Steps between two searches for missed values.
-        probability: Of a missed value, aimed at by each search.
+        verify_every: Number of steps between two searches for missed values.
+        probability: Probability of a missed value at which each search stops.
         parameters: Names or patterns; see `hessian`.
-        preconditioned: Follow :math:`P^{-1/2} H P^{-1/2}` with the optimizer's own scale :math:`P` instead, where it
-            has one; see `preconditioner`.
-        seed: Of the random starts.
-        name: Under which its state is kept.
+        preconditioned: Track :math:`P^{-1/2} H P^{-1/2}` instead, where the optimizer has a preconditioner :math:`P`;
+            see `preconditioner`.
+        seed: Seed of the random starts.
+        name: Key of the tracker's state among the probes of a run.
     """
 
     loss: Loss
@@ -93,7 +93,7 @@ class EigenTracker:
         check_limits(self.tolerance, self.probability)
 
     def wants(self, moment: Step) -> bool:
-        """Whether a step is one of `steps`, and there is something to follow."""
+        """Whether a step is one of `steps`, and its operator is available."""
         if moment.step not in self.steps:
             return False
         return not self.preconditioned or scales(moment.optimizer, moment.model, self.parameters)
@@ -108,49 +108,50 @@ class EigenTracker:
             state: What the last call returned; None at the first.
 
         Returns:
-            The next state, as tensors and numbers, and what was seen by name: ``lambda_1`` to ``lambda_k``,
-            ``residual_1`` to ``residual_k``, ``ratio``, ``ratio_low``, ``ratio_high``, ``verdict`` (a word),
-            ``verified`` (1 or 0), ``probability`` (of a missed value; nan where tracked), ``missed`` (1 where a
-            verified step found a value that tracking had lost), ``angle`` (radians: the largest principal angle to
-            the last eigenspace; nan at the first step), ``gradient_share`` (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``,
-            ``products``, and ``double`` (1 where float64 was needed). Of a loss that is not finite, or with a scale
-            that is not positive everywhere, the loss alone.
+            The next state (tensors and plain numbers), and the values of this step by name.
+
+            The values are ``lambda_1`` to ``lambda_k``, ``residual_1`` to ``residual_k``, ``ratio``, ``ratio_low``,
+            ``ratio_high``, ``verdict`` (a string), ``verified`` (1 or 0), ``probability`` (of a missed value; nan for
+            a tracked step), ``missed`` (1 if a verified step found a value that tracking had lost), ``angle`` (largest
+            principal angle to the last eigenspace, in radians; nan at the first step), ``gradient_share``
+            (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``, ``products``, and ``double`` (1 if float64 was needed). If the loss
+            is not finite, or the preconditioner is not positive everywhere, ``loss`` is the only value.
         """
-        place = self.steps.index(moment.step)
+        index = self.steps.index(moment.step)
         last = _Memory(**state) if state else None
-        verified = last is None or place % self.verify_every == 0 or place == len(self.steps) - 1
+        verified = last is None or index % self.verify_every == 0 or index == len(self.steps) - 1
         describe = objective if verified else unchecked
         dtype = torch.float64 if last is not None and last.double else None
         with _eval_mode(moment.model):
             at = describe(moment.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
             if at.dim < self.k:
-                raise ValueError(f"k is {self.k}; the model has {at.dim} parameters that count")
+                raise ValueError(f"k is {self.k}; the model has {at.dim} selected parameters")
             here = expand(at)
             if not (math.isfinite(here.loss) and bool(here.gradient.isfinite().all())):
                 return state or {}, {"loss": here.loss}
             operator = here.hessian
             if self.preconditioned:
                 scale = preconditioner(moment.optimizer, moment.model, self.parameters)
-                if not bool((scale > 0).all()):  # Adam without eps, of a parameter that never had a gradient
+                if not bool((scale > 0).all()):  # Adam without eps, for a parameter that never had a gradient
                     return state or {}, {"loss": here.loss}
                 operator = preconditioned(operator, scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
             found = self._search(operator, last, generator, verify=verified)
         double = found.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
         values = self._values(found, here, last, double=double)
-        if place == len(self.steps) - 1:  # nothing will be looked at again
+        if index == len(self.steps) - 1:  # no step left to observe
             return {}, values
         return vars(self._memory(found, last, double=double)), values
 
     def _search(
         self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
     ) -> Found:
-        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MOST_PRODUCTS)
+        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS)
         if last is None:
             start = random_rows(operator, min(self.k + 1, operator.dim), generator)
             return certify(operator, empty_basis(operator), start, goal, generator)
         tracked = self._tracked(operator, last, generator)
-        if not verify and (tracked.converged or not can_be_finer(operator)):
+        if not verify and (tracked.converged or not has_double(operator)):
             return tracked
         basis, goal = tracked.basis, replace(goal, spare=0)
         found = certify(operator, basis, basis.rows[:0], goal, generator)
@@ -165,7 +166,7 @@ class EigenTracker:
             last.vectors.to(operator.device, operator.dtype),
             order="magnitude",
             wanted=wanted,
-            limit=MOST_SINGLE if can_be_finer(operator) else MOST_PRODUCTS,
+            limit=MAX_FLOAT32_PRODUCTS if has_double(operator) else MAX_PRODUCTS,
             generator=generator,
             nearby=last.nearby(operator),
         )
@@ -194,7 +195,7 @@ class EigenTracker:
         pairs = found.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
         ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), found.noise)
-        gradient = here.gradient / here.gradient.abs().max()  # whose square float32 holds
+        gradient = here.gradient / here.gradient.abs().max()  # so that squares do not overflow float32
         return {
             **{f"lambda_{i}": value for i, value in enumerate(values, 1)},
             **{f"residual_{i}": residual for i, residual in enumerate(residuals, 1)},
@@ -217,23 +218,23 @@ class EigenTracker:
 
 @dataclass(frozen=True)
 class _Memory:
-    """What a tracker keeps from one step to the next."""
+    """The state of a tracker between two steps."""
 
     vectors: Tensor  # (k, n) on the CPU
-    other_values: Tensor  # (m,) of Ritz pairs after these, some of earlier steps
+    other_values: Tensor  # (m,) values of further Ritz pairs, some from earlier steps
     other_vectors: Tensor  # (m, n) on the CPU
-    double: bool  # float32 did not carry the tolerance at an earlier step
-    noise: float  # of a product, when last measured
+    double: bool  # float32 was too coarse for the tolerance at an earlier step
+    noise: float  # error of a product, when last measured
 
     def nearby(self, operator: Operator) -> LowRank:
-        """What is known of an operator outside of its first eigenspace."""
+        """Return a low-rank approximation of an operator outside its top eigenspace."""
         return LowRank(self.other_values, self.other_vectors.to(operator.device, operator.dtype))
 
 
 def largest_angle(first: Tensor, second: Tensor) -> float:
     """Return the largest principal angle between the spans of orthonormal rows, in radians.
 
-    By its sine, which is exact for small angles where the cosine is not (Bjorck and Golub, 1973).
+    Computed from the sine, which is accurate for small angles where the cosine is not (Bjorck and Golub, 1973).
     """
     one = first.to(second.device, second.dtype)
     return math.asin(min(1.0, block_norm(second - (second @ one.T) @ one)))

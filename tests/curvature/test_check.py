@@ -12,7 +12,13 @@ from torch import Tensor
 
 from optstudy.curvature import Check, Operator
 from optstudy.curvature.basis import Ritz
-from optstudy.curvature.check import MOST, Search, check_complement, search_complement, start_part
+from optstudy.curvature.check import (
+    MAX_CHECK_PRODUCTS,
+    Search,
+    check_complement,
+    search_complement,
+    start_part,
+)
 
 
 def searched(a: oracles.Symmetric, count: int, products: int, seed: int = 0) -> Search:
@@ -202,7 +208,7 @@ def test_a_search_that_cannot_tell_ends_and_says_so() -> None:
 
     check, _ = checked(a, 2, probability=1e-6)
 
-    assert check.products == MOST
+    assert check.products == MAX_CHECK_PRODUCTS
     assert check.probability > 1e-6
 
 

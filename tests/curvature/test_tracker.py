@@ -347,7 +347,7 @@ def test_fewer_than_no_recalled_pairs_are_refused() -> None:
 
 
 def test_more_pairs_than_parameters_are_named() -> None:
-    with pytest.raises(ValueError, match="k is 41; the model has 40 parameters"):
+    with pytest.raises(ValueError, match="k is 41; the model has 40 selected parameters"):
         look(tracker(k=41), At(0, Moved().at(2.0, 1.0)), None)
 
 
