@@ -1,4 +1,4 @@
-"""Whether a loss of one's own is a mean over examples, a sum, or neither, so that batches can be put together."""
+"""Detect whether a custom loss is a mean over examples, a sum, or neither, so that batches can be combined."""
 
 import dataclasses
 import math
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from optstudy.curvature.objective import Objective
 
-AGREEMENT = 1e-4  # relative, of a batch's loss with that of its halves; float32 leaves a tenth of it
+TOLERANCE = 1e-4  # relative, between a batch's loss and that of its halves; float32 errors are a tenth of it
 
 
-def settled(at: Objective) -> Objective:
-    """Return an objective over several batches whose denominator fits its loss, which torch does not define.
+def infer_denominator(at: Objective) -> Objective:
+    """Return an objective over several batches with the denominator that its custom loss uses.
 
-    The loss of a batch is compared with those of its halves: a mean is their weighted mean, and a sum their sum.
+    The loss of a batch is compared with the losses of its halves: a mean is their weighted mean, a sum their sum.
 
     Raises:
-        ValueError: If it is neither, so that only its author knows what it divides by.
+        ValueError: If it is neither, so that its denominator cannot be inferred.
     """
     for inputs, targets, _ in at.batches():
         count = len(targets)
-        if count < 2:  # noqa: PLR2004  # it has no halves
+        if count < 2:  # noqa: PLR2004  # cannot be halved
             continue
         whole, *halves = (_value(at, inputs, targets, count, part) for part in _parts(count))
         if not all(map(math.isfinite, (whole, *halves))):
@@ -33,8 +33,8 @@ def settled(at: Objective) -> Objective:
         if _near(whole, sum(halves)):
             return dataclasses.replace(at, denominator=None)
         raise ValueError(
-            "the loss is neither the mean nor the sum over a batch's examples, so batches cannot be put together;"
-            " say by denominator= what the loss of a batch is divided by, from its targets"
+            "the loss is neither the mean nor the sum over a batch's examples, so batches cannot be combined;"
+            " pass denominator=, a function from the targets of a batch to what its loss is divided by"
         )
     return at
 
@@ -60,4 +60,4 @@ def _cut(value: Any, count: int, part: slice) -> Any:
 
 
 def _near(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=AGREEMENT, abs_tol=1e-12)
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-12)

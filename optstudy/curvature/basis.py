@@ -35,7 +35,7 @@ class Ritz:
         return Ritz(self.values[:k], self.vectors[:k], self.images[:k])
 
     def reach_after(self, k: int, order: str) -> float:
-        """How far out the pair after the first ``k`` lies; minus infinity without one."""
+        """Return the reach of the pair after the first ``k``; minus infinity if there is none."""
         return reach(float(self.values[k]), order) if len(self.values) > k else -math.inf
 
 
@@ -64,7 +64,7 @@ class Basis:
         return float(self.eigh[0].abs().max()) if self.size else 0.0
 
     def extended(self, operator: Operator, block: Tensor) -> "Basis":
-        """Add the part of ``block`` ``(b, n)`` that is new, and its images; b products at most.
+        """Add the component of ``block`` ``(b, n)`` outside the basis, and its images; at most b products.
 
         Raises:
             FloatingPointError: If a product is not finite.
@@ -83,8 +83,8 @@ class Basis:
         columns = (rows @ images.T).cpu().double()
         if not bool(columns.isfinite().all()):
             raise FloatingPointError(
-                f"a product with the {operator.name} is not finite; has the model diverged, or do"
-                " its inputs hold such numbers?"
+                f"a product with the {operator.name} is not finite; has the model diverged, or are"
+                " its inputs not finite?"
             )
         old = self.size
         projected = torch.empty(len(rows), len(rows), dtype=torch.float64)
@@ -112,18 +112,18 @@ def as_basis(pairs: Ritz) -> Basis:
 
 
 def empty_basis(operator: Operator) -> Basis:
-    """Return a basis of nothing."""
-    nothing = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
-    return Basis(nothing, nothing, torch.empty(0, 0, dtype=torch.float64))
+    """Return a basis without rows."""
+    none = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
+    return Basis(none, none, torch.empty(0, 0, dtype=torch.float64))
 
 
 def reach(value: float, order: str) -> float:
-    """How far out a value lies in an order."""
+    """Return how far out a value lies in an order: the larger, the earlier it comes."""
     return {"magnitude": abs(value), "largest": value, "smallest": -value}[order]
 
 
 def ranked(values: Tensor, order: str) -> Tensor:
-    """Return the order of values: ``magnitude``, ``largest`` or ``smallest`` first."""
+    """Return the indices that sort values by ``order``: ``magnitude``, ``largest`` or ``smallest`` first."""
     keys: dict[str, Tensor] = {"magnitude": values.abs(), "largest": values, "smallest": -values}
     return keys[order].argsort(descending=True, stable=True)
 
@@ -138,12 +138,12 @@ def norms(rows: Tensor) -> Tensor:
 
 
 def negligible(dtype: torch.dtype) -> float:
-    """Return how much of a unit row may lie outside a space and still be rounding."""
+    """Return the component of a unit row outside a space below which it is rounding error."""
     return 100 * float(torch.finfo(dtype).eps)
 
 
 def new_directions(rows: Tensor, block: Tensor) -> Tensor:
-    """Orthonormalise ``block`` against orthonormal ``rows`` and itself; what is no new direction is left out."""
+    """Orthonormalise ``block`` against orthonormal ``rows`` and itself; drop rows that add no new direction."""
     found: list[Tensor] = []
     for row in block:
         known = torch.cat([rows, torch.stack(found)]) if found else rows
@@ -154,11 +154,11 @@ def new_directions(rows: Tensor, block: Tensor) -> Tensor:
 
 
 def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
-    """Return the part of a vector ``(n,)`` outside of orthonormal rows as a unit vector, and its share of the length.
+    """Return the part of a vector ``(n,)`` orthogonal to orthonormal rows, normalised, and its relative length.
 
-    The share is 0 where what lies outside is rounding.
-    Classical Gram-Schmidt, done twice, which leaves rounding only (Giraud et al., 2005). Once would be enough where
-    most of the length is left, but for errors that grow from row to row.
+    The length is 0 if that part is rounding error.
+    Classical Gram-Schmidt, applied twice, is orthogonal up to rounding (Giraud et al., 2005). Once would suffice where
+    most of the length remains, except that errors grow from row to row.
     """
     size = float(norms(row.unsqueeze(0)))
     if not 0 < size < math.inf:

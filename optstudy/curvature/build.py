@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.additivity import settled
-from optstudy.curvature.losses import Denominator, Loss, cast, defined, denominator_of
+from optstudy.curvature.additivity import infer_denominator
+from optstudy.curvature.losses import Denominator, Loss, cast, denominator_of, is_torch_loss
 from optstudy.curvature.objective import (
     NO_DATA,
     Data,
-    Draw,
+    GeneratorState,
     Objective,
     check_precision,
-    chosen,
     generator_state,
     generators_of,
     is_batch,
+    select_parameters,
 )
 
 
@@ -34,29 +34,29 @@ def objective(
     """Describe the loss of a model on data, after checking that it is one function of the weights.
 
     Args:
-        model: Any module, in the mode that is meant; it is left exactly as found.
+        model: Any module, already in train or eval mode as desired; it is not modified.
         loss: Maps outputs and targets to one number, the mean (or sum) over the batch.
-        data: One batch ``(inputs, targets)``, or anything that gives batches each time it is iterated: a list,
-            a DataLoader.
-        parameters: Which count, by name; patterns such as ``"layer3.*"``. All that require a gradient by default.
-        dtype: Precision of all computations; the parameters' own by default, at least float32.
-        denominator: From the targets of a batch, what its mean loss was divided by. torch's own losses are
-            known. For others it is the number of examples, or nothing where the loss of a batch is the sum of those of
-            its halves, which is found out over several batches.
+        data: One batch ``(inputs, targets)``, or a re-iterable collection of batches, such as a list or a DataLoader.
+        parameters: Names or patterns such as ``"layer3.*"`` of the parameters to differentiate; by default all that
+            require a gradient.
+        dtype: Precision of all computations; by default that of the parameters, at least float32.
+        denominator: Maps the targets of a batch to what its mean loss was divided by. Known for torch's own losses.
+            For others the default is the number of examples; with several batches, a loss that is a sum over examples
+            is detected.
 
     Raises:
-        ValueError: If no parameter matches, the data is empty or can be read only once, the device lacks the
-            precision, or the model does not give one loss for one set of weights (dropout in train mode, batch norm
-            in train mode over several batches, a loss of several batches that is neither mean nor sum).
+        ValueError: If no parameter matches, the data is empty or can be read only once, the device does not support
+            the precision, or the loss is not a function of the weights (dropout in train mode, batch norm in train
+            mode over several batches, a loss of several batches that is neither mean nor sum).
     """
     if isinstance(data, Iterator):
         raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
             "data can be iterated only once; give a list of batches, or a DataLoader itself"
         )
-    made = _build(model, loss, data, parameters, dtype, denominator)
-    _check_modes(model, several=not made.one_batch)
-    _check_repeats(made)
-    return _settled(made, denominator)
+    at = _build(model, loss, data, parameters, dtype, denominator)
+    _check_modes(model, several=not at.one_batch)
+    _check_repeats(at)
+    return _with_denominator(at, denominator)
 
 
 def unchecked(
@@ -67,13 +67,13 @@ def unchecked(
     parameters: str | Sequence[str] | None,
     dtype: torch.dtype | None,
 ) -> Objective:
-    """Describe an objective like one that was checked before."""
-    return _settled(_build(model, loss, data, parameters, dtype, None), None)
+    """Build an objective without the checks, for a model, loss and data that have passed them."""
+    return _with_denominator(_build(model, loss, data, parameters, dtype, None), None)
 
 
-def _settled(made: Objective, given: Denominator | None) -> Objective:
-    """Find out what a loss of the user's own divides by, where that matters and was not said."""
-    return made if made.one_batch or given is not None or defined(made.loss) else settled(made)
+def _with_denominator(at: Objective, given: Denominator | None) -> Objective:
+    """Infer the denominator of a custom loss over several batches, unless it was given."""
+    return at if at.one_batch or given is not None or is_torch_loss(at.loss) else infer_denominator(at)
 
 
 def _build(
@@ -87,7 +87,7 @@ def _build(
     if torch.is_inference_mode_enabled():
         raise ValueError("inference mode is on, where torch keeps no gradients; leave it for curvature")
     _check_data(data)
-    names = chosen(model, parameters)
+    names = select_parameters(model, parameters)
     device = model.get_parameter(names[0]).device
     dtypes = (model.get_parameter(name).dtype for name in names)
     dtype = dtype or functools.reduce(torch.promote_types, dtypes, torch.float32)
@@ -97,12 +97,12 @@ def _build(
     divided = denominator or denominator_of(loss)
     single = is_batch(data) or (isinstance(data, Sequence) and len(data) == 1)
     modes = tuple(module.training for module in model.modules())
-    draws = tuple(Draw(generator, generator.get_state()) for generator in generators_of(data))
-    return Objective(model, loss, data, names, tensors, dtype, device, divided, single, modes, draws)
+    states = tuple(GeneratorState(generator, generator.get_state()) for generator in generators_of(data))
+    return Objective(model, loss, data, names, tensors, dtype, device, divided, single, modes, states)
 
 
 def _check_data(data: Data) -> None:
-    """Refuse what is neither a batch nor batches, where it would be taken for the other."""
+    """Raise ValueError for data that is neither a batch nor batches but could be mistaken for them."""
     pair = 2
     if isinstance(data, Tensor | dict):
         raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
@@ -118,11 +118,11 @@ def _check_modes(model: nn.Module, *, several: bool) -> None:
         dropout = isinstance(module, nn.modules.dropout._DropoutNd)  # noqa: SLF001  # their one base class
         if dropout and module.training and module.p > 0:
             raise ValueError(
-                f"{name} is dropout in train mode: the loss is another one at each call; call model.eval()"
+                f"{name} is dropout in train mode, so the loss changes at each call; call model.eval()"
             )
         if several and mixes_examples(module):
             raise ValueError(
-                f"{name} is batch norm that takes its statistics from the batch: over several the loss is no mean over"
+                f"{name} is batch norm that uses batch statistics, so over several batches the loss is not a mean over"
                 " examples; call model.eval(), or give one batch"
             )
 
@@ -135,8 +135,8 @@ def mixes_examples(module: nn.Module) -> bool:
 
 
 def _check_repeats(objective: Objective) -> None:
-    """Refuse a model that draws random numbers, or whose loss is not one number or hides what it depends on."""
-    every = dataclasses.replace(objective, names=chosen(objective.model, None))
+    """Raise ValueError for a model that draws random numbers, or a loss that is not a differentiable scalar."""
+    every = dataclasses.replace(objective, names=select_parameters(objective.model, None))
     for inputs, targets, weight in objective.batches():
         if not weight:
             continue
@@ -145,14 +145,14 @@ def _check_repeats(objective: Objective) -> None:
             value = every.value(every.leaves(), inputs, targets)
         if not torch.equal(before, generator_state(objective.device)):
             raise ValueError(
-                "the model or the loss draws random numbers: it is another function at each call"
+                "the model or the loss draws random numbers, so it is a different function at each call"
             )
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss is {shape}; it must be one number, the mean over the batch")
         if not value.requires_grad:
             raise ValueError(
-                "the loss depends on no parameter, as far as torch sees: detach() or no_grad() hides what it depends on"
+                "the loss depends on no parameter in torch's graph; detach() or no_grad() may have cut it off"
             )
         _check_apart(objective.model, value)
         return
@@ -160,12 +160,12 @@ def _check_repeats(objective: Objective) -> None:
 
 
 def _check_apart(model: nn.Module, value: Tensor) -> None:
-    """Refuse a loss that reads the model's parameters itself, since it would be computed with others in their place."""
+    """Raise ValueError for a loss that reads the model's parameters itself, where they would count as constants."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     slopes = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
     for (name, _), slope in zip(named, slopes, strict=True):
         if slope is not None:
             raise ValueError(
-                f"the loss reads the model's {name} itself, where it counts as a constant; add a penalty inside of the"
-                " model's forward, or that of weight decay by weight_decay="
+                f"the loss reads the model's {name} itself, where it counts as a constant; add a penalty in the model's"
+                " forward, or use weight_decay= for weight decay"
             )

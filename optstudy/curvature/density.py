@@ -9,15 +9,15 @@ from torch import Tensor
 from optstudy.curvature.basis import Basis, empty_basis, random_rows
 from optstudy.curvature.operators import Operator
 
-POINTS = 1024
+GRID_POINTS = 1024
 
 
 @dataclass(frozen=True)
 class Density:
-    r"""A density over eigenvalues, whose integral is 1, smoothed by a Gaussian.
+    r"""A density of eigenvalues, smoothed by a Gaussian, with integral 1.
 
-    ``spread`` is the standard error over the random vectors. ``change`` is how far the density moved when the Lanczos
-    steps were doubled, :math:`\int |\phi_m - \phi_{m/2}|`, from 0 to 2; a large one asks for more steps.
+    ``spread`` is the standard error over the random vectors. ``change`` is how much the density changed when the
+    Lanczos steps were doubled, :math:`\int |\phi_m - \phi_{m/2}|`, from 0 to 2; if it is large, use more steps.
     """
 
     grid: Tensor  # (points,) eigenvalues
@@ -26,7 +26,7 @@ class Density:
     change: float
     width: float  # standard deviation of the Gaussian
     nodes: Tensor  # (probes, steps) Ritz values; nan where an iteration ended early
-    weights: Tensor  # (probes, steps) sum to 1 in each row
+    weights: Tensor  # (probes, steps); each row sums to 1
     products: int
 
 
@@ -42,10 +42,10 @@ def spectral_density(
 
     Args:
         operator: :math:`A`.
-        probes: Random vectors, at least 2.
-        steps: Of each Lanczos iteration, at least 2.
-        width: :math:`\sigma`; a hundredth of the spectrum's width by default.
-        seed: Of the random vectors.
+        probes: Number of random vectors, at least 2.
+        steps: Number of Lanczos steps for each, at least 2.
+        width: :math:`\sigma`; by default a hundredth of the spectrum's width.
+        seed: Seed of the random vectors.
 
     Raises:
         ValueError: If there are too few probes or steps, or ``width`` is too small for the grid.
@@ -65,10 +65,12 @@ def spectral_density(
     ends = torch.cat([nodes for nodes, _ in rules])
     low, high = float(ends.min()), float(ends.max())
     sigma = width if width is not None else max((high - low) / 100, 1e-12 + 1e-9 * max(abs(low), abs(high)))
-    finest = (high - low) / (POINTS / 2)
+    finest = (high - low) / (GRID_POINTS / 2)
     if not sigma > 0 or sigma < finest:
-        raise ValueError(f"width is {sigma}; the grid of {POINTS} points shows no less than {finest:.3g}")
-    grid = torch.linspace(low - 4 * sigma, high + 4 * sigma, POINTS, dtype=torch.float64)
+        raise ValueError(
+            f"width is {sigma}; the grid of {GRID_POINTS} points resolves no less than {finest:.3g}"
+        )
+    grid = torch.linspace(low - 4 * sigma, high + 4 * sigma, GRID_POINTS, dtype=torch.float64)
     curves = torch.stack([_smooth(rule, grid, sigma) for rule in rules])
     density = curves.mean(0)
     before = torch.stack([_smooth(rule, grid, sigma) for rule in halves]).mean(0)

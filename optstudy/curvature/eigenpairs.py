@@ -19,44 +19,44 @@ from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 Order = Literal["magnitude", "largest", "smallest"]
 
 TOLERANCE = 1e-4
-CERTAIN = 0.01
-DOUBLE_FROM = 1e-5  # tighter tolerances are out of float32's reach, so float64 is used at once
+MISS_PROBABILITY = 0.01
+FLOAT32_TOLERANCE = 1e-5  # tighter tolerances are beyond float32, so float64 is used from the start
 
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    r"""Eigenpairs of an operator, in order, and what is known of their errors.
+    r"""Eigenpairs of an operator, in order, with error bounds.
 
     An eigenvalue of :math:`A` lies within ``residuals[i]`` of ``values[i]``. The angle between ``vectors[i]`` and
     an eigenvector is at most ``angles[i]``: :math:`\sin\angle \le \|r\| / \text{gap}` (Davis and Kahan, 1970), with the
-    gap to the other values found, and to all that reach no further than the next one. That none further out was missed
-    is known up to ``check.probability``.
+    gap to the other values, computed or not. The probability that a value further out was missed is at most
+    ``check.probability``.
     """
 
     values: Tensor  # (k,) float64, signed
     vectors: Tensor = field(repr=False)  # (k, n) unit rows
-    residuals: Tensor  # (k,) float64, ||A v - value v||, computed afresh in float64 where the device has it
+    residuals: Tensor  # (k,) float64, ||A v - value v||, recomputed in float64 if the device supports it
     angles: Tensor  # (k,) float64, radians
     delta: float  # 2-norm of the residual block of the first two
-    next_value: float  # the value after the last, roughly; nan where there is none
-    products: int  # spent in all
+    next_value: float  # rough estimate of the value after the last; nan if there is none
+    products: int  # total number of operator products
     converged: bool
     check: Check | None
-    dtype: torch.dtype  # precision that the values come from
+    dtype: torch.dtype  # precision in which the values were computed
     noise: float  # 2-norm error of one product with a unit vector in that precision
-    operator: str  # what the matrix is
+    operator: str  # name of the operator
     order: Order
 
     @property
     def ratio(self) -> Ratio:
-        """Of the first two, by magnitude.
+        """The ratio of the first two eigenvalues by magnitude.
 
         Raises:
             ValueError: If there is one pair, or the order is not by magnitude.
         """
         if len(self.values) < 2 or self.order != "magnitude":  # noqa: PLR2004  # a ratio is of two
             raise ValueError(
-                "a ratio takes two eigenvalues by magnitude; ask for k=2 or more, order='magnitude'"
+                "a ratio requires two eigenvalues by magnitude; use k=2 or more and order='magnitude'"
             )
         return ratio_interval(float(self.values[0]), float(self.values[1]), self.delta, self.noise)
 
@@ -69,36 +69,35 @@ def top_eigenpairs(
     k: int = 2,
     order: Order = "magnitude",
     tolerance: float = TOLERANCE,
-    probability: float | None = CERTAIN,
+    probability: float | None = MISS_PROBABILITY,
     max_products: int = 2000,
     seed: int = 0,
     **options: Any,
 ) -> Eigenpairs:
-    r"""Return the ``k`` eigenpairs furthest out.
+    r"""Return the top ``k`` eigenpairs of an operator, or of the Hessian of a model.
 
-    Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000),
-    begun with one row more than there are pairs, since a single row sees one direction of a multiple eigenvalue. One
-    pair more is computed for the gap. Then Lanczos from a random start in the complement looks for values that
-    were missed; what it finds is taken in, and the iteration goes on. Residuals are computed afresh in float64. Where
-    they show that float32 products cannot carry the tolerance, the iteration is continued in float64, and `dtype`
-    says so.
+    Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000). It
+    starts with ``k + 1`` rows, since a single row finds one direction only of a multiple eigenvalue, and computes one
+    more pair for the gap. Lanczos from a random start in the complement then searches for missed values; if it finds
+    one, the iteration continues with it. Residuals are recomputed in float64. If they show that float32 products are
+    too coarse for the tolerance, the iteration continues in float64, as `dtype` records.
 
     Args:
-        source: An `Operator`, or a model, whose Hessian on ``loss`` and ``data`` is meant.
-        loss: Of a model; see `hessian`.
-        data: Of a model; see `hessian`.
+        source: An `Operator`, or a model, whose Hessian is used.
+        loss: Mean loss of a batch, for a model; see `hessian`.
+        data: A batch, or batches, for a model; see `hessian`.
         k: Number of pairs.
-        order: ``magnitude``, signs kept; or ``largest`` or ``smallest`` algebraic.
-        tolerance: Largest residual of a pair, relative to the largest magnitude found.
-        probability: That a value was missed, aimed at by the check, which stops at 40 products and says what it
-            reached; None for no check.
-        max_products: Products after which the iteration stops, converged or not.
-        seed: Of the random starts; the only randomness.
-        options: Of `hessian`, for a model.
+        order: ``magnitude`` (absolute values; signs are returned), or algebraically ``largest`` or ``smallest``.
+        tolerance: Largest residual of a pair, relative to the largest magnitude.
+        probability: Probability of a missed value at which the check stops. It uses at most 40 products, and the
+            result records the bound it reached. None for no check.
+        max_products: Number of products after which the iteration stops, converged or not.
+        seed: Seed of the random starts, the only source of randomness.
+        options: Further arguments of `hessian`, for a model.
 
     Raises:
-        ValueError: If ``k`` is not between 1 and the dimension, ``order`` is none of these, ``max_products`` is
-            below 1, the operator is not symmetric, or as `hessian` does.
+        ValueError: If ``k`` is not between 1 and the dimension, ``order`` is unknown, ``max_products`` is below 1, or
+            the operator is not symmetric; for a model, also as `hessian` does.
         FloatingPointError: If a product is not finite.
 
     Example:
@@ -117,7 +116,7 @@ def top_eigenpairs(
     if max_products < 1:
         raise ValueError(f"max_products is {max_products}; give at least 1")
     check_limits(tolerance, probability)
-    if tolerance < DOUBLE_FROM:
+    if tolerance < FLOAT32_TOLERANCE:
         operator = in_double(operator) or operator
     generator = torch.Generator().manual_seed(seed)
     start = random_rows(operator, min(k + 1, operator.dim), generator)
@@ -146,7 +145,7 @@ def _operator(
 ) -> Operator:
     if isinstance(source, Operator):
         if loss is not None or data is not None or options:
-            raise ValueError("an operator has its loss, data and options; they go with a model only")
+            raise ValueError("loss, data and options are for a model; an operator takes none of them")
         return source
     if loss is None or data is None:
         raise ValueError("a model needs its loss and data: top_eigenpairs(model, loss, (inputs, targets))")
@@ -165,7 +164,7 @@ def _angles(found: Found, k: int, order: str) -> Tensor:
 
 
 def _reach_of_others(found: Found, k: int, order: str) -> float:
-    """How far out the values after the first ``k`` reach, as far as is known."""
+    """Return the largest reach of the values after the first ``k``, as far as it is known."""
     after = found.pairs.reach_after(k, order)
     if not math.isfinite(after):
         return after

@@ -1,4 +1,4 @@
-"""Block Lanczos: growing a basis until its first Ritz pairs have converged."""
+"""Block Lanczos: grow a basis until its first Ritz pairs have converged."""
 
 import torch
 from torch import Tensor
@@ -23,21 +23,21 @@ def converge(
 ) -> tuple[Basis, Ritz, int]:
     """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
 
-    Each round adds the residual of the first pair that has not converged. From random rows this is block Lanczos with
-    full reorthogonalisation that takes from each block only what the next pair needs, a fifth fewer products than the
-    whole block on trained networks. With a matrix nearby it adds the correction that this makes of the residual, as
+    Each iteration adds the residual of the first pair that has not converged. From random rows this is block Lanczos
+    with full reorthogonalisation that adds only the row of a block that the next pair needs, which takes a fifth fewer
+    products than whole blocks on trained networks. With ``nearby`` it adds the corrected residual instead, as
     generalised Davidson methods do (Morgan and Scott, 1986).
-    The rows to begin with are to be as many as the pairs, since one row sees one direction of a multiple eigenvalue.
+    Start with as many rows as pairs, since one row finds only one direction of a multiple eigenvalue.
 
     Args:
-        operator: What the pairs are of.
-        basis: Where to begin; may be empty.
-        block: The first rows to add, ``(b, n)``; may be none where the basis is large enough.
-        order: Which pairs come first.
+        operator: The symmetric operator.
+        basis: Initial basis; may be empty.
+        block: Rows to add first, ``(b, n)``; may be empty if the basis is large enough.
+        order: The order of the pairs.
         wanted: Largest residual of each pair, relative to the largest magnitude, ``(p,)``.
-        limit: Products after which to stop.
-        generator: Of random rows, where a Krylov space is exhausted.
-        nearby: What is known of the operator after its first pairs.
+        limit: Number of products after which to stop.
+        generator: Source of random rows when a Krylov space is exhausted.
+        nearby: Low-rank approximation of the operator without its first pairs.
 
     Returns:
         The basis, its first Ritz pairs, and the products spent.

@@ -1,4 +1,4 @@
-"""The loss along a line and over a plane through the weights, and its quadratic model."""
+"""The loss along a line or over a plane through the weights, and its quadratic model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from optstudy.curvature.build import objective
 from optstudy.curvature.losses import Denominator, Loss
-from optstudy.curvature.objective import Data, Objective, chosen
+from optstudy.curvature.objective import Data, Objective, select_parameters
 from optstudy.curvature.operators import expand
 
 
@@ -40,20 +40,20 @@ def loss_landscape(
 ) -> Landscape:
     r"""Evaluate a loss along one direction, or over the plane of two.
 
-    The model's own parameters are never changed: each point is computed with others in their place.
+    The model's own parameters are not modified.
 
     Args:
-        model: Any module, in the mode that is meant.
+        model: Any module, already in train or eval mode as desired.
         loss: Mean loss of a batch.
         data: A batch, or batches; see `hessian`.
-        directions: One or two, ``(d, n)``, used as they are; see `filter_normalised` for another scale.
-        distances: For each direction, in units of its length.
-        parameters: Which the directions are made of; see `hessian`.
-        dtype: Precision; by default the parameters' own.
+        directions: One or two directions, ``(d, n)``; they are not rescaled, see `filter_normalised`.
+        distances: Grid of distances along each direction, in units of its length.
+        parameters: The parameters that the directions refer to; see `hessian`.
+        dtype: Precision; by default that of the parameters.
         denominator: What the loss of a batch is divided by; see `hessian`.
 
     Raises:
-        ValueError: If there are not one or two directions of the model's size, or as `hessian` does.
+        ValueError: If there are not one or two directions of the parameters' size, or as `hessian` does.
     """
     at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
     if directions.ndim != 2 or len(directions) not in (1, 2) or directions.shape[1] != at.dim:  # noqa: PLR2004
@@ -84,7 +84,7 @@ def losses_at(at: Objective, points: Tensor, directions: Tensor) -> Tensor:
     """Return the loss at each point.
 
     Args:
-        at: The loss.
+        at: The objective.
         points: Distances along the directions, ``(p, d)``.
         directions: ``(d, n)``, at the objective's precision.
 
@@ -109,18 +109,18 @@ def filter_normalised(
 ) -> Tensor:
     r"""Scale each filter of a direction to the norm of the model's filter (Li et al., 2018, section 4).
 
-    A filter is what belongs to one output: :math:`d_{ij} \leftarrow d_{ij} \|\theta_{ij}\| / \|d_{ij}\|`. Biases and
-    the scales of normalisation layers do not move.
+    A filter is the weights of one output: :math:`d_{ij} \leftarrow d_{ij} \|\theta_{ij}\| / \|d_{ij}\|`. The direction
+    is set to zero for biases and the scales of normalisation layers.
 
     Args:
-        model: Whose parameters the direction is made of.
-        direction: ``(n,)``.
-        parameters: Which these are; see `hessian`.
+        model: The model.
+        direction: The direction in its parameters, ``(n,)``.
+        parameters: The parameters that it refers to; see `hessian`.
 
     Raises:
-        ValueError: If the direction has another size than the parameters.
+        ValueError: If the sizes of direction and parameters differ.
     """
-    names = chosen(model, parameters)
+    names = select_parameters(model, parameters)
     size = sum(model.get_parameter(name).numel() for name in names)
     if direction.shape != (size,):
         raise ValueError(f"the direction has shape {tuple(direction.shape)}; the parameters take ({size},)")

@@ -1,4 +1,4 @@
-"""What is known of a loss: what its mean divides by, and how to have it at another precision."""
+"""Losses: the denominator of their mean, and how to compute them at another precision."""
 
 import functools
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) to one number
-Denominator = Callable[[Tensor], float]  # targets to what the loss of a batch was divided by
+Denominator = Callable[[Tensor], float]  # targets of a batch to what its mean loss is divided by
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a tensor in ``dtype``; as it is where it holds no floating-point numbers."""
+    """Return a floating-point tensor in ``dtype``, and any other unchanged."""
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def loss_in(loss: Loss, dtype: torch.dtype) -> Loss:
-    """Return a loss whose own tensors, such as weights of classes, have ``dtype``."""
+    """Return a loss whose own tensors, such as class weights, have ``dtype``."""
     if isinstance(loss, functools.partial):
         keywords = {name: cast(v, dtype) if isinstance(v, Tensor) else v for name, v in loss.keywords.items()}
         return functools.partial(loss_in(loss.func, dtype), *loss.args, **keywords)
@@ -57,7 +57,7 @@ ELEMENTWISE_FUNCTIONS = (
 
 
 def denominator_of(loss: Loss) -> Denominator | None:
-    """What a loss divides by; None where it does not."""
+    """Return the denominator of a loss; None if it is a sum."""
     options = _options(loss)
     if options.get("reduction", "mean") == "none":
         raise ValueError("the loss has reduction='none'; it must return one number, so take 'mean' or 'sum'")
@@ -97,8 +97,8 @@ def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> float
     )
 
 
-def defined(loss: Loss) -> bool:
-    """Whether a loss is one of torch's, so that it is known what it divides by."""
+def is_torch_loss(loss: Loss) -> bool:
+    """Whether a loss is one of torch's own, whose denominators are known."""
     if isinstance(loss, functools.partial):
-        return defined(loss.func)
+        return is_torch_loss(loss.func)
     return isinstance(loss, nn.modules.loss._Loss) or getattr(loss, "__module__", "") == functional.__name__  # noqa: SLF001  # their one base class

@@ -27,63 +27,63 @@ class Objective:
     r"""A model's loss on data at fixed weights.
 
     Over batches :math:`c` whose losses :math:`L_c` are means with denominators :math:`d_c`, the loss is
-    :math:`L = \sum_c d_c L_c / \sum_c d_c`: that of all the data in one batch. A loss that sums is summed.
+    :math:`L = \sum_c d_c L_c / \sum_c d_c`, as if all the data were one batch. Losses that are sums are added.
 
-    The weights and modes are those at the time of `objective`; training the model later changes nothing here. Each
-    pass over the data begins from the same state of torch's generators, so that a DataLoader gives the same batches.
+    The weights and modes are those at the time of `objective`; later training does not affect them. Each pass over
+    the data starts from the same state of torch's generators, so that a DataLoader yields the same batches.
     """
 
     model: nn.Module
     loss: Loss
     data: Data
-    names: tuple[str, ...]  # parameters that count, in the model's order
+    names: tuple[str, ...]  # the selected parameters, in the model's order
     tensors: Mapping[str, Tensor]  # all parameters and buffers, detached copies in `dtype`
     dtype: torch.dtype
     device: torch.device
-    denominator: Denominator | None  # None where losses of batches add up
+    denominator: Denominator | None  # None if the losses of batches are added
     one_batch: bool
-    modes: tuple[bool, ...]  # of the model's modules, in their order: whether in train mode
-    draws: tuple["Draw", ...]  # where the generators that the data may read stood
+    modes: tuple[bool, ...]  # whether each of the model's modules is in train mode, in their order
+    generators: tuple["GeneratorState", ...]  # of the generators that the data may read
 
     @cached_property
     def shapes(self) -> tuple[torch.Size, ...]:
-        """Of the parameters that count."""
+        """Shapes of the selected parameters."""
         return tuple(self.tensors[name].shape for name in self.names)
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Numbers in each of the parameters that count."""
+        """Number of elements of each selected parameter."""
         return [shape.numel() for shape in self.shapes]
 
     @property
     def dim(self) -> int:
-        """Number of the parameters that count."""
+        """Total number of elements of the selected parameters."""
         return sum(self.sizes)
 
     @property
     def weights(self) -> Tensor:
-        """The parameters that count as one vector, ``(n,)``."""
+        """The selected parameters as one vector, ``(n,)``."""
         return torch.cat([self.tensors[name].flatten() for name in self.names])
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
-        """Cut a vector ``(n,)`` into the shapes of the parameters."""
+        """Split a vector ``(n,)`` into tensors of the parameters' shapes."""
         parts = vector.split_with_sizes(self.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def leaves(self) -> list[Tensor]:
-        """Return the parameters that count as new leaves of a graph."""
+        """Return the selected parameters as new leaves of a graph."""
         return [self.tensors[name].clone().requires_grad_() for name in self.names]
 
     def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
-        """Yield inputs, targets and the weight of each batch; a DataLoader's draws are taken back."""
+        """Yield inputs, targets and weight of each batch; the state of all generators is restored afterwards."""
         found: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
-        with _generators_kept(self.device), _drawn_again(self.draws):
+        with _forked_generators(self.device), _restored(self.generators):
             for inputs, targets in found:
                 weight = 1.0 if self.denominator is None else self.denominator(targets)
                 yield self._moved(inputs), self._moved(targets), weight
 
     def outputs(self, parameters: Sequence[Tensor], inputs: Any) -> Any:
-        """Call the model with these parameters; its own and its buffers stay as they are."""
+        """Call the model with these parameters; its own parameters and buffers do not change."""
         # A forward pass may write to buffers, so it gets copies.
         buffers = {name: self.tensors[name].clone() for name, _ in self.model.named_buffers()}
         given = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
@@ -96,10 +96,10 @@ class Objective:
         """Return the loss of one batch.
 
         Raises:
-            TypeError: If model or loss hold tensors of their own that stay at another precision.
+            TypeError: If the model or the loss holds tensors that stay at another precision.
         """
         try:
-            return self.judged(self.outputs(parameters, inputs), targets)
+            return self.loss_of(self.outputs(parameters, inputs), targets)
         except RuntimeError as error:
             if "dtype" not in str(error) and "scalar type" not in str(error):
                 raise
@@ -108,20 +108,20 @@ class Objective:
                 " its own must be buffers, or follow the precision of its input: residuals take float64"
             ) from error
 
-    def judged(self, outputs: Any, targets: Tensor) -> Tensor:
+    def loss_of(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of outputs."""
         return loss_in(self.loss, self.dtype)(outputs, targets)
 
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
-        """Return the same at another precision."""
+        """Return the same objective at another precision."""
         tensors = {name: cast(tensor, dtype) for name, tensor in self.tensors.items()}
         return dataclasses.replace(self, tensors=tensors, dtype=dtype)
 
     def mean(self, of_batch: Callable[[Any, Tensor], Tensor]) -> Tensor:
-        """Average what each batch gives, each by its weight."""
+        """Average a function of batches, weighted by their denominators."""
         total, weights = None, 0.0
         for inputs, targets, weight in self.batches():
-            if not weight:  # every target is ignored, and the mean over none is not a number
+            if not weight:  # all targets are ignored, and the mean over none is nan
                 continue
             part = of_batch(inputs, targets) * weight
             total = part if total is None else total.add_(part)
@@ -140,8 +140,8 @@ class Objective:
         return value
 
 
-def chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of the parameters that are meant; see `objective`."""
+def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the parameters that match; see `objective`."""
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     if patterns is None:
         if not trained:
@@ -161,7 +161,7 @@ def chosen(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str,
 
 
 def check_precision(device: torch.device, dtype: torch.dtype) -> None:
-    """Refuse a precision that is not computed in, or that a device lacks."""
+    """Raise ValueError unless ``dtype`` is float32 or float64 and the device supports it."""
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype is {dtype}; curvature takes float32 or float64")
     if not supports(device, dtype):
@@ -174,28 +174,28 @@ def supports(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def generator_state(device: torch.device) -> Tensor:
-    """Return the state of torch's generators that a model on a device may read."""
+    """Return the state of the generators that a model on ``device`` may read."""
     states = [torch.get_rng_state()]
     if device.type != "cpu":
         states.append(torch.get_device_module(device).get_rng_state(device))
     return torch.cat(states)
 
 
-def _generators_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:
+def _forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
     devices = [] if device.type == "cpu" else [device]
     return torch.random.fork_rng(devices, device_type=device.type if devices else "cuda")
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Where a generator stood."""
+class GeneratorState:
+    """A random number generator and its state."""
 
     generator: torch.Generator
     state: Tensor
 
 
 def generators_of(data: Data) -> list[torch.Generator]:
-    """Return the generators that going through data may read: torch's, and a DataLoader's own."""
+    """Return the generators that iterating over data may read: torch's, and a DataLoader's own."""
     sampler = getattr(data, "sampler", None)
     owners = (data, sampler, getattr(data, "batch_sampler", None))
     own = [getattr(owner, "generator", None) for owner in owners]
@@ -204,21 +204,21 @@ def generators_of(data: Data) -> list[torch.Generator]:
 
 
 @contextlib.contextmanager
-def _drawn_again(draws: Sequence[Draw]) -> Iterator[None]:
-    """Have generators stand where they stood, and put them back afterwards."""
-    found = [Draw(draw.generator, draw.generator.get_state()) for draw in draws]
+def _restored(states: Sequence[GeneratorState]) -> Iterator[None]:
+    """Set generators to recorded states, and restore their current ones afterwards."""
+    current = [GeneratorState(one.generator, one.generator.get_state()) for one in states]
     try:
-        for draw in draws:
-            draw.generator.set_state(draw.state)
+        for one in states:
+            one.generator.set_state(one.state)
         yield
     finally:
-        for draw in found:
-            draw.generator.set_state(draw.state)
+        for one in current:
+            one.generator.set_state(one.state)
 
 
 @contextlib.contextmanager
 def _in_modes(model: nn.Module, modes: Sequence[bool]) -> Iterator[None]:
-    """Have the modules of a model in given modes, and put them back afterwards."""
+    """Set the modes of a model's modules, and restore them afterwards."""
     modules = list(model.modules())
     found = [module.training for module in modules]
     try:
@@ -231,7 +231,7 @@ def _in_modes(model: nn.Module, modes: Sequence[bool]) -> Iterator[None]:
 
 
 def is_batch(data: Data) -> bool:
-    """Whether data is one batch; else it is batches."""
+    """Whether data is a single batch rather than several."""
     pair = 2
     return isinstance(data, tuple | list) and len(data) == pair and isinstance(data[1], Tensor)
 

@@ -1,4 +1,4 @@
-"""Symmetric matrices that are known by their products: Hessian, Gauss-Newton, Fisher, preconditioned."""
+"""Symmetric linear operators: Hessian, Gauss-Newton, Fisher, preconditioned."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), a row each
 
 @dataclass(frozen=True)
 class Operator:
-    r"""A symmetric matrix :math:`A`, known by its products with vectors.
+    r"""A symmetric matrix :math:`A`, given by its products with vectors.
 
-    Every estimate of this package takes one. For a matrix at hand:
+    All estimates of this package take an operator. For an explicit matrix ``a``, use
     ``Operator(lambda v: v @ a, len(a), a.dtype, a.device, "a")``.
 
     Example:
@@ -33,14 +33,14 @@ class Operator:
     dim: int  # n
     dtype: torch.dtype
     device: torch.device
-    name: str  # what it is, in words
-    in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # the same at another precision
+    name: str  # for messages
+    in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # returns the operator at another precision
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return the product with one vector ``(n,)``.
 
         Raises:
-            ValueError: If it has another size.
+            ValueError: If the vector has another size.
         """
         if vector.shape != (self.dim,):
             raise ValueError(
@@ -61,18 +61,18 @@ def hessian(
 ) -> Operator:
     r"""Return :math:`\nabla^2 L + \lambda I` at the model's weights, by double backward passes (Pearlmutter, 1994).
 
-    On one batch the graph of the gradient is kept for as long as the operator, so that a product costs about
-    one backward pass. Over several, each is gone through once for all vectors that are given together, and
-    memory does not grow with their number.
+    For a single batch the graph of the gradient is kept as long as the operator, so that a product costs about one
+    backward pass. For several batches, `apply` visits each batch once for all rows, and memory does not grow with the
+    number of batches.
 
     Args:
-        model: Any module, in the mode that is meant.
+        model: Any module, already in train or eval mode as desired.
         loss: Mean loss of a batch.
         data: A batch ``(inputs, targets)``, or batches; see `objective`.
         parameters: Names or patterns; by default all that require a gradient.
-        dtype: Precision; by default the parameters' own.
+        dtype: Precision; by default that of the parameters.
         weight_decay: :math:`\lambda` of a penalty :math:`\lambda \|\theta\|^2 / 2` that training added to the loss;
-            0 for the Hessian of the data's loss alone.
+            0 for the Hessian of the loss alone.
         denominator: What the loss of a batch is divided by; see `objective`.
 
     Raises:
@@ -111,7 +111,7 @@ def fisher(
     r"""Return the empirical Fisher matrix :math:`\frac{1}{N} \sum_i g_i g_i^\top` of the examples' gradients.
 
     :math:`g_i` is the gradient of the loss of example :math:`i` as a batch of its own. It is no substitute for the
-    Hessian (Kunstner et al., 2019). The model must treat examples apart, so batch norm must be in eval mode.
+    Hessian (Kunstner et al., 2019). The model must process examples independently, so batch norm must be in eval mode.
     Arguments and errors are those of `hessian`.
     """
     at = objective(
@@ -120,7 +120,7 @@ def fisher(
     for name, module in model.named_modules():
         if mixes_examples(module):
             raise ValueError(
-                f"{name} is batch norm that takes its statistics from the batch: no example has a loss of its own;"
+                f"{name} is batch norm that uses batch statistics, so no example has a loss of its own;"
                 " call model.eval()"
             )
     return _operator(at, _fisher_rows, "empirical Fisher matrix")
@@ -129,12 +129,12 @@ def fisher(
 def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
     r"""Return :math:`P^{-1/2} A P^{-1/2}`, whose eigenvalues are those of :math:`P^{-1} A`.
 
-    With the Hessian and an adaptive optimizer's :math:`P` (see `preconditioner`), its first eigenvalue is the
-    sharpness that the optimizer meets (Cohen et al., 2022, https://arxiv.org/abs/2207.14484).
+    For the Hessian and an adaptive optimizer's :math:`P` (see `preconditioner`), its first eigenvalue is the
+    preconditioned sharpness (Cohen et al., 2022, https://arxiv.org/abs/2207.14484).
 
     Args:
         operator: :math:`A`.
-        diagonal: Of :math:`P`, ``(n,)``, positive.
+        diagonal: Diagonal of :math:`P`, ``(n,)``, positive.
 
     Raises:
         ValueError: If the diagonal has another size, or is not positive everywhere.
@@ -159,7 +159,7 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
 
 @dataclass(frozen=True)
 class Expansion:
-    """A loss to second order around one point."""
+    """Second-order Taylor expansion of a loss: value, gradient and Hessian at one point."""
 
     loss: float
     gradient: Tensor  # (n,)
@@ -167,7 +167,7 @@ class Expansion:
 
 
 def expand(at: Objective, weight_decay: float = 0.0) -> Expansion:
-    """Return loss, gradient and Hessian of an objective, on one batch from one graph; a penalty adds to the last."""
+    """Return loss, gradient and Hessian of an objective; ``weight_decay`` is added to the Hessian alone."""
     if at.one_batch:
         graph = _Gradient.of(at, *next(at.batches())[:2])
         return Expansion(graph.loss, graph.vector, _hessian_of(at, weight_decay, graph.products(at)))
@@ -228,7 +228,7 @@ class _Gradient:
 
     @property
     def with_loss(self) -> Tensor:
-        """The gradient, and after it the loss."""
+        """The gradient with the loss appended."""
         return torch.cat([self.vector, self.value.detach().reshape(1)])
 
     def products(self, at: Objective) -> Product:
@@ -246,7 +246,7 @@ def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
         leaves = at.leaves()
         outputs = _one_tensor(at.outputs(leaves, inputs))
         free = outputs.detach().requires_grad_()
-        slope = _derivative(at.judged(free, targets), [free])
+        slope = _derivative(at.loss_of(free, targets), [free])
         dummy = torch.zeros_like(outputs, requires_grad=True)
         transposed = _derivative(outputs, leaves, dummy)  # J^T u, linear in u, so its derivative in u is J
 
@@ -262,11 +262,11 @@ def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
     with torch.enable_grad():
         leaves = at.leaves()
         outputs = _one_tensor(at.outputs(leaves, inputs))
-        alone = lambda z, y: at.judged(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
+        alone = lambda z, y: at.loss_of(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
         losses = torch.func.vmap(alone)(outputs, targets)
         if not bool(losses.isfinite().all()):
             raise FloatingPointError(
-                "an example's loss is not finite: the mean over it alone may count none of its targets"
+                "the loss of an example is not finite; perhaps all of its targets are ignored"
             )
         dummy = torch.zeros_like(losses, requires_grad=True)
         transposed = _derivative(losses, leaves, dummy)
@@ -281,7 +281,7 @@ def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
 def _one_tensor(outputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise TypeError(
-            f"the model returns {type(outputs).__name__}; this matrix takes one tensor of outputs"
+            f"the model returns {type(outputs).__name__}; this matrix requires a single output tensor"
         )
     return outputs
 
@@ -291,7 +291,7 @@ def _each(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 
 
 def _derivative(value: Tensor, leaves: Sequence[Tensor], weights: Tensor | None = None) -> list[Tensor]:
-    """Return the gradient, in a graph that can be differentiated again; zero of a constant."""
+    """Return the gradient, in a graph that can be differentiated again; zero for a constant."""
     if not value.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
     return list(torch.autograd.grad(value, leaves, weights, create_graph=True, materialize_grads=True))
@@ -299,10 +299,10 @@ def _derivative(value: Tensor, leaves: Sequence[Tensor], weights: Tensor | None 
 
 def _pull(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
     """Return the derivative of the weighted sum of ``values``; zero where it is a constant."""
-    kept = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
-    if not kept:
+    varying = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
+    if not varying:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    outputs, given = zip(*kept, strict=True)
+    outputs, given = zip(*varying, strict=True)
     return torch.autograd.grad(outputs, leaves, given, retain_graph=True, materialize_grads=True)
 
 

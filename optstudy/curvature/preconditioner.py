@@ -1,4 +1,4 @@
-"""How an optimizer scales its steps, and the curvature beyond which they would overshoot."""
+"""Preconditioners of adaptive optimizers, and the curvature beyond which an optimizer becomes unstable."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.objective import chosen
+from optstudy.curvature.objective import select_parameters
 
 
 @dataclass(frozen=True)
 class Stability:
-    r"""The first eigenvalue beyond which full-batch steps on a quadratic grow; a heuristic for mini-batches.
+    r"""The largest eigenvalue at which full-batch training on a quadratic is stable; a heuristic for mini-batches.
 
-    It is that of the Hessian, or, for an optimizer with a preconditioner :math:`P` held fixed, of
+    The eigenvalue is that of the Hessian, or, for an optimizer with a preconditioner :math:`P` (held fixed), of
     :math:`P^{-1/2} H P^{-1/2}`.
     """
 
@@ -32,24 +32,24 @@ def preconditioner(
     ============================  ==================================================================
     Adam, AdamW                   :math:`(1 - \beta_1^t)(\sqrt{v / (1 - \beta_2^t)} + \epsilon)`
     AdaGrad                       :math:`(1 + (t - 1) \lambda)(\sqrt{\sum g^2} + \epsilon)`, decay :math:`\lambda`
-    RMSprop                       :math:`\sqrt{v} + \epsilon`, of the centred :math:`v` where it is centred
+    RMSprop                       :math:`\sqrt{v} + \epsilon`, with the centred :math:`v` if ``centered``
     AdaHessian                    :math:`(1 - \beta_1^t)((v / (1 - \beta_2^t))^{k / 2} + \epsilon)`
     ============================  ==================================================================
 
     Args:
-        optimizer: After at least one step.
-        model: Whose parameters it trains.
-        parameters: Which are meant; see `hessian`.
+        optimizer: An optimizer that has taken at least one step.
+        model: The model that it trains.
+        parameters: Names or patterns; see `hessian`.
 
     Returns:
         ``(n,)``, in the order of the operators of this package.
 
     Raises:
-        ValueError: If the optimizer keeps no such scale, or has not stepped.
+        ValueError: If the optimizer has no known preconditioner, or has not taken a step.
     """
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     parts = []
-    for name in chosen(model, parameters):
+    for name in select_parameters(model, parameters):
         parameter = model.get_parameter(name)
         if id(parameter) not in groups:
             raise ValueError(f"{name} is not among the optimizer's parameters")
@@ -58,9 +58,9 @@ def preconditioner(
         if scale is None:
             what = type(optimizer).__name__
             raise ValueError(
-                f"{what} keeps no scale of the steps of {name} that is known; Adam, AdamW, AdaGrad, RMSprop and"
-                " AdaHessian do, of a parameter that has stepped: take a step first, and leave one that never gets a"
-                " gradient out by parameters="
+                f"{what} has no known preconditioner for {name}; Adam, AdamW, AdaGrad, RMSprop and AdaHessian have one"
+                " once they have updated the parameter: take a step first, and use parameters= to exclude parameters"
+                " that get no gradient"
             )
         parts.append(scale.detach().expand_as(parameter).flatten())
     return torch.cat(parts)
@@ -69,17 +69,17 @@ def preconditioner(
 def scales(
     optimizer: torch.optim.Optimizer, model: nn.Module, parameters: str | Sequence[str] | None = None
 ) -> bool:
-    """Whether `preconditioner` with the same arguments knows a scale of all parameters, which have then stepped."""
-    meant = [model.get_parameter(name) for name in chosen(model, parameters)]
-    return all(_known(optimizer, optimizer.state.get(p, {})) is not None for p in meant)
+    """Whether `preconditioner` with the same arguments returns a diagonal rather than raising."""
+    selected = [model.get_parameter(name) for name in select_parameters(model, parameters)]
+    return all(_known(optimizer, optimizer.state.get(p, {})) is not None for p in selected)
 
 
 def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
-    r"""Return where an optimizer's first group of parameters loses stability; None where it is not known.
+    r"""Return the stability threshold of an optimizer's first parameter group; None if it is not known.
 
-    Heavy-ball momentum :math:`\beta`, RMSprop's too: :math:`(2 + 2\beta) / \eta`. Nesterov's:
-    :math:`(2 + 2\beta) / ((1 + 2\beta) \eta)` (Cohen et al., 2021, https://arxiv.org/abs/2103.00065).
-    With an average of gradients of rate :math:`\beta_1`, on the preconditioned Hessian:
+    Heavy-ball momentum :math:`\beta`, including RMSprop's: :math:`(2 + 2\beta) / \eta`. Nesterov momentum:
+    :math:`(2 + 2\beta) / ((1 + 2\beta) \eta)` (Cohen et al., 2021, https://arxiv.org/abs/2103.00065). For Adam and its
+    kin, with :math:`\beta_1`, on the preconditioned Hessian:
     :math:`(2 + 2\beta_1) / ((1 - \beta_1) \eta)` (Cohen et al., 2022, https://arxiv.org/abs/2207.14484).
 
     Example:
@@ -124,9 +124,9 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> A
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of optimizer, and what it calls the average of squares in its state."""
+    """A kind of optimizer, and the key of the squared-gradient average in its state."""
 
-    optimizer: type[torch.optim.Optimizer]  # NAdam and RAdam keep the same as Adam, but step otherwise
+    optimizer: type[torch.optim.Optimizer]  # NAdam and RAdam have Adam's state, but are not subclasses of it
     key: str
     scale: Callable[[Mapping[str, Any], Mapping[str, Any], Tensor], Any]
 

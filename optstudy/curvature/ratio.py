@@ -9,8 +9,8 @@ from torch import Tensor
 
 Verdict = Literal["separated", "degenerate", "indefinite", "unresolved"]
 
-DEGENERATE = 1.01  # closer eigenvalues than this span a plane that means something; their vectors do not
-CARRIED = 10.0  # times the error of a product: what is smaller is noise
+DEGENERATE = 1.01  # below this ratio the plane is well defined, but not the two vectors in it
+NOISE_FACTOR = 10.0  # eigenvalues below this multiple of a product's error are noise
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Ratio:
     eigenvalue was missed: Ritz values are at most as large as eigenvalues, and off by at most :math:`\delta` (Parlett,
     The Symmetric Eigenvalue Problem, 1998, theorem 11.5.1).
 
-    The verdict is the first that applies: ``unresolved`` (the second is below what the precision carries),
-    ``indefinite`` (opposite signs), ``degenerate`` (high below 1.01: the plane means something, its vectors do not),
-    ``separated`` (low above 1), ``unresolved`` (the interval is too wide to tell).
+    The verdict is the first that applies: ``unresolved`` (the second value is below the precision), ``indefinite``
+    (opposite signs), ``degenerate`` (``high`` below 1.01: the plane is well defined, but not the vectors in it),
+    ``separated`` (``low`` above 1), ``unresolved`` (the interval is too wide).
     """
 
     value: float
@@ -37,8 +37,8 @@ def ratio_interval(first: float, second: float, delta: float, noise: float = 0.0
     """Return the ratio of two Ritz values.
 
     Args:
-        first: Of largest magnitude, signed.
-        second: The next.
+        first: The value of largest magnitude, signed.
+        second: The next value.
         delta: 2-norm of their residual block.
         noise: Error of one product in the precision that was used.
     """
@@ -46,7 +46,7 @@ def ratio_interval(first: float, second: float, delta: float, noise: float = 0.0
     low = max(1.0, one / (two + delta)) if two + delta else 1.0
     high = (one + delta) / two if two else math.inf
     value = one / two if two else math.inf
-    return Ratio(value, low, high, _verdict(first * second < 0, two <= CARRIED * noise, low, high))
+    return Ratio(value, low, high, _verdict(first * second < 0, two <= NOISE_FACTOR * noise, low, high))
 
 
 def _verdict(opposite: bool, below: bool, low: float, high: float) -> Verdict:
@@ -62,7 +62,7 @@ def _verdict(opposite: bool, below: bool, low: float, high: float) -> Verdict:
 def block_norm(rows: Tensor) -> float:
     """Return the 2-norm of a few rows ``(k, n)``: the root of the first eigenvalue of their Gram matrix.
 
-    The first is as exact so as by a singular value decomposition, which takes as long as a fifth of a product.
+    This is as accurate as a singular value decomposition, which would take a fifth of the time of a product.
     """
     largest = float(rows.abs().max()) if len(rows) else 0.0
     if not largest or not math.isfinite(largest):

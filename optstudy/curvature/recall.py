@@ -1,4 +1,4 @@
-"""What the bases of earlier steps say of an operator that has moved a little since."""
+"""A low-rank approximation of a slowly changing operator, from the bases of earlier steps."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,15 @@ from torch import Tensor
 from optstudy.curvature.basis import Basis, ranked
 from optstudy.curvature.operators import Operator
 
-NEW = 1e-4  # squared length outside of a basis that counts; inner products in float32 are off by 1e-7
-NEAREST = 0.95  # below 1, so that a correction has a positive part along its residual, and is never inside the basis
+NEW = 1e-4  # least squared length outside a basis of a new direction; float32 inner products are off by 1e-7
+NEAREST = (
+    0.95  # below 1, so that a correction keeps a positive component along its residual, outside the basis
+)
 
 
 @dataclass(frozen=True)
 class LowRank:
-    r"""A matrix :math:`M = \sum_i \mu_i u_i u_i^\top`, near an operator outside of its first eigenspace."""
+    r"""A matrix :math:`M = \sum_i \mu_i u_i u_i^\top` that approximates an operator outside its top eigenspace."""
 
     values: Tensor  # (m,) float64 on the CPU
     vectors: Tensor  # (m, n) orthonormal rows
@@ -39,7 +41,7 @@ class LowRank:
         return found
 
     def updated(self, basis: Basis, k: int, most: int) -> "LowRank":
-        r"""Return what a basis knows after its first ``k`` pairs, and outside of it this matrix; by magnitude.
+        r"""Return the approximation updated by a basis, without the first ``k`` pairs of the basis.
 
         These are the Ritz pairs of a matrix that equals the operator :math:`A` where its products are known, and
         :math:`M` elsewhere. With the later Ritz vectors as rows :math:`V`, and rows :math:`W` orthonormal and outside
@@ -47,9 +49,9 @@ class LowRank:
         :math:`\begin{pmatrix} V A V^\top & V A W^\top \\ W A V^\top & W M W^\top \end{pmatrix}`.
 
         Args:
-            basis: Of a later operator.
-            k: Number of its pairs that are left out.
-            most: Rows that are kept at most.
+            basis: A basis of the operator at a later step.
+            k: Number of its pairs to leave out.
+            most: Largest rank of the result.
         """
         values, coefficients = basis.eigh
         later = ranked(values, "magnitude")[k:]
@@ -63,11 +65,11 @@ class LowRank:
         upper, lower = torch.cat([values[later].diag(), cross], 1), torch.cat([cross.T, corner], 1)
         values, mix = torch.linalg.eigh(torch.cat([upper, lower]))
         chosen = ranked(values, "magnitude")[:most]
-        fresh, kept = mix[:, chosen].T.tensor_split([len(later)], dim=1)
-        kept = kept @ white
+        fresh, old = mix[:, chosen].T.tensor_split([len(later)], dim=1)
+        old = old @ white
         rows = basis.rows
-        fresh_part = (fresh @ known - kept @ inside).to(rows) @ rows
-        return LowRank(values[chosen], torch.addmm(fresh_part, kept.to(rows), self.vectors))
+        fresh_part = (fresh @ known - old @ inside).to(rows) @ rows
+        return LowRank(values[chosen], torch.addmm(fresh_part, old.to(rows), self.vectors))
 
 
 def _small(one: Tensor, two: Tensor) -> Tensor:
@@ -76,17 +78,17 @@ def _small(one: Tensor, two: Tensor) -> Tensor:
 
 
 def _whitening(gram: Tensor) -> Tensor:
-    """Return a matrix that makes orthonormal rows of rows with these inner products.
+    """Return a matrix that orthonormalises rows with this Gram matrix.
 
     A QR decomposition of the rows themselves would take a fifth as long as a product.
     """
     sizes, directions = torch.linalg.eigh(gram)
-    kept = sizes > NEW
-    whitening: Tensor = directions[:, kept].T / sizes[kept].sqrt().unsqueeze(1)
+    large = sizes > NEW
+    whitening: Tensor = directions[:, large].T / sizes[large].sqrt().unsqueeze(1)
     return whitening
 
 
 def nothing(operator: Operator) -> LowRank:
-    """Return the matrix of zeros."""
+    """Return the zero matrix."""
     rows = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
     return LowRank(torch.empty(0, dtype=torch.float64), rows)

@@ -1,21 +1,21 @@
-"""Whether products are those of a symmetric matrix, as all estimates here take for granted."""
+"""Check that an operator is symmetric, as all estimates of this package assume."""
 
 import torch
 from torch import Tensor
 
 from optstudy.curvature.operators import Operator
 
-ASYMMETRY = 1e-4  # of a section, relative to what it could be; float32 leaves a hundredth of it
+ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
 
 
 def check_symmetry(operator: Operator) -> None:
-    """Find out by products with two random vectors whether an operator is symmetric, as a Hessian is.
+    """Check with two random vectors that an operator is symmetric, as a Hessian is.
 
-    Of a function whose backward pass is not differentiable torch may return second derivatives that are none. Most of
-    these are not symmetric; those that are cannot be told from true ones so.
+    For a function whose backward pass is not differentiable, torch may return wrong second derivatives without an
+    error. Most of these are not symmetric, and are detected here.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If the operator is not symmetric.
     """
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(2, operator.dim, generator=generator).to(operator.device, operator.dtype)

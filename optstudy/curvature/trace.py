@@ -1,4 +1,4 @@
-"""The trace of an operator, estimated from a few products."""
+"""Estimate the trace of an operator from a few products."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from optstudy.curvature.operators import Operator
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % confidence interval."""
+    """An estimate with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -24,8 +24,8 @@ class Estimate:
 def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
     r"""Estimate :math:`\operatorname{tr} A` by Hutch++ (Meyer, Musco, Musco and Woodruff, 2021, algorithm 1).
 
-    A third of the products finds a subspace :math:`Q` that holds the large eigenvalues, a third gives the trace inside
-    it exactly, and the rest estimate what is outside with random signs :math:`z_i` (Hutchinson, 1990):
+    A third of the products finds a subspace :math:`Q` that contains the large eigenvalues, a third gives the trace in
+    it exactly, and the rest estimate the trace outside it with random signs :math:`z_i` (Hutchinson, 1990):
 
     .. math:: \operatorname{tr} Q^\top A Q
         + \frac{1}{p} \sum_{i=1}^p z_i^\top (I - QQ^\top) A (I - QQ^\top) z_i
@@ -34,8 +34,8 @@ def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
 
     Args:
         operator: :math:`A`.
-        products: To spend; at least 6, so that there are two terms. An operator of no more dimensions is done exactly.
-        seed: Of the random signs.
+        products: Number of products, at least 6. With as many products as dimensions or more, the trace is exact.
+        seed: Seed of the random signs.
 
     Raises:
         ValueError: If there are too few products.

@@ -262,7 +262,7 @@ def test_generators_of_torch_are_left_alone() -> None:
         ({"k": 61}, "60 eigenvalues"),
         ({"order": "biggest"}, "magnitude, largest, smallest"),
         ({"max_products": 0}, "at least 1"),
-        ({"dtype": torch.float64}, "go with a model only"),
+        ({"dtype": torch.float64}, "an operator takes none of them"),
     ],
 )
 def test_a_mistake_is_named(options: dict[str, object], message: str) -> None:

@@ -57,13 +57,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "functional dropout": (lambda: hessian(Functional(), LOSS, (X, Y)), "draws random numbers"),
     "batch norm": (
         lambda: hessian(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), LOSS, TWO),
-        "1 is batch norm that takes its statistics from the batch",
+        "1 is batch norm that uses batch statistics",
     ),
     "batch norm that keeps no statistics": (
         lambda: hessian(
             nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval(), LOSS, TWO
         ),
-        "1 is batch norm that takes its statistics from the batch",
+        "1 is batch norm that uses batch statistics",
     ),
     "batch norm and examples": (
         lambda: fisher(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), LOSS, (X, Y)),

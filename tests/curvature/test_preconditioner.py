@@ -128,7 +128,7 @@ def test_an_optimizer_without_such_a_scale_is_named(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name))
 
     assert not scales(optimizer, model)
-    with pytest.raises(ValueError, match=f"{name} keeps no scale of the steps of 0.weight"):
+    with pytest.raises(ValueError, match=f"{name} has no known preconditioner for 0.weight"):
         preconditioner(optimizer, model)
 
 
@@ -137,7 +137,7 @@ def test_before_the_first_step_there_is_no_scale(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name), steps=0)
 
     assert not scales(optimizer, model)
-    with pytest.raises(ValueError, match="that has stepped"):
+    with pytest.raises(ValueError, match="take a step first"):
         preconditioner(optimizer, model)
 
 
