@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from optstudy.report.archive import read_archive
-from optstudy.statistics import Difference, difference, judge
+from optstudy.statistics import Difference, compare_pairs, difference
 
 OPTIMIZERS, IMAGES, MARGIN = 4, 10_000, 0.001
 MOST_FALSE = 0.06
@@ -65,7 +65,7 @@ def claims(right: NDArray[np.bool_]) -> list[bool]:
     pairs: dict[tuple[int, int], Difference] = {
         (a, b): difference(right[a], right[b]) for a, b in itertools.combinations(range(OPTIMIZERS), 2)
     }
-    return [found.verdict in ("better", "worse") for found in judge(pairs, MARGIN).values()]
+    return [found.verdict in ("better", "worse") for found in compare_pairs(pairs, MARGIN).values()]
 
 
 def false_claims(world: World, studies: int) -> bool:

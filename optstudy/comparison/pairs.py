@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optstudy.records.io import plain
 from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
-from optstudy.statistics import Discordance, PairTest, difference, discordance, judge, seeds_to_show
+from optstudy.statistics import Discordance, PairTest, compare_pairs, difference, discordance, seeds_needed
 
 Correct = Mapping[str, NDArray[np.bool_]]  # which test images a run classifies right, by its ID
 
@@ -101,7 +101,7 @@ def seeds_to_show_all(pairs: Sequence[Pair], wanted: float) -> int | None:
         None where the test images are too few for any number.
     """
     tests = [pair.test for pair in pairs if not math.isnan(pair.test.smallest)]
-    needed = [seeds_to_show(test.difference, wanted, pairs[0].family) for test in tests]
+    needed = [seeds_needed(test.difference, wanted, pairs[0].family) for test in tests]
     enough = [count for count in needed if count is not None]
     # Where pairs have unequal numbers, fewer might do for the worst.
     more = 1 + max(pair.test.difference.seeds for pair in pairs)
@@ -121,6 +121,6 @@ def _pairs_of_study(runs: Sequence[FinalRun], correct: Correct) -> list[Pair]:
                 *(np.stack([rows[key][seed] for seed in common]) for key in (a, b))
             )
             networks[a, b] = {seed: discordance(rows[a][seed], rows[b][seed]) for seed in common}
-    tests = judge(differences, runs[0].margin)  # the study's, the same in all of its runs
+    tests = compare_pairs(differences, runs[0].margin)  # the study's, the same in all of its runs
     family = sum(not math.isnan(test.p) for test in tests.values())
     return [Pair(*keys, test, family, networks[keys]) for keys, test in tests.items()]

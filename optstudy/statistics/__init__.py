@@ -1,8 +1,8 @@
-"""Statistical tests and intervals on arrays, based on scipy and statsmodels."""
+"""Statistical tests and intervals on arrays, built on scipy and statsmodels."""
 
 from optstudy.statistics.components import Components, variance_components
 from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval
-from optstudy.statistics.pairs import Difference, PairTest, Verdict, difference, judge, seeds_to_show
+from optstudy.statistics.pairs import Difference, PairTest, Verdict, compare_pairs, difference, seeds_needed
 from optstudy.statistics.single import Discordance, Rank, discordance, rank_correlation
 
 __all__ = [
@@ -13,12 +13,12 @@ __all__ = [
     "PairTest",
     "Rank",
     "Verdict",
+    "compare_pairs",
     "difference",
     "discordance",
-    "judge",
     "mean_interval",
     "rank_correlation",
-    "seeds_to_show",
+    "seeds_needed",
     "variance_components",
     "wilson_interval",
 ]

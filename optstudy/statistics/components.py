@@ -1,4 +1,4 @@
-"""Variance components: variance between groups and within groups."""
+"""Variance components: the variance between groups and within them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ import numpy as np
 class Components:
     """Variances of a one-way random model, value = mean + group + rest."""
 
-    between: float  # of the groups' own part; 0 where the estimate is negative
+    between: float  # variance of the group effects; 0 if the estimate is negative
     within: float
 
 
 def variance_components(groups: Sequence[Sequence[float]]) -> Components:
-    """Estimate the variance between groups and inside them from unequal groups (Searle et al., 1992, section 3.6).
+    """Estimate variance components from groups of unequal size (Searle et al., 1992, section 3.6).
 
-    With mean squares between and within groups of sizes n_i, N values in all and k groups,
+    With mean squares between and within k groups of sizes n_i, N values in total,
 
         within = MSW,  between = max(0, (MSB - MSW) / n_0),  n_0 = (N - sum n_i^2 / N) / (k - 1).
 

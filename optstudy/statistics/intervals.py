@@ -1,4 +1,4 @@
-"""Intervals for a mean over seeds, and for a share of test images."""
+"""Confidence intervals for a mean over seeds, and for a proportion of test images."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ class Interval:
     """A mean and the interval that covers the true mean, in the units of the values."""
 
     mean: float
-    low: float | None  # None where a single value leaves the spread unknown
+    low: float | None  # None for a single value, whose spread is unknown
     high: float | None
 
     @property
@@ -21,15 +21,15 @@ class Interval:
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    r"""Estimate the mean of a normal population from independent values, say one for each seed.
+    r"""Estimate the mean of a normal population from independent values, such as one per seed.
 
     With :math:`n` values of standard deviation :math:`s` the interval is
     :math:`\bar x \pm t_{n-1} \, s / \sqrt n`, :math:`t_{n-1}` the quantile of Student's distribution
     (Student, 1908). Bootstrap percentiles are no substitute: with three seeds they cover 75 %, not 95 %. The
-    ends are not cut to the range that the values can have: that of an accuracy near 1 may lie above 1.
+    interval is not clipped to the range of the values: for an accuracy near 1 it may extend above 1.
 
     Args:
-        values: The sample, shape ``(n,)``, in any order: the result does not depend on it, to the bit.
+        values: The sample, shape ``(n,)``; the result does not depend on its order, to the bit.
         confidence: Probability that the interval covers the true mean, between 0 and 1.
 
     Returns:
@@ -45,10 +45,10 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     if not sample:
         raise ValueError("no values; give at least one")
     if not all(map(math.isfinite, sample)):
-        raise ValueError(f"values {sample} are not all finite; leave out what was not measured")
+        raise ValueError(f"values {sample} are not all finite; leave out missing measurements")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, say 0.95")
-    # The standard library sums exactly, so that neither order nor rounding shows; numpy's mean does not.
+    # The standard library sums exactly, so that order and rounding do not matter; numpy's mean does not.
     n, mean = len(sample), statistics.mean(sample)
     if n == 1:
         return Interval(mean, None, None)
@@ -60,14 +60,14 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
 
 
 def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> Interval:
-    r"""Return a share and Wilson's score interval for it (Wilson, 1927), say of test images that are classified right.
+    r"""Return a proportion and its Wilson score interval (Wilson, 1927), such as the share of correct test images.
 
-    It covers the sampling of the images only, not the variance between networks of the same optimizer.
+    The interval covers the sampling of the images only, not the variation between trained networks.
 
     Args:
-        correct: How many of them; the mean over seeds may be a fraction.
-        total: How many there are, at least 1.
-        confidence: Probability that the interval covers the true share.
+        correct: Number of correct images; a mean over seeds need not be an integer.
+        total: Number of images, at least 1.
+        confidence: Probability that the interval covers the true proportion.
 
     Raises:
         ValueError: If ``correct`` is not between 0 and ``total``, or ``confidence`` not inside (0, 1).
@@ -77,7 +77,7 @@ def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> Int
     '0.9871 to 0.9911'
     """
     if not 0 <= correct <= total or total < 1:
-        raise ValueError(f"{correct:g} of {total} is no share")
+        raise ValueError(f"{correct:g} of {total} is not a proportion")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, say 0.95")
     from statsmodels.stats.proportion import proportion_confint

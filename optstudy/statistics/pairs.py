@@ -1,4 +1,4 @@
-"""Test the difference of two optimizers over the same seeds and the same test images."""
+"""Paired comparison of optimizers over the same seeds and test images."""
 
 import functools
 import math
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 Verdict = Literal["better", "worse", "equivalent", "no difference shown", "too few seeds"]
 Key = TypeVar("Key")
 
-POWER = 0.8  # probability of showing the smallest detectable difference
+POWER = 0.8  # at which the smallest detectable difference is computed
 MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Difference:
-    r"""Mean accuracy of A minus that of B, and the parts of its variance.
+    r"""Mean accuracy of A minus that of B, and its variance.
 
     With :math:`d_{si}` the correctness of A minus that of B on image :math:`i` under seed :math:`s`, both seeds and
     images drawn at random, the variance of the mean over :math:`S` seeds and :math:`N` images is estimated by
 
     .. math:: v = s^2_\text{seed} / S + \max(0, s^2_\text{image} - s^2_\text{res} / S) / N
 
-    from the variances of the seeds' means, of the images' means and of the two-way residuals. The first holds the
-    residuals' share already.
+    from the variances of the seeds' means, of the images' means and of the two-way residuals. The first term already
+    contains the contribution of the residuals.
     """
 
     mean: float  # fraction
@@ -36,7 +36,7 @@ class Difference:
     images: int  # N
 
     def variance(self, seeds: int) -> float:
-        """Return the variance of the mean for a number of seeds."""
+        """Return the variance of the mean for a given number of seeds."""
         return self.by_seed / seeds + self.by_image
 
     @property
@@ -46,11 +46,11 @@ class Difference:
 
 
 def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
-    """Compare which test images two optimizers classify right.
+    """Compare which test images two optimizers classify correctly.
 
     Args:
-        a: Of the one, ``(S, N)``: a row for each seed that both have, a column for each image.
-        b: Of the other, rows and columns in the same order.
+        a: Whether A is correct, ``(S, N)``: one row for each common seed, one column for each image.
+        b: The same for B, with rows and columns in the same order.
 
     Raises:
         ValueError: If the shapes differ, or there is no seed or fewer than two images.
@@ -73,28 +73,28 @@ def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
 
 @dataclass(frozen=True)
 class PairTest:
-    """The test of a difference, adjusted for the other pairs of the same comparison."""
+    """The test of one difference, adjusted for all pairs of the comparison."""
 
     difference: Difference
     low: float  # of the Bonferroni interval; nan with one seed
     high: float
-    p: float  # two-sided, of no difference; nan with one seed
-    p_holm: float  # the same after Holm, over all pairs
-    verdict: Verdict  # of A
-    smallest: float  # difference that would have been shown with power 0.8; nan with one seed
+    p: float  # two-sided, for no difference; nan with one seed
+    p_holm: float  # adjusted by Holm over all pairs
+    verdict: Verdict  # for A
+    smallest: float  # smallest difference detectable with power 0.8; nan with one seed
 
 
-def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, PairTest]:
-    r"""Decide each pair (A better, worse or equivalent), at family-wise error rate ``level`` for each kind of claim.
+def compare_pairs(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, PairTest]:
+    r"""Test for each pair whether A is better, worse or equivalent, controlling the family-wise error rate.
 
-    :math:`t = \text{mean} / \sqrt v` has :math:`S - 1` degrees of freedom. A difference is claimed where its p-value
-    after Holm (1979) is below ``level``, equivalence where both one-sided tests reject a difference as large as
-    ``margin`` (Schuirmann, 1987), with Holm over the pairs too. Intervals are Bonferroni's.
+    :math:`t = \text{mean} / \sqrt v` has :math:`S - 1` degrees of freedom. A difference is claimed if its p-value
+    after Holm (1979) is below ``level``, and equivalence if both one-sided tests reject a difference as large as
+    ``margin`` (Schuirmann, 1987), also after Holm. Intervals are Bonferroni's.
 
     Args:
-        pairs: Differences, those with one seed too, which get no verdict and do not count.
+        pairs: Differences. Those with a single seed get no verdict and are not counted in the adjustment.
         margin: Difference in accuracy, a fraction, below which two optimizers count as equivalent; fixed beforehand.
-        level: Probability of a false claim of each kind.
+        level: Family-wise error rate of each kind of claim.
     """
     from scipy import stats
 
@@ -126,19 +126,19 @@ def judge(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -
     return found
 
 
-def seeds_to_show(pair: Difference, wanted: float, pairs: int, level: float = 0.05) -> int | None:
-    """Return how many seeds would show a difference with power 0.8; None if the test images are too few for any.
+def seeds_needed(pair: Difference, wanted: float, pairs: int, level: float = 0.05) -> int | None:
+    """Return the number of seeds needed to detect a difference with power 0.8; None if the test set is too small.
 
     Args:
-        pair: What was found with fewer; of at least two seeds.
-        wanted: Difference in accuracy, a fraction.
-        pairs: How many are compared.
-        level: See `judge`.
+        pair: The difference observed so far, from at least two seeds.
+        wanted: The difference in accuracy to detect, a fraction.
+        pairs: Number of pairs in the comparison.
+        level: See `compare_pairs`.
     """
     low, high = 2, MOST_SEEDS
     if _detectable(pair, high, level / pairs) > wanted:
         return None
-    while low < high:  # the smallest that is enough
+    while low < high:  # bisect for the smallest sufficient number
         middle = (low + high) // 2
         low, high = (
             (low, middle) if _detectable(pair, middle, level / pairs) <= wanted else (middle + 1, high)
@@ -147,18 +147,19 @@ def seeds_to_show(pair: Difference, wanted: float, pairs: int, level: float = 0.
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    r"""Adjust p-values for their number by Holm's step-down procedure (1979).
+    r"""Adjust p-values for multiple testing by Holm's step-down procedure (1979).
 
     With :math:`p_{(1)} \le \dots \le p_{(n)}` the adjusted values are
     :math:`\min(1, \max_{j \le i} (n - j + 1) p_{(j)})`.
 
-    statsmodels has the same, and collects all garbage at each call, which takes a third of a second beside torch.
+    statsmodels has the same, but runs the garbage collector at each call, which takes a third of a second with torch
+    loaded.
 
     Args:
-        p_values: Of one family of tests, in any order.
+        p_values: The p-values of one family of tests, in any order.
 
     Returns:
-        The adjusted values in the same order.
+        The adjusted p-values in the same order.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
@@ -178,7 +179,7 @@ def _p_of_margin(pair: Difference, margin: float) -> float:
 def _tail(pair: Difference, distance: float, *, two_sided: bool) -> float:
     from scipy import stats
 
-    if not pair.error:  # both are the same on every image, or differ on all alike
+    if not pair.error:  # the difference is the same on every image
         return 0.0 if distance > 0 else 1.0
     return float((1 + two_sided) * stats.t.sf(distance / pair.error, pair.seeds - 1))
 
@@ -189,10 +190,10 @@ def _detectable(pair: Difference, seeds: int, level: float) -> float:
 
 @functools.cache
 def _effect(seeds: int, level: float) -> float:
-    """Return the difference that would be shown, in deviations of one seed.
+    """Return the detectable difference, in standard deviations of one seed.
 
-    The noncentrality of :math:`t` that puts it above the level's quantile with the power; that it falls below the
-    lower one has no weight at any level in use. Solvers that search the noncentral distribution fail for few seeds.
+    This is the noncentrality at which :math:`t` exceeds the upper quantile with the required power; falling below the
+    lower quantile is negligible at any level in use. Root finding on the noncentral distribution fails for few seeds.
     """
     from scipy import special, stats
 

@@ -1,4 +1,4 @@
-"""Descriptive statistics: the discordance of two networks, and rank correlations within one optimizer."""
+"""Descriptive statistics: disagreement of two networks, and rank correlation over runs."""
 
 import math
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Discordance:
-    """Where two networks differ on the same test images."""
+    """Test images on which exactly one of two networks is correct."""
 
-    first_only: int  # images that the first alone classifies right
+    first_only: int  # images that only the first network classifies correctly
     second_only: int
-    p: float  # McNemar's exact test: of these two networks, not of their optimizers
+    p: float  # of McNemar's exact test: for these two networks, not for their optimizers
 
 
 def discordance(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Discordance:
     """Compare two networks by McNemar's exact test (McNemar, 1947).
 
-    It ignores the variance between seeds, so it often claims a difference between equal optimizers.
+    It must not be used to compare optimizers: it ignores the variation between seeds, and so finds differences between
+    equal optimizers in many studies.
 
     Args:
-        a: Whether the first is right on each image, ``(N,)``.
-        b: The same of the second.
+        a: Whether the first network is correct on each image, ``(N,)``.
+        b: The same for the second.
     """
     from statsmodels.stats.contingency_tables import mcnemar
 
@@ -36,21 +37,21 @@ def discordance(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Discordance:
 class Rank:
     """Kendall's tau-b, descriptive."""
 
-    tau: float  # nan where it is not defined: fewer than two runs, or all alike
+    tau: float  # nan if undefined: fewer than two runs, or all values equal
     runs: int
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> Rank:
-    """Return Kendall's tau-b between two measures of the same runs (Kendall, 1945); ties count as ties.
+    """Return Kendall's tau-b, which accounts for ties, between two measures of the same runs (Kendall, 1945).
 
     Args:
-        x: One measure, ``(n,)``; runs where either is not finite are left out.
-        y: The other.
+        x: One measure, ``(n,)``; runs for which either is not finite are dropped.
+        y: The other measure, ``(n,)``.
     """
     from scipy import stats
 
     one, other = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    kept = np.isfinite(one) & np.isfinite(other)
-    if kept.sum() < 2:  # noqa: PLR2004  # a pair
-        return Rank(math.nan, int(kept.sum()))
-    return Rank(float(stats.kendalltau(one[kept], other[kept], variant="b").statistic), int(kept.sum()))
+    finite = np.isfinite(one) & np.isfinite(other)
+    if finite.sum() < 2:  # noqa: PLR2004  # a pair
+        return Rank(math.nan, int(finite.sum()))
+    return Rank(float(stats.kendalltau(one[finite], other[finite], variant="b").statistic), int(finite.sum()))

@@ -18,7 +18,7 @@ from optstudy.comparison.pairs import Pair, pairs_of, rank_of, seeds_to_show_all
 from optstudy.comparison.table import Comparison
 from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
-from optstudy.statistics import Verdict, judge
+from optstudy.statistics import Verdict, compare_pairs
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 
@@ -317,7 +317,7 @@ def test_without_a_verdict_nothing_is_said_of_what_could_have_been_shown() -> No
 def smallest_at(pairs: Sequence[Pair], seeds: int) -> float:
     """Return the largest of the smallest differences that would have been shown with so many seeds."""
     again = {(pair.a, pair.b): replace(pair.test.difference, seeds=seeds) for pair in pairs}
-    return max(found.smallest for found in judge(again, 0.001).values())
+    return max(found.smallest for found in compare_pairs(again, 0.001).values())
 
 
 def test_a_study_reaches_what_all_of_its_pairs_do_and_half_of_it_with_the_fewest_seeds_that_suffice() -> None:

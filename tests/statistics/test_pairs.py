@@ -15,7 +15,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from optstudy.statistics import Difference, difference, judge, seeds_to_show
+from optstudy.statistics import Difference, compare_pairs, difference, seeds_needed
 
 MARGIN = 0.001
 ROUNDING = 1e-12
@@ -61,7 +61,7 @@ def test_where_images_add_nothing_it_is_the_paired_t_test_over_seeds() -> None:
     found = difference(a, b)
     plain = Difference(found.mean, found.by_seed, 0.0, found.seeds, found.images)
 
-    judged = judge({"": plain}, MARGIN)[""]
+    judged = compare_pairs({"": plain}, MARGIN)[""]
 
     told = stats.ttest_rel(a.mean(axis=1), b.mean(axis=1))
     interval = told.confidence_interval(0.95)
@@ -82,7 +82,7 @@ def test_the_order_of_seeds_and_images_does_not_matter() -> None:
 def test_a_difference_turned_round_changes_its_sign_alone() -> None:
     a, b = drawn(5, 2000, better=1.0, seed=4)
 
-    judged = judge({"ab": difference(a, b), "ba": difference(b, a)}, MARGIN)
+    judged = compare_pairs({"ab": difference(a, b), "ba": difference(b, a)}, MARGIN)
 
     one, other = judged["ab"], judged["ba"]
     assert (one.verdict, other.verdict) == ("better", "worse")
@@ -101,7 +101,7 @@ def pairs_of(p_values: list[float], seeds: int) -> dict[int, Difference]:
 
 def test_holm_is_that_of_the_textbook() -> None:
     """Holm (1979): 0.01, 0.02, 0.03 and 0.04, times 4, 3, 2 and 1, each at least the one before."""
-    judged = judge(pairs_of([0.01, 0.04, 0.03, 0.02], seeds=10), MARGIN)
+    judged = compare_pairs(pairs_of([0.01, 0.04, 0.03, 0.02], seeds=10), MARGIN)
 
     assert [judged[i].p_holm for i in range(4)] == pytest.approx([0.04, 0.06, 0.06, 0.06])
     assert [judged[i].verdict for i in range(4)] == ["better", *["no difference shown"] * 3]
@@ -112,7 +112,7 @@ def test_holm_is_that_of_the_textbook() -> None:
 def test_verdicts_follow_p_values_and_intervals_are_bonferronis(p_values: list[float], seeds: int) -> None:
     pairs = pairs_of(p_values, seeds)
 
-    judged = judge(pairs, MARGIN)
+    judged = compare_pairs(pairs, MARGIN)
 
     adjusted = multipletests(p_values, method="holm")[1]  # independent of our own Holm
     for i, found in judged.items():
@@ -126,8 +126,8 @@ def test_equal_within_the_margin_is_said_only_where_it_is_known() -> None:
     known = Difference(0.0001, 10 * 0.0002**2, 0.0, 10, 10_000)
     wide = Difference(0.0001, 10 * 0.002**2, 0.0, 10, 10_000)
 
-    assert judge({"": known}, MARGIN)[""].verdict == "equivalent"
-    assert judge({"": wide}, MARGIN)[""].verdict == "no difference shown"
+    assert compare_pairs({"": known}, MARGIN)[""].verdict == "equivalent"
+    assert compare_pairs({"": wide}, MARGIN)[""].verdict == "no difference shown"
 
 
 def test_equivalence_is_two_one_sided_tests() -> None:
@@ -138,24 +138,24 @@ def test_equivalence_is_two_one_sided_tests() -> None:
 
     for level in (max(one, other) * 0.99, max(one, other) * 1.01):
         expected = "equivalent" if max(one, other) < level else "no difference shown"
-        assert judge({"": pair}, MARGIN, level)[""].verdict == expected
+        assert compare_pairs({"": pair}, MARGIN, level)[""].verdict == expected
 
 
 def test_one_seed_has_no_verdict_and_counts_for_no_other() -> None:
     a, b = drawn(5, 2000, better=1.0, seed=4)
     alone = {"ab": difference(a, b)}
 
-    judged = judge(alone | {"one": difference(a[:1], b[:1])}, MARGIN)
+    judged = compare_pairs(alone | {"one": difference(a[:1], b[:1])}, MARGIN)
 
     assert judged["one"].verdict == "too few seeds"
     assert math.isnan(judged["one"].p)
-    assert judged["ab"] == judge(alone, MARGIN)["ab"]
+    assert judged["ab"] == compare_pairs(alone, MARGIN)["ab"]
 
 
 def test_the_same_predictions_are_equivalent() -> None:
     a, _ = drawn(3, 100)
 
-    judged = judge({"": difference(a, a)}, MARGIN)[""]
+    judged = compare_pairs({"": difference(a, a)}, MARGIN)[""]
 
     assert (judged.p, judged.verdict) == (1.0, "equivalent")
     assert (judged.low, judged.high) == (0.0, 0.0)
@@ -164,11 +164,11 @@ def test_the_same_predictions_are_equivalent() -> None:
 def test_right_everywhere_against_wrong_everywhere_is_better() -> None:
     right = np.ones((3, 100), dtype=bool)
 
-    assert judge({"": difference(right, ~right)}, MARGIN)[""].verdict == "better"
+    assert compare_pairs({"": difference(right, ~right)}, MARGIN)[""].verdict == "better"
 
 
 def test_no_pairs_have_no_verdicts() -> None:
-    assert judge({}, MARGIN) == {}
+    assert compare_pairs({}, MARGIN) == {}
 
 
 @pytest.mark.parametrize("pairs", [1, 6, 28])
@@ -176,7 +176,7 @@ def test_no_pairs_have_no_verdicts() -> None:
 def test_the_smallest_difference_is_shown_four_times_in_five(seeds: int, pairs: int) -> None:
     """Against the noncentral t distribution, drawn; most studies have few seeds and several pairs."""
     pair = Difference(0.0, 0.001**2, 0.0, seeds, 10_000)
-    smallest = judge(dict.fromkeys(range(pairs), pair), MARGIN)[0].smallest
+    smallest = compare_pairs(dict.fromkeys(range(pairs), pair), MARGIN)[0].smallest
     draw = np.random.default_rng(0)
     samples = draw.normal(smallest, 0.001, (40_000, seeds))
 
@@ -188,7 +188,7 @@ def test_the_smallest_difference_is_shown_four_times_in_five(seeds: int, pairs: 
 def test_seeds_to_show_is_the_fewest_that_do() -> None:
     pair = Difference(0.0, 5 * 0.0006**2, 0.0002**2, 5, 10_000)
 
-    found = seeds_to_show(pair, 0.0015, pairs=6)
+    found = seeds_needed(pair, 0.0015, pairs=6)
 
     assert found is not None
     assert smallest_at(pair, found) <= 0.0015 < smallest_at(pair, found - 1)
@@ -196,11 +196,11 @@ def test_seeds_to_show_is_the_fewest_that_do() -> None:
 
 def smallest_at(pair: Difference, seeds: int) -> float:
     again = Difference(pair.mean, pair.by_seed, pair.by_image, seeds, pair.images)
-    return judge(dict.fromkeys(range(6), again), MARGIN)[0].smallest
+    return compare_pairs(dict.fromkeys(range(6), again), MARGIN)[0].smallest
 
 
 def test_no_number_of_seeds_shows_what_the_test_images_hide() -> None:
-    assert seeds_to_show(Difference(0.0, 0.001**2, 0.001**2, 5, 10_000), 0.001, pairs=6) is None
+    assert seeds_needed(Difference(0.0, 0.001**2, 0.001**2, 5, 10_000), 0.001, pairs=6) is None
 
 
 def bad() -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_], str]]:

@@ -55,5 +55,5 @@ def test_wilson_is_the_interval_of_a_published_example() -> None:
 
 @pytest.mark.parametrize(("correct", "total"), [(3, 2), (-1, 2), (0, 0)])
 def test_what_is_no_share_is_named(correct: int, total: int) -> None:
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="is not a proportion"):
         wilson_interval(correct, total)
