@@ -1,1 +1,1 @@
-"""Where tasks run: the scheduler, local processes, and the environment they ran in."""
+"""Execution of tasks: the scheduler, the worker pools, and the recorded environment."""

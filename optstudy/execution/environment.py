@@ -1,4 +1,4 @@
-"""What a study runs with: the code and the packages, so that another can tell what differs."""
+"""Record the code, the packages and the machine that a study runs with."""
 
 import hashlib
 import importlib.metadata
@@ -18,16 +18,16 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
 def gather_provenance(plan: Plan | None = None) -> Provenance:
-    """Return what numbers rest on that are computed here.
+    """Return the provenance of results computed in this process.
 
     Args:
-        plan: A run's, to add its data's checksum and the user's files.
+        plan: Plan of a run, to add the checksum of its data and the hashes of the user's files.
 
     Returns:
-        The installed versions of what numbers depend on; and of the environment ``python`` and ``system``;
-        ``commit`` of the working folder, and whether its ``tree`` was clean, where it is under git;
-        ``optstudy_commit`` of optstudy itself, where it runs from a checkout or an image; and ``lock``, the start
-        of the SHA-256 of the requirements.lock whose versions are installed.
+        Versions of the packages that results depend on, and an environment of ``python`` and ``system``; ``commit``
+        of the working folder and whether its ``tree`` is clean, if it is under git; ``optstudy_commit``, if optstudy
+        runs from a checkout or an image; and ``lock``, the first digits of the SHA-256 of requirements.lock, if
+        exactly its versions are installed.
     """
     commit, tree = _checkout(Path.cwd())
     found = {
@@ -47,7 +47,7 @@ def gather_provenance(plan: Plan | None = None) -> Provenance:
 
 
 def _checkout(folder: Path) -> tuple[str, str]:
-    """Return a folder's commit and whether its tree is clean; nothing where it is not under git."""
+    """Return a folder's commit and whether its tree is clean; empty strings if it is not under git."""
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return "", ""
@@ -55,13 +55,13 @@ def _checkout(folder: Path) -> tuple[str, str]:
 
 
 def _image_commit() -> str:
-    """The commit that an image was built from; nothing where whoever built it did not say."""
+    """Return the commit that the container image was built from; empty if it was not recorded."""
     commit = os.environ.get("OPTSTUDY_COMMIT", "")
     return "" if commit == "unknown" else commit
 
 
 def _own_commit() -> str:
-    """The commit of the checkout that optstudy runs from; nothing where it is installed as a package."""
+    """Return the commit of the checkout that optstudy runs from; empty if it is installed as a package."""
     if not (_PROJECT / "pyproject.toml").exists():
         return ""
     commit, tree = _checkout(_PROJECT)
@@ -69,7 +69,7 @@ def _own_commit() -> str:
 
 
 def _lock() -> str:
-    """Name the lock that the installed packages follow, if they follow it to the letter."""
+    """Return the hash of requirements.lock if the installed packages match it exactly, else an empty string."""
     path = Path(os.environ.get("OPTSTUDY_LOCK", "") or _PROJECT / "requirements.lock")
     try:
         text = path.read_text()
@@ -82,7 +82,7 @@ def _lock() -> str:
 
 
 def _installed(name: str) -> str | None:
-    """The installed version of a package; extras may be left out, so none is no departure."""
+    """Return the installed version of a package; None if it is not installed, as extras need not be."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

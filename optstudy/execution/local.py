@@ -1,4 +1,4 @@
-"""Where pure functions run: workers on this machine, each a process with a pipe of its own."""
+"""Workers on this machine: processes that run tasks, each connected by its own pipe."""
 
 import contextlib
 import heapq
@@ -17,25 +17,25 @@ from typing import Any, Self
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Failure, Task
 
-ATTEMPTS = 3  # how often a task may take its worker down with it before it counts as failed
-# What glibc's allocator is told: by default it gives the memory of each step's temporaries back to the system, and the
-# next step faults it in again. Another C library does not read them.
+ATTEMPTS = 3  # a task whose worker dies is run again until it has failed this often
+# Settings of glibc's allocator, which by default returns the memory of each step's temporaries to the system, so that
+# the next step faults it in again. Other C libraries ignore them.
 ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",  # bytes of an allocation from which it is mapped by itself
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",  # bytes free at the top of the heap from which they are given back
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",  # bytes from which an allocation is mapped separately
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",  # free bytes at the top of the heap from which they are returned
 }
 WORKER_MARK = "OPTSTUDY_WORKER"  # set in a worker's environment
 
 
 class LocalWorkers:
-    """Processes on this machine. They end when the driver does, however it ends.
+    """A pool of processes on this machine. They exit when the driver exits, even if it is killed.
 
-    They are started as fresh interpreters rather than by `multiprocessing`, which would run the caller's
-    script again in each of them.
+    They are started as fresh interpreters rather than by `multiprocessing`, which would run the caller's script again
+    in each of them.
     """
 
     def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
-        """Start a worker for each of ``environments``, which are added to this process's own."""
+        """Start a worker for each of ``environments``, added to the environment of this process."""
         self._queue: list[tuple[float, int, Task]] = []
         self._busy: dict[Connection, tuple[int, Task]] = {}
         self._attempts: dict[int, int] = {}
@@ -57,14 +57,14 @@ class LocalWorkers:
         self._hand_out()
 
     def next_result(self) -> tuple[int, Any]:
-        """Wait for a task to end and give its worker the next one before returning."""
+        """Wait for a task to finish, and start the next one on its worker before returning."""
         while True:
             connection = wait(list(self._busy))[0]
             assert isinstance(connection, Connection)
             ticket, task = self._busy.pop(connection)
             try:
                 result = connection.recv()
-            except (EOFError, OSError):  # the worker died, perhaps in the middle of a message
+            except (EOFError, OSError):  # the worker died, perhaps while sending
                 result = self._replace(connection, ticket, task)
                 if result is None:
                     continue
@@ -75,7 +75,7 @@ class LocalWorkers:
             return ticket, result
 
     def close(self) -> None:
-        """End the workers, whatever they are doing."""
+        """Kill the workers."""
         for connection, process in self._processes.items():
             connection.close()
             process.kill()
@@ -104,7 +104,7 @@ class LocalWorkers:
             ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stdout=2,  # what a user's model prints must not mix with the driver's tables and JSON
+            stdout=2,  # output of a user's model must not mix with the driver's tables and JSON
             env={**os.environ, **environment, WORKER_MARK: "1"},
         )
         theirs.close()
@@ -136,7 +136,7 @@ class LocalWorkers:
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -148,14 +148,14 @@ def environments(
     *,
     deterministic: bool = False,
 ) -> list[dict[str, str]]:
-    """Return what to add to the environment of each worker; the user's own values for the allocator stay.
+    """Return the environment variables of each worker; the user's own values for the allocator take precedence.
 
     Args:
-        device: Where tensors live; with ``"cuda"`` each worker sees one GPU.
-        threads: CPU threads of a worker.
-        jobs: Workers; by default one a core that this process may use, or one a visible GPU.
+        device: Device of the tensors; with ``"cuda"`` each worker sees one GPU.
+        threads: CPU threads per worker.
+        jobs: Number of workers; by default one per available core, or one per visible GPU.
         data_dir: Folder of data sets that do not ship with the package.
-        deterministic: Whether runs are; cuBLAS then needs to be told before CUDA starts.
+        deterministic: Whether runs are deterministic, which cuBLAS must know before CUDA is initialised.
     """
     common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     common |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
@@ -170,7 +170,7 @@ def environments(
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     gpus = named or [str(number) for number in range(torch.cuda.device_count())]
     if not gpus:
-        return [common]  # its first task says that there is none
+        return [common]  # its first task reports that there is no GPU
     return [{**common, "CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} for n in range(jobs or len(gpus))]
 
 
@@ -180,7 +180,7 @@ def in_worker() -> bool:
 
 
 def attempt(message: bytes) -> bytes:
-    """Run a pickled task; return what it returned or a Failure, pickled."""
+    """Run a pickled task and return its pickled result, or a pickled Failure."""
     try:
         task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
         return pickle.dumps(task.function(*task.arguments))
@@ -193,7 +193,7 @@ def attempt(message: bytes) -> bytes:
 
 
 def serve() -> None:
-    """Be a worker: take tasks from the pipe that the command line names, until the driver is gone."""
+    """Run as a worker: execute tasks from the pipe given on the command line until the driver exits."""
     sys.path.insert(0, "")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     connection = Connection(int(sys.argv[1]))
@@ -201,7 +201,7 @@ def serve() -> None:
     arrived = threading.Semaphore(0)
 
     def listen() -> None:
-        # The driver's end closes when it dies, however it dies: end even in the middle of a task.
+        # The driver's end closes when the driver dies for any reason: exit even in the middle of a task.
         while True:
             try:
                 pending.append(connection.recv_bytes())
@@ -212,5 +212,5 @@ def serve() -> None:
     threading.Thread(target=listen, daemon=True).start()
     while True:
         arrived.acquire()
-        with contextlib.suppress(OSError):  # the driver is gone, and so is this process in a moment
+        with contextlib.suppress(OSError):  # the driver is gone, and `listen` ends this process
             connection.send_bytes(attempt(pending.pop(0)))
