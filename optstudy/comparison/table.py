@@ -17,7 +17,7 @@ from optstudy.comparison.summaries import (
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.io import plain
 from optstudy.records.look import Looks
-from optstudy.records.naming import PAPER, RowKey, index_of, order_of
+from optstudy.records.naming import PAPER, RowKey, index_of, sort_key
 from optstudy.records.run import FinalRun
 from optstudy.records.search import SearchResult
 from optstudy.statistics import mean_interval
@@ -123,7 +123,7 @@ def compare(evidence: Evidence) -> Comparison:
     groups, studies = evidence.rows(), evidence.studies
     keys = sorted(
         groups,
-        key=lambda key: (index_of(studies, key.study), key.study, *order_of(key.optimizer, key.config)),
+        key=lambda key: (index_of(studies, key.study), key.study, *sort_key(key.optimizer, key.config)),
     )
     correct = {
         one.run.run_id: one.predictions.correct for one in evidence.runs if one.predictions is not None
@@ -132,7 +132,7 @@ def compare(evidence: Evidence) -> Comparison:
     others = {key.study: sum(other.study == key.study for other in keys) - 1 for key in keys}
     rows = tuple(_row(key, groups[key], rank_of(key, pairs, others[key.study])) for key in keys)
     searches = sorted(
-        evidence.searches, key=lambda one: (index_of(studies, one.study), one.study, *order_of(one.optimizer))
+        evidence.searches, key=lambda one: (index_of(studies, one.study), one.study, *sort_key(one.optimizer))
     )
     return Comparison(rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks)
 

@@ -45,7 +45,7 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True)
-class Together:
+class Gather:
     """Yielded by a flow to wait for other flows; it is sent their results, in the same order."""
 
     flows: tuple["Flow", ...]
@@ -58,8 +58,8 @@ class Fork:
     flows: tuple["Flow", ...]
 
 
-Flow = Generator[Task | Together | Fork | object, Any, Any]
-"""A sequential program, as a generator. It yields a `Task` and is sent its result or a `Failure`, yields a `Together`
+Flow = Generator[Task | Gather | Fork | object, Any, Any]
+"""A sequential program, as a generator. It yields a `Task` and is sent its result or a `Failure`, yields a `Gather`
 or a `Fork`, or yields any other object, which `drive` passes on as an event."""
 
 
@@ -100,12 +100,12 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
                     ticket = next(tickets)
                     running[ticket] = node
                     workers.submit(ticket, step)
-                case Together(flows) if flows:
+                case Gather(flows) if flows:
                     node.results, node.missing = [None] * len(flows), len(flows)
                     children = [_FlowNode(flow, node, place) for place, flow in enumerate(flows)]
                     alive += children
                     ready += [(child, None) for child in children]
-                case Together():
+                case Gather():
                     ready.appendleft((node, []))
                 case Fork(flows):
                     children = [_FlowNode(flow) for flow in flows]

@@ -7,12 +7,12 @@ from optstudy.optimizers.space_file import parse_space
 
 if TYPE_CHECKING:
     from optstudy.optimizers.adahessian import AdaHessian as AdaHessian
-    from optstudy.optimizers.build import RefusedError as RefusedError
+    from optstudy.optimizers.build import OptimizerError as OptimizerError
     from optstudy.optimizers.build import build_optimizer as build_optimizer
 
 __all__ = [
     "AdaHessian",
-    "RefusedError",
+    "OptimizerError",
     "build_optimizer",
     "find_spaces",
     "load_space",
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
         from optstudy.optimizers.adahessian import AdaHessian
 
         return AdaHessian
-    if name in ("build_optimizer", "RefusedError"):
+    if name in ("build_optimizer", "OptimizerError"):
         from optstudy.optimizers import build
 
         return getattr(build, name)

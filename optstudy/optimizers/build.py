@@ -10,7 +10,7 @@ from optstudy.errors import UsageError
 from optstudy.workloads.user_code import load_object
 
 
-class RefusedError(UsageError):
+class OptimizerError(UsageError):
     """An optimizer cannot be built from its space; callers add the name of the space's file."""
 
 
@@ -29,23 +29,23 @@ def build_optimizer(
         The optimizer.
 
     Raises:
-        RefusedError: If the class is missing, rejects its arguments, or returns something else.
+        OptimizerError: If the class is missing, rejects its arguments, or returns something else.
     """
     try:
         factory = load_object(class_path)
     except UsageError as error:
-        raise RefusedError(str(error)) from error
+        raise OptimizerError(str(error)) from error
     given = dict(arguments) if seed is None else {**arguments, "seed": seed}
     if not callable(factory):
-        raise RefusedError(f"{class_path} is {factory!r}; name a class of optimizers")
+        raise OptimizerError(f"{class_path} is {factory!r}; name a class of optimizers")
     try:
         optimizer = factory(parameters, **given)
     except (TypeError, ValueError, RuntimeError) as error:
         said = str(error).partition("\n")[0]
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise RefusedError(f"{class_path} refuses {shown}: {said}") from error
+        raise OptimizerError(f"{class_path} refuses {shown}: {said}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise RefusedError(
+        raise OptimizerError(
             f"{class_path} made a {type(optimizer).__name__}; it must be a torch.optim.Optimizer"
         )
     return optimizer

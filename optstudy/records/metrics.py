@@ -164,11 +164,11 @@ STEP = {  # of an Observation, by its probe
 
 
 def to_percent(accuracy: float) -> float:
-    """Write a fraction as metrics have it, since MLflow's pages show four digits; `of_percent` reads it."""
+    """Write a fraction as metrics have it, since MLflow's pages show four digits; `from_percent` reads it."""
     return round(100 * accuracy, 9)
 
 
-def of_percent(metric: float) -> float:
+def from_percent(metric: float) -> float:
     """Return the fraction that a metric in percent stands for."""
     return round(metric / 100, 12)
 
@@ -190,7 +190,7 @@ def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, 
         metrics: As MLflow has them.
         verdict: The tag beside them; "" where there is none.
     """
-    read: Mapping[str, Callable[[float], float]] = {"%": of_percent, "steps": int}
+    read: Mapping[str, Callable[[float], float]] = {"%": from_percent, "steps": int}
     values = {one: read.get(one.unit, float)(metrics[one.name]) for one in FINAL if one.name in metrics}
 
     def part(record: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
 CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; other arms follow by name
 
 
-def order_of(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
+def sort_key(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
     """Return by what a study's rows are sorted: the paper's optimizers, then others by name; likewise configs."""
     return index_of(tuple(PAPER), optimizer), optimizer, index_of(CONFIGS, config), config
 

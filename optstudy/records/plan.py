@@ -116,6 +116,6 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
     return f"{FORMAT}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]}"
 
 
-def is_of_this_format(key: str) -> bool:
+def has_current_format(key: str) -> bool:
     """Whether a key was made by code of the present `FORMAT`."""
     return key.startswith(f"{FORMAT}-")

@@ -20,7 +20,7 @@ from optstudy.tracking import LoggedRun, Tracking
 from optstudy.training import Rehearsal, run_rung_on
 from optstudy.training.curvature import measure_final_curvature
 from optstudy.workloads.dataset import Dataset
-from optstudy.workloads.datasets import OtherDataError, load, load_description
+from optstudy.workloads.datasets import DataChangedError, load, load_description
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Context:
             self.seconds(optimizer, plan, since, until),
         )
         if result is None:
-            raise OtherDataError(plan.dataset)
+            raise DataChangedError(plan.dataset)
         if not isinstance(result, tuple):
             return result
         rung, after = result
@@ -119,11 +119,11 @@ class Context:
         """Load the data set in this process.
 
         Raises:
-            OtherDataError: If it differs from the data set of the workers.
+            DataChangedError: If it differs from the data set of the workers.
         """
         reference = self.specification.dataset
         if load_description(reference).checksum != self.data.checksum:
-            raise OtherDataError(reference)
+            raise DataChangedError(reference)
         return load(reference)
 
     def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task, Workers, run_all
-from optstudy.optimizers import RefusedError
+from optstudy.optimizers import OptimizerError
 from optstudy.records.plan import Description, Plan, Split, steps_per_epoch
 from optstudy.records.space import Space
 from optstudy.study.events import OptimizerEstimate, StudyEstimate
@@ -88,7 +88,7 @@ def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
     """
     try:
         return rehearse(plan, REHEARSED_STEPS)
-    except RefusedError as error:
+    except OptimizerError as error:
         raise UsageError(f"{space.source}: {error}") from error
     except OptstudyError:
         raise

@@ -10,7 +10,7 @@ from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
 from optstudy.training import check_device
-from optstudy.workloads.datasets import OtherDataError, check_dataset
+from optstudy.workloads.datasets import DataChangedError, check_dataset
 from optstudy.workloads.models import check_model, load_loss
 from optstudy.workloads.user_code import sources
 
@@ -55,10 +55,10 @@ def check_data(fingerprint: Mapping[str, Any], data: Description) -> dict[str, A
     """Return the fingerprint with the data's checksum.
 
     Raises:
-        OtherDataError: If the data are not those that the study began with.
+        DataChangedError: If the data are not those that the study began with.
     """
     if fingerprint.get("data", {}).get(data.name, data.checksum) != data.checksum:
-        raise OtherDataError(data.name)
+        raise DataChangedError(data.name)
     return {**fingerprint, "data": {data.name: data.checksum}}
 
 

@@ -11,7 +11,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import from_form, from_json
-from optstudy.records.naming import order_of
+from optstudy.records.naming import sort_key
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
 from optstudy.records.search import SearchResult, read_search
@@ -35,7 +35,7 @@ def read_evidence(tracking: Tracking, studies: Sequence[str], final: FinalRuns, 
     predictions, searches = tracking.predictions(final), tuple(read_searches(tracking, studies))
     runs = sorted(
         final.runs,
-        key=lambda run: (studies.index(run.study), *order_of(run.optimizer, run.config), run.seed),
+        key=lambda run: (studies.index(run.study), *sort_key(run.optimizer, run.config), run.seed),
     )
     return Evidence(
         tuple(RunEvidence(run, predictions=predictions.get(run.run_id)) for run in runs),
@@ -68,7 +68,7 @@ def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResu
         where = f"search.json of a search of study {study!r}"
         files = tracking.search_files(study)
         read = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
-        found += sorted(read, key=lambda one: order_of(one.optimizer))
+        found += sorted(read, key=lambda one: sort_key(one.optimizer))
     return found
 
 

@@ -55,7 +55,7 @@ def load_description(reference: str) -> Description:
     return _described(load(reference), reference)
 
 
-class OtherDataError(UsageError):
+class DataChangedError(UsageError):
     """A data set differs from the one that earlier results depend on."""
 
     def __init__(self, reference: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.flows import Failure, Flow, Fork, Task, Together, drive, run_all
+from optstudy.execution.flows import Failure, Flow, Fork, Gather, Task, drive, run_all
 from optstudy.execution.local import (
     ALLOCATOR,
     ATTEMPTS,
@@ -165,7 +165,7 @@ def test_a_flow_is_sent_what_its_tasks_return() -> None:
 
 def test_together_returns_in_the_order_of_its_flows_whichever_ends_first() -> None:
     def flow() -> Flow:
-        yield (yield Together((squares(1, 2, 3), squares(4), squares(5, 6))))
+        yield (yield Gather((squares(1, 2, 3), squares(4), squares(5, 6))))
 
     for choose in (lambda _: 0, last):
         assert list(drive([flow()], InProcess(choose))) == [[[1, 4, 9], [16], [25, 36]]]
@@ -177,18 +177,18 @@ def test_together_may_hold_together_and_flows_without_tasks() -> None:
         yield
 
     def inner() -> Flow:
-        found = yield Together((squares(1), nothing()))
+        found = yield Gather((squares(1), nothing()))
         return ["inner", *found]
 
     def outer() -> Flow:
-        yield (yield Together((inner(), nothing(), squares(2))))
+        yield (yield Gather((inner(), nothing(), squares(2))))
 
     assert list(drive([outer()], InProcess(last))) == [[["inner", [1], "nothing"], "nothing", [4]]]
 
 
 def test_together_of_nothing_goes_on_at_once() -> None:
     def flow() -> Flow:
-        yield (yield Together(()))
+        yield (yield Gather(()))
 
     assert list(drive([flow()], InProcess())) == [[]]
 
@@ -234,10 +234,10 @@ def test_what_flows_return_does_not_depend_on_the_order_in_which_tasks_end(choic
     picks = iter(choices)
 
     def pair(first: int) -> Flow:
-        return (yield Together((squares(first, first + 1), squares(first + 2))))
+        return (yield Gather((squares(first, first + 1), squares(first + 2))))
 
     def flow(first: int) -> Flow:
-        yield first, (yield Together((pair(first), squares(), pair(10 * first))))
+        yield first, (yield Gather((pair(first), squares(), pair(10 * first))))
 
     events = list(drive([flow(1), flow(2)], InProcess(lambda n: next(picks, 0) % n)))
 
@@ -259,7 +259,7 @@ def test_when_a_flow_raises_the_others_are_closed_children_first() -> None:
 
     def parent() -> Flow:
         try:
-            yield Together((child("one"), child("two")))
+            yield Gather((child("one"), child("two")))
         finally:
             closed.append("parent")
 

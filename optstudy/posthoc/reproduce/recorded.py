@@ -18,7 +18,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.metrics import END, EPOCH, FINAL
-from optstudy.records.plan import Plan, is_of_this_format, run_key
+from optstudy.records.plan import Plan, has_current_format, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
 from optstudy.tracking import Tracking
@@ -111,7 +111,7 @@ def _doubts(run: FinalRun, plan: Plan) -> list[str]:
     # Other versions may make other keys of the same plan.
     there = run.provenance
     same = all(there.versions.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
-    known = same and is_of_this_format(run.key) and there.sources is not None
+    known = same and has_current_format(run.key) and there.sources is not None
     if known and run.key != run_key(plan, torch.__version__, there.sources or {}):
         found.append("its plan or its source files are not those that its key was made of")
     return found

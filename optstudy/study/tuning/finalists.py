@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from optstudy.execution.flows import Flow, Together
+from optstudy.execution.flows import Flow, Gather
 from optstudy.records.search import Finalist, SearchResult, Trial, best_trials, select_best
 from optstudy.study.context import Context
 from optstudy.study.plans import trial_plan
@@ -23,7 +23,7 @@ def choose_finalist(context: Context, search: SearchResult, parent: str | None) 
         return search
     again = range(1, tuning.finalist_seeds + 1)
     flows = [_train_finalist(context, search, trial, number, parent) for trial in trials for number in again]
-    ended: list[TrainingRun] = yield Together(tuple(flows))
+    ended: list[TrainingRun] = yield Gather(tuple(flows))
     finalists = []
     for place, trial in enumerate(trials):
         own = ended[place * len(again) : (place + 1) * len(again)]

@@ -5,7 +5,7 @@ import json
 import time
 from typing import Any
 
-from optstudy.execution.flows import Flow, Together
+from optstudy.execution.flows import Flow, Gather
 from optstudy.records.metrics import BEST_SCORE, Tag
 from optstudy.records.search import SearchResult, Trial, count_states, select_best
 from optstudy.records.space import Space
@@ -115,7 +115,7 @@ def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
                 begun = [
                     runs.get(trial.number) or _trial_run(context, space, trial, parent) for trial in trials
                 ]
-                trained: list[TrainingRun] = yield Together(
+                trained: list[TrainingRun] = yield Gather(
                     tuple(train_rung(context, run, tuning.rung_end(run.trained)) for run in begun)
                 )
                 runs |= {trial.number: run for trial, run in zip(trials, trained, strict=True)}
