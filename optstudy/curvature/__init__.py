@@ -4,7 +4,7 @@ This package imports nothing else of optstudy.
 """
 
 from optstudy.curvature.build import objective
-from optstudy.curvature.check import Check
+from optstudy.curvature.completeness import Check
 from optstudy.curvature.density import Density, spectral_density
 from optstudy.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from optstudy.curvature.landscape import Landscape, filter_normalised, loss_landscape

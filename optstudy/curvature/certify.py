@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis, Ritz, as_basis, reach
-from optstudy.curvature.check import Check, check_complement
+from optstudy.curvature.completeness import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.precision import EPS_RATIO, Refined, has_double, refine

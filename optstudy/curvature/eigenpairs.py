@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows, reach
 from optstudy.curvature.certify import Found, Goal, certify, check_limits
-from optstudy.curvature.check import Check
+from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data
 from optstudy.curvature.operators import Operator, hessian

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis, Ritz, new_directions, norms, random_rows
+from optstudy.curvature.low_rank import LowRank
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.recall import LowRank
 
 LARGEST_BASIS = 64  # rows held before a restart
 

@@ -14,12 +14,12 @@ from optstudy.curvature.build import objective, unchecked
 from optstudy.curvature.certify import Found, Goal, certify, check_limits
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
+from optstudy.curvature.low_rank import LowRank, nothing
 from optstudy.curvature.objective import Data
 from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
 from optstudy.curvature.precision import has_double
 from optstudy.curvature.preconditioner import preconditioner, scales
 from optstudy.curvature.ratio import block_norm, ratio_interval
-from optstudy.curvature.recall import LowRank, nothing
 
 MAX_PRODUCTS = 300  # per step; the pairs are then reported as they are
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all

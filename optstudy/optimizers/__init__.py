@@ -1,4 +1,7 @@
-"""Optimizers: their search spaces, their construction, and implementations that torch lacks."""
+"""Optimizers: how they are built, those that torch lacks, and their space files.
+
+``tuning/spaces/NAME.toml`` holds an optimizer's search space, label, colour and citation.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Find and load space files, from the workspace and the package."""
+"""Find and load ``tuning/spaces/NAME.toml``: an optimizer's search space, label, colour and citation."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Parse space files; each error is one sentence that names the file and the key."""
+"""Parse space files (``tuning/spaces/NAME.toml``); each error is one sentence that names the file and the key."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Statistical tests and intervals on arrays, built on scipy and statsmodels."""
+"""Statistics on arrays: paired tests with their verdicts, confidence intervals, variance components, correlation."""
 
 from optstudy.statistics.components import Components, variance_components
 from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval

@@ -1,4 +1,4 @@
-"""Paired comparison of optimizers over the same seeds and test images."""
+"""Paired tests of optimizers over seeds and test images, corrected for multiplicity, and the verdict of each pair."""
 
 import functools
 import math

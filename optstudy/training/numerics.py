@@ -1,4 +1,4 @@
-"""Numerical settings of a run: the number of threads, and deterministic algorithms."""
+"""Numerical settings of a run (threads, determinism), and the machine it records (processor, instructions, flags)."""
 
 import contextlib
 import platform

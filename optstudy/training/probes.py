@@ -1,4 +1,4 @@
-"""The probes that track a run's curvature during training, and the images they use."""
+"""The probes of a run (add a new one here): what is measured while it trains, and on which images."""
 
 import math
 from collections.abc import Iterator, Mapping

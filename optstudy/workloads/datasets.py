@@ -1,4 +1,4 @@
-"""Load data sets by name or by reference."""
+"""The built-in data sets by name (add a new one here), and the user's own by reference."""
 
 from functools import cache, lru_cache
 from pathlib import Path

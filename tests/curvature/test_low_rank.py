@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optstudy.curvature.basis import empty_basis
 from optstudy.curvature.lanczos import converge
-from optstudy.curvature.recall import NEAREST, LowRank, nothing
+from optstudy.curvature.low_rank import NEAREST, LowRank, nothing
 
 SPECTRUM = oracles.bulk(4.0, -3.0, 2.0, -1.5, 1.2, 0.9, dim=40)
 

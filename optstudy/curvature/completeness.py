@@ -1,4 +1,4 @@
-"""Search for eigenvalues that an iteration missed, and bound the probability that the search misses them too."""
+"""Completeness check: search for missed eigenvalues, and bound the probability that the search misses them too."""
 
 import math
 from collections.abc import Iterator

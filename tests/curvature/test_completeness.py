@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optstudy.curvature import Check, Operator
 from optstudy.curvature.basis import Ritz
-from optstudy.curvature.check import (
+from optstudy.curvature.completeness import (
     MAX_CHECK_PRODUCTS,
     Search,
     check_complement,
