@@ -1,4 +1,4 @@
-"""The pairs of a comparison: how far two optimizers of a study are apart, and what may be said of it."""
+"""The pairs of a comparison, and the ranks of its rows; tests and verdicts are computed in statistics/pairs."""
 
 import itertools
 import math

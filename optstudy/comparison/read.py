@@ -1,4 +1,4 @@
-"""Reads studies from MLflow, to compare them, without running anything."""
+"""Read the evidence of finished studies from MLflow, to compare them without running anything."""
 
 from collections.abc import Sequence
 from pathlib import Path

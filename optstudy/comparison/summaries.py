@@ -1,4 +1,4 @@
-"""What the final runs of one optimizer and configuration tell beside their accuracy: images, cost, geometry."""
+"""Summaries of a row's runs beside accuracy: test images, cost to the target, curvature."""
 
 import math
 from collections import Counter

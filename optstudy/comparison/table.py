@@ -1,4 +1,4 @@
-"""The comparison: Table I of the paper with seeds, and the verdicts on its pairs, from final runs."""
+"""The comparison of final runs: Table I of the paper over seeds, with pairs, verdicts and ranks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace

@@ -1,1 +1,1 @@
-"""Plans, runs, searches and curvature results: frozen, one file form each; needs numpy at most."""
+"""Plans, runs, searches, spaces and curvature results as frozen records; imports numpy at most."""

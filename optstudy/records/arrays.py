@@ -1,4 +1,4 @@
-"""Arrays, and records made of them, as npz bytes without pickles."""
+"""Read and write arrays, and records made of arrays, as npz bytes without pickles."""
 
 import io
 import zlib

@@ -1,4 +1,4 @@
-"""The top eigenvalues along a run's last steps, as arrays."""
+"""The largest eigenvalues at the last steps of a run, as arrays."""
 
 import math
 from collections.abc import Sequence

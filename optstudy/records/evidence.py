@@ -1,4 +1,4 @@
-"""The recorded results of the runs and searches of some studies."""
+"""The recorded results of some studies: runs with their files, and searches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

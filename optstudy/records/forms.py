@@ -1,4 +1,4 @@
-"""The form of each record in files: the names of its fields there, and how it is written and read."""
+"""The form of each record in JSON and npz files: field names, and reading and writing."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The names of all metrics and tags of runs, with what each is and where its number comes from."""
+"""The metrics and tags of runs in MLflow: names, units, and how each final metric is computed."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How optimizers, configurations and runs are named and ordered."""
+"""Names and order of optimizers, configurations and runs; the values of the paper's Table I."""
 
 import re
 from collections.abc import Sequence

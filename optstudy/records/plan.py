@@ -1,4 +1,4 @@
-"""What determines the numbers of one run."""
+"""The plan of a run: everything that determines its numbers, and the key made of it."""
 
 import hashlib
 import json

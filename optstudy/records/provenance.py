@@ -1,4 +1,4 @@
-"""The provenance of a run's numbers: packages, code, machine, data and the user's files."""
+"""The provenance of a run's numbers (packages, code, machine, data, user files), and how two of them differ."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""A search of hyperparameters: its trials, its finalists, and the trial that it chose."""
+"""A finished search: its trials and finalists, and the rules by which they are ranked and the best is selected."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The search space of one optimizer."""
+"""The search space of an optimizer: ranges, choices, fixed values, default and paper configurations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

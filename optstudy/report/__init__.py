@@ -1,1 +1,1 @@
-"""What people read: text tables, figures, the page, LaTeX, the archive."""
+"""Write a report: text tables, figures, the HTML page, LaTeX, BibTeX and the archive of its runs."""

@@ -1,4 +1,4 @@
-"""All that is needed to repeat the runs of a report, and to make its tables again: two plain files."""
+"""Write and read the archive of a report: `runs.json` and `predictions.npz`, from which it can be rebuilt."""
 
 import json
 from collections.abc import Callable

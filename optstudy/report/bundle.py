@@ -1,4 +1,4 @@
-"""A report's files, from a comparison and its evidence."""
+"""Build the files of a report by path: page, figures, `table.tex`, `references.bib`, `runs.json` and others."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""BibTeX of what the Methods paragraph cites."""
+"""Select the entries of references.bib that a report's Methods cite."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The commands that make a study again."""
+"""The commands that reproduce a study, as printed on the report's page."""
 
 import shlex
 from collections.abc import Iterable, Sequence

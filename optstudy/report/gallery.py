@@ -1,4 +1,4 @@
-"""The figures of a report, each with a caption that says what to see in it."""
+"""The figures of a report in order, each with its title and caption."""
 
 import re
 from collections.abc import Iterable, Iterator

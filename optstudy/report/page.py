@@ -1,4 +1,4 @@
-"""The report as one HTML page, which needs nothing from elsewhere."""
+"""Render the report as one self-contained HTML page, from the template page.html."""
 
 import base64
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Verdicts and methods in plain sentences, which claim what the data support and no more."""
+"""Verdicts, the setup of a study and the Methods paragraph, as plain sentences."""
 
 import math
 from collections.abc import Sequence

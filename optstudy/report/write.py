@@ -1,4 +1,4 @@
-"""Reads studies from MLflow, writes their report into a folder, and logs it."""
+"""Read studies from MLflow, write their report into a folder, and log it to MLflow."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""A connection to MLflow that retries while the server is unreachable."""
+"""A connection to MLflow: how long calls are retried while the server is unreachable, and what its refusals mean."""
 
 import logging
 import os

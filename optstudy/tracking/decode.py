@@ -1,4 +1,4 @@
-"""Runs as MLflow has them, read back as typed records."""
+"""Decode MLflow runs into typed records."""
 
 from dataclasses import dataclass
 from pathlib import Path

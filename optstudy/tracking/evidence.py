@@ -1,4 +1,4 @@
-"""What the runs of some studies left behind, as figures and reports take it."""
+"""Read the evidence of studies from MLflow: final runs, searches, and the files of each run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

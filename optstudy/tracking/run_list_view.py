@@ -1,4 +1,4 @@
-"""How MLflow's lists of runs open: with the columns that people look for, not with none.
+"""The columns with which MLflow's list of runs opens.
 
 MLflow does not document the tag; where it is not understood a list opens as MLflow pleases.
 """

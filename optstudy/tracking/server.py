@@ -1,4 +1,4 @@
-"""MLflow's own interface on the embedded store, on loopback."""
+"""MLflow's web interface for the embedded store, on the loopback address."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Figures, each a function from records to a matplotlib Figure. The only importer of matplotlib."""
+"""Figures, each a function from records to a matplotlib Figure; the only importer of matplotlib."""
 
 from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Axes that can be read whatever the data's range: logarithms, and accuracy near 100 per cent."""
+"""Logarithmic axes with readable ticks, and axes of accuracy that are logarithmic in the error."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The best score of a search so far, along its trials or its work, and a band where there is one."""
+"""The best score of a search so far, by trials or by gradient work, with its band."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test accuracy of every row, and the differences of every pair, with their intervals."""
+"""Figures of the comparison: the test accuracy of every row, and the difference of every pair, with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier takes for what."""
+"""Confusion matrices of the test images: of one run, and the mean over the seeds of a row."""
 
 from __future__ import annotations
 

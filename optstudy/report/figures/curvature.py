@@ -1,4 +1,4 @@
-"""Curvature of a run: the ratio while it trained, and the loss and the spectrum where it ended."""
+"""Figures of one run's curvature: eigenvalue ratio by step, and the loss and the spectrum at its end."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Flatness where runs ended against their test error."""
+"""Scatter plot of the flatness at the end of each run against its test error."""
 
 from __future__ import annotations
 

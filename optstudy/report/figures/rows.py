@@ -1,4 +1,4 @@
-"""The rows of a comparison in a figure of one column: their styles, a panel for each, and a legend."""
+"""Layout of figures with a panel for each row of the comparison: row styles, panels, headings, legends."""
 
 from __future__ import annotations
 

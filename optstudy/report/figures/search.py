@@ -1,4 +1,4 @@
-"""What a search found: Optuna's plots, drawn from records."""
+"""Figures of one search: history, importances, slices, and score against learning rate."""
 
 import math
 from collections.abc import Mapping, Sequence

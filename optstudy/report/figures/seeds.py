@@ -1,4 +1,4 @@
-"""What the seeds of each optimizer have in common: a panel a row with their band, and all medians in one."""
+"""Figures over the seeds of each row, median and band: gradient norms, loss lines and eigenvalue ratios."""
 
 from __future__ import annotations
 

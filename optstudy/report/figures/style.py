@@ -1,4 +1,4 @@
-"""One style for every figure: an optimizer's colour, line and marker, the sheet it is drawn on, its bytes."""
+"""The style of every figure; optimizers' colours and markers come from their space files (tuning/spaces/NAME.toml)."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""The loss around the end of a row's typical run."""
+"""The loss surface around the end of a row's typical run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the curvature depends on the sample that it is measured on."""
+"""First eigenvalue and ratio against the size of the sample on which they are measured."""
 
 import math
 from collections.abc import Sequence

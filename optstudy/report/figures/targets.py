@@ -1,4 +1,4 @@
-"""How soon the seeds of each row reached their study's target."""
+"""The share of seeds that have reached the target accuracy, by epoch and by gradient work."""
 
 from __future__ import annotations
 

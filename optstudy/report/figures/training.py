@@ -1,4 +1,4 @@
-"""What a run's training looked like."""
+"""The gradient norm of one run by epoch."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Trials as points: how every figure of a search shows score, outcome and where a configuration is from."""
+"""Draw the trials of a search as points: their scores, states and reference configurations."""
 
 import math
 from collections.abc import Iterable, Mapping

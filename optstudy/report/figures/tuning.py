@@ -1,4 +1,4 @@
-"""What the searches found for their trials and their work, and at which learning rates."""
+"""Figures of all searches: best score so far, and scores against the learning rate."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tables of a comparison, as text for people and programs."""
+"""The tables of a comparison, and the formats in which they are written."""

@@ -1,4 +1,4 @@
-"""The table of accuracies."""
+"""The accuracy table, Table I of the paper: train and test accuracy with intervals, and rank, by row."""
 
 from collections.abc import Sequence
 

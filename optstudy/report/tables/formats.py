@@ -1,4 +1,4 @@
-"""A table in each format."""
+"""Write the tables of a comparison as LaTeX, Markdown or CSV."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,7 +7,9 @@ from typing import Literal
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.report.tables.accuracy import accuracy_table
-from optstudy.report.tables.details import classes_table, cost_table, geometry_table
+from optstudy.report.tables.classes import classes_table
+from optstudy.report.tables.cost import cost_table
+from optstudy.report.tables.geometry import geometry_table
 from optstudy.report.tables.pairs import networks_table, pair_table
 from optstudy.report.tables.table import Table
 from optstudy.report.tables.tuning import tuning_table

@@ -1,4 +1,4 @@
-"""The pairs of rows as tables: what may be said of their optimizers, and of single networks."""
+"""The pair table (difference, interval, p, verdict), and the networks table (McNemar's test of each seed)."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,11 +1,13 @@
-"""A table as text, before it has a format."""
+"""The cells and columns of a table, before it is written as LaTeX, Markdown or CSV."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from optstudy.comparison.table import Comparison
 
+T = TypeVar("T")
 UNKNOWN = "--"
 
 
@@ -55,6 +57,16 @@ def numbers(header: str, cells: Iterable[str]) -> Column:
 def p_label(p: float) -> str:
     """Return a p-value as a table shows it."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
+
+
+def known(values: Sequence[T | None], cell: Callable[[T], str]) -> Iterator[str]:
+    """Yield a cell for each value that is known, and a dash for each that is not."""
+    return (UNKNOWN if value is None else cell(value) for value in values)
+
+
+def number(value: float, form: str) -> str:
+    """Return a number in a format such as ``.1f``; a dash where it is not finite."""
+    return format(value, form) if math.isfinite(value) else UNKNOWN
 
 
 def study_column(studies: Iterable[str]) -> list[Column]:

@@ -1,4 +1,4 @@
-"""The searches of a comparison as a table."""
+"""The tuning table: trials, outcomes, gradient work, scores and chosen configuration of each search."""
 
 from collections.abc import Sequence
 from typing import Any
