@@ -13,7 +13,7 @@ import click
 
 from optstudy.cli.main import COMMANDS, group
 from optstudy.optimizers.space_file import key_table as space_keys
-from optstudy.study.specification import KEYS
+from optstudy.study.keys import KEYS
 
 DOCS = Path(__file__).parent
 PRESETS = ("smoke", "quick", "mnist", "paper")

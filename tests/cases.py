@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from optstudy.optimizers import find_spaces, load_space
-from optstudy.records.plan import Method, Plan, Split
+from optstudy.records.plan import Description, Method, Plan, Split
 from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.space import Space
+from optstudy.training import Rehearsal
 
 HERE = Path(__file__).parent  # a workspace without files of its own
 TRAIN, TEST, BATCH = 200, 60, 64  # the last batch has 8 images
@@ -33,6 +34,17 @@ def load():
 
     return Dataset(*part({TRAIN}), *part({TEST}), ("a", "b", "c", "d"))
 """
+
+DESCRIPTION = Description("data.py:load", "0", TRAIN, TEST, ("a", "b", "c", "d"), (1, 8, 8), "uint8")
+REHEARSAL = Rehearsal(
+    train_images=TRAIN,
+    heldout_images=TEST,
+    parameters=196,
+    state_bytes=1000,
+    step_seconds=0.1,
+    evaluation_seconds=0.01,
+    sweep_seconds=0.02,
+)
 
 NET = """
 import torch

@@ -14,8 +14,9 @@ from optstudy.records.provenance import Provenance
 from optstudy.records.search import Finalist, SearchResult
 from optstudy.records.space import Choice
 from optstudy.report.bundle import build_report
+from optstudy.study.keys import KEYS
 from optstudy.study.plans import final_plan
-from optstudy.study.specification import KEYS, Specification
+from optstudy.study.specification import Specification
 from optstudy.study.tuning.flow import search_settings
 
 Once = Callable[[str, Callable[[Path], None]], Path]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from optstudy.records.location import Location
+from optstudy.study.keys import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
 from optstudy.study.presets import parse_setting
-from optstudy.study.specification import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
 
 if TYPE_CHECKING:
     from optstudy.execution.pool import WorkerPool

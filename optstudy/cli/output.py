@@ -23,7 +23,7 @@ from optstudy.report.tables.tuning import score_label, value_label
 
 if TYPE_CHECKING:
     from optstudy.study.driver import Study
-    from optstudy.study.events import StudyEstimate
+    from optstudy.study.estimate import StudyEstimate
     from optstudy.study.status import OptimizerStatus
 
 

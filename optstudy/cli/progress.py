@@ -7,21 +7,20 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from optstudy.errors import OptstudyError
+from optstudy.records.search import SearchResult
 from optstudy.report.tables.tuning import value_label
+from optstudy.study.estimate import StudyEstimate
 from optstudy.study.events import (
     Event,
     Notice,
-    Problem,
     RunEnded,
-    SearchEnded,
-    StudyEstimate,
     TrialEnded,
     WorkDone,
 )
 
 
 class _Remaining(ProgressColumn):
-    """Time left, at the pace so far; the estimate's own where nothing is known yet."""
+    """Time left, at the pace so far."""
 
     def render(self, task: Task) -> Text:
         elapsed, done, total = task.elapsed or 0.0, task.completed, task.total or 0.0
@@ -66,7 +65,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                         milestone = 0.25 * (share // 0.25 + 1)
                 case TrialEnded(before=True):
                     pass  # the line of its search is enough
-                case Problem():
+                case Notice(problem=True):
                     problems += 1
                     console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)
                 case _:
@@ -85,13 +84,13 @@ def line_of(event: Event) -> str:
             score = "" if trial.score is None else f" {trial.score:.4f}"
             values = ", ".join(f"{name} {value_label(value)}" for name, value in trial.params.items())
             return f"{event.optimizer}/{trial.number:03d} {trial.state}{score} ({values})"
-        case SearchEnded():
-            best = event.result.best
+        case SearchResult():
+            best = event.best
             assert best is not None
             values = ", ".join(f"{name} {value_label(value)}" for name, value in best.params.items())
-            among = len(event.result.finalists)
+            among = len(event.finalists)
             how = f", by other seeds of the {among} best" if among else ""
-            return f"{event.result.optimizer}: best is trial {best.number} with {values}{how}"
+            return f"{event.optimizer}: best is trial {best.number} with {values}{how}"
         case RunEnded():
             return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"
         case _:
@@ -99,12 +98,12 @@ def line_of(event: Event) -> str:
 
 
 def show_estimate(estimate: StudyEstimate, console: Console) -> None:
-    """Say what is to be done and how long it may take."""
-    for item in estimate.optimizers:
+    """Print the planned work and its estimated time."""
+    for name, rehearsal in estimate.rehearsals.items():
         console.print(
-            f"{item.optimizer:<12} {item.trials} trials {duration(item.trial_seconds):>7},"
-            f" {item.runs} final runs {duration(item.run_seconds):>7}"
-            f"  ({1000 * item.step_seconds:.1f} ms a step)"
+            f"{name:<12} {estimate.trials} trials {duration(estimate.trial_seconds[name]):>7},"
+            f" {estimate.runs} final runs {duration(estimate.run_seconds[name]):>7}"
+            f"  ({1000 * rehearsal.step_seconds:.1f} ms a step)"
         )
     workers = f"{estimate.jobs} worker{'s' * (estimate.jobs > 1)}"
     size = f"{estimate.disk_bytes / 1e6:.0f} MB"
@@ -114,7 +113,7 @@ def show_estimate(estimate: StudyEstimate, console: Console) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as a person says it."""
+    """Format a length of time in seconds, minutes or hours."""
     if seconds < 90:  # noqa: PLR2004
         return f"{seconds:.0f} s"
     if seconds < 5400:  # noqa: PLR2004

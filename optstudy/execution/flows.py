@@ -37,6 +37,9 @@ class Failure:
 class Workers(Protocol):
     """Anything that runs tasks: `submit` never blocks, `next_result` blocks until a task ends."""
 
+    def __len__(self) -> int:
+        """Return the number of workers."""
+
     def submit(self, ticket: int, task: Task) -> None:
         """Queue a task; ``ticket`` identifies its result."""
 
@@ -51,16 +54,9 @@ class Gather:
     flows: tuple["Flow", ...]
 
 
-@dataclass(frozen=True)
-class Fork:
-    """Yielded by a flow to start other flows without waiting for them."""
-
-    flows: tuple["Flow", ...]
-
-
-Flow = Generator[Task | Gather | Fork | object, Any, Any]
+Flow = Generator[Task | Gather | object, Any, Any]
 """A sequential program, as a generator. It yields a `Task` and is sent its result or a `Failure`, yields a `Gather`
-or a `Fork`, or yields any other object, which `drive` passes on as an event."""
+and is sent the results of its flows, or yields any other object, which `drive` passes on as an event."""
 
 
 @dataclass(eq=False)
@@ -102,16 +98,13 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
                     workers.submit(ticket, step)
                 case Gather(flows) if flows:
                     node.results, node.missing = [None] * len(flows), len(flows)
-                    children = [_FlowNode(flow, node, place) for place, flow in enumerate(flows)]
+                    children = [_FlowNode(flow, node, position) for position, flow in enumerate(flows)]
                     alive += children
-                    ready += [(child, None) for child in children]
+                    ready.extendleft(
+                        (child, None) for child in reversed(children)
+                    )  # since workers may be idle
                 case Gather():
                     ready.appendleft((node, []))
-                case Fork(flows):
-                    children = [_FlowNode(flow) for flow in flows]
-                    alive += children
-                    # Children first, since workers may be idle.
-                    ready += [(child, None) for child in (*children, node)]
                 case event:
                     ready.appendleft((node, None))
                     yield event

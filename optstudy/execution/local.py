@@ -1,4 +1,4 @@
-"""Workers on this machine: processes that run tasks, each connected by its own pipe."""
+"""Worker processes on this machine, and the environment variables of workers (threads, GPU, memory allocator)."""
 
 import contextlib
 import heapq

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.flows import Failure, Flow, Fork, Task, Workers, drive
+from optstudy.execution.flows import Failure, Flow, Gather, Task, Workers, drive
 from optstudy.posthoc.checkpoints import load_weights
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import Sample, sampled_images
@@ -56,7 +56,7 @@ def _subject_flow(subject: Subject, samples: Sequence[Sample], request: Curvatur
             yield weights
             return
         subject = replace(subject, weights=weights)
-    yield Fork(tuple(_sample_flow(subject, sample, request) for sample in samples))
+    yield Gather(tuple(_sample_flow(subject, sample, request) for sample in samples))
 
 
 def _sample_flow(subject: Subject, sample: Sample, request: CurvatureRequest) -> Flow:

@@ -1,4 +1,4 @@
-"""The artifacts of a final run: its figures, and the data behind them."""
+"""The artifacts of a final run: the figures and data files that MLflow stores with it."""
 
 import json
 from collections.abc import Callable, Sequence

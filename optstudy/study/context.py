@@ -12,7 +12,7 @@ from optstudy.records.plan import Description, Plan, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import Rung
 from optstudy.records.space import Space
-from optstudy.study.estimate import curvature_seconds, run_seconds
+from optstudy.study.estimate import curvature_seconds, epoch_seconds
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
@@ -128,7 +128,7 @@ class Context:
 
     def seconds(self, optimizer: str, plan: Plan, since: int, until: int) -> float:
         """Expected time of the epochs after ``since`` up to ``until``, on one worker."""
-        return run_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
+        return epoch_seconds(self.rehearsals[optimizer], self.data, plan, since, until)
 
     def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature at the end of a run."""

@@ -1,6 +1,6 @@
 """The driver of a study, and the only writer of its results."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,23 +8,25 @@ from typing import Any, Literal
 from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.environment import gather_provenance
-from optstudy.execution.flows import Flow, Fork, drive
+from optstudy.execution.flows import Flow, Gather, drive
 from optstudy.execution.local import LocalWorkers, in_worker
 from optstudy.execution.pool import WorkerPool
 from optstudy.execution.ray import RayWorkers
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
+from optstudy.records.provenance import Provenance
 from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
+from optstudy.study.checks import check_names
 from optstudy.study.context import Context
-from optstudy.study.estimate import estimate, rehearse_all
-from optstudy.study.events import Event, Notice, Problem, SearchEnded, StudyEstimate
+from optstudy.study.estimate import StudyEstimate, estimate_study
+from optstudy.study.events import Event, Notice
 from optstudy.study.final_runs import final_flow, tag_superseded
-from optstudy.study.fingerprint import check_data, check_fingerprint, check_parts
+from optstudy.study.fingerprint import check_data, check_fingerprint
 from optstudy.study.notices import adjusted_counts, lost_files, moved_server
-from optstudy.study.presets import check_keys, read_preset
+from optstudy.study.presets import read_preset
 from optstudy.study.run_cache import Rungs
-from optstudy.study.specification import Specification
+from optstudy.study.specification import Specification, check_keys
 from optstudy.study.timing import time_rows
 from optstudy.study.tuning.best import read_best
 from optstudy.study.tuning.flow import close_search, open_search, search_flow
@@ -95,9 +97,9 @@ class Study:
         self._recorded = read_recorded(self.files)
         if preset is None and self._recorded is None:
             preset = "quick"
-        asked = read_preset(preset, self.location.workspace) if preset else {}
-        self._asked = _checked(settings)
-        self.specification = self._with(asked | self._asked)
+        keys = read_preset(preset, self.location.workspace) if preset else {}
+        self._settings = _checked(settings)
+        self.specification = self._with(keys | self._settings)
 
     @property
     def name(self) -> str:
@@ -124,58 +126,33 @@ class Study:
             OptstudyError: If the work cannot continue.
         """
         phases = phases or ("tuning", "training")
+        tuning, training = "tuning" in phases, "training" in phases
         added = {"optimizers": optimizers, "configs": configs}
-        asked = _checked({**settings, **{key: value for key, value in added.items() if value}})
+        changes = _checked(settings | {key: value for key, value in added.items() if value})
         with locked(self.files):
             self._recorded = read_recorded(self.files)
-            self.specification = self._with(self.specification.to_keys() | asked)
-            wanted = tuple(configs or self.specification.configs) if "training" in phases else ()
+            self.specification = self._with(self.specification.to_keys() | changes)
             spaces = self._spaces()
             chosen = {name: spaces[name] for name in optimizers or spaces}
-            here = gather_provenance()
+            configs = tuple(configs or self.specification.configs) if training else ()
+            provenance = gather_provenance()
             fingerprint = check_fingerprint(
-                self.files, self._recorded, self.specification, spaces, here.versions
+                self.files, self._recorded, self.specification, spaces, provenance.versions
             )
-            params = self._params(chosen, wanted, searching="tuning" in phases)
-            tuned = "tuning" in phases
-            given = {**self._asked, **asked}
+            params = self._params(chosen, configs, tuning=tuning)
             yield from adjusted_counts(
-                self.name, self.specification, given, tuning=tuned, training="training" in phases
+                self.name, self.specification, self._settings | changes, tuning=tuning, training=training
             )
             with self._workers() as workers:
-                tracking, notice = open_tracking(self.location)
-                if notice:
-                    yield Notice(notice)
-                logged = {
-                    experiment: tracking.logged_runs(experiment)
-                    for experiment in (f"{self.name}/tuning", f"{self.name}/final")
-                }
-                rehearsed = rehearse_all(workers, self.specification, chosen, trials=tuned)
-                yield estimate(
-                    rehearsed, self.specification, chosen, trials=tuned, configs=wanted, jobs=len(workers)
-                )
-                fingerprint = check_data(fingerprint, rehearsed.data)
-                yield from moved_server(self.name, fingerprint.get("tracking"), tracking.server)
-                yield from lost_files(logged)
-                self._record({**fingerprint, "tracking": tracking.server}, phases)
-                context = Context(
-                    files=self.files,
-                    specification=self.specification,
-                    spaces=spaces,
-                    sources=fingerprint["sources"],
-                    provenance=replace(here, versions=fingerprint["versions"], data=rehearsed.data.checksum),
-                    data=rehearsed.data,
-                    rehearsals=rehearsed.optimizers,
-                    rungs=Rungs(self.files.folder / "rungs"),
-                    tracking=tracking,
-                    logged=logged,
-                )
-                flows = [_optimizer_flow(context, name, phases, wanted, params) for name in chosen]
+                context = yield from self._begin(workers, phases, chosen, configs, fingerprint, provenance)
+                flows = [_train(context, name, config, values) for (name, config), values in params.items()]
+                if tuning:
+                    flows += [_tune(context, name, train_best="best" in configs) for name in chosen]
                 try:
                     yield from drive(flows, workers)
                 finally:
-                    tracking.interrupt_open_runs()
-                yield from time_rows(context, workers, self._trained(chosen, wanted, params))
+                    context.tracking.interrupt_open_runs()
+                yield from time_rows(context, workers, self._trained(chosen, configs, params))
 
     def tune(
         self, trials: int | None = None, *, optimizers: Sequence[str] | None = None, **settings: Any
@@ -188,14 +165,14 @@ class Study:
             settings: Keys of a preset to change, such as ``tune_epochs``.
 
         Returns:
-            What was found, by optimizer.
+            The search of each optimizer.
 
         Raises:
             OptstudyError: If an optimizer has no trial that completed.
         """
-        given = settings if trials is None else {**settings, "trials": trials}
-        events = _run_to_end(self.run("tuning", optimizers=optimizers, **given))
-        return {e.result.optimizer: e.result for e in events if isinstance(e, SearchEnded)}
+        changes = settings if trials is None else {**settings, "trials": trials}
+        events = _run_to_end(self.run("tuning", optimizers=optimizers, **changes))
+        return {event.optimizer: event for event in events if isinstance(event, SearchResult)}
 
     def train(
         self,
@@ -219,8 +196,8 @@ class Study:
         Raises:
             OptstudyError: If a run failed.
         """
-        given = settings if seeds is None else {**settings, "seeds": seeds}
-        _run_to_end(self.run("training", optimizers=optimizers, configs=configs, **given))
+        changes = settings if seeds is None else {**settings, "seeds": seeds}
+        _run_to_end(self.run("training", optimizers=optimizers, configs=configs, **changes))
         return self.compare()
 
     def compare(self) -> Comparison:
@@ -233,56 +210,89 @@ class Study:
         """Estimate the time and disk space of the whole study from a few timed steps; nothing is written."""
         specification, spaces = self.specification, self._spaces()
         with self._workers() as workers:
-            rehearsed = rehearse_all(workers, specification, spaces, trials=True)
-            configs, jobs = specification.configs, len(workers)
-        return estimate(rehearsed, specification, spaces, trials=True, configs=configs, jobs=jobs)
+            return estimate_study(workers, specification, spaces, tuning=True, configs=specification.configs)
 
-    def _with(self, asked: Mapping[str, Any]) -> Specification:
+    def _with(self, keys: Mapping[str, Any]) -> Specification:
         if self._recorded is None:
-            return Specification.from_keys(asked)
+            return Specification.from_keys(keys)
         try:
-            return merge(self.files, self._recorded, asked)
+            return merge(self.files, self._recorded, keys)
         except ChangedStudyError:
-            check_parts(asked)  # a missing part is the more useful error: another study name would not help
+            check_names(keys)  # an unknown name is the more useful error: another study name would not help
             raise
 
     def _spaces(self) -> dict[str, Space]:
         return {name: load_space(name, self.location.workspace) for name in self.specification.optimizers}
 
     def _params(
-        self, chosen: Mapping[str, Space], configs: Sequence[str], *, searching: bool
+        self, spaces: Mapping[str, Space], configs: Sequence[str], *, tuning: bool
     ) -> dict[tuple[str, str], dict[str, Any]]:
         """Return hyperparameters by optimizer and config, without those that the search has yet to find."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for name, space in chosen.items():
-            for config in configs:
-                if config != "best":
-                    found[name, config] = space.config("paper" if config == "paper" else "default")
-                elif not searching:
-                    found[name, config] = read_best(self.files, name, space)
-        return found
+        return {
+            (name, config): read_best(self.files, name, space)
+            if config == "best"
+            else space.config("paper" if config == "paper" else "default")
+            for name, space in spaces.items()
+            for config in configs
+            if config != "best" or not tuning
+        }
 
     def _trained(
         self,
-        chosen: Mapping[str, Space],
+        spaces: Mapping[str, Space],
         configs: Sequence[str],
         params: Mapping[tuple[str, str], dict[str, Any]],
     ) -> dict[tuple[str, str], dict[str, Any]]:
         """Return the trained hyperparameters by optimizer and config, without those of failed searches."""
-        found = dict(params)
-        for name, space in chosen.items():
-            if "best" in configs and self.files.best(name).exists():
-                found[name, "best"] = read_best(self.files, name, space)
-        return found
+        searched = [name for name in spaces if "best" in configs and self.files.best(name).exists()]
+        return {**params, **{(name, "best"): read_best(self.files, name, spaces[name]) for name in searched}}
 
     def _workers(self) -> LocalWorkers | RayWorkers:
-        asked = self.specification
+        specification = self.specification
         optimizers = [space.optimizer for space in self._spaces().values()]
         return self._worker_pool.workers(
-            asked.device,
-            asked.threads,
-            deterministic=asked.deterministic,
-            references=(asked.dataset, asked.model, asked.loss, *optimizers),
+            specification.device,
+            specification.threads,
+            deterministic=specification.deterministic,
+            references=(specification.dataset, specification.model, specification.loss, *optimizers),
+        )
+
+    def _begin(
+        self,
+        workers: LocalWorkers | RayWorkers,
+        phases: Sequence[Phase],
+        spaces: Mapping[str, Space],
+        configs: Sequence[str],
+        fingerprint: Mapping[str, Any],
+        provenance: Provenance,
+    ) -> Generator[Event, None, Context]:
+        """Check and estimate the work, and record the study; returns its context."""
+        tracking, notice = open_tracking(self.location)
+        if notice:
+            yield Notice(notice)
+        logged = {
+            experiment: tracking.logged_runs(experiment)
+            for experiment in (f"{self.name}/tuning", f"{self.name}/final")
+        }
+        estimate = estimate_study(
+            workers, self.specification, spaces, tuning="tuning" in phases, configs=configs
+        )
+        yield estimate
+        fingerprint = check_data(fingerprint, estimate.data)
+        yield from moved_server(self.name, fingerprint.get("tracking"), tracking.server)
+        yield from lost_files(logged)
+        self._record({**fingerprint, "tracking": tracking.server}, phases)
+        return Context(
+            files=self.files,
+            specification=self.specification,
+            spaces=self._spaces(),
+            sources=fingerprint["sources"],
+            provenance=replace(provenance, versions=fingerprint["versions"], data=estimate.data.checksum),
+            data=estimate.data,
+            rehearsals=estimate.rehearsals,
+            rungs=Rungs(self.files.folder / "rungs"),
+            tracking=tracking,
+            logged=logged,
         )
 
     def _record(self, fingerprint: dict[str, Any], phases: Sequence[Phase]) -> None:
@@ -292,40 +302,33 @@ class Study:
         write_recorded(self.files, self._recorded)
 
 
-def _optimizer_flow(
-    context: Context,
-    optimizer: str,
-    phases: Sequence[Phase],
-    configs: Sequence[str],
-    params: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> Flow:
-    """Tune one optimizer and train its final runs; those of fixed configurations start before the search."""
-    chosen = {config: values for (name, config), values in params.items() if name == optimizer}
-    for config, values in chosen.items():
-        yield from _finals(context, optimizer, config, values)
-    if "tuning" not in phases:
-        return
+def _tune(context: Context, optimizer: str, *, train_best: bool) -> Flow:
+    """Search the best configuration of an optimizer, and train its final runs."""
     space = context.spaces[optimizer]
     parent = open_search(context, space)
-    found = yield from search_flow(context, space, parent)
-    if found.best is not None and "training" in phases and "best" in configs:
-        yield from _finals(context, optimizer, "best", found.best.params)
-    yield from close_search(context, found, parent)
+    result = yield from search_flow(context, space, parent)
+    closing = close_search(context, result, parent)
+    if train_best and result.best is not None:
+        yield Gather((_train(context, optimizer, "best", result.best.params), closing))
+    else:
+        yield from closing
 
 
-def _finals(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
+def _train(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
+    """Train the final runs of a configuration."""
     yield from tag_superseded(context, optimizer, config, params)
-    yield Fork(
-        tuple(
-            final_flow(context, optimizer, config, seed, params)
-            for seed in range(context.specification.training.seeds)
-        )
-    )
+    seeds = range(context.specification.training.seeds)
+    yield Gather(tuple(final_flow(context, optimizer, config, seed, params) for seed in seeds))
 
 
 def _run_to_end(events: Iterator[Event]) -> list[Event]:
+    """Return all events.
+
+    Raises:
+        OptstudyError: If one of them is a problem.
+    """
     seen = list(events)
-    problems = [event.text for event in seen if isinstance(event, Problem)]
+    problems = [event.text for event in seen if isinstance(event, Notice) and event.problem]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise OptstudyError(problems[0] + more)
@@ -333,7 +336,8 @@ def _run_to_end(events: Iterator[Event]) -> list[Event]:
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    named: dict[str, Callable[..., Any] | str] = {
-        key: value for key, value in settings.items() if key in ("model", "dataset", "loss")
+    """Validate settings, in which functions may stand for their references."""
+    functions = {
+        key: reference_to(value) for key, value in settings.items() if key in ("model", "dataset", "loss")
     }
-    return check_keys({**settings, **{key: reference_to(value) for key, value in named.items()}})
+    return check_keys({**settings, **functions})

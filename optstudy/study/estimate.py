@@ -1,4 +1,4 @@
-"""Estimate the time and disk space of a study from a few timed steps of each optimizer."""
+"""Estimate the time and disk space of a study: timed steps of each optimizer, and the start-up of the workers."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task, Workers, run_all
 from optstudy.optimizers import OptimizerError
-from optstudy.records.plan import Description, Plan, Split, steps_per_epoch
+from optstudy.records.plan import Description, Plan, steps_per_epoch
 from optstudy.records.space import Space
-from optstudy.study.events import OptimizerEstimate, StudyEstimate
-from optstudy.study.plans import final_plan, trial_plan
+from optstudy.study.checks import check_plans
+from optstudy.study.plans import final_plan, split_sizes, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
 from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
-from optstudy.workloads.datasets import load_description
-from optstudy.workloads.splits import load_parts
 from optstudy.workloads.user_code import describe_exception
 
 REHEARSED_STEPS = 10
@@ -25,58 +23,77 @@ STEP_PRODUCTS = 10  # cost of tracking the eigenvalues at one step, its graph in
 
 
 @dataclass(frozen=True)
-class StudyRehearsal:
-    """Results of the timed steps before a study starts."""
+class StudyEstimate:
+    """Estimated work of a study, assuming that nothing is done yet and no trial is pruned."""
 
     data: Description
-    optimizers: dict[str, Rehearsal]  # of a final run each
-    startup_seconds: float  # until a worker had imported what it needs
+    rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
+    jobs: int  # number of workers
+    trials: int  # of each optimizer
+    trial_seconds: Mapping[str, float]  # all trials and finalists of an optimizer, on one worker
+    runs: int  # final runs of each optimizer
+    run_seconds: Mapping[str, float]  # all final runs of an optimizer, on one worker
+    disk_bytes: int
+    startup_seconds: float = 0.0  # until the workers have imported what they need
+
+    @property
+    def seconds(self) -> float:
+        """Expected wall time."""
+        return self.startup_seconds + self.work_seconds
+
+    @property
+    def work_seconds(self) -> float:
+        """Expected wall time of all work, shared by the workers."""
+        return (sum(self.trial_seconds.values()) + sum(self.run_seconds.values())) / self.jobs
 
 
-def rehearse_all(
-    workers: Workers, specification: Specification, spaces: Mapping[str, Space], *, trials: bool
-) -> StudyRehearsal:
-    """Describe the data and time a few steps of each optimizer, on the workers that will do the work.
+def estimate_study(
+    workers: Workers,
+    specification: Specification,
+    spaces: Mapping[str, Space],
+    *,
+    tuning: bool,
+    configs: Sequence[str],
+) -> StudyEstimate:
+    """Check that a study's plans can run, and time a few steps of each optimizer.
 
     Args:
-        workers: The workers of the study.
+        workers: The workers that will do the work.
         specification: The study's specification.
         spaces: Spaces by optimizer.
-        trials: Whether the study tunes, so that the data must suffice for the trials too.
+        tuning: Whether the study tunes.
+        configs: Configurations to train.
 
     Raises:
         OptstudyError: If the data, model, loss or an optimizer cannot be used.
     """
     finals = {name: final_plan(specification, space, space.default, 0) for name, space in spaces.items()}
-    tuned = [trial_plan(specification, space, space.default) for space in spaces.values() if trials][:1]
-    steps = [
-        Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_label(space)}")
-        for name, space in spaces.items()
-    ]
-    described = Task(
-        describe_data,
-        (specification.dataset, [plan.split for plan in tuned]),
-        name=f"loading {specification.dataset}",
-    )
+    trials = [trial_plan(specification, space, space.default) for space in spaces.values() if tuning]
     started = time.perf_counter()
     run_all([Task(ready, ())], workers)
     startup = time.perf_counter() - started
-    [data] = run_all([described], workers)  # alone: it may download
-    for plan in (*tuned, *finals.values()):
-        _check_batch(plan, data)
-    timed = run_all(steps, workers)
-    return StudyRehearsal(data, dict(zip(spaces, timed, strict=True)), startup)
+    data = check_plans(workers, [*trials[:1], *finals.values()])
+    rehearsals = run_all(
+        [
+            Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_label(space)}")
+            for name, space in spaces.items()
+        ],
+        workers,
+    )
+    return estimate_work(
+        data,
+        dict(zip(spaces, rehearsals, strict=True)),
+        specification,
+        spaces,
+        jobs=len(workers),
+        tuning=tuning,
+        configs=configs,
+        startup_seconds=startup,
+    )
 
 
 def ready() -> None:
     """Do nothing; a worker that runs this task has finished its imports."""
-
-
-def describe_data(reference: str, splits: Sequence[Split]) -> Description:
-    """Load a data set, check that it can be split, and describe it; a worker's task."""
-    for split in splits:
-        load_parts(reference, split)
-    return load_description(reference)
 
 
 def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
@@ -102,68 +119,46 @@ def _label(space: Space) -> str:
     return f"{space.name} ({space.optimizer}, {space.source})"
 
 
-def _check_batch(plan: Plan, data: Description) -> None:
-    images, _ = split_sizes(plan, data)
-    if plan.batch_size > images:
-        run = "a trial" if plan.split.role == "tuning" else "a final run"
-        raise UsageError(
-            f"batch_size is {plan.batch_size}, but {run} trains on {images} images; give {images} or less"
-        )
-
-
-def estimate(
-    rehearsed: StudyRehearsal,
+def estimate_work(
+    data: Description,
+    rehearsals: Mapping[str, Rehearsal],
     specification: Specification,
     spaces: Mapping[str, Space],
     *,
-    trials: bool,
-    configs: Sequence[str],
     jobs: int,
+    tuning: bool,
+    configs: Sequence[str],
+    startup_seconds: float = 0.0,
 ) -> StudyEstimate:
-    """Estimate the work of a study, assuming that nothing is done yet and no trial is pruned.
-
-    Args:
-        rehearsed: Results of the timed steps.
-        specification: The study's specification.
-        spaces: Spaces by optimizer.
-        trials: Whether the study tunes.
-        configs: Configurations to train.
-        jobs: Number of workers.
-    """
-    data, rehearsals = rehearsed.data, rehearsed.optimizers
-    tuning = specification.tuning
-    asked = tuning.whole_trials if trials else 0
+    """Estimate the work of a study from timed steps of its optimizers; see `estimate_study`."""
+    settings = specification.tuning
+    trials = settings.whole_trials if tuning else 0
+    finalists = min(settings.finalists, trials)
+    retrained = finalists * settings.finalist_seeds if finalists > 1 else 0
     runs = specification.training.seeds * len(configs)
-    finalists = min(tuning.finalists, asked)
-    again = finalists * tuning.finalist_seeds if finalists > 1 else 0
-    rows = []
+    trial_seconds, run_seconds = {}, {}
     for name, rehearsal in rehearsals.items():
         trial = trial_plan(specification, spaces[name], spaces[name].default)
-        run = final_plan(specification, spaces[name], spaces[name].default, 0)
-        rows.append(
-            OptimizerEstimate(
-                optimizer=name,
-                step_seconds=rehearsal.step_seconds,
-                trials=asked,
-                trial_seconds=(asked + again) * run_seconds(rehearsal, data, trial, 0, trial.epochs),
-                runs=runs,
-                run_seconds=runs
-                * (
-                    run_seconds(rehearsal, data, run, 0, run.epochs) + curvature_seconds(rehearsal, data, run)
-                ),
-            )
-        )
+        final = final_plan(specification, spaces[name], spaces[name].default, 0)
+        trial_seconds[name] = (trials + retrained) * epoch_seconds(rehearsal, data, trial, 0, trial.epochs)
+        final_seconds = epoch_seconds(rehearsal, data, final, 0, final.epochs)
+        run_seconds[name] = runs * (final_seconds + curvature_seconds(rehearsal, data, final))
     states = sum(rehearsal.state_bytes for rehearsal in rehearsals.values())
+    count = len(rehearsals)
     return StudyEstimate(
-        optimizers=tuple(rows),
+        data=data,
+        rehearsals=rehearsals,
         jobs=jobs,
-        parameters=next(iter(rehearsals.values())).parameters,
-        disk_bytes=runs * (2 * states + RUN_BYTES * len(rows)) + (asked + again) * len(rows) * TRIAL_BYTES,
-        startup_seconds=rehearsed.startup_seconds,
+        trials=trials,
+        trial_seconds=trial_seconds,
+        runs=runs,
+        run_seconds=run_seconds,
+        disk_bytes=runs * (2 * states + RUN_BYTES * count) + (trials + retrained) * count * TRIAL_BYTES,
+        startup_seconds=startup_seconds,
     )
 
 
-def run_seconds(rehearsal: Rehearsal, data: Description, plan: Plan, since: int, until: int) -> float:
+def epoch_seconds(rehearsal: Rehearsal, data: Description, plan: Plan, since: int, until: int) -> float:
     """Expected time of a run's epochs after ``since`` up to ``until``, on one worker."""
     images, heldout = split_sizes(plan, data)
     sweeps = sum(since < epoch <= until for epoch in plan.sweep_epochs)
@@ -190,10 +185,3 @@ def curvature_seconds(rehearsal: Rehearsal, data: Description, plan: Plan) -> fl
     images, _ = split_sizes(plan, data)
     points = LANDSCAPE_POINTS * min(plan.trace.samples or images, images)
     return CURVATURE_PRODUCTS * rehearsal.product_seconds + points * rehearsal.evaluation_seconds
-
-
-def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:
-    """Training and held-out images of a plan."""
-    if plan.split.role == "final":
-        return plan.split.size or data.train, data.test
-    return plan.split.size or data.train - plan.split.validation, plan.split.validation

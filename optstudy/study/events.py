@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from optstudy.records.run import EpochRecord
 from optstudy.records.search import SearchResult, Trial
+from optstudy.study.estimate import StudyEstimate
 
 
 @dataclass(frozen=True)
@@ -11,46 +12,7 @@ class Notice:
     """Information for the user."""
 
     text: str
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A failure; the rest of the study continues, and the command fails at the end."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class OptimizerEstimate:
-    """Estimated work of one optimizer."""
-
-    optimizer: str
-    step_seconds: float
-    trials: int
-    trial_seconds: float  # all trials together, on one worker, if none is pruned
-    runs: int
-    run_seconds: float  # all final runs together, on one worker
-
-
-@dataclass(frozen=True)
-class StudyEstimate:
-    """Estimated work of a study, from a few timed steps of each optimizer."""
-
-    optimizers: tuple[OptimizerEstimate, ...]
-    jobs: int
-    parameters: int
-    disk_bytes: int
-    startup_seconds: float = 0.0  # until the workers have imported what they need
-
-    @property
-    def seconds(self) -> float:
-        """Expected wall time."""
-        return self.startup_seconds + self.work_seconds
-
-    @property
-    def work_seconds(self) -> float:
-        """Expected wall time of all work, shared by the workers."""
-        return sum(item.trial_seconds + item.run_seconds for item in self.optimizers) / self.jobs
+    problem: bool = False  # work failed: the rest of the study continues, and the command fails at the end
 
 
 @dataclass(frozen=True)
@@ -73,13 +35,6 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
-class SearchEnded:
-    """The search of an optimizer has ended."""
-
-    result: SearchResult
-
-
-@dataclass(frozen=True)
 class RunEnded:
     """A final run has ended."""
 
@@ -89,4 +44,4 @@ class RunEnded:
     test_accuracy: float
 
 
-Event = Notice | Problem | StudyEstimate | WorkDone | TrialEnded | SearchEnded | RunEnded
+Event = Notice | StudyEstimate | WorkDone | TrialEnded | SearchResult | RunEnded

@@ -15,10 +15,9 @@ from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
 from optstudy.study.artifacts import draw_run
 from optstudy.study.context import Context
-from optstudy.study.estimate import split_sizes
 from optstudy.study.events import Notice, RunEnded, WorkDone
-from optstudy.study.plans import final_plan, is_paper_setting
-from optstudy.study.specification import KEYS
+from optstudy.study.keys import KEYS
+from optstudy.study.plans import final_plan, is_paper_setting, split_sizes
 from optstudy.study.training_run import TrainingRun, already_ended, skip_rest, train_rung
 from optstudy.tracking import save_model
 from optstudy.training import RunState

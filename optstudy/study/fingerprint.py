@@ -1,6 +1,6 @@
-"""What a study's results rest on beside its specification: spaces, the user's own source files, versions."""
+"""Check that data, spaces, source files and versions are unchanged when a study continues."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from optstudy.errors import UsageError
@@ -9,9 +9,7 @@ from optstudy.records.plan import Description
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
-from optstudy.training import check_device
-from optstudy.workloads.datasets import DataChangedError, check_dataset
-from optstudy.workloads.models import check_model, load_loss
+from optstudy.workloads.datasets import DataChangedError
 from optstudy.workloads.user_code import sources
 
 LEFT_OUT = ("source", "label", "colour", "style", "cite")  # where a space lies, and how it looks
@@ -60,23 +58,6 @@ def check_data(fingerprint: Mapping[str, Any], data: Description) -> dict[str, A
     if fingerprint.get("data", {}).get(data.name, data.checksum) != data.checksum:
         raise DataChangedError(data.name)
     return {**fingerprint, "data": {data.name: data.checksum}}
-
-
-def check_parts(asked: Mapping[str, Any]) -> None:
-    """Find out whether the model, the loss, the data set and the device that are asked for are there.
-
-    Raises:
-        UsageError: If one of them is not.
-    """
-    checks: dict[str, Callable[[str], object]] = {
-        "model": check_model,
-        "loss": load_loss,
-        "dataset": check_dataset,
-        "device": check_device,
-    }
-    for key, check in checks.items():
-        if key in asked:
-            check(asked[key])
 
 
 def _sources_of(space: Space) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from optstudy.records.plan import Method, Plan, Split, Trace
+from optstudy.records.plan import Description, Method, Plan, Split, Trace
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 
@@ -25,8 +25,8 @@ def trial_plan(specification: Specification, space: Space, params: Mapping[str, 
         specification,
         space,
         params,
-        split=Split("tuning", tuning.validation, tuning.size, specification.seed),
-        epochs=tuning.epochs,
+        split=Split("tuning", tuning.validation, tuning.tune_size, specification.seed),
+        epochs=tuning.tune_epochs,
         sweep_epochs=(),
         seed=specification.seed + TUNING_SEED * (1 + again),
     )
@@ -39,8 +39,8 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
         specification,
         space,
         params,
-        split=Split("final", 0, training.size, specification.seed if training.size else 0),
-        epochs=training.epochs,
+        split=Split("final", 0, training.train_size, specification.seed if training.train_size else 0),
+        epochs=training.train_epochs,
         sweep_epochs=training.sweep_epochs,
         seed=seed,
         trace=_trace(specification),
@@ -52,13 +52,20 @@ def _trace(specification: Specification) -> Trace | None:
     curvature = specification.curvature
     if curvature.samples == 0:
         return None
-    samples, last = (None if n == "all" else int(n) for n in (curvature.samples, curvature.last))
-    return Trace(samples, last, curvature.every, specification.seed)
+    samples, last = (None if n == "all" else int(n) for n in (curvature.samples, curvature.eigen_last))
+    return Trace(samples, last, curvature.eigen_every, specification.seed)
+
+
+def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:
+    """Return the number of training and of held-out images of a plan."""
+    if plan.split.role == "final":
+        return plan.split.size or data.train, data.test
+    return plan.split.size or data.train - plan.split.validation, plan.split.validation
 
 
 def is_paper_setting(specification: Specification) -> bool:
     """Whether model, data and loss are the paper's, so that results are comparable to its Table I."""
-    if specification.training.size:
+    if specification.training.train_size:
         return False
     return (specification.dataset, specification.model, specification.loss) == (
         "mnist",

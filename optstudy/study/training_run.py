@@ -10,7 +10,7 @@ from optstudy.records.metrics import TRIAL_WORK, Tag, step_metrics
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, Observation, Outcome, Rung
 from optstudy.study.context import Context
-from optstudy.study.events import Notice, Problem, WorkDone
+from optstudy.study.events import Notice, WorkDone
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) ->
     return context.keep_failure(run.plan, until, failure)
 
 
-def _failure_event(context: Context, run: TrainingRun, problem: str) -> Notice | Problem:
+def _failure_event(context: Context, run: TrainingRun, problem: str) -> Notice:
     """A search goes on without a trial; a study lacks a final run."""
     if run.kind == "final":
-        return Problem(f"{context.files.name}/{run.name} failed: {problem}")
+        return Notice(f"{context.files.name}/{run.name} failed: {problem}", problem=True)
     return Notice(f"trial {run.name} failed: {problem}")
 
 

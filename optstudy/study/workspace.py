@@ -12,7 +12,8 @@ from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_json
-from optstudy.study.specification import KEYS, Specification
+from optstudy.study.keys import KEYS
+from optstudy.study.specification import Specification
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,28 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import cases
 import evidence
 import pytest
 
 from optstudy.cli.progress import duration, line_of, watch
 from optstudy.errors import OptstudyError
 from optstudy.records.search import SearchResult, Trial
-from optstudy.study.events import (
-    Event,
-    Notice,
-    OptimizerEstimate,
-    Problem,
-    RunEnded,
-    SearchEnded,
-    StudyEstimate,
-    TrialEnded,
-    WorkDone,
-)
+from optstudy.study.estimate import StudyEstimate
+from optstudy.study.events import Event, Notice, RunEnded, TrialEnded, WorkDone
 
 TRIAL = Trial(3, {"lr": 0.012345, "nesterov": True}, "completed", 0.98765, (0.9, 0.98765), 2, 20.0)
 SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", (TRIAL,), TRIAL)
-ESTIMATE = StudyEstimate((OptimizerEstimate("sgd", 0.0012, 4, 100.0, 3, 7200.0),), 2, 61706, 3_400_000)
+ESTIMATE = StudyEstimate(
+    data=cases.DESCRIPTION,
+    rehearsals={"sgd": replace(cases.REHEARSAL, step_seconds=0.0012)},
+    jobs=2,
+    trials=4,
+    trial_seconds={"sgd": 100.0},
+    runs=3,
+    run_seconds={"sgd": 7200.0},
+    disk_bytes=3_400_000,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +40,7 @@ def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
     [
         (Notice("moved"), "note: moved"),
         (TrialEnded("sgd", TRIAL), "sgd/003 completed 0.9877 (lr 0.01235, nesterov True)"),
-        (
-            SearchEnded(SEARCH),
-            "sgd: best is trial 3 with lr 0.01235, nesterov True",
-        ),
+        (SEARCH, "sgd: best is trial 3 with lr 0.01235, nesterov True"),
         (
             RunEnded("sgd/seed-0", "completed", 0.98765, 0.9),
             "sgd/seed-0 completed: train 98.77%, test 90.00%",
@@ -72,10 +70,9 @@ def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
 def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    searched = SearchEnded(SEARCH)
     old, new = WorkDone("sgd/003", 5400.0, before=True), WorkDone("sgd/004", 1900.0)
 
-    watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, searched, new])
+    watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, SEARCH, new])
 
     assert capsys.readouterr().err.splitlines()[2:] == [
         "sgd: best is trial 3 with lr 0.01235, nesterov True",
@@ -94,7 +91,7 @@ def test_the_estimate_holds_what_workers_need_to_start(capsys: pytest.CaptureFix
 
 def test_a_problem_lets_the_rest_go_on_and_is_an_error_in_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     def events() -> Iterator[Event]:
-        yield Problem("no trial of sgd completed")
+        yield Notice("no trial of sgd completed", problem=True)
         yield Notice("the rest")
 
     with pytest.raises(OptstudyError, match="^1 problem, shown above; the rest is done$"):

@@ -20,7 +20,7 @@ import optstudy.curvature
 from optstudy.cli.main import COMMANDS, group
 from optstudy.optimizers import find_spaces, load_space
 from optstudy.optimizers.space_file import key_table
-from optstudy.study.specification import KEYS
+from optstudy.study.keys import KEYS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.flows import Failure, Flow, Fork, Gather, Task, drive, run_all
+from optstudy.execution.flows import Failure, Flow, Gather, Task, drive, run_all
 from optstudy.execution.local import (
     ALLOCATOR,
     ATTEMPTS,
@@ -127,6 +127,9 @@ class InProcess:
         self.waiting: list[tuple[int, Task]] = []
         self.choose = choose
 
+    def __len__(self) -> int:
+        return 1
+
     def submit(self, ticket: int, task: Task) -> None:
         self.submitted.append(task.arguments)
         self.waiting.append((ticket, task))
@@ -193,22 +196,23 @@ def test_together_of_nothing_goes_on_at_once() -> None:
     assert list(drive([flow()], InProcess())) == [[]]
 
 
-def test_fork_goes_on_without_waiting_and_the_forked_still_end() -> None:
+def test_gathered_flows_do_not_wait_for_each_other_and_all_end() -> None:
+    def event() -> Flow:
+        yield "on"
+
     def flow() -> Flow:
-        answer = yield Fork((tell(squares(3)),))
-        yield "on", answer
+        yield Gather((tell(squares(3)), event()))
 
-    assert list(drive([flow()], InProcess())) == [("on", None), ("returned", [9])]
+    assert list(drive([flow()], InProcess())) == ["on", ("returned", [9])]
 
 
-def test_forked_tasks_reach_the_workers_before_those_of_the_flow_that_forks() -> None:
+def test_tasks_of_gathered_flows_reach_the_workers_before_those_of_later_flows() -> None:
     def flow() -> Flow:
-        yield Fork((squares(1), squares(2)))
-        yield from squares(3)
+        yield Gather((squares(1), squares(2)))
 
     workers = InProcess()
 
-    list(drive([flow()], workers))
+    list(drive([flow(), squares(3)], workers))
 
     assert workers.submitted == [(1,), (2,), (3,)]
 

@@ -1,27 +1,17 @@
 """What curvature is expected to cost, before anything of it is measured."""
 
+from dataclasses import replace
 from typing import Any
 
 import cases
 import pytest
 
-from optstudy.records.plan import Description, Plan, Trace
-from optstudy.study.estimate import STEP_PRODUCTS, curvature_seconds, run_seconds
-from optstudy.training import Rehearsal
+from optstudy.records.plan import Plan, Trace
+from optstudy.study.estimate import STEP_PRODUCTS, curvature_seconds, epoch_seconds
 from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
 
-DATA = Description("data.py:load", "0", cases.TRAIN, cases.TEST, ("a", "b", "c", "d"), (1, 8, 8), "uint8")
 PRODUCT = 0.5  # seconds
-REHEARSAL = Rehearsal(
-    train_images=cases.TRAIN,
-    heldout_images=cases.TEST,
-    parameters=196,
-    state_bytes=1000,
-    step_seconds=0.1,
-    evaluation_seconds=0.01,
-    sweep_seconds=0.02,
-    product_seconds=PRODUCT,
-)
+REHEARSAL = replace(cases.REHEARSAL, product_seconds=PRODUCT)
 
 
 def plan(**trace: Any) -> Plan:
@@ -30,8 +20,8 @@ def plan(**trace: Any) -> Plan:
 
 def traced(watched: Plan, since: int, until: int) -> float:
     """Seconds of some epochs beyond those of a run that is not watched."""
-    alone = run_seconds(REHEARSAL, DATA, cases.plan(), since, until)
-    return run_seconds(REHEARSAL, DATA, watched, since, until) - alone
+    alone = epoch_seconds(REHEARSAL, cases.DESCRIPTION, cases.plan(), since, until)
+    return epoch_seconds(REHEARSAL, cases.DESCRIPTION, watched, since, until) - alone
 
 
 @pytest.mark.parametrize(
@@ -57,10 +47,10 @@ def test_epochs_add_up_to_the_run() -> None:
 
 @pytest.mark.parametrize(("samples", "images"), [(20, 20), (None, cases.TRAIN), (10_000, cases.TRAIN)])
 def test_the_end_costs_its_products_and_its_landscapes(samples: int | None, images: int) -> None:
-    found = curvature_seconds(REHEARSAL, DATA, plan(samples=samples))
+    found = curvature_seconds(REHEARSAL, cases.DESCRIPTION, plan(samples=samples))
 
     assert found == pytest.approx(CURVATURE_PRODUCTS * PRODUCT + LANDSCAPE_POINTS * images * 0.01)
 
 
 def test_nothing_measured_costs_nothing() -> None:
-    assert curvature_seconds(REHEARSAL, DATA, cases.plan()) == 0
+    assert curvature_seconds(REHEARSAL, cases.DESCRIPTION, cases.plan()) == 0

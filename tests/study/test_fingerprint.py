@@ -15,7 +15,9 @@ from optstudy.study.fingerprint import check_fingerprint
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
 
-SPECIFICATION = Specification(dataset="images.py:load", model="net.py:make", optimizers=("touchy",))
+SPECIFICATION = Specification.from_keys(
+    {"dataset": "images.py:load", "model": "net.py:make", "optimizers": ("touchy",)}
+)
 
 
 def fingerprint_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A specification and a configuration determine each run, and nothing else does."""
 
-from dataclasses import replace
 from typing import Any
 
 import cases
@@ -17,18 +16,24 @@ from optstudy.study.plans import (
     is_paper_setting,
     trial_plan,
 )
-from optstudy.study.specification import Specification, TrainingSettings, TuningSettings
+from optstudy.study.specification import Specification
 
-SPECIFICATION = Specification(
-    tuning=TuningSettings(trials=5, batch=4, epochs=3, validation=100, size=40),
-    training=TrainingSettings(epochs=7, sweep_every=3),
-    seed=2,
+SPECIFICATION = Specification.from_keys(
+    {
+        "trials": 5,
+        "tune_epochs": 3,
+        "validation": 100,
+        "tune_size": 40,
+        "train_epochs": 7,
+        "sweep_every": 3,
+        "seed": 2,
+    }
 )
 
 
 @given(st.integers(1, 1000), st.integers(1, 50))
 def test_trials_become_the_fewest_whole_batches_that_hold_them(trials: int, batch: int) -> None:
-    whole = TuningSettings(trials=trials, batch=batch).whole_trials
+    whole = Specification.from_keys({"trials": trials, "batch": batch}).tuning.whole_trials
 
     assert whole % batch == 0
     assert trials <= whole < trials + batch
@@ -77,7 +82,8 @@ def test_a_final_run_trains_on_all_images_and_reports_on_the_test_set() -> None:
 def test_a_final_run_on_a_part_of_the_images_draws_it_by_the_studys_seed() -> None:
     sgd = load_space("sgd", cases.HERE)
 
-    plan = final_plan(replace(SPECIFICATION, training=TrainingSettings(size=30)), sgd, sgd.default, 4)
+    drawn = Specification.from_keys(SPECIFICATION.to_keys() | {"train_size": 30})
+    plan = final_plan(drawn, sgd, sgd.default, 4)
 
     assert plan.split == Split("final", size=30, seed=2)
 
@@ -95,5 +101,5 @@ def test_plans_do_not_depend_on_how_many_runs_there_are() -> None:
     "change", [{"dataset": "cifar10"}, {"model": "net.py:make"}, {"loss": "net.py:loss"}, {"train_size": 500}]
 )
 def test_the_papers_numbers_stand_only_beside_the_papers_setting(change: dict[str, Any]) -> None:
-    assert is_paper_setting(Specification())
+    assert is_paper_setting(Specification.from_keys({}))
     assert not is_paper_setting(Specification.from_keys(change))

@@ -22,8 +22,9 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.optimizers import load_space
 from optstudy.records.forms import from_json
 from optstudy.records.plan import Plan
+from optstudy.records.search import SearchResult
 from optstudy.study.driver import Study
-from optstudy.study.events import Event, Notice, Problem, RunEnded, SearchEnded, TrialEnded, WorkDone
+from optstudy.study.events import Event, Notice, RunEnded, TrialEnded, WorkDone
 from optstudy.study.plans import final_plan
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import read_recorded
@@ -87,8 +88,8 @@ def rung_files(workspace: Path, study: str = "tiny") -> dict[Path, int]:
     return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("[0-9]*.json")}
 
 
-def texts(events: Iterable[Event], kind: type[Notice | Problem]) -> list[str]:
-    return [event.text for event in events if isinstance(event, kind)]
+def texts(events: Iterable[Event], *, problem: bool = False) -> list[str]:
+    return [event.text for event in events if isinstance(event, Notice) and event.problem == problem]
 
 
 class TestFinished:
@@ -294,8 +295,8 @@ class TestAgain:
 
         events = list(study.run())
 
-        assert texts(events, Problem) == []
-        assert "the workspace was moved from" not in texts(events, Notice)  # compare() mended it already
+        assert texts(events, problem=True) == []
+        assert "the workspace was moved from" not in texts(events)  # compare() mended it already
         assert rung_files(finished_copy) == before
         assert best(finished_copy, "sgd") == kept
         assert study.compare() == first
@@ -310,7 +311,7 @@ class TestAgain:
         after = rung_files(finished_copy)
         assert {path: after[path] for path in before} == before
         assert len(after) > len(before)
-        assert {e.result.optimizer for e in events if isinstance(e, SearchEnded)} == {
+        assert {event.optimizer for event in events if isinstance(event, SearchResult)} == {
             "sgd",
             "touchy",
             "adam",
@@ -342,7 +343,7 @@ class TestAgain:
         events = list(tiny.study(trials=4, seeds=1).run())
 
         assert before["trial"] < 2 <= best(workspace, "sgd")["trial"]
-        told = texts(events, Notice)
+        told = texts(events)
         assert any(
             text.startswith(f"sgd: trial {best(workspace, 'sgd')['trial']} is best now;") for text in told
         )
@@ -366,13 +367,13 @@ class TestAgain:
         work = [event for event in again if isinstance(event, TrialEnded | WorkDone)]
         assert len(work) > 12
         assert all(event.before for event in work)
-        assert not any("failed" in text for text in texts(again, Notice))
+        assert not any("failed" in text for text in texts(again))
         assert {(e.trial.number, e.before) for e in more} == {(number, number < 6) for number in range(8)}
 
     def test_fewer_seeds_than_there_are_is_said(self, finished_copy: Path) -> None:
         events = tiny.known_study().run("training", seeds=1)
 
-        assert "study 'tiny' has 2 seeds a configuration already; it keeps to them" in texts(events, Notice)
+        assert "study 'tiny' has 2 seeds a configuration already; it keeps to them" in texts(events)
 
     def test_artifacts_that_are_gone_are_written_again(self, finished_copy: Path) -> None:
         """From the rungs, and under the same runs."""
@@ -381,8 +382,8 @@ class TestAgain:
         kept = json.loads(artifact(finished_copy, before["final"]["sgd/seed-1"], "epochs.json"))
         shutil.rmtree(finished_copy / "mlruns" / "artifacts")
 
-        told = texts(tiny.known_study().run(), Notice)
-        again = texts(tiny.known_study().run(), Notice)
+        told = texts(tiny.known_study().run())
+        again = texts(tiny.known_study().run())
 
         said = "mlruns/artifacts lacks the files of 6 finished runs; those that this command is about are written again"
         assert said in told
@@ -409,9 +410,9 @@ class TestAgain:
         elsewhere = f"sqlite:///{finished_copy}/other.db"
         settings: dict[str, Any] = {"configs": ["default"], "seeds": 2, "optimizers": ["sgd"]}
 
-        first = texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings), Notice)
-        same = texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings), Notice)
-        back = texts(tiny.HereStudy("tiny").run("training", **settings), Notice)
+        first = texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings))
+        same = texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings))
+        back = texts(tiny.HereStudy("tiny").run("training", **settings))
 
         [said] = first
         assert said == (
@@ -453,7 +454,7 @@ class TestProblems:
 
         events = list(tiny.study(optimizers=("weary", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
 
-        [problem] = texts(events, Problem)
+        [problem] = texts(events, problem=True)
         assert problem.startswith("no trial of weary completed (failed); look at the ranges in ")
         assert problem.endswith(" or, if other optimizers do no better, at model, loss and data")
         assert runs(workspace, "tiny/tuning")["weary"].info.status == "FAILED"
@@ -465,7 +466,9 @@ class TestProblems:
 
         for _ in range(2):
             events = list(tiny.study(**settings).run("training"))
-            assert texts(events, Problem) == ["tiny/touchy/paper/seed-0 failed: RuntimeError: no step today"]
+            assert texts(events, problem=True) == [
+                "tiny/touchy/paper/seed-0 failed: RuntimeError: no step today"
+            ]
         with pytest.raises(OptstudyError, match="seed-0 failed: RuntimeError: no step today$"):
             tiny.study(**settings).train(configs=["paper"])
 
@@ -484,8 +487,8 @@ class TestProblems:
 
         events = list(tiny.study(configs=("default",), seeds=1).run("training"))
 
-        assert texts(events, Problem) == []
-        assert any("sgd/default/seed-0" in text and "weights.pt" in text for text in texts(events, Notice))
+        assert texts(events, problem=True) == []
+        assert any("sgd/default/seed-0" in text and "weights.pt" in text for text in texts(events))
         assert runs(workspace, "tiny/final")["sgd/default/seed-0"].info.status == "FINISHED"
 
     @pytest.mark.parametrize(

@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_bytes, write_json
 from optstudy.records.naming import CONFIGS
-from optstudy.study.specification import (
-    KEYS,
-    OBJECTIVES,
-    PRUNERS,
-    SAMPLERS,
-    Specification,
-)
+from optstudy.study.keys import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
+from optstudy.study.specification import Specification
 from optstudy.study.workspace import (
     ChangedStudyError,
     RecordedStudy,
@@ -80,7 +75,7 @@ def files(tmp_path: Path) -> StudyFiles:
 
 
 def begun(*phases: str) -> RecordedStudy:
-    return RecordedStudy(Specification(), {}, phases)
+    return RecordedStudy(Specification.from_keys({}), {}, phases)
 
 
 @given(specification=specifications, phases=st.sampled_from([(), ("tuning",), ("training", "tuning")]))
@@ -119,7 +114,7 @@ def test_a_damaged_specification_is_one_line_that_says_which_file(content: str, 
 
 
 def test_optimizers_and_configs_are_added_to_those_that_are_there(files: StudyFiles) -> None:
-    old = RecordedStudy(Specification(optimizers=("sgd", "adam")), {}, ("tuning", "training"))
+    old = RecordedStudy(Specification.from_keys({"optimizers": ("sgd", "adam")}), {}, ("tuning", "training"))
 
     merged = merge(files, old, {"optimizers": ("radam", "sgd"), "configs": ("paper",)})
 

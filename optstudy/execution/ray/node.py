@@ -1,4 +1,4 @@
-"""Check that the nodes of a cluster match the driver's machine, so that they compute the same numbers."""
+"""Check that each Ray node matches the driver's machine: Python, packages, code and the user's files."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Runs made again from their records, and compared with them metric by metric."""
+"""Rerun runs from their records, and compare them metric by metric."""
 
 from optstudy.posthoc.reproduce.compare import MetricComparison, Series, compare_metric
 from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow

@@ -1,4 +1,4 @@
-"""Numbers that a run recorded, beside the same numbers made again: equal to the bit, close, or where they part."""
+"""Judge a rerun's metric against the recorded one: identical, within tolerance or different."""
 
 import math
 from dataclasses import dataclass

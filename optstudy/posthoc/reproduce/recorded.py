@@ -1,4 +1,4 @@
-"""What a run left behind, as numbers that can be made again."""
+"""The metrics of a run that `reproduce` compares, as read from MLflow or from a report's files."""
 
 import dataclasses
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""A run made again from its record, and compared with it."""
+"""Rerun a run from its record, and compare the two."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

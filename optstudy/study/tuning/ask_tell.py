@@ -1,4 +1,4 @@
-"""The search: a deterministic generator that suggests trials and receives their results."""
+"""Optuna's samplers and pruners, as a deterministic generator that suggests trials and receives their results."""
 
 import warnings
 from collections.abc import Generator
@@ -100,7 +100,7 @@ def _pruner(settings: TuningSettings) -> optuna.pruners.BasePruner:
         case "hyperband":
             # "auto" would prune nothing before a trial completes.
             return optuna.pruners.HyperbandPruner(
-                min_resource=settings.rung_epochs, max_resource=settings.epochs
+                min_resource=settings.rung_epochs, max_resource=settings.tune_epochs
             )
         case _:
             return optuna.pruners.NopPruner()

@@ -1,4 +1,4 @@
-"""Retrain the best trials of a search from other seeds, and select one by these scores."""
+"""Choose among the finalists of a search: retrain the best trials from other seeds, and select by these scores."""
 
 import dataclasses
 

@@ -11,9 +11,10 @@ from optstudy.records.search import SearchResult, Trial, count_states, select_be
 from optstudy.records.space import Space
 from optstudy.report import figures
 from optstudy.study.context import Context
-from optstudy.study.events import Problem, SearchEnded, TrialEnded
+from optstudy.study.events import Notice, TrialEnded
+from optstudy.study.keys import KEYS
 from optstudy.study.plans import trial_plan
-from optstudy.study.specification import KEYS, Specification
+from optstudy.study.specification import Specification
 from optstudy.study.training_run import TrainingRun, already_ended, end_run, train_rung
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.best import read_best_file, write_best
@@ -72,7 +73,7 @@ def open_search(context: Context, space: Space) -> str | None:
     )
     searched = (item.name for other in context.spaces.values() for item in other.search)
     context.tracking.set_columns(experiment, trial_columns(tuning.objective, searched))
-    part = f"{tuning.size or 'all other'} training and {tuning.validation} validation images"
+    part = f"{tuning.tune_size or 'all other'} training and {tuning.validation} validation images"
     context.tracking.log_dataset(parent, context.data, part)
     return parent
 
@@ -81,16 +82,17 @@ def close_search(context: Context, search: SearchResult, parent: str | None) -> 
     """Draw a search, and end its MLflow run."""
     if search.best is None:
         states = ", ".join(count_states(search.trials))
-        yield Problem(
+        yield Notice(
             f"no trial of {search.optimizer} completed ({states}); look at the ranges in {search.space.source} or,"
-            " if other optimizers do no better, at model, loss and data"
+            " if other optimizers do no better, at model, loss and data",
+            problem=True,
         )
     if parent is not None:
         search = dataclasses.replace(search, importances=importances(search, context.specification.seed))
         context.tracking.log_files(parent, _files(search))
         context.tracking.close_run(parent, "completed" if search.best else "failed")
     if search.best is not None:
-        yield SearchEnded(search)
+        yield search
 
 
 def search_settings(specification: Specification) -> dict[str, Any]:
@@ -182,6 +184,6 @@ def _description(space: Space, specification: Specification) -> str:
     rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
     return (
         f"Search of **{space.look.label}** (`{space.optimizer}`): {tuning.whole_trials} trials of"
-        f" {tuning.epochs} epoch{'s' * (tuning.epochs > 1)}, judged by validation {tuning.objective}.\n\n"
+        f" {tuning.tune_epochs} epoch{'s' * (tuning.tune_epochs > 1)}, judged by validation {tuning.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )

@@ -22,8 +22,8 @@ from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.search import WORST, Finalist, SearchResult, Trial, select_best
 from optstudy.study.context import Context
-from optstudy.study.estimate import StudyRehearsal, estimate
-from optstudy.study.events import Event, Notice, Problem, SearchEnded, WorkDone
+from optstudy.study.estimate import estimate_work
+from optstudy.study.events import Event, Notice, WorkDone
 from optstudy.study.plans import final_plan, trial_plan
 from optstudy.study.run_cache import Rungs
 from optstudy.study.specification import Specification
@@ -31,7 +31,6 @@ from optstudy.study.status import read_statuses
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
-from optstudy.training import Rehearsal
 
 Objective = Literal["accuracy", "loss"]
 End = float | Literal["diverged", "failed"]
@@ -39,15 +38,6 @@ Ends = Mapping[tuple[float, int], End]  # by learning rate and seed
 
 SGD = load_space("sgd", cases.HERE)
 DATA = Description("images.py:load", "0", 300, 100, ("top", "middle", "low"), (1, 8, 8), "uint8")
-REHEARSAL = Rehearsal(
-    train_images=300,
-    heldout_images=100,
-    parameters=1000,
-    state_bytes=1000,
-    step_seconds=0.1,
-    evaluation_seconds=0.01,
-    sweep_seconds=0.02,
-)
 WORK = 10  # of an epoch
 GOOD = {"accuracy": (0.9, 0.8, 0.7), "loss": (0.1, 0.2, 0.3)}  # from the best on
 
@@ -69,6 +59,9 @@ class Scripted:
     newest_first: bool = False
     plans: list[Plan] = field(default_factory=list)  # that were begun
     waiting: deque[tuple[int, Task]] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return 1
 
     def submit(self, ticket: int, task: Task) -> None:
         self.waiting.append((ticket, task))
@@ -136,7 +129,7 @@ def context_of(folder: Path, known: Mapping[str, LoggedRun] | None = None, **cha
         },
         "provenance": Provenance(data=DATA.checksum),
         "data": DATA,
-        "rehearsals": {"sgd": REHEARSAL},
+        "rehearsals": {"sgd": cases.REHEARSAL},
         "rungs": Rungs(folder / "rungs"),
         "tracking": cast(Tracking, Logged()),
         "logged": {"tiny/tuning": known or {}, "tiny/final": {}},
@@ -410,17 +403,17 @@ class TestLogging:
 )
 def test_an_estimate_counts_the_epochs_of_the_finalists(finalists: int, runs: int) -> None:
     specification = Specification.from_keys({**tiny.SETTINGS, "finalists": finalists, "finalist_seeds": 3})
-    rehearsed = StudyRehearsal(DATA, {"sgd": REHEARSAL}, 0.0)
 
-    def seconds(*, trials: bool) -> float:
-        [row] = estimate(
-            rehearsed, specification, {"sgd": SGD}, trials=trials, configs=("best",), jobs=1
-        ).optimizers
-        return row.trial_seconds
+    def seconds(*, tuning: bool) -> float:
+        rehearsals, spaces = {"sgd": cases.REHEARSAL}, {"sgd": SGD}
+        estimate = estimate_work(
+            DATA, rehearsals, specification, spaces, jobs=1, tuning=tuning, configs=("best",)
+        )
+        return estimate.trial_seconds["sgd"]
 
     # 3 epochs of 240 images at batch 25, a tenth of a second a step, and of 60 to judge by
-    assert seconds(trials=True) == pytest.approx(runs * 3 * (10 * 0.1 + 60 * 0.01))
-    assert seconds(trials=False) == 0
+    assert seconds(tuning=True) == pytest.approx(runs * 3 * (10 * 0.1 + 60 * 0.01))
+    assert seconds(tuning=False) == 0
 
 
 def best(workspace: Path, optimizer: str = "sgd") -> dict[str, Any]:
@@ -504,11 +497,11 @@ class TestStudy:
         assert studies.written(retrained_copy) == rungs
         assert studies.logged(retrained_copy) == logged
         assert best(retrained_copy) == kept
-        assert not any(isinstance(event, Problem) for event in events)
+        assert not any(isinstance(event, Notice) and event.problem for event in events)
         work = [event for event in events if isinstance(event, WorkDone)]
         assert {event.run for event in work} > FINALISTS
         assert all(event.before for event in work)
-        [ended] = [e.result for e in events if isinstance(e, SearchEnded) and e.result.optimizer == "sgd"]
+        [ended] = [e for e in events if isinstance(e, SearchResult) and e.optimizer == "sgd"]
         assert [one.trial for one in ended.finalists] == [row["trial"] for row in kept["finalists"]]
         assert ended.best is not None
         assert ended.best.number == kept["trial"]

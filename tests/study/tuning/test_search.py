@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from optstudy.optimizers import load_space
 from optstudy.records.search import WORST, SearchResult, Trial, select_best
 from optstudy.records.space import Choice, Range, Space
-from optstudy.study.specification import PRUNERS, SAMPLERS, TuningSettings
+from optstudy.study.keys import PRUNERS, SAMPLERS
+from optstudy.study.specification import Specification, TuningSettings
 from optstudy.study.tuning import (
     distributions,
     first_configs,
@@ -32,16 +33,7 @@ SGD = load_space("sgd", cases.HERE)
 EVERY_SEARCH = pytest.mark.parametrize(
     ("sampler", "pruner"), [(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS]
 )
-SHORT = TuningSettings(
-    trials=8,
-    batch=4,
-    sampler="tpe",
-    startup_trials=3,
-    pruner="median",
-    objective="accuracy",
-    epochs=4,
-    rung_epochs=1,
-)
+SHORT = Specification.from_keys({"trials": 8, "startup_trials": 3, "tune_epochs": 4}).tuning
 
 Objective = Callable[[Trial], Trial]
 
@@ -85,7 +77,7 @@ def report(trial: Trial, score: float | None, state: Any = None, settings: Tunin
     until = settings.rung_end(trial.epochs)
     return replace(
         trial,
-        state=state or ("completed" if until == SHORT.epochs else "running"),
+        state=state or ("completed" if until == SHORT.tune_epochs else "running"),
         score=score,
         scores=(*trial.scores, score),
         epochs=until,
@@ -269,7 +261,7 @@ def test_a_bad_trial_is_pruned_after_its_first_rung() -> None:
 def test_hyperband_prunes_already_in_the_first_batches() -> None:
     scores = tuple(0.9 - 0.05 * number for number in range(12))
 
-    found = seen(SGD, replace(SHORT, pruner="hyperband", trials=12, epochs=4), by_number(*scores))
+    found = seen(SGD, replace(SHORT, pruner="hyperband", trials=12, tune_epochs=4), by_number(*scores))
 
     pruned = [trial for trial in found.found.trials if trial.state == "pruned"]
     assert pruned
