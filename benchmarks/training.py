@@ -40,7 +40,7 @@ from optstudy.training import Moment, advance, run_rung, start
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.mnist import parse_idx
 from optstudy.workloads.models import LeNet5
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 STEPS_IN_EPOCH = 600
 BATCH = 100
@@ -122,10 +122,10 @@ def from_loader() -> Iterator[tuple[Tensor, Tensor]]:
 
 def from_memory() -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of tensors, epoch after epoch."""
-    parts = load_parts("mnist", Split("final"))
+    (x, y), _ = load_split("mnist", Split("final"))
     while True:
-        for chosen in torch.split(torch.randperm(len(parts.train_y)), BATCH):
-            yield parts.train_x[chosen].float() / 255, parts.train_y[chosen]
+        for chosen in torch.split(torch.randperm(len(y)), BATCH):
+            yield x[chosen].float() / 255, y[chosen]
 
 
 def ours(method: Method, steps: int, threads: int) -> Turn:
@@ -263,14 +263,12 @@ def largest_difference(steps: int = 50) -> float:
     """Train both ways from the same weights on the same batches; compare the losses of all steps."""
     plan = plan_of(SGD, steps, epochs=1, threads=1)
     _, history = advance(start(plan), plan, until=1, probes=[LossProbe()])
-    parts = load_parts(plan.dataset, plan.split)
+    train, _ = load_split(plan.dataset, plan.split)
     torch.manual_seed(plan.seed)
     model = Layers()
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     differences = []
-    for (x, y), seen in zip(
-        batches(parts.train_x, parts.train_y, BATCH, plan.seed, epoch=1), history.observations, strict=True
-    ):
+    for (x, y), seen in zip(batches(*train, BATCH, plan.seed, epoch=1), history.observations, strict=True):
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(prepare(x)), y)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -39,11 +39,11 @@ def main() -> int:
             ]
             for study in given.study
         ]
-        found = variance_components(groups)
+        between, within = variance_components(groups)
         means = [float(np.mean(group)) for group in groups]
         images = max(len(one.predictions.labels) for one in archive.runs if one.predictions)
         mean = float(np.mean(means))
-        spreads = math.sqrt(found.between), math.sqrt(found.within), math.sqrt(mean * (1 - mean) / images)
+        spreads = math.sqrt(between), math.sqrt(within), math.sqrt(mean * (1 - mean) / images)
         shown = ", ".join(f"{100 * value:.2f}" for value in means)
         print(f"| {optimizer} | {shown} | " + " | ".join(f"{100 * spread:.2f}" for spread in spreads) + " |")
     return 0

@@ -14,7 +14,7 @@ from optstudy.records.plan import Method, Plan, Split, steps_per_epoch
 from optstudy.training import Moment, RunState, advance, sample_images, start
 from optstudy.training.live import STEP_FUNCTIONS, capture, restore
 from optstudy.workloads.models import LeNet5
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 THREADS = 2
 METHODS = {
@@ -53,7 +53,7 @@ class Trained:
 
 def images_for_curvature() -> Images:
     """Return the sample that the project measures on."""
-    images = sample_images(load_parts("mnist", Split("final")), SAMPLES, seed=0, device="cpu")
+    images = sample_images(load_split("mnist", Split("final"))[0], SAMPLES, seed=0, device="cpu")
     assert isinstance(images, tuple)
     return images
 
@@ -109,7 +109,7 @@ def trail(run: Trained, images: Images, last: int) -> list[Weights]:
     """Train for one more epoch, or ``last`` more steps on the sample; return the weights before the last steps."""
     if run.steps:
         return list(descend(run, images, last))
-    size = len(load_parts("mnist", run.plan.split).train_y)
+    size = len(load_split("mnist", run.plan.split)[0][1])
     after = run.state.step + steps_per_epoch(size, run.plan.batch_size)
     recorder = Recorder(range(after - last, after), [])
     advance(run.state, run.plan, until=run.state.epoch + 1, probes=[recorder])

@@ -21,7 +21,7 @@ from optstudy.curvature import Operator, hessian, top_eigenpairs
 from optstudy.records.plan import Split
 from optstudy.training import sample_images
 from optstudy.workloads.models import LeNet5
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 TOLERANCE = 1e-3
 FEW = 3  # products, after which the memory is what it will be
@@ -90,7 +90,7 @@ def work(task: Work) -> Done:
     model = LeNet5()
     model.load_state_dict(task.weights)
     model.eval()
-    images = sample_images(load_parts("mnist", Split("final")), task.count, seed=0, device="cpu")
+    images = sample_images(load_split("mnist", Split("final"))[0], task.count, seed=0, device="cpu")
     began, clock = time.perf_counter(), Clock()
     if task.peer:
         answer = arpack_over(model, images, TOLERANCE, seed=0)

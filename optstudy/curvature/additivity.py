@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optstudy.curvature.objective import Objective
+from optstudy.curvature.objective import Objective, map_tensors
 
 TOLERANCE = 1e-4  # relative, between a batch's loss and that of its halves; float32 errors are a tenth of it
 
@@ -21,13 +21,13 @@ def infer_denominator(at: Objective) -> Objective:
         ValueError: If it is neither, so that its denominator cannot be inferred.
     """
     for inputs, targets, _ in at.batches():
-        count = len(targets)
-        if count < 2:  # noqa: PLR2004  # cannot be halved
+        count, half = len(targets), len(targets) // 2
+        if not half:
             continue
-        whole, *halves = (_value(at, inputs, targets, count, part) for part in _parts(count))
+        parts = (slice(None), slice(half), slice(half, None))
+        whole, *halves = (_value(at, inputs, targets, part) for part in parts)
         if not all(map(math.isfinite, (whole, *halves))):
             continue
-        half = count // 2
         if _near(whole, (half * halves[0] + (count - half) * halves[1]) / count):
             return at
         if _near(whole, sum(halves)):
@@ -39,24 +39,15 @@ def infer_denominator(at: Objective) -> Objective:
     return at
 
 
-def _parts(count: int) -> tuple[slice, slice, slice]:
-    return slice(None), slice(count // 2), slice(count // 2, None)
+def _value(at: Objective, inputs: Any, targets: Tensor, part: slice) -> float:
+    """Return the loss of part of a batch."""
 
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[part] if tensor.ndim and len(tensor) == len(targets) else tensor
 
-def _value(at: Objective, inputs: Any, targets: Tensor, count: int, part: slice) -> float:
     parameters = [at.tensors[name] for name in at.names]
     with torch.no_grad():
-        return float(at.value(parameters, _cut(inputs, count, part), targets[part]))
-
-
-def _cut(value: Any, count: int, part: slice) -> Any:
-    if isinstance(value, Tensor):
-        return value[part] if value.ndim and len(value) == count else value
-    if isinstance(value, dict):
-        return {name: _cut(item, count, part) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(_cut(item, count, part) for item in value)
-    return value
+        return float(at.value(parameters, map_tensors(inputs, cut), targets[part]))
 
 
 def _near(one: float, other: float) -> bool:

@@ -22,8 +22,8 @@ class Ritz:
     def residual_vectors(self) -> Tensor:
         r"""Rows :math:`A v - \theta v`, ``(k, n)``."""
         values = self.values.to(self.vectors.device, self.vectors.dtype)
-        found: Tensor = self.images - values.unsqueeze(1) * self.vectors
-        return found
+        rows: Tensor = self.images - values.unsqueeze(1) * self.vectors
+        return rows
 
     @property
     def residuals(self) -> Tensor:
@@ -64,11 +64,7 @@ class Basis:
         return float(self.eigh[0].abs().max()) if self.size else 0.0
 
     def extended(self, operator: Operator, block: Tensor) -> "Basis":
-        """Add the component of ``block`` ``(b, n)`` outside the basis, and its images; at most b products.
-
-        Raises:
-            FloatingPointError: If a product is not finite.
-        """
+        """Add the component of ``block`` ``(b, n)`` outside the basis, and its images; see `joined`."""
         fresh = new_directions(self.rows, block)
         return self.joined(operator, fresh) if len(fresh) else self
 
@@ -133,8 +129,8 @@ def norms(rows: Tensor) -> Tensor:
     largest = float(rows.abs().max()) if len(rows) else 0.0
     if not 0 < largest < math.inf:
         return torch.full((len(rows),), largest, dtype=torch.float64)
-    found: Tensor = (rows / largest).norm(dim=1)  # of rows whose squares neither overflow nor underflow
-    return largest * found.cpu().double()
+    scaled: Tensor = (rows / largest).norm(dim=1)  # of rows whose squares neither overflow nor underflow
+    return largest * scaled.cpu().double()
 
 
 def negligible(dtype: torch.dtype) -> float:
@@ -144,13 +140,12 @@ def negligible(dtype: torch.dtype) -> float:
 
 def new_directions(rows: Tensor, block: Tensor) -> Tensor:
     """Orthonormalise ``block`` against orthonormal ``rows`` and itself; drop rows that add no new direction."""
-    found: list[Tensor] = []
+    fresh: list[Tensor] = []
     for row in block:
-        known = torch.cat([rows, torch.stack(found)]) if found else rows
-        fresh, share = outside(known, row)
+        direction, share = outside(torch.cat([rows, torch.stack(fresh)]) if fresh else rows, row)
         if share:
-            found.append(fresh)
-    return torch.stack(found) if found else block[:0]
+            fresh.append(direction)
+    return torch.stack(fresh) if fresh else block[:0]
 
 
 def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
@@ -163,15 +158,15 @@ def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
     size = float(norms(row.unsqueeze(0)))
     if not 0 < size < math.inf:
         return row, 0.0
-    found, share = row / size, 1.0
+    unit, share = row / size, 1.0
     for _ in range(2):
-        found = found - (rows @ found) @ rows
-        length = float(found.norm())
+        unit = unit - (rows @ unit) @ rows
+        length = float(unit.norm())
         share *= length
         if share <= negligible(row.dtype):
-            return found, 0.0
-        found = found / length
-    return found, share
+            return unit, 0.0
+        unit = unit / length
+    return unit, share
 
 
 def random_rows(operator: Operator, count: int, generator: torch.Generator) -> Tensor:

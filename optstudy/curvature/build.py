@@ -12,11 +12,10 @@ from optstudy.curvature.losses import Denominator, Loss, cast, denominator_of, i
 from optstudy.curvature.objective import (
     NO_DATA,
     Data,
-    GeneratorState,
     Objective,
     check_precision,
+    data_generators,
     generator_state,
-    generators_of,
     is_batch,
     select_parameters,
 )
@@ -94,11 +93,19 @@ def _build(
     check_precision(device, dtype)
     every = dict(model.named_parameters()) | dict(model.named_buffers())
     tensors = {name: cast(tensor.detach(), dtype).clone() for name, tensor in every.items()}
-    divided = denominator or denominator_of(loss)
-    single = is_batch(data) or (isinstance(data, Sequence) and len(data) == 1)
-    modes = tuple(module.training for module in model.modules())
-    states = tuple(GeneratorState(generator, generator.get_state()) for generator in generators_of(data))
-    return Objective(model, loss, data, names, tensors, dtype, device, divided, single, modes, states)
+    return Objective(
+        model=model,
+        loss=loss,
+        data=data,
+        names=names,
+        tensors=tensors,
+        dtype=dtype,
+        device=device,
+        denominator=denominator or denominator_of(loss),
+        one_batch=is_batch(data) or (isinstance(data, Sequence) and len(data) == 1),
+        modes=tuple(module.training for module in model.modules()),
+        generators={generator: generator.get_state() for generator in data_generators(data)},
+    )
 
 
 def _check_data(data: Data) -> None:

@@ -10,7 +10,7 @@ from optstudy.curvature.basis import Basis, Ritz, as_basis, reach
 from optstudy.curvature.completeness import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.precision import EPS_RATIO, Refined, has_double, refine
+from optstudy.curvature.precision import EPS_RATIO, has_double, in_double, refine
 
 FIRST_REVIEW = 20  # products in float32 before checking whether it can converge at all; doubled each time
 LOOSE = 1e-2  # relative residual of the spare pairs, which are used for the gap only
@@ -35,11 +35,11 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Found:
+class EigenResult:
     """Eigenpairs, and how accurate they are."""
 
     pairs: Ritz  # k, and one more if there is one
-    basis: Basis  # in which they were found
+    basis: Basis  # the pairs' basis
     operator: Operator  # at the precision that was needed
     products: int
     converged: bool
@@ -49,66 +49,51 @@ class Found:
 
 
 def certify(
-    operator: Operator,
-    basis: Basis,
-    block: Tensor,
-    goal: Goal,
-    generator: torch.Generator,
-) -> Found:
-    """Find the first pairs of an operator.
-
-    Args:
-        operator: The symmetric operator.
-        basis: Initial basis; may be empty.
-        block: Rows to add first, ``(b, n)``.
-        goal: The pairs to find.
-        generator: The only source of randomness.
-    """
+    operator: Operator, basis: Basis, block: Tensor, goal: Goal, generator: torch.Generator
+) -> EigenResult:
+    """Find the first pairs of an operator, starting from a basis, which may be empty, and the rows ``block``."""
     spent, check, missed = 0, None, False
     while True:
         left = goal.max_products - spent
         limit = min(left, max(FIRST_REVIEW, spent)) if has_double(operator) else left
         basis, pairs, products = converge(
-            operator,
-            basis,
-            block,
-            order=goal.order,
-            wanted=goal.wanted,
-            limit=limit,
-            generator=generator,
+            operator, basis, block, order=goal.order, wanted=goal.wanted, limit=limit, generator=generator
         )
-        fresh = refine(operator, pairs, goal.order)
-        spent += products + fresh.products
-        known, over = fresh.pairs.first(goal.k), spent >= goal.max_products
-        converged = bool((known.residuals <= goal.tolerance * basis.magnitude).all())
-        if not (converged or over) and fresh.operator is not operator:
-            if products >= limit and fresh.noise < goal.tolerance * basis.magnitude:
+        finest = in_double(operator) or operator
+        refined, noise, extra = refine(operator, finest, pairs, goal.order)
+        spent += products + extra
+        known, over = refined.first(goal.k), spent >= goal.max_products
+        slack = goal.tolerance * basis.magnitude
+        converged = bool((known.residuals <= slack).all())
+        if not (converged or over) and finest is not operator:
+            if products >= limit and noise < slack:
                 block = block[:0]
             else:  # float32 is too coarse for the tolerance
-                operator = fresh.operator
-                basis, block = as_basis(fresh.pairs), known.residual_vectors
+                operator = finest
+                basis, block = as_basis(refined), known.residual_vectors
             continue
         if goal.probability is None:
             break
-        checked, noise = _at_sufficient_precision(
-            operator, fresh, goal.probability, abs(float(known.values[-1]))
-        )
+        last = float(known.values[-1])
+        coarse = noise * math.sqrt(operator.dim) > goal.probability * abs(
+            last
+        )  # for a check to reach the probability
         check, outermost = check_complement(
-            checked,
+            finest if coarse else operator,
             known,
             goal.order,
-            slack=goal.tolerance * basis.magnitude,
-            noise=noise,
+            slack=slack,
+            noise=EPS_RATIO * noise if coarse and finest is not operator else noise,
             probability=goal.probability,
             generator=generator,
         )
         spent += check.products
-        beyond = _beyond(check, known, goal, basis.magnitude)
+        beyond = check.products > 0 and reach(check.found, goal.order) - reach(last, goal.order) > slack
         if over or not beyond:
             converged = converged and not beyond
             break
         block, missed = outermost.vectors.to(operator.dtype), True
-    return Found(fresh.pairs, basis, operator, spent, converged, fresh.noise, check, missed)
+    return EigenResult(refined, basis, operator, spent, converged, noise, check, missed)
 
 
 def check_limits(tolerance: float, probability: float | None) -> None:
@@ -117,18 +102,3 @@ def check_limits(tolerance: float, probability: float | None) -> None:
         raise ValueError(f"tolerance is {tolerance}; give a positive number")
     if probability is not None and not 0 < probability < 1:
         raise ValueError(f"probability is {probability}; give one between 0 and 1, or None for no check")
-
-
-def _at_sufficient_precision(
-    operator: Operator, fresh: Refined, probability: float, last: float
-) -> tuple[Operator, float]:
-    """Return the operator at a precision at which a check can reach ``probability``, and the error of a product."""
-    if fresh.operator is operator or fresh.noise * math.sqrt(operator.dim) <= probability * last:
-        return operator, fresh.noise
-    return fresh.operator, EPS_RATIO * fresh.noise
-
-
-def _beyond(check: Check, known: Ritz, goal: Goal, magnitude: float) -> bool:
-    """Whether a check found a value further out than the last known one, by more than the tolerance."""
-    last = reach(float(known.values[-1]), goal.order)
-    return check.products > 0 and reach(check.found, goal.order) - last > goal.tolerance * magnitude

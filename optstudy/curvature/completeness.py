@@ -123,8 +123,8 @@ def check_complement(
     threshold = reach(float(pairs.values[-1]), order) + slack
     for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
         check, basis = search.check(order, threshold, noise), search.basis
-        found = reach(check.found, order) > threshold
-        if found or check.probability <= probability or basis.size >= MAX_CHECK_PRODUCTS:
+        missed = reach(check.found, order) > threshold
+        if missed or check.probability <= probability or basis.size >= MAX_CHECK_PRODUCTS:
             break
     return check, basis.ritz(order, 1)
 

@@ -52,8 +52,8 @@ def spectral_density(
 
     Example:
         >>> a = torch.diag(torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
-        >>> found = spectral_density(Operator(lambda v: v @ a, 4, a.dtype, a.device, "diagonal"))
-        >>> round(float(torch.trapezoid(found.density, found.grid)), 3)
+        >>> result = spectral_density(Operator(lambda v: v @ a, 4, a.dtype, a.device, "diagonal"))
+        >>> round(float(torch.trapezoid(result.density, result.grid)), 3)
         1.0
     """
     if min(probes, steps) < 2:  # noqa: PLR2004  # one has no spread, and no half

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows, reach
-from optstudy.curvature.certify import Found, Goal, certify, check_limits
+from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data
@@ -121,21 +121,21 @@ def top_eigenpairs(
     generator = torch.Generator().manual_seed(seed)
     start = random_rows(operator, min(k + 1, operator.dim), generator)
     goal = Goal(k, order, tolerance, probability, max_products)
-    found = certify(operator, empty_basis(operator), start, goal, generator)
-    pairs = found.pairs.first(k)
+    result = certify(operator, empty_basis(operator), start, goal, generator)
+    pairs = result.pairs.first(k)
     return Eigenpairs(
         values=pairs.values,
-        vectors=pairs.vectors.to(found.operator.dtype),
+        vectors=pairs.vectors.to(result.operator.dtype),
         residuals=pairs.residuals,
-        angles=_angles(found, k, order),
+        angles=_angles(result, k, order),
         delta=block_norm(pairs.first(2).residual_vectors),
-        next_value=float(found.pairs.values[k]) if len(found.pairs.values) > k else math.nan,
-        products=found.products,
-        converged=found.converged,
-        check=found.check,
-        dtype=found.operator.dtype,
-        noise=found.noise,
-        operator=found.operator.name,
+        next_value=float(result.pairs.values[k]) if len(result.pairs.values) > k else math.nan,
+        products=result.products,
+        converged=result.converged,
+        check=result.check,
+        dtype=result.operator.dtype,
+        noise=result.noise,
+        operator=result.operator.name,
         order=order,
     )
 
@@ -152,21 +152,21 @@ def _operator(
     return hessian(source, loss, data, **options)
 
 
-def _angles(found: Found, k: int, order: str) -> Tensor:
+def _angles(result: EigenResult, k: int, order: str) -> Tensor:
     """Bound the angle between each Ritz vector and an eigenvector, by its residual over its gap."""
-    values, residuals = found.pairs.values, found.pairs.residuals
+    values, residuals = result.pairs.values, result.pairs.residuals
     apart = (values.unsqueeze(1) - values).abs() - residuals
     gaps = apart.fill_diagonal_(math.inf).min(dim=1).values[:k]
     # Values that were not computed may lie anywhere below the next one, on its side of zero or on the other.
     outer = torch.tensor([reach(value, order) for value in values[:k].tolist()], dtype=torch.float64)
-    gaps = gaps.minimum(outer - _reach_of_others(found, k, order)).clamp(min=0)
+    gaps = gaps.minimum(outer - _reach_of_others(result, k, order)).clamp(min=0)
     return torch.where(gaps > residuals[:k], residuals[:k] / gaps, 1.0).asin()
 
 
-def _reach_of_others(found: Found, k: int, order: str) -> float:
+def _reach_of_others(result: EigenResult, k: int, order: str) -> float:
     """Return the largest reach of the values after the first ``k``, as far as it is known."""
-    after = found.pairs.reach_after(k, order)
+    after = result.pairs.reach_after(k, order)
     if not math.isfinite(after):
         return after
-    seen = reach(found.check.found, order) if found.check and found.check.products else -math.inf
-    return max(after + float(found.pairs.residuals[k]), seen)
+    seen = reach(result.check.found, order) if result.check and result.check.products else -math.inf
+    return max(after + float(result.pairs.residuals[k]), seen)

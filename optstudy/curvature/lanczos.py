@@ -42,28 +42,28 @@ def converge(
     Returns:
         The basis, its first Ritz pairs, and the products spent.
     """
-    pairs = min(len(wanted), operator.dim)
-    most = max(LARGEST_BASIS, 4 * pairs)
-    found, spent = basis.ritz(order, pairs), 0
+    count = min(len(wanted), operator.dim)
+    largest = max(LARGEST_BASIS, 4 * count)
+    pairs, spent = basis.ritz(order, count), 0
     while True:
         if not len(block):
-            residuals = found.residual_vectors
+            residuals = pairs.residual_vectors
             late = norms(residuals) > wanted[: len(residuals)] * basis.magnitude
-            if len(residuals) == pairs and not late.any():
+            if len(residuals) == count and not late.any():
                 break
             if late.any():
                 first = int(late.nonzero()[0])
                 block = residuals[first : first + 1]
                 if nearby is not None:
-                    block = nearby.correction(float(found.values[first]), block[0]).unsqueeze(0)
+                    block = nearby.correction(float(pairs.values[first]), block[0]).unsqueeze(0)
         if spent >= limit or basis.size >= operator.dim:
             break
         fresh = new_directions(basis.rows, block)
         if not len(fresh):  # an invariant space; what is left of the spectrum lies outside
-            fresh = new_directions(basis.rows, random_rows(operator, pairs, generator))
-        if basis.size + len(fresh) > most:
-            basis = basis.compressed(order, 2 * pairs)
+            fresh = new_directions(basis.rows, random_rows(operator, count, generator))
+        if basis.size + len(fresh) > largest:
+            basis = basis.compressed(order, 2 * count)
         basis = basis.joined(operator, fresh)
-        found, spent = basis.ritz(order, pairs), spent + len(fresh)
+        pairs, spent = basis.ritz(order, count), spent + len(fresh)
         block = block[:0]
-    return basis, found, spent
+    return basis, pairs, spent

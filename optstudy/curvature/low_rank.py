@@ -9,9 +9,8 @@ from optstudy.curvature.basis import Basis, ranked
 from optstudy.curvature.operators import Operator
 
 NEW = 1e-4  # least squared length outside a basis of a new direction; float32 inner products are off by 1e-7
-NEAREST = (
-    0.95  # below 1, so that a correction keeps a positive component along its residual, outside the basis
-)
+# Below 1, so that a correction has a positive component along its residual, outside the basis.
+NEAREST = 0.95
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class LowRank:
             return residual
         near = (self.values / value).clamp(max=NEAREST)
         weights = (near / (1 - near)).to(residual.device, residual.dtype)
-        found: Tensor = residual + (weights * (self.vectors @ residual)) @ self.vectors
-        return found
+        corrected: Tensor = residual + (weights * (self.vectors @ residual)) @ self.vectors
+        return corrected
 
     def updated(self, basis: Basis, k: int, most: int) -> "LowRank":
         r"""Return the approximation updated by a basis, without the first ``k`` pairs of the basis.
@@ -56,11 +55,11 @@ class LowRank:
         values, coefficients = basis.eigh
         later = ranked(values, "magnitude")[k:]
         known = coefficients[:, later].T
-        inside = _small(self.vectors, basis.rows)
-        outside = _small(self.vectors, self.vectors) - inside @ inside.T
-        white = _whitening(outside)
-        cross = known @ (_small(basis.images, self.vectors) - basis.projected @ inside.T) @ white.T
-        part = white @ outside
+        inside = _inner_products(self.vectors, basis.rows)
+        remaining = _inner_products(self.vectors, self.vectors) - inside @ inside.T
+        white = _whitening(remaining)
+        cross = known @ (_inner_products(basis.images, self.vectors) - basis.projected @ inside.T) @ white.T
+        part = white @ remaining
         corner = (part * self.values) @ part.T
         upper, lower = torch.cat([values[later].diag(), cross], 1), torch.cat([cross.T, corner], 1)
         values, mix = torch.linalg.eigh(torch.cat([upper, lower]))
@@ -72,7 +71,7 @@ class LowRank:
         return LowRank(values[chosen], torch.addmm(fresh_part, old.to(rows), self.vectors))
 
 
-def _small(one: Tensor, two: Tensor) -> Tensor:
+def _inner_products(one: Tensor, two: Tensor) -> Tensor:
     """Return the inner products of rows in float64 on the CPU."""
     return (one @ two.T).cpu().double()
 
@@ -88,7 +87,7 @@ def _whitening(gram: Tensor) -> Tensor:
     return whitening
 
 
-def nothing(operator: Operator) -> LowRank:
-    """Return the zero matrix."""
+def zero_matrix(operator: Operator) -> LowRank:
+    """Return the zero matrix of an operator's size."""
     rows = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
     return LowRank(torch.empty(0, dtype=torch.float64), rows)

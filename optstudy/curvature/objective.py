@@ -14,9 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optstudy.curvature.losses import Denominator, Loss, cast, loss_in
 
-Batch = Sequence[
-    Any
-]  # (inputs, targets); inputs are a tensor, a tuple for model(*inputs), a dict for model(**inputs)
+# (inputs, targets); inputs are a tensor, a tuple for model(*inputs), or a dict for model(**inputs)
+Batch = Sequence[Any]
 Data = Batch | Iterable[Batch]
 
 NO_DATA = "data has no batch (inputs, targets) with a target that counts; give at least one"
@@ -43,7 +42,7 @@ class Objective:
     denominator: Denominator | None  # None if the losses of batches are added
     one_batch: bool
     modes: tuple[bool, ...]  # whether each of the model's modules is in train mode, in their order
-    generators: tuple["GeneratorState", ...]  # of the generators that the data may read
+    generators: Mapping[torch.Generator, Tensor]  # states of the generators that the data may read
 
     @cached_property
     def shapes(self) -> tuple[torch.Size, ...]:
@@ -76,21 +75,23 @@ class Objective:
 
     def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
         """Yield inputs, targets and weight of each batch; the state of all generators is restored afterwards."""
-        found: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
-        with _forked_generators(self.device), _restored(self.generators):
-            for inputs, targets in found:
+        batches: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
+        with _forked_generators(self.device), _in_states(self.generators):
+            for inputs, targets in batches:
                 weight = 1.0 if self.denominator is None else self.denominator(targets)
-                yield self._moved(inputs), self._moved(targets), weight
+                yield map_tensors(inputs, self._converted), map_tensors(targets, self._converted), weight
 
     def outputs(self, parameters: Sequence[Tensor], inputs: Any) -> Any:
         """Call the model with these parameters; its own parameters and buffers do not change."""
         # A forward pass may write to buffers, so it gets copies.
         buffers = {name: self.tensors[name].clone() for name, _ in self.model.named_buffers()}
-        given = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
-        arguments, keywords = ((), inputs) if isinstance(inputs, dict) else (_as_tuple(inputs), {})
+        tensors = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
+        arguments, keywords = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
         # Only the plain kernel of attention can be differentiated twice.
-        with sdpa_kernel(SDPBackend.MATH), _in_modes(self.model, self.modes):
-            return torch.func.functional_call(self.model, given, arguments, keywords)
+        with sdpa_kernel(SDPBackend.MATH), _restored_modes(self.model):
+            for module, training in zip(self.model.modules(), self.modes, strict=True):
+                module.training = training
+            return torch.func.functional_call(self.model, tensors, arguments, keywords)
 
     def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of one batch.
@@ -117,27 +118,32 @@ class Objective:
         tensors = {name: cast(tensor, dtype) for name, tensor in self.tensors.items()}
         return dataclasses.replace(self, tensors=tensors, dtype=dtype)
 
-    def mean(self, of_batch: Callable[[Any, Tensor], Tensor]) -> Tensor:
+    def mean(self, function: Callable[[Any, Tensor], Tensor]) -> Tensor:
         """Average a function of batches, weighted by their denominators."""
         total, weights = None, 0.0
         for inputs, targets, weight in self.batches():
             if not weight:  # all targets are ignored, and the mean over none is nan
                 continue
-            part = of_batch(inputs, targets) * weight
+            part = function(inputs, targets) * weight
             total = part if total is None else total.add_(part)
             weights += weight
         if total is None:
             raise ValueError(NO_DATA)
         return total if self.denominator is None else total.div_(weights)
 
-    def _moved(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return cast(value.to(self.device), self.dtype)
-        if isinstance(value, dict):
-            return {name: self._moved(item) for name, item in value.items()}
-        if isinstance(value, tuple | list):
-            return tuple(self._moved(item) for item in value)
-        return value
+    def _converted(self, tensor: Tensor) -> Tensor:
+        return cast(tensor.to(self.device), self.dtype)
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to each tensor in nested dicts, tuples and lists; lists become tuples."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {name: map_tensors(item, function) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(map_tensors(item, function) for item in value)
+    return value
 
 
 def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -186,55 +192,45 @@ def _forked_generators(device: torch.device) -> contextlib.AbstractContextManage
     return torch.random.fork_rng(devices, device_type=device.type if devices else "cuda")
 
 
-@dataclass(frozen=True)
-class GeneratorState:
-    """A random number generator and its state."""
-
-    generator: torch.Generator
-    state: Tensor
-
-
-def generators_of(data: Data) -> list[torch.Generator]:
+def data_generators(data: Data) -> list[torch.Generator]:
     """Return the generators that iterating over data may read: torch's, and a DataLoader's own."""
-    sampler = getattr(data, "sampler", None)
-    owners = (data, sampler, getattr(data, "batch_sampler", None))
+    owners = (data, getattr(data, "sampler", None), getattr(data, "batch_sampler", None))
     own = [getattr(owner, "generator", None) for owner in owners]
-    found = [torch.default_generator, *(g for g in own if isinstance(g, torch.Generator))]
-    return list({id(generator): generator for generator in found}.values())
+    return list(dict.fromkeys([torch.default_generator, *(g for g in own if isinstance(g, torch.Generator))]))
 
 
 @contextlib.contextmanager
-def _restored(states: Sequence[GeneratorState]) -> Iterator[None]:
-    """Set generators to recorded states, and restore their current ones afterwards."""
-    current = [GeneratorState(one.generator, one.generator.get_state()) for one in states]
+def _in_states(states: Mapping[torch.Generator, Tensor]) -> Iterator[None]:
+    """Set the states of generators, and restore them afterwards."""
+    current = {generator: generator.get_state() for generator in states}
     try:
-        for one in states:
-            one.generator.set_state(one.state)
+        for generator, state in states.items():
+            generator.set_state(state)
         yield
     finally:
-        for one in current:
-            one.generator.set_state(one.state)
+        for generator, state in current.items():
+            generator.set_state(state)
 
 
 @contextlib.contextmanager
-def _in_modes(model: nn.Module, modes: Sequence[bool]) -> Iterator[None]:
-    """Set the modes of a model's modules, and restore them afterwards."""
-    modules = list(model.modules())
-    found = [module.training for module in modules]
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Set a model to eval mode, and restore the mode of each module afterwards."""
+    with _restored_modes(model):
+        model.eval()
+        yield
+
+
+@contextlib.contextmanager
+def _restored_modes(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
     try:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
         yield
     finally:
-        for module, mode in zip(modules, found, strict=True):
-            module.training = mode
+        for module, training in modes.items():
+            module.training = training
 
 
 def is_batch(data: Data) -> bool:
     """Whether data is a single batch rather than several."""
     pair = 2
     return isinstance(data, tuple | list) and len(data) == pair and isinstance(data[1], Tensor)
-
-
-def _as_tuple(inputs: Any) -> tuple[Any, ...]:
-    return inputs if isinstance(inputs, tuple) else (inputs,)

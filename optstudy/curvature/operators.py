@@ -169,9 +169,17 @@ class Expansion:
 def expand(at: Objective, weight_decay: float = 0.0) -> Expansion:
     """Return loss, gradient and Hessian of an objective; ``weight_decay`` is added to the Hessian alone."""
     if at.one_batch:
-        graph = _Gradient.of(at, *next(at.batches())[:2])
-        return Expansion(graph.loss, graph.vector, _hessian_of(at, weight_decay, graph.products(at)))
-    both = at.mean(lambda inputs, targets: _Gradient.of(at, inputs, targets).with_loss)
+        value, leaves, gradient = _gradient(at, *next(at.batches())[:2])
+        product = _hessian_product(at, leaves, gradient)
+        return Expansion(
+            float(value.detach()), _vector(gradient).detach(), _hessian_of(at, weight_decay, product)
+        )
+
+    def gradient_and_loss(inputs: Any, targets: Tensor) -> Tensor:
+        value, _, gradient = _gradient(at, inputs, targets)
+        return torch.cat([_vector(gradient).detach(), value.detach().reshape(1)])
+
+    both = at.mean(gradient_and_loss)
     return Expansion(float(both[-1]), both[:-1], _hessian_of(at, weight_decay))
 
 
@@ -203,42 +211,21 @@ def _operator(
     )
 
 
-@dataclass(frozen=True)
-class _Gradient:
-    """The gradient of a batch's loss, in a graph that can be differentiated again."""
+def _gradient(at: Objective, inputs: Any, targets: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return a batch's loss, the leaves, and the gradient by them, in a graph that can be differentiated again."""
+    with torch.enable_grad():
+        leaves = at.leaves()
+        value = at.value(leaves, inputs, targets)
+        return value, leaves, _derivative(value, leaves)
 
-    value: Tensor
-    leaves: list[Tensor]
-    parts: list[Tensor]
 
-    @classmethod
-    def of(cls, at: Objective, inputs: Any, targets: Tensor) -> "_Gradient":
-        with torch.enable_grad():
-            leaves = at.leaves()
-            value = at.value(leaves, inputs, targets)
-            return cls(value, leaves, _derivative(value, leaves))
-
-    @property
-    def loss(self) -> float:
-        return float(self.value.detach())
-
-    @property
-    def vector(self) -> Tensor:
-        return _vector(self.parts).detach()
-
-    @property
-    def with_loss(self) -> Tensor:
-        """The gradient with the loss appended."""
-        return torch.cat([self.vector, self.value.detach().reshape(1)])
-
-    def products(self, at: Objective) -> Product:
-        return functools.partial(
-            _each, lambda row: _vector(_pull(self.parts, self.leaves, at.unflatten(row)))
-        )
+def _hessian_product(at: Objective, leaves: list[Tensor], gradient: list[Tensor]) -> Product:
+    return functools.partial(_each, lambda row: _vector(_pull(gradient, leaves, at.unflatten(row))))
 
 
 def _hessian_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
-    return _Gradient.of(at, inputs, targets).products(at)
+    _, leaves, gradient = _gradient(at, inputs, targets)
+    return _hessian_product(at, leaves, gradient)
 
 
 def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:

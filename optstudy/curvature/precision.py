@@ -1,7 +1,5 @@
 """Refine Ritz pairs in float64, and measure the rounding error of a product."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,33 +11,32 @@ from optstudy.curvature.symmetry import check_section
 EPS_RATIO = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 
 
-@dataclass(frozen=True)
-class Refined:
-    """Ritz pairs whose products were recomputed."""
-
-    pairs: Ritz  # at the precision of `operator`
-    operator: Operator  # in float64 if the device supports it
-    products: int
-    noise: float  # 2-norm error of a product with a unit vector, at the original precision
-
-
-def refine(operator: Operator, pairs: Ritz, order: str) -> Refined:
+def refine(operator: Operator, finest: Operator, pairs: Ritz, order: str) -> tuple[Ritz, float, int]:
     """Recompute the products of Ritz vectors in float64, and from them the Ritz pairs in their span.
+
+    Args:
+        operator: The operator that gave the pairs.
+        finest: The same in float64, if the device supports it; see `in_double`.
+        pairs: The pairs.
+        order: Their order.
+
+    Returns:
+        The pairs at the precision of ``finest``, the 2-norm error of a product of ``operator`` with a unit vector, and
+        the products spent.
 
     Raises:
         ValueError: If the products are not those of a symmetric matrix.
     """
-    best = in_double(operator) or operator
-    vectors = pairs.vectors.to(best.dtype)
-    basis = empty_basis(best).extended(best, vectors)
+    vectors = pairs.vectors.to(finest.dtype)
+    basis = empty_basis(finest).extended(finest, vectors)
     fresh = (vectors @ basis.rows.T) @ basis.images
     check_section(vectors, fresh, operator.name)
-    noise, extra = _noise(operator, fresh, pairs), 0
-    if best is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
+    refined = basis.ritz(order, basis.size)
+    if finest is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
         single = operator.in_dtype(torch.float32)
-        error = single.apply(vectors.to(single.dtype)).to(best.dtype) - fresh
-        noise, extra = EPS_RATIO * float(error.norm(dim=1).max()), len(vectors)
-    return Refined(basis.ritz(order, basis.size), best, basis.size + extra, noise)
+        error = single.apply(vectors.to(single.dtype)).to(finest.dtype) - fresh
+        return refined, EPS_RATIO * float(error.norm(dim=1).max()), basis.size + len(vectors)
+    return refined, _noise(operator, fresh, pairs), basis.size
 
 
 def _noise(operator: Operator, fresh: Tensor, pairs: Ritz) -> float:

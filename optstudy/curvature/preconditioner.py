@@ -54,14 +54,15 @@ def preconditioner(
         if id(parameter) not in groups:
             raise ValueError(f"{name} is not among the optimizer's parameters")
         state = optimizer.state.get(parameter, {})
-        scale = _scale(optimizer, groups[id(parameter)], state)
-        if scale is None:
+        key = _average_key(optimizer, state)
+        if key is None:
             what = type(optimizer).__name__
             raise ValueError(
                 f"{what} has no known preconditioner for {name}; Adam, AdamW, AdaGrad, RMSprop and AdaHessian have one"
                 " once they have updated the parameter: take a step first, and use parameters= to exclude parameters"
                 " that get no gradient"
             )
+        scale = _SCALES[key][1](groups[id(parameter)], state, state[key])
         parts.append(scale.detach().expand_as(parameter).flatten())
     return torch.cat(parts)
 
@@ -71,7 +72,7 @@ def scales(
 ) -> bool:
     """Whether `preconditioner` with the same arguments returns a diagonal rather than raising."""
     selected = [model.get_parameter(name) for name in select_parameters(model, parameters)]
-    return all(_known(optimizer, optimizer.state.get(p, {})) is not None for p in selected)
+    return all(_average_key(optimizer, optimizer.state.get(p, {})) is not None for p in selected)
 
 
 def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
@@ -122,37 +123,21 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> A
     return centred.clamp(min=0).sqrt() + group["eps"]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """A kind of optimizer, and the key of the squared-gradient average in its state."""
-
-    optimizer: type[torch.optim.Optimizer]  # NAdam and RAdam have Adam's state, but are not subclasses of it
-    key: str
-    scale: Callable[[Mapping[str, Any], Mapping[str, Any], Tensor], Any]
-
-
-_KINDS = (  # the first that applies
-    _Kind(torch.optim.Adam, "max_exp_avg_sq", _adam),
-    _Kind(torch.optim.Adam, "exp_avg_sq", _adam),
-    _Kind(torch.optim.Adagrad, "sum", _adagrad),
-    _Kind(torch.optim.RMSprop, "square_avg", _rmsprop),
-    _Kind(torch.optim.Optimizer, "exp_curvature_sq", _adam),
-)
+# By the key of the squared-gradient average in an optimizer's state; the first that applies.
+# NAdam and RAdam have Adam's state, but are not subclasses of it.
+_SCALES: dict[str, tuple[type[torch.optim.Optimizer], Callable[..., Any]]] = {
+    "max_exp_avg_sq": (torch.optim.Adam, _adam),
+    "exp_avg_sq": (torch.optim.Adam, _adam),
+    "sum": (torch.optim.Adagrad, _adagrad),
+    "square_avg": (torch.optim.RMSprop, _rmsprop),
+    "exp_curvature_sq": (torch.optim.Optimizer, _adam),
+}
 
 
-def _known(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> _Kind | None:
+def _average_key(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> str | None:
+    """Return the key of the squared-gradient average in a parameter's state; None before the first step."""
     if not float(state.get("step", 0)):
         return None
     return next(
-        (kind for kind in _KINDS if isinstance(optimizer, kind.optimizer) and kind.key in state), None
+        (key for key, (kind, _) in _SCALES.items() if isinstance(optimizer, kind) and key in state), None
     )
-
-
-def _scale(
-    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], state: Mapping[str, Any]
-) -> Tensor | None:
-    kind = _known(optimizer, state)
-    if kind is None:
-        return None
-    found: Tensor = kind.scale(group, state, state[kind.key])
-    return found

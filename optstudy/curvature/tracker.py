@@ -1,8 +1,7 @@
 """Track the top eigenspace of the Hessian from step to step while a model trains."""
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -11,11 +10,11 @@ from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.build import objective, unchecked
-from optstudy.curvature.certify import Found, Goal, certify, check_limits
+from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
-from optstudy.curvature.low_rank import LowRank, nothing
-from optstudy.curvature.objective import Data
+from optstudy.curvature.low_rank import LowRank, zero_matrix
+from optstudy.curvature.objective import Data, eval_mode
 from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
 from optstudy.curvature.precision import has_double
 from optstudy.curvature.preconditioner import preconditioner, scales
@@ -59,7 +58,7 @@ class EigenTracker:
         data: The sample, or batches; see `hessian`.
         steps: The steps to observe.
         k: Number of pairs, at least 2.
-        recalled: Number of further Ritz pairs kept from step to step to correct residuals.
+        recalled: Number of further Ritz pairs carried over from step to step to correct residuals.
         tolerance: Largest residual of a pair, relative to the largest value.
         verify_every: Number of steps between two searches for missed values.
         probability: Probability of a missed value at which each search stops.
@@ -122,43 +121,43 @@ class EigenTracker:
         verified = last is None or index % self.verify_every == 0 or index == len(self.steps) - 1
         describe = objective if verified else unchecked
         dtype = torch.float64 if last is not None and last.double else None
-        with _eval_mode(moment.model):
+        with eval_mode(moment.model):
             at = describe(moment.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
             if at.dim < self.k:
                 raise ValueError(f"k is {self.k}; the model has {at.dim} selected parameters")
-            here = expand(at)
-            if not (math.isfinite(here.loss) and bool(here.gradient.isfinite().all())):
-                return state or {}, {"loss": here.loss}
-            operator = here.hessian
+            expansion = expand(at)
+            if not (math.isfinite(expansion.loss) and bool(expansion.gradient.isfinite().all())):
+                return state or {}, {"loss": expansion.loss}
+            operator = expansion.hessian
             if self.preconditioned:
                 scale = preconditioner(moment.optimizer, moment.model, self.parameters)
                 if not bool((scale > 0).all()):  # Adam without eps, for a parameter that never had a gradient
-                    return state or {}, {"loss": here.loss}
+                    return state or {}, {"loss": expansion.loss}
                 operator = preconditioned(operator, scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
-            found = self._search(operator, last, generator, verify=verified)
-        double = found.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
-        values = self._values(found, here, last, double=double)
+            result = self._search(operator, last, generator, verify=verified)
+        double = result.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
+        values = self._values(result, expansion, last, double=double)
         if index == len(self.steps) - 1:  # no step left to observe
             return {}, values
-        return vars(self._memory(found, last, double=double)), values
+        return vars(self._next_memory(result, last, double=double)), values
 
     def _search(
         self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
-    ) -> Found:
+    ) -> EigenResult:
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS)
         if last is None:
             start = random_rows(operator, min(self.k + 1, operator.dim), generator)
             return certify(operator, empty_basis(operator), start, goal, generator)
-        tracked = self._tracked(operator, last, generator)
+        tracked = self._track(operator, last, generator)
         if not verify and (tracked.converged or not has_double(operator)):
             return tracked
         basis, goal = tracked.basis, replace(goal, spare=0)
-        found = certify(operator, basis, basis.rows[:0], goal, generator)
-        missed = found.missed or (tracked.converged and self._lost(tracked, found))
-        return replace(found, products=tracked.products + found.products, missed=missed)
+        result = certify(operator, basis, basis.rows[:0], goal, generator)
+        missed = result.missed or (tracked.converged and self._lost_value(tracked, result))
+        return replace(result, products=tracked.products + result.products, missed=missed)
 
-    def _tracked(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> Found:
+    def _track(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> EigenResult:
         wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
         basis, pairs, products = converge(
             operator,
@@ -171,31 +170,33 @@ class EigenTracker:
             nearby=last.nearby(operator),
         )
         converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
-        return Found(pairs, basis, operator, products, converged, last.noise, check=None, missed=False)
+        return EigenResult(pairs, basis, operator, products, converged, last.noise, check=None, missed=False)
 
-    def _lost(self, tracked: Found, found: Found) -> bool:
+    def _lost_value(self, tracked: EigenResult, result: EigenResult) -> bool:
         """Whether a value is further out than the tracked ones, by more than their residuals allow."""
-        further = found.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
-        return bool((further > self.tolerance * found.basis.magnitude).any())
+        further = result.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
+        return bool((further > self.tolerance * result.basis.magnitude).any())
 
-    def _memory(self, found: Found, last: "_Memory | None", *, double: bool) -> "_Memory":
-        nearby = last.nearby(found.operator) if last else nothing(found.operator)
-        others = nearby.updated(found.basis, self.k, self.recalled)
+    def _next_memory(self, result: EigenResult, last: "_Memory | None", *, double: bool) -> "_Memory":
+        nearby = last.nearby(result.operator) if last else zero_matrix(result.operator)
+        others = nearby.updated(result.basis, self.k, self.recalled)
         return _Memory(
-            vectors=found.pairs.first(self.k).vectors.to("cpu", found.basis.rows.dtype),
+            vectors=result.pairs.first(self.k).vectors.to("cpu", result.basis.rows.dtype),
             other_values=others.values,
             other_vectors=others.vectors.cpu(),
             double=double,
-            noise=found.noise,
+            noise=result.noise,
         )
 
     def _values(
-        self, found: Found, here: Expansion, last: "_Memory | None", *, double: bool
+        self, result: EigenResult, expansion: Expansion, last: "_Memory | None", *, double: bool
     ) -> dict[str, float | str]:
-        pairs = found.pairs.first(self.k)
+        pairs = result.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
-        ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), found.noise)
-        gradient = here.gradient / here.gradient.abs().max()  # so that squares do not overflow float32
+        ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), result.noise)
+        gradient = (
+            expansion.gradient / expansion.gradient.abs().max()
+        )  # so that squares do not overflow float32
         return {
             **{f"lambda_{i}": value for i, value in enumerate(values, 1)},
             **{f"residual_{i}": residual for i, residual in enumerate(residuals, 1)},
@@ -203,15 +204,15 @@ class EigenTracker:
             "ratio_low": ratio.low,
             "ratio_high": ratio.high,
             "verdict": ratio.verdict,
-            "verified": float(found.check is not None),
-            "probability": found.check.probability if found.check else math.nan,
-            "missed": float(found.missed),
+            "verified": float(result.check is not None),
+            "probability": result.check.probability if result.check else math.nan,
+            "missed": float(result.missed),
             "angle": math.nan if last is None else largest_angle(last.vectors, pairs.vectors),
             "gradient_share": float(
                 (pairs.vectors.to(gradient.dtype) @ gradient).square().sum() / gradient.square().sum()
             ),
-            "loss": here.loss,
-            "products": float(found.products),
+            "loss": expansion.loss,
+            "products": float(result.products),
             "double": float(double),
         }
 
@@ -238,14 +239,3 @@ def largest_angle(first: Tensor, second: Tensor) -> float:
     """
     one = first.to(second.device, second.dtype)
     return math.asin(min(1.0, block_norm(second - (second @ one.T) @ one)))
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    found = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was in found.items():
-            module.training = was

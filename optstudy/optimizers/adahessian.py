@@ -18,20 +18,11 @@ absolute values, as here.
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
-
-
-class _Derivatives(NamedTuple):
-    """What one step knows of one parameter; all tensors have its shape."""
-
-    parameter: Tensor
-    group: dict[str, Any]
-    gradient: Tensor
-    product: Tensor  # its part of H z
 
 
 class AdaHessian(torch.optim.Optimizer):
@@ -98,10 +89,11 @@ class AdaHessian(torch.optim.Optimizer):
         """
         with torch.enable_grad():
             loss = closure()
-            derivatives = self._differentiate(loss)
+            used = self._gradients(loss)
+            products = self._hessian_products([p for p, _, _ in used], [gradient for _, _, gradient in used])
         with torch.no_grad():
-            for each in derivatives:
-                self._update(*each)
+            for (parameter, group, gradient), product in zip(used, products, strict=True):
+                self._update(parameter, group, gradient, product)
         return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,18 +122,23 @@ class AdaHessian(torch.optim.Optimizer):
         # torch keeps three attributes of its own when it copies or pickles an optimizer.
         return {**super().__getstate__(), "_seed": self._seed, "_generators": self._generators}
 
-    def _differentiate(self, loss: Tensor) -> list[_Derivatives]:
-        """Gradient and Hessian product of each trainable parameter that the loss uses, in their order."""
+    def _gradients(self, loss: Tensor) -> list[tuple[Tensor, dict[str, Any], Tensor]]:
+        """Return each trainable parameter that the loss uses, with its group and its gradient in a graph."""
         owned = [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
         if not owned:
             return []
         # backward(create_graph=True) would tie parameter and graph into a cycle that is never freed.
         gradients = torch.autograd.grad(loss, [p for p, _ in owned], create_graph=True, allow_unused=True)
-        used = [(p, group, g) for (p, group), g in zip(owned, gradients, strict=True) if g is not None]
-        products = _products(
-            [p for p, _, _ in used], [g for _, _, g in used], [self._signs(p) for p, _, _ in used]
-        )
-        return [_Derivatives(*each, product) for each, product in zip(used, products, strict=True)]
+        return [(p, group, g) for (p, group), g in zip(owned, gradients, strict=True) if g is not None]
+
+    def _hessian_products(self, parameters: list[Tensor], gradients: list[Tensor]) -> Iterable[Tensor]:
+        """Return each parameter's part of H z; zero where the loss is linear in it."""
+        signs = [self._signs(p) for p in parameters]
+        curved = [(g, z) for g, z in zip(gradients, signs, strict=True) if g.requires_grad]
+        if not curved:
+            return [torch.zeros_like(p) for p in parameters]
+        outputs, directions = zip(*curved, strict=True)
+        return torch.autograd.grad(outputs, parameters, directions, allow_unused=True, materialize_grads=True)
 
     def _update(self, parameter: Tensor, group: dict[str, Any], gradient: Tensor, product: Tensor) -> None:
         """Move one parameter in place."""
@@ -171,15 +168,6 @@ class AdaHessian(torch.optim.Optimizer):
 
     def _devices(self) -> set[torch.device]:
         return {p.device for group in self.param_groups for p in group["params"]}
-
-
-def _products(parameters: list[Tensor], gradients: list[Tensor], signs: list[Tensor]) -> Iterable[Tensor]:
-    """Each parameter's part of H z; zero where the loss is linear in it."""
-    curved = [(g, z) for g, z in zip(gradients, signs, strict=True) if g.requires_grad]
-    if not curved:
-        return [torch.zeros_like(p) for p in parameters]
-    outputs, directions = zip(*curved, strict=True)
-    return torch.autograd.grad(outputs, parameters, directions, allow_unused=True, materialize_grads=True)
 
 
 def _spatial_mean(curvature: Tensor) -> Tensor:

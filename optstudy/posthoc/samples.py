@@ -11,8 +11,8 @@ from torch import Tensor
 from optstudy.errors import UsageError
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.plan import Plan
-from optstudy.training import ImageBatches, images_of, sample_images
-from optstudy.workloads.splits import load_parts
+from optstudy.training import ImageBatches, as_batches, sample_images
+from optstudy.workloads.splits import load_split
 
 DRAWS = 3  # samples of each size of a sweep
 LONGEST = 18  # digits of an image's number
@@ -38,16 +38,16 @@ def own_sample(plan: Plan) -> Sample:
 
 def sampled_images(plan: Plan, sample: Sample) -> ImageBatches | tuple[Tensor, Tensor]:
     """Return the training images of a sample."""
-    parts = load_parts(plan.dataset, plan.split)
+    train, _ = load_split(plan.dataset, plan.split)
     if sample.indices is None:
-        return sample_images(parts, sample.count, sample.seed, plan.device)
+        return sample_images(train, sample.count, sample.seed, plan.device)
     rows = torch.tensor(sample.indices)
-    return images_of(parts.train_x[rows], parts.train_y[rows], plan.device)
+    return as_batches(train[0][rows], train[1][rows], plan.device)
 
 
 def count_images(plan: Plan) -> int:
     """Return how many training images a plan has; a worker's task."""
-    return len(load_parts(plan.dataset, plan.split).train_y)
+    return len(load_split(plan.dataset, plan.split)[0][1])
 
 
 def choose_samples(request: CurvatureRequest, own: Sample, total: int) -> tuple[list[Sample], str | None]:

@@ -1,12 +1,11 @@
 """Statistics on arrays: paired tests with their verdicts, confidence intervals, variance components, correlation."""
 
-from optstudy.statistics.components import Components, variance_components
+from optstudy.statistics.components import variance_components
 from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval
 from optstudy.statistics.pairs import Difference, PairTest, Verdict, compare_pairs, difference, seeds_needed
 from optstudy.statistics.single import Discordance, Rank, discordance, rank_correlation
 
 __all__ = [
-    "Components",
     "Difference",
     "Discordance",
     "Interval",

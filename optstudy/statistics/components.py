@@ -1,22 +1,14 @@
 """Variance components: the variance between groups and within them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Components:
-    """Variances of a one-way random model, value = mean + group + rest."""
+def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Estimate the variances between and within groups of unequal size (Searle et al., 1992, section 3.6).
 
-    between: float  # variance of the group effects; 0 if the estimate is negative
-    within: float
-
-
-def variance_components(groups: Sequence[Sequence[float]]) -> Components:
-    """Estimate variance components from groups of unequal size (Searle et al., 1992, section 3.6).
-
+    The model is value = mean + group effect + rest.
     With mean squares between and within k groups of sizes n_i, N values in total,
 
         within = MSW,  between = max(0, (MSB - MSW) / n_0),  n_0 = (N - sum n_i^2 / N) / (k - 1).
@@ -24,8 +16,11 @@ def variance_components(groups: Sequence[Sequence[float]]) -> Components:
     Args:
         groups: At least two, one of them with at least two values.
 
+    Returns:
+        The variance of the group effects, 0 if its estimate is negative, and the variance within groups.
+
     >>> variance_components([[1.0, 3.0], [5.0, 7.0]])
-    Components(between=7.0, within=2.0)
+    (7.0, 2.0)
     """
     arrays = [np.asarray(group, dtype=np.float64) for group in groups]
     sizes = np.array([len(array) for array in arrays])
@@ -36,4 +31,4 @@ def variance_components(groups: Sequence[Sequence[float]]) -> Components:
     within = inside / (total - count)
     between = float((sizes * (means - grand) ** 2).sum()) / (count - 1)
     size = (total - float((sizes**2).sum()) / total) / (count - 1)
-    return Components(max(0.0, (between - within) / size), within)
+    return max(0.0, (between - within) / size), within

@@ -10,7 +10,7 @@ from optstudy.study.plans import split_sizes
 from optstudy.training import check_device
 from optstudy.workloads.datasets import check_dataset, load_description
 from optstudy.workloads.models import check_model, load_loss
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 _CHECKS: Mapping[str, Callable[[str], object]] = {
     "model": check_model,
@@ -49,7 +49,7 @@ def check_plans(workers: Workers, plans: Sequence[Plan]) -> Description:
 def describe_data(reference: str, splits: Sequence[Split]) -> Description:
     """Load a data set, check that it can be split, and describe it; a worker's task."""
     for split in splits:
-        load_parts(reference, split)
+        load_split(reference, split)
     return load_description(reference)
 
 

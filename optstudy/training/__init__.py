@@ -3,7 +3,7 @@
 from optstudy.training.advance import advance, run_rung, run_rung_on, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
 from optstudy.training.numerics import machine, numerics
-from optstudy.training.probes import ImageBatches, images_of, probes_of, sample_images
+from optstudy.training.probes import ImageBatches, as_batches, build_probes, sample_images
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
 from optstudy.training.state import Moment, Probe, RunState, outcome
 from optstudy.training.timing import time_steps
@@ -16,13 +16,13 @@ __all__ = [
     "Rehearsal",
     "RunState",
     "advance",
+    "as_batches",
+    "build_probes",
     "check_device",
     "evaluate",
-    "images_of",
     "machine",
     "numerics",
     "outcome",
-    "probes_of",
     "rehearse",
     "run_rung",
     "run_rung_on",

@@ -4,22 +4,20 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from optstudy.records.plan import Plan, steps_per_epoch
 from optstudy.records.run import EpochRecord, Observation, Rung
 from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
 from optstudy.training.live import STEP_FUNCTIONS, Live, build, capture, isolated, restore, seed_generators
 from optstudy.training.numerics import machine
-from optstudy.training.probes import probes_of
+from optstudy.training.probes import build_probes
 from optstudy.training.state import Moment, Probe, RunState, outcome
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.datasets import load_description
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import Part, load_split
 
 
 def start(plan: Plan) -> RunState:
@@ -50,9 +48,8 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
     """
     if not state.epoch <= until <= plan.epochs:
         raise ValueError(f"until is {until}; the run stands at epoch {state.epoch} of {plan.epochs}")
-    parts = load_parts(plan.dataset, plan.split)
-    train = parts.train_x.to(plan.device), parts.train_y.to(plan.device)
-    heldout = parts.heldout_x.to(plan.device), parts.heldout_y.to(plan.device)
+    train, heldout = ((x.to(plan.device), y.to(plan.device)) for x, y in load_split(plan.dataset, plan.split))
+    steps = steps_per_epoch(len(train[1]), plan.batch_size)
     records: list[EpochRecord] = []
     observations: list[Observation] = []
     predicted, memory = None, dict(state.probes)
@@ -61,16 +58,18 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
         live = restore(state, plan)
         while epoch < until and not diverged:
             epoch += 1
-            running, seen = _train_epoch(live, plan, epoch, step, train, probes, memory)
-            step += running.steps
-            observations += seen
-            measured = evaluate(live.model, live.loss, *heldout)
+            started = time.perf_counter()
+            running, new_observations = _train_epoch(live, plan, epoch, step, train, probes, memory)
+            seconds = time.perf_counter() - started
+            step += steps
+            observations += new_observations
+            measured, classes = evaluate(live.model, live.loss, *heldout)
             diverged = not (math.isfinite(running.loss) and math.isfinite(measured.loss))
             due = epoch in plan.sweep_epochs or (diverged and plan.sweep_epochs)
-            swept = sweep(live.model, live.loss, *train) if due else None
-            records.append(_record(plan, epoch, running, measured, swept))
+            exact = sweep(live.model, live.loss, *train) if due else None
+            records.append(_record(plan, epoch, seconds, steps, running, measured, exact))
             if diverged or epoch == plan.epochs:
-                predicted = tuple(measured.predicted.tolist())
+                predicted = tuple(classes.tolist())
         after = capture(live, epoch, step, memory, diverged=diverged)
     return after, Rung(tuple(records), tuple(observations), outcome(after, plan), predicted)
 
@@ -78,12 +77,13 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
 def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[Rung, bytes]:
     """Train the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
     before = start(plan) if state is None else RunState.from_bytes(state)
-    after, whole = advance(before, plan, until, probes_of(plan))
-    first_step = since * steps_per_epoch(len(load_parts(plan.dataset, plan.split).train_y), plan.batch_size)
+    after, whole = advance(before, plan, until, build_probes(plan))
+    (_, labels), _ = load_split(plan.dataset, plan.split)
+    first_step = since * steps_per_epoch(len(labels), plan.batch_size)
     rung = dataclasses.replace(
         whole,
         epochs=tuple(record for record in whole.epochs if record.epoch > since),
-        observations=tuple(seen for seen in whole.observations if seen.step >= first_step),
+        observations=tuple(one for one in whole.observations if one.step >= first_step),
         machine=machine(plan),
     )
     return rung, after.to_bytes()
@@ -98,31 +98,21 @@ def run_rung_on(
     return run_rung(plan, state, since, until)
 
 
-@dataclass(frozen=True)
-class _Running:
-    """Sums over one epoch of training."""
-
-    loss: float
-    accuracy: float
-    gradient_norm: float
-    seconds: float
-    steps: int
-
-
 def _train_epoch(
     live: Live,
     plan: Plan,
     epoch: int,
     first_step: int,
-    train: tuple[Tensor, Tensor],
+    train: Part,
     probes: Sequence[Probe],
     memory: dict[str, Any],
-) -> tuple[_Running, list[Observation]]:
+) -> tuple[Evaluation, list[Observation]]:
+    """Take the steps of an epoch; return the running loss and accuracy, and the last batch's gradient norm."""
     step = STEP_FUNCTIONS[plan.method.needs]
     steps = steps_per_epoch(len(train[1]), plan.batch_size)
     total = torch.zeros((), dtype=torch.float64, device=plan.device)
     correct = torch.zeros((), dtype=torch.int64, device=plan.device)
-    norm, seen, started = math.nan, [], time.perf_counter()
+    norm, observations = math.nan, []
     live.model.train()
     for index, (images, targets) in enumerate(batches(*train, plan.batch_size, plan.seed, epoch)):
         inputs = prepare(images)
@@ -131,25 +121,25 @@ def _train_epoch(
         for probe in probes:
             if probe.wants(moment):
                 memory[probe.name], values = probe.observe(moment, memory.get(probe.name))
-                seen.append(Observation(probe.name, moment.step, _finite_values(values)))
+                observations.append(Observation(probe.name, moment.step, _finite_values(values)))
         if last:
             norm = batch_gradient_norm(moment)
         value, outputs = step(live, inputs, targets)
         total += value.double() * len(targets)
         correct += (outputs.argmax(1) == targets).sum()
     count = len(train[1])
-    mean, accuracy = float(total) / count, int(correct) / count  # waits for the device
-    return _Running(mean, accuracy, norm, time.perf_counter() - started, steps), seen
+    return Evaluation(float(total) / count, int(correct) / count, norm), observations  # waits for the device
 
 
 def _record(
     plan: Plan,
     epoch: int,
-    running: _Running,
+    seconds: float,
+    steps: int,
+    running: Evaluation,
     measured: Evaluation,
-    swept: tuple[float, float, float] | None,
+    exact: Evaluation | None,
 ) -> EpochRecord:
-    exact_loss, exact_accuracy, full_norm = swept or (None, None, None)
     return EpochRecord(
         epoch=epoch,
         train_loss=_finite(running.loss),
@@ -157,13 +147,13 @@ def _record(
         heldout_loss=_finite(measured.loss),
         heldout_accuracy=measured.accuracy,
         gradient_norm=_finite(running.gradient_norm),
-        seconds=running.seconds,
+        seconds=seconds,
         finished_at=time.time(),
-        gradients=running.steps,
-        hessian_products=running.steps * plan.method.hessian_products,
-        exact_loss=_finite(exact_loss),
-        exact_accuracy=exact_accuracy,
-        full_gradient_norm=_finite(full_norm),
+        gradients=steps,
+        hessian_products=steps * plan.method.hessian_products,
+        exact_loss=_finite(exact.loss) if exact else None,
+        exact_accuracy=exact.accuracy if exact else None,
+        full_gradient_norm=_finite(exact.gradient_norm) if exact else None,
     )
 
 

@@ -25,7 +25,7 @@ from optstudy.training.probes import ImageBatches, sample_images
 from optstudy.training.state import RunState
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import Loss, build_model, load_loss
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 LINE_POINTS = 41  # along each direction, as in the paper
 REACH = 1.0  # distances go from minus this to this, as in the paper
@@ -44,8 +44,8 @@ def measure_final_curvature(plan: Plan, state: bytes) -> bytes:
     """
     assert plan.trace is not None
     with numerics(plan):
-        parts = load_parts(plan.dataset, plan.split)
-        images = sample_images(parts, plan.trace.samples, plan.trace.seed, plan.device)
+        train, _ = load_split(plan.dataset, plan.split)
+        images = sample_images(train, plan.trace.samples, plan.trace.seed, plan.device)
         model = build_model(plan.model, load(plan.dataset)).to(plan.device)
         model.load_state_dict(RunState.from_bytes(state).model)
         loss = load_loss(plan.loss)

@@ -1,6 +1,5 @@
 """Evaluation at fixed weights; the model is left unchanged."""
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.objective import eval_mode
 from optstudy.training.live import forked_generators
 from optstudy.training.state import Moment
 from optstudy.workloads.batches import prepare
@@ -18,47 +18,44 @@ EVALUATION_BATCH = 500  # images a chunk; larger ones leave the cache of a CPU
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results of evaluating a model on some images."""
+    """A model's results on some images."""
 
     loss: float
     accuracy: float  # fraction
-    predicted: Tensor  # (n,) int64
+    gradient_norm: float | None = None  # None where it is not computed
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
-    """Compute mean loss, accuracy and predicted classes over ``x`` of shape ``(n, ...)``, in eval mode."""
-    with in_mode(model, training=False):
+def evaluate(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[Evaluation, Tensor]:
+    """Compute mean loss and accuracy over ``x`` ``(n, ...)``, and the predicted classes ``(n,)``, in eval mode."""
+    with eval_mode(model):
         total = torch.zeros((), dtype=torch.float64)
         predicted = []
-        for inputs, targets in _chunks(x, y):
+        for inputs, targets in chunks(x, y):
             outputs = model(inputs)
             total += loss(outputs, targets).double().cpu() * len(targets)
             predicted.append(outputs.argmax(1))
     classes = torch.cat(predicted)
-    return Evaluation(
-        loss=float(total) / len(y), accuracy=float((classes == y).double().mean()), predicted=classes.cpu()
-    )
+    return Evaluation(float(total) / len(y), float((classes == y).double().mean())), classes.cpu()
 
 
-def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[float, float, float]:
+def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
     r"""Compute the exact mean loss, accuracy and :math:`\|\nabla L\|_2` over ``x``, in eval mode."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradient = [torch.zeros_like(p) for p in parameters]
     total, correct = 0.0, 0
-    with in_mode(model, training=False):
-        for inputs, targets in _chunks(x, y):
+    with eval_mode(model):
+        for inputs, targets in chunks(x, y):
             outputs = model(inputs)
             value = loss(outputs, targets)
             share = len(targets) / len(y)
-            for kept, part in zip(
-                gradient, torch.autograd.grad(value, parameters, allow_unused=True), strict=True
-            ):
+            parts = torch.autograd.grad(value, parameters, allow_unused=True)
+            for accumulated, part in zip(gradient, parts, strict=True):
                 if part is not None:
-                    kept.add_(part, alpha=share)
+                    accumulated.add_(part, alpha=share)
             total += float(value.detach()) * share
             correct += int((outputs.argmax(1) == targets).sum())
-    return total, correct / len(y), _norm(gradient)
+    return Evaluation(total, correct / len(y), _norm(gradient))
 
 
 def batch_gradient_norm(moment: Moment) -> float:
@@ -77,18 +74,7 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
 
 
-def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images, prepared for a model, and labels, a batch at a time."""
     for first in range(0, len(y), EVALUATION_BATCH):
         yield prepare(x[first : first + EVALUATION_BATCH]), y[first : first + EVALUATION_BATCH]
-
-
-@contextlib.contextmanager
-def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Set a model to train or eval mode, and restore the mode of each module afterwards."""
-    found = {module: module.training for module in model.modules()}
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was in found.items():
-            module.training = was

@@ -10,13 +10,15 @@ from torch import Tensor
 from optstudy.curvature import EigenTracker
 from optstudy.curvature.tracker import Step
 from optstudy.records.plan import Plan, steps_per_epoch
-from optstudy.training.evaluation import EVALUATION_BATCH
+from optstudy.training.evaluation import EVALUATION_BATCH, chunks
 from optstudy.training.state import Probe
-from optstudy.workloads.batches import prepare, sample
+from optstudy.workloads.batches import sample
 from optstudy.workloads.models import load_loss
-from optstudy.workloads.splits import Parts, load_parts
+from optstudy.workloads.splits import Part, load_split
 
-PRECONDITIONED_EVERY = 25  # steps between two looks at the preconditioned Hessian, each from a random start
+PRECONDITIONED_EVERY = (
+    25  # steps between two measurements of the preconditioned Hessian, each from a random start
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,9 @@ class ImageBatches:
     y: Tensor
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for first in range(0, len(self.y), EVALUATION_BATCH):
-            some = slice(first, first + EVALUATION_BATCH)
-            yield prepare(self.x[some]), self.y[some]
+        return chunks(self.x, self.y)
 
 
-@dataclass(frozen=True)
 class _TolerantTracker(EigenTracker):
     """A tracker that reports no eigenvalues, rather than raising, if the Hessian is not finite."""
 
@@ -47,44 +46,44 @@ class _TolerantTracker(EigenTracker):
 
 
 def sample_images(
-    parts: Parts, count: int | None, seed: int, device: str
+    train: Part, count: int | None, seed: int, device: str
 ) -> ImageBatches | tuple[Tensor, Tensor]:
     """Return the images on which curvature is measured, the same for all runs of a study.
 
     Args:
-        parts: The divided data set.
-        count: Number of training images; None for all. A smaller sample is a prefix of a larger one.
+        train: The training images.
+        count: Number of images; None for all. A smaller sample is a prefix of a larger one.
         seed: Seed of the sample.
         device: Device of the returned images.
 
     Returns:
-        One batch, or several; see `images_of`.
+        One batch, or several; see `as_batches`.
     """
-    x, y = parts.train_x, parts.train_y
+    x, y = train
     if count is not None and count < len(y):
         chosen = sample(len(y), count, seed)
         x, y = x[chosen], y[chosen]
-    return images_of(x, y, device)
+    return as_batches(x, y, device)
 
 
-def images_of(x: Tensor, y: Tensor, device: str) -> ImageBatches | tuple[Tensor, Tensor]:
+def as_batches(x: Tensor, y: Tensor, device: str) -> ImageBatches | tuple[Tensor, Tensor]:
     """Return images as one batch if they fit into one, so that its graph can be reused, otherwise as batches."""
     images = ImageBatches(x.to(device), y.to(device))
     return next(iter(images)) if len(y) <= EVALUATION_BATCH else images
 
 
-def probes_of(plan: Plan) -> list[Probe]:
+def build_probes(plan: Plan) -> list[Probe]:
     """Return the probes of a plan; none if it tracks no eigenvalues."""
     if plan.trace is None or plan.trace.last == 0:
         return []
-    trace, parts = plan.trace, load_parts(plan.dataset, plan.split)
-    total = plan.epochs * steps_per_epoch(len(parts.train_y), plan.batch_size)
+    trace, (train, _) = plan.trace, load_split(plan.dataset, plan.split)
+    total = plan.epochs * steps_per_epoch(len(train[1]), plan.batch_size)
     first = 0 if trace.last is None else max(0, total - trace.last)
     steps = range(first, total, trace.every)
-    images = sample_images(parts, trace.samples, trace.seed, plan.device)
+    images = sample_images(train, trace.samples, trace.seed, plan.device)
     loss = load_loss(plan.loss)
-    few = range(first, total, max(trace.every, PRECONDITIONED_EVERY))
+    preconditioned_steps = range(first, total, max(trace.every, PRECONDITIONED_EVERY))
     return [
         _TolerantTracker(loss, images, steps),
-        _TolerantTracker(loss, images, few, preconditioned=True, name="preconditioned"),
+        _TolerantTracker(loss, images, preconditioned_steps, preconditioned=True, name="preconditioned"),
     ]

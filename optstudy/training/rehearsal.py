@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature import check_symmetry, hessian
+from optstudy.curvature.objective import eval_mode
 from optstudy.errors import UsageError
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
-from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, in_mode, sweep
+from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.live import STEP_FUNCTIONS, Live, capture, isolated, restore
 from optstudy.training.probes import sample_images
 from optstudy.workloads.batches import prepare
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.datasets import load
-from optstudy.workloads.splits import Parts, load_parts
+from optstudy.workloads.splits import Part, load_split
 
 
 def check_device(device: str) -> None:
@@ -42,9 +43,7 @@ class Rehearsal:
     step_seconds: float
     evaluation_seconds: float  # for one image, weights fixed
     sweep_seconds: float  # for one image, loss and gradient
-    product_seconds: float = (
-        0.0  # of the Hessian with one vector, on the sample; 0 where no curvature is measured
-    )
+    product_seconds: float = 0.0  # of the Hessian with one vector on the sample; 0 without curvature
 
 
 def rehearse(plan: Plan, steps: int) -> Rehearsal:
@@ -54,24 +53,23 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
         UsageError: If data, model, loss and optimizer do not fit together.
     """
     check_device(plan.device)
-    parts = load_parts(plan.dataset, plan.split)
+    train, heldout = load_split(plan.dataset, plan.split)
     state = start(plan)
     few = slice(0, plan.batch_size)
     with isolated(plan):
         live = restore(state, plan)
-        x, y = prepare(parts.train_x[few].to(plan.device)), parts.train_y[few].to(plan.device)
+        x, y = prepare(train[0][few].to(plan.device)), train[1][few].to(plan.device)
         _check_fit(plan, load(plan.dataset), live, x, y)
         step = STEP_FUNCTIONS[plan.method.needs]
         live.model.train()
         step_seconds = _median_seconds(lambda: step(live, x, y), steps)
-        images = parts.train_x[:EVALUATION_BATCH].to(plan.device)
-        labels = parts.train_y[:EVALUATION_BATCH].to(plan.device)
+        images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
         evaluation = _median_seconds(lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _median_seconds(lambda: sweep(live.model, live.loss, images, labels), 2)
-        product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, parts, live)
+        product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
     return Rehearsal(
-        train_images=len(parts.train_y),
-        heldout_images=len(parts.heldout_y),
+        train_images=len(train[1]),
+        heldout_images=len(heldout[1]),
         parameters=sum(p.numel() for p in live.model.parameters() if p.requires_grad),
         state_bytes=len(capture(live, 0, 0, {}, diverged=False).to_bytes()),
         step_seconds=step_seconds,
@@ -81,13 +79,13 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
     )
 
 
-def _product_seconds(plan: Plan, trace: Trace, parts: Parts, live: Live) -> float:
+def _product_seconds(plan: Plan, trace: Trace, train: Part, live: Live) -> float:
     """Time a Hessian product on part of the sample, and check that the model supports it."""
-    wanted = len(parts.train_y) if trace.samples is None else min(trace.samples, len(parts.train_y))
+    wanted = len(train[1]) if trace.samples is None else min(trace.samples, len(train[1]))
     count = min(wanted, EVALUATION_BATCH)
-    images = sample_images(parts, count, trace.seed, plan.device)
+    images = sample_images(train, count, trace.seed, plan.device)
     try:
-        with in_mode(live.model, training=False):
+        with eval_mode(live.model):
             operator = hessian(live.model, live.loss, images)
         if operator.dim < 2:  # noqa: PLR2004  # a ratio is of two
             raise ValueError("it has 1 parameter, and the ratio is of two eigenvalues")  # noqa: TRY301
@@ -103,7 +101,7 @@ def _product_seconds(plan: Plan, trace: Trace, parts: Parts, live: Live) -> floa
 
 def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -> None:
     try:
-        with torch.no_grad(), in_mode(live.model, training=False):
+        with torch.no_grad(), eval_mode(live.model):
             outputs = live.model(x)
     except (RuntimeError, ValueError, TypeError) as error:
         taken = f"a batch of shape {tuple(x.shape)}"

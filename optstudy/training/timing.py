@@ -11,7 +11,7 @@ from optstudy.records.plan import Plan
 from optstudy.training.advance import start
 from optstudy.training.live import STEP_FUNCTIONS, isolated, restore
 from optstudy.workloads.batches import batches, prepare
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 WARMUP_STEPS = 10  # steps before the first timed one
 
@@ -23,19 +23,19 @@ def time_steps(plan: Plan, steps: int) -> float:
         plan: Plan of the run, which determines the initial weights and the mini-batches.
         steps: Number of timed steps.
     """
-    parts = load_parts(plan.dataset, plan.split)
-    x, y = parts.train_x.to(plan.device), parts.train_y.to(plan.device)
+    (images, labels), _ = load_split(plan.dataset, plan.split)
+    x, y = images.to(plan.device), labels.to(plan.device)
     state = start(plan)
     with isolated(plan):
         live = restore(state, plan)
         step = STEP_FUNCTIONS[plan.method.needs]
         live.model.train()
-        for images, targets in itertools.islice(_mini_batches(plan, x, y), WARMUP_STEPS):
-            step(live, prepare(images), targets)
+        for inputs, targets in itertools.islice(_mini_batches(plan, x, y), WARMUP_STEPS):
+            step(live, prepare(inputs), targets)
         _finish(plan)
         started = time.perf_counter()
-        for images, targets in itertools.islice(_mini_batches(plan, x, y), steps):
-            step(live, prepare(images), targets)
+        for inputs, targets in itertools.islice(_mini_batches(plan, x, y), steps):
+            step(live, prepare(inputs), targets)
         _finish(plan)
         return (time.perf_counter() - started) / steps
 

@@ -1,6 +1,5 @@
 """Split a data set into training and held-out images."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -12,19 +11,11 @@ from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.datasets import load
 from optstudy.workloads.seeds import generator
 
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """A data set, divided."""
-
-    train_x: Tensor  # (n, ...)
-    train_y: Tensor  # (n,) int64
-    heldout_x: Tensor  # (m, ...)
-    heldout_y: Tensor  # (m,) int64
+Part = tuple[Tensor, Tensor]  # images (n, ...) and labels (n,) int64
 
 
-def parts(dataset: Dataset, split: Split) -> Parts:
-    """Divide a data set.
+def split_dataset(dataset: Dataset, split: Split) -> tuple[Part, Part]:
+    """Divide a data set into training and held-out images.
 
     Both subsets are stratified: every class has its share of the held-out images and of the training images, to
     within one image. The held-out images do not depend on ``size``. The images keep the order of the data set.
@@ -34,15 +25,15 @@ def parts(dataset: Dataset, split: Split) -> Parts:
         split: How to divide it.
 
     Returns:
-        Disjoint parts, of exactly the sizes asked for.
+        The disjoint training and held-out images, of exactly the given sizes.
 
     Raises:
-        UsageError: If the training set has fewer images than asked for.
+        UsageError: If the training set has too few images.
     """
     x, y = dataset.train_x, dataset.train_y
     final = split.role == "final"
     if final and not split.size:
-        return Parts(x, y, dataset.test_x, dataset.test_y)  # no copy
+        return (x, y), (dataset.test_x, dataset.test_y)  # no copy
     validation = 0 if final else split.validation
     if validation + max(split.size, 1) > len(y):
         raise UsageError(
@@ -52,24 +43,20 @@ def parts(dataset: Dataset, split: Split) -> Parts:
     shuffled = torch.randperm(len(y), generator=generator("split", split.seed))
     heldout, rest = _draw(shuffled, y, validation)
     train, _ = _draw(rest, y, split.size or len(rest))
-    if final:
-        return Parts(x[train], y[train], dataset.test_x, dataset.test_y)
-    return Parts(x[train], y[train], x[heldout], y[heldout])
+    return (x[train], y[train]), (dataset.test_x, dataset.test_y) if final else (x[heldout], y[heldout])
 
 
-@lru_cache(maxsize=4)  # a study has two splits, one for each role
-def _cached_parts(dataset: Dataset, split: Split) -> Parts:
-    return parts(dataset, split)
-
-
-def load_parts(reference: str, split: Split) -> Parts:
+def load_split(reference: str, split: Split) -> tuple[Part, Part]:
     """Load a data set and divide it; cached per process. The tensors are shared: do not write to them.
 
     Args:
         reference: As for `load`.
         split: How to divide it.
     """
-    return _cached_parts(load(reference), split)
+    return _cached_split(load(reference), split)
+
+
+_cached_split = lru_cache(maxsize=4)(split_dataset)  # a study has two splits, one for each role
 
 
 def _draw(candidates: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:

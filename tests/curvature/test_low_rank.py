@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optstudy.curvature.basis import empty_basis
 from optstudy.curvature.lanczos import converge
-from optstudy.curvature.low_rank import NEAREST, LowRank, nothing
+from optstudy.curvature.low_rank import NEAREST, LowRank, zero_matrix
 
 SPECTRUM = oracles.bulk(4.0, -3.0, 2.0, -1.5, 1.2, 0.9, dim=40)
 
@@ -51,13 +51,13 @@ def test_one_correction_leaves_an_error_of_second_order() -> None:
         return spent
 
     assert products(rest(a, 2)) == 2 + 2
-    assert products(nothing(a.operator())) > 2 + 2
+    assert products(zero_matrix(a.operator())) > 2 + 2
 
 
 def test_nothing_corrects_nothing() -> None:
     a, residual = oracles.symmetric(SPECTRUM), drawn()
 
-    assert torch.equal(nothing(a.operator()).correction(2.0, residual), residual)
+    assert torch.equal(zero_matrix(a.operator()).correction(2.0, residual), residual)
     assert torch.equal(rest(a, 2).correction(0.0, residual), residual)
 
 
@@ -74,7 +74,7 @@ def test_a_basis_leaves_its_first_pairs_out_and_adds_the_others() -> None:
     a = oracles.symmetric(SPECTRUM)
     basis = empty_basis(a.operator()).extended(a.operator(), a.vectors[:5])
 
-    known = nothing(a.operator()).updated(basis, 2, 10)
+    known = zero_matrix(a.operator()).updated(basis, 2, 10)
 
     assert known.values.tolist() == pytest.approx([2.0, -1.5, 1.2])
     torch.testing.assert_close(
@@ -100,7 +100,7 @@ def test_of_an_operator_that_stood_still_all_is_known() -> None:
 def test_float32_keeps_what_is_known_orthonormal_over_many_steps() -> None:
     """All but rounding of what is remembered may lie inside of the next basis."""
     a = oracles.symmetric(SPECTRUM)
-    operator, known = a.operator(torch.float32), nothing(a.operator(torch.float32))
+    operator, known = a.operator(torch.float32), zero_matrix(a.operator(torch.float32))
     for seed in range(50):
         noise = 10.0 ** -(seed % 8) * torch.stack([drawn(seed=seed), drawn(seed=seed + 1)])
         block = torch.cat([a.vectors[:2], a.vectors[2:4] + noise]).float()

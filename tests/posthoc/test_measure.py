@@ -26,7 +26,7 @@ from optstudy.records.plan import Trace
 from optstudy.training import advance, sample_images, start
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 MORE = """
 def raising(outputs, targets):
@@ -106,7 +106,7 @@ def test_the_gradients_norm_is_that_of_the_sample() -> None:
 def test_a_count_and_a_seed_mean_the_images_of_a_runs_own_trace() -> None:
     plan = cases.plan(trace=Trace(samples=20, last=4, seed=5))
 
-    own = sample_images(load_parts(plan.dataset, plan.split), 20, 5, "cpu")
+    own = sample_images(load_split(plan.dataset, plan.split)[0], 20, 5, "cpu")
 
     assert cases.bits(sampled_images(plan, Sample(20, 5))) == cases.bits(own)
 

@@ -21,7 +21,7 @@ from optstudy.records.run import Observation
 from optstudy.training import Moment, advance, run_rung, sample_images, start
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 
 PLAN = cases.plan(trace=Trace(samples=20, last=5, every=2))  # of 8 steps: 3, 5, 7
 
@@ -50,7 +50,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[EigenTrace, list[n
     with cases.project(tmp_path_factory.mktemp("user")):
         rung, _ = run_rung(PLAN, None, 0, 2)
         advance(start(PLAN), PLAN, 2, [Keeper(kept)])
-        batch = sample_images(load_parts(PLAN.dataset, PLAN.split), 20, 0, "cpu")
+        batch = sample_images(load_split(PLAN.dataset, PLAN.split)[0], 20, 0, "cpu")
         model = build_model(PLAN.model, load(PLAN.dataset)).eval()
     trace = eigen_trace(rung.observations)
     assert trace is not None

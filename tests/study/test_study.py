@@ -33,7 +33,7 @@ from optstudy.training import run_rung_on, sample_images
 from optstudy.workloads import datasets
 from optstudy.workloads.batches import prepare
 from optstudy.workloads.datasets import load, load_description
-from optstudy.workloads.splits import load_parts
+from optstudy.workloads.splits import load_split
 from optstudy.workloads.user_code import load_object
 
 STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
@@ -200,7 +200,7 @@ class TestFinished:
         plan = from_json(
             Plan, artifact(finished, runs(finished, "tiny/final")["sgd/seed-0"], "plan.json"), "plan.json"
         )
-        batch = sample_images(load_parts(plan.dataset, plan.split), 20, seed=0, device="cpu")
+        batch = sample_images(load_split(plan.dataset, plan.split)[0], 20, seed=0, device="cpu")
 
         for run in runs(finished, "tiny/final").values():
             traced = client.get_metric_history(run.info.run_id, "eigen/ratio")

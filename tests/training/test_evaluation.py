@@ -44,11 +44,11 @@ def test_chunks_weigh_by_their_size() -> None:
     y = torch.randint(0, 4, (len(x),), generator=draws)
     model = call("net.py:make").eval()
 
-    found = evaluate(model, functional.cross_entropy, x, y)
-    loss, accuracy, _ = sweep(model, functional.cross_entropy, x, y)
+    evaluated, predicted = evaluate(model, functional.cross_entropy, x, y)
+    swept = sweep(model, functional.cross_entropy, x, y)
 
     outputs = model.double()(x.double()).detach()
-    assert found.loss == pytest.approx(functional.cross_entropy(outputs, y).item(), rel=1e-5)
-    assert loss == pytest.approx(found.loss, rel=1e-5)
-    assert found.accuracy == accuracy == (outputs.argmax(1) == y).double().mean().item()
-    assert torch.equal(found.predicted, outputs.argmax(1))
+    assert evaluated.loss == pytest.approx(functional.cross_entropy(outputs, y).item(), rel=1e-5)
+    assert swept.loss == pytest.approx(evaluated.loss, rel=1e-5)
+    assert evaluated.accuracy == swept.accuracy == (outputs.argmax(1) == y).double().mean().item()
+    assert torch.equal(predicted, outputs.argmax(1))

@@ -8,16 +8,23 @@ import torch
 
 from optstudy.curvature import EigenTracker
 from optstudy.records.plan import Plan, Trace
-from optstudy.training import ImageBatches, RunState, images_of, probes_of, run_rung, sample_images
-from optstudy.training import probes as module
-from optstudy.workloads.splits import load_parts
+from optstudy.training import (
+    ImageBatches,
+    RunState,
+    as_batches,
+    build_probes,
+    evaluation,
+    probes,
+    run_rung,
+    sample_images,
+)
+from optstudy.workloads.splits import load_split
 
 STEPS = 8  # of two epochs of 200 images at batch 64
 
 
 def steps(**trace: Any) -> list[int]:
-    probes = probes_of(cases.plan(trace=Trace(**trace)))
-    first = probes[0]
+    first, _ = build_probes(cases.plan(trace=Trace(**trace)))
     assert isinstance(first, EigenTracker)
     return list(first.steps)
 
@@ -38,7 +45,7 @@ def test_the_last_steps_of_the_whole_run_are_watched(trace: dict[str, Any], watc
 
 @pytest.mark.parametrize("trace", [None, Trace(samples=20, last=0)])
 def test_nothing_is_watched_where_nothing_is_asked_for(trace: Trace | None) -> None:
-    assert probes_of(cases.plan(trace=trace)) == []
+    assert build_probes(cases.plan(trace=trace)) == []
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adahessian"])
@@ -68,9 +75,9 @@ def test_a_run_in_two_rungs_sees_what_it_sees_in_one() -> None:
 
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one() -> None:
-    parts = load_parts("data.py:load", cases.plan().split)
+    train, _ = load_split("data.py:load", cases.plan().split)
 
-    few, many = (sample_images(parts, count, 3, "cpu") for count in (10, 50))
+    few, many = (sample_images(train, count, 3, "cpu") for count in (10, 50))
 
     assert isinstance(few, tuple)
     assert isinstance(many, tuple)
@@ -80,23 +87,24 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one() -> None:
 
 @pytest.mark.parametrize("count", [None, cases.TRAIN, 10_000])
 def test_all_images_are_taken_in_their_own_order(count: int | None) -> None:
-    parts = load_parts("data.py:load", cases.plan().split)
+    train, _ = load_split("data.py:load", cases.plan().split)
 
-    found = sample_images(parts, count, 3, "cpu")
+    found = sample_images(train, count, 3, "cpu")
 
     assert isinstance(found, tuple)
-    assert torch.equal(found[1], parts.train_y)
+    assert torch.equal(found[1], train[1])
 
 
 def test_more_images_than_a_batch_come_in_batches_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EVALUATION_BATCH", 60)
-    parts = load_parts("data.py:load", cases.plan().split)
+    for module in (evaluation, probes):
+        monkeypatch.setattr(module, "EVALUATION_BATCH", 60)
+    train, _ = load_split("data.py:load", cases.plan().split)
 
-    found = images_of(parts.train_x, parts.train_y, "cpu")
+    found = as_batches(*train, "cpu")
 
     assert isinstance(found, ImageBatches)
     assert [len(y) for _, y in found] == [60, 60, 60, 20]
-    assert torch.equal(torch.cat([y for _, y in found]), parts.train_y)
+    assert torch.equal(torch.cat([y for _, y in found]), train[1])
 
 
 @pytest.mark.parametrize("last", [4, None])

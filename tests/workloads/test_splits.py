@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optstudy.errors import UsageError
 from optstudy.records.plan import Split
 from optstudy.workloads.dataset import Dataset
-from optstudy.workloads.splits import Parts, load_parts, parts
+from optstudy.workloads.splits import Part, load_split, split_dataset
 
 POISON = -1.0
 unhurried = settings(deadline=None)  # a busy machine fails no test
@@ -40,21 +40,19 @@ def numbers(x: torch.Tensor) -> list[int]:
     return [int(value) for value in x[:, 0]]
 
 
-def same(one: Parts, other: Parts) -> bool:
-    return all(
-        torch.equal(getattr(one, name), getattr(other, name))
-        for name in ("train_x", "train_y", "heldout_x", "heldout_y")
-    )
+def same(one: tuple[Part, Part], other: tuple[Part, Part]) -> bool:
+    tensors, others = (*one[0], *one[1]), (*other[0], *other[1])
+    return all(map(torch.equal, tensors, others))
 
 
 @unhurried
 @given(tuning_splits())
-def test_parts_are_disjoint_and_of_exactly_the_sizes_asked_for(case: tuple[Dataset, Split]) -> None:
+def test_both_parts_are_disjoint_and_of_exactly_the_given_sizes(case: tuple[Dataset, Split]) -> None:
     data, split = case
 
-    found = parts(data, split)
+    (train_x, _), (heldout_x, _) = split_dataset(data, split)
 
-    train, heldout = numbers(found.train_x), numbers(found.heldout_x)
+    train, heldout = numbers(train_x), numbers(heldout_x)
     assert len(heldout) == split.validation
     assert len(train) == (split.size or len(data.train_y) - split.validation)
     assert len({*train, *heldout}) == len(train) + len(heldout)
@@ -67,10 +65,8 @@ def test_parts_are_disjoint_and_of_exactly_the_sizes_asked_for(case: tuple[Datas
 def test_every_image_keeps_its_label(case: tuple[Dataset, Split]) -> None:
     data, split = case
 
-    found = parts(data, split)
-
-    assert found.train_y.tolist() == [int(data.train_y[number]) for number in numbers(found.train_x)]
-    assert found.heldout_y.tolist() == [int(data.train_y[number]) for number in numbers(found.heldout_x)]
+    for x, y in split_dataset(data, split):
+        assert y.tolist() == [int(data.train_y[number]) for number in numbers(x)]
 
 
 @unhurried
@@ -78,10 +74,10 @@ def test_every_image_keeps_its_label(case: tuple[Dataset, Split]) -> None:
 def test_each_class_has_its_share_to_within_one_image(case: tuple[Dataset, Split]) -> None:
     data, split = case
 
-    found = parts(data, split)
+    (_, train_y), (_, heldout_y) = split_dataset(data, split)
 
-    everything, heldout = Counter(data.train_y.tolist()), Counter(found.heldout_y.tolist())
-    rest, train = everything - heldout, Counter(found.train_y.tolist())
+    everything, heldout = Counter(data.train_y.tolist()), Counter(heldout_y.tolist())
+    rest, train = everything - heldout, Counter(train_y.tolist())
     for label, count in everything.items():
         assert abs(heldout[label] - count * split.validation / everything.total()) < 1
         assert abs(train[label] - rest[label] * train.total() / rest.total()) < 1
@@ -93,11 +89,11 @@ def test_a_split_depends_on_its_seed_and_not_on_the_global_generator(
     case: tuple[Dataset, Split], disturbance: int
 ) -> None:
     data, split = case
-    first = parts(data, split)
+    first = split_dataset(data, split)
     torch.manual_seed(disturbance)
     before = torch.get_rng_state()
 
-    assert same(parts(data, split), first)
+    assert same(split_dataset(data, split), first)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -106,10 +102,10 @@ def test_a_split_depends_on_its_seed_and_not_on_the_global_generator(
 def test_tuning_never_sees_the_test_set(case: tuple[Dataset, Split]) -> None:
     data, split = case
 
-    found = parts(data, split)
+    found = split_dataset(data, split)
 
-    assert POISON not in numbers(found.train_x) + numbers(found.heldout_x)
-    assert same(parts(dataset(data.train_y.tolist(), test=7.0), split), found)
+    assert all(POISON not in numbers(x) for x, _ in found)
+    assert same(split_dataset(dataset(data.train_y.tolist(), test=7.0), split), found)
 
 
 @unhurried
@@ -119,15 +115,17 @@ def test_what_is_held_out_does_not_depend_on_how_many_images_are_trained_on(
 ) -> None:
     data, split = case
 
-    whole = parts(data, replace(split, size=0))
+    _, (all_heldout, _) = split_dataset(data, replace(split, size=0))
+    _, (heldout, _) = split_dataset(data, split)
 
-    assert torch.equal(parts(data, split).heldout_x, whole.heldout_x)
+    assert torch.equal(heldout, all_heldout)
 
 
 def test_two_seeds_draw_two_splits() -> None:
     data = dataset([0, 1] * 50)
 
-    drawn = {tuple(numbers(parts(data, Split("tuning", 20, 0, seed)).heldout_x)) for seed in range(20)}
+    splits = (split_dataset(data, Split("tuning", 20, 0, seed)) for seed in range(20))
+    drawn = {tuple(numbers(heldout)) for _, (heldout, _) in splits}
 
     assert len(drawn) == 20
 
@@ -135,21 +133,18 @@ def test_two_seeds_draw_two_splits() -> None:
 def test_final_trains_on_all_and_holds_out_the_test_set() -> None:
     data = dataset([0, 1, 0, 1])
 
-    found = parts(data, Split("final", validation=100, seed=3))
+    found = split_dataset(data, Split("final", validation=100, seed=3))
 
-    assert torch.equal(found.train_x, data.train_x)
-    assert torch.equal(found.train_y, data.train_y)
-    assert torch.equal(found.heldout_x, data.test_x)
-    assert torch.equal(found.heldout_y, data.test_y)
+    assert same(found, ((data.train_x, data.train_y), (data.test_x, data.test_y)))
 
 
 def test_final_on_fewer_images_draws_them_by_class_and_still_holds_out_the_test_set() -> None:
     data = dataset([0] * 60 + [1] * 30 + [2] * 10)
 
-    found = parts(data, Split("final", validation=95, size=50, seed=3))
+    (_, labels), (heldout, _) = split_dataset(data, Split("final", validation=95, size=50, seed=3))
 
-    assert found.train_y.bincount().tolist() == [30, 15, 5]
-    assert torch.equal(found.heldout_x, data.test_x)
+    assert labels.bincount().tolist() == [30, 15, 5]
+    assert torch.equal(heldout, data.test_x)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +155,9 @@ def test_final_on_fewer_images_draws_them_by_class_and_still_holds_out_the_test_
         (Split("final", size=5), "too few for 0 held out for validation and 5 to train on"),
     ],
 )
-def test_more_images_than_there_are_cannot_be_asked_for(split: Split, numbers_named: str) -> None:
+def test_a_split_of_more_images_than_there_are_is_an_error(split: Split, numbers_named: str) -> None:
     with pytest.raises(UsageError, match=numbers_named):
-        parts(dataset([0, 1, 0, 1]), split)
+        split_dataset(dataset([0, 1, 0, 1]), split)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +178,8 @@ def test_a_split_without_meaning_is_refused(arguments: tuple[object, ...], messa
 def test_mnist_is_divided_once_a_process_and_exactly() -> None:
     split = Split("tuning", 5_000, 10_000, seed=1)
 
-    found = load_parts("mnist", split)
+    found = load_split("mnist", split)
 
-    assert load_parts("mnist", Split("tuning", 5_000, 10_000, seed=1)) is found
-    assert (len(found.train_x), len(found.heldout_x)) == (10_000, 5_000)
-    assert load_parts("mnist", Split("final")).train_x.shape == (60_000, 1, 32, 32)
+    assert load_split("mnist", Split("tuning", 5_000, 10_000, seed=1)) is found
+    assert [len(labels) for _, labels in found] == [10_000, 5_000]
+    assert load_split("mnist", Split("final"))[0][0].shape == (60_000, 1, 32, 32)
