@@ -1,11 +1,11 @@
 r"""AdaHessian: Adam with a stochastic diagonal of the Hessian in place of the squared gradient.
 
 Yao, Gholami, Shen, Mustafa, Keutzer and Mahoney, "ADAHESSIAN: An Adaptive Second Order Optimizer for Machine
-Learning", AAAI 2021, https://arxiv.org/abs/2006.00719, Algorithm 1. With signs :math:`z` drawn anew at each
+Learning", AAAI 2021, https://arxiv.org/abs/2006.00719, Algorithm 1. With random signs :math:`z` drawn at each
 step :math:`t`, gradient :math:`g` and Hessian :math:`H`:
 
 .. math::
-    D &= |H z|, \text{ of a convolution's kernel the mean over its spatial axes} \\
+    D &= |H z|, \text{ for a convolution's kernel averaged over its spatial axes} \\
     m &\leftarrow \beta_1 m + (1 - \beta_1) g \\
     v &\leftarrow \beta_2 v + (1 - \beta_2) D^2 \\
     \theta &\leftarrow \theta - \eta \left( \frac{m / (1 - \beta_1^t)}
@@ -28,23 +28,22 @@ from torch.optim.optimizer import ParamsT
 class AdaHessian(torch.optim.Optimizer):
     r"""AdaHessian (Yao et al., 2021).
 
-    A step spends a forward and backward pass and one Hessian-vector product. A parameter of more than two
-    axes is taken for a convolution's kernel (Conv1d, Conv2d or Conv3d), and its curvature is averaged over
-    those from the third on. Parameters that are frozen or that the loss does not use are left alone, weight
-    decay included. Where the curvature is zero the step is that of the average gradient, divided by `eps`.
+    A step takes a forward and backward pass and one Hessian-vector product. A parameter with more than two axes is
+    treated as a convolution's kernel (Conv1d, Conv2d or Conv3d), and its curvature is averaged over the axes from the
+    third on. Parameters that are frozen or that the loss does not use are not updated, not even by weight decay. Where
+    the curvature is zero, the step is the average gradient divided by `eps`.
 
     Args:
-        params: Tensors, or groups of them with options of their own.
+        params: Tensors, or parameter groups with their options.
         lr: Learning rate :math:`\eta`.
         betas: Decay rates :math:`(\beta_1, \beta_2)` of the averages of gradient and squared curvature.
         eps: :math:`\epsilon`, added to the denominator.
         weight_decay: :math:`\lambda`, decoupled from the gradient.
         hessian_power: :math:`k` from 0 (the average gradient alone) to 1.
-        seed: Start of the optimizer's own random signs, one stream for each device; the global generators are
-            not touched.
+        seed: Seed of the random signs, drawn from one generator per device; torch's global generators are not used.
 
     Raises:
-        ValueError: If an option lies outside its domain.
+        ValueError: If an option is outside its domain.
     """
 
     def __init__(
@@ -68,24 +67,24 @@ class AdaHessian(torch.optim.Optimizer):
         """Add a group of parameters.
 
         Args:
-            param_group: ``params``, and options where they differ from the constructor's.
+            param_group: ``params``, and the options that differ from the constructor's.
 
         Raises:
-            ValueError: If an option lies outside its domain.
+            ValueError: If an option is outside its domain.
         """
         _check({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
-    # torch declares a closure that may be absent and returns a float; here it must be there, with its graph.
+    # torch declares an optional closure that returns a float; here it is required, and returns a tensor with its graph.
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """Update the parameters once.
+        """Update the parameters once; no ``.grad`` changes.
 
         Args:
-            closure: Returns the loss, a scalar with its graph, and calls no backward. Called once, with
+            closure: Returns the loss, a scalar with its graph, and does not call backward. Called once, with
                 gradients enabled.
 
         Returns:
-            The loss before the update, detached. Every ``.grad`` is as it was.
+            The loss before the update, detached.
         """
         with torch.enable_grad():
             loss = closure()
@@ -97,15 +96,15 @@ class AdaHessian(torch.optim.Optimizer):
         return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as torch's optimizers do, and under ``generators`` that of the random signs."""
-        signs = {str(device): self._generator(device).get_state() for device in self._devices()}
-        return {**super().state_dict(), "generators": signs}
+        """Return the state as torch's optimizers do, and the state of the random signs under ``generators``."""
+        generators = {str(device): self._generator(device).get_state() for device in self._devices()}
+        return {**super().state_dict(), "generators": generators}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state.
+        """Restore a state.
 
         Args:
-            state_dict: What `state_dict` returned. A device that it does not know starts from ``seed``.
+            state_dict: What `state_dict` returned. A device that it lacks starts from ``seed``.
 
         Raises:
             ValueError: If it is another optimizer's, or its groups do not match.
@@ -119,7 +118,7 @@ class AdaHessian(torch.optim.Optimizer):
                 self._generator(device).set_state(state.cpu())
 
     def __getstate__(self) -> dict[str, Any]:
-        # torch keeps three attributes of its own when it copies or pickles an optimizer.
+        # torch's own method returns only three attributes when an optimizer is copied or pickled.
         return {**super().__getstate__(), "_seed": self._seed, "_generators": self._generators}
 
     def _gradients(self, loss: Tensor) -> list[tuple[Tensor, dict[str, Any], Tensor]]:
@@ -141,7 +140,7 @@ class AdaHessian(torch.optim.Optimizer):
         return torch.autograd.grad(outputs, parameters, directions, allow_unused=True, materialize_grads=True)
 
     def _update(self, parameter: Tensor, group: dict[str, Any], gradient: Tensor, product: Tensor) -> None:
-        """Move one parameter in place."""
+        """Update one parameter in place."""
         curvature = _spatial_mean(product.abs())
         state = self.state[parameter]
         if not state:
@@ -157,7 +156,7 @@ class AdaHessian(torch.optim.Optimizer):
         parameter.addcdiv_(m, denominator, value=-lr / (1 - beta1 ** state["step"]))
 
     def _signs(self, parameter: Tensor) -> Tensor:
-        """Independent signs, each -1 or 1 with probability 1/2, of a parameter's shape."""
+        """Return independent signs, each -1 or 1 with probability 1/2, of a parameter's shape."""
         bits = torch.empty_like(parameter).random_(2, generator=self._generator(parameter.device))
         return bits.mul_(2).sub_(1)
 
@@ -171,13 +170,13 @@ class AdaHessian(torch.optim.Optimizer):
 
 
 def _spatial_mean(curvature: Tensor) -> Tensor:
-    """Mean over the axes from the third on, kept with size 1: shape (out, in, 1, ...) for a kernel."""
+    """Average over the axes from the third on; shape (out, in, 1, ...) for a kernel."""
     axes = tuple(range(2, curvature.dim()))
     return curvature.mean(dim=axes, keepdim=True) if axes else curvature
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Refuse options outside their domain, NaN included."""
+    """Raise ValueError for options outside their domain, NaN included."""
     for name in ("lr", "eps", "weight_decay"):
         if not 0 <= options[name] < inf:
             raise ValueError(f"{name} is {options[name]}; give a number from 0 on")

@@ -17,16 +17,13 @@ class OptimizerError(UsageError):
 def build_optimizer(
     class_path: str, arguments: Mapping[str, Any], parameters: ParamsT, seed: int | None
 ) -> torch.optim.Optimizer:
-    """Make an optimizer.
+    """Build an optimizer.
 
     Args:
         class_path: ``"torch.optim.SGD"``, ``"package.module:name"`` or ``"file.py:name"``.
         arguments: Arguments of the constructor besides the parameters, as returned by `Space.arguments`.
         parameters: Tensors or parameter groups, as for torch's optimizers.
         seed: Passed to the constructor as ``seed``; None for an optimizer without randomness.
-
-    Returns:
-        The optimizer.
 
     Raises:
         OptimizerError: If the class is missing, rejects its arguments, or returns something else.
@@ -35,15 +32,15 @@ def build_optimizer(
         factory = load_object(class_path)
     except UsageError as error:
         raise OptimizerError(str(error)) from error
-    given = dict(arguments) if seed is None else {**arguments, "seed": seed}
+    keywords = dict(arguments) if seed is None else {**arguments, "seed": seed}
     if not callable(factory):
         raise OptimizerError(f"{class_path} is {factory!r}; name a class of optimizers")
     try:
-        optimizer = factory(parameters, **given)
+        optimizer = factory(parameters, **keywords)
     except (TypeError, ValueError, RuntimeError) as error:
-        said = str(error).partition("\n")[0]
-        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise OptimizerError(f"{class_path} refuses {shown}: {said}") from error
+        reason = str(error).partition("\n")[0]
+        shown = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+        raise OptimizerError(f"{class_path} refuses {shown}: {reason}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise OptimizerError(
             f"{class_path} made a {type(optimizer).__name__}; it must be a torch.optim.Optimizer"

@@ -7,23 +7,13 @@ from typing import Literal
 from optstudy.errors import UsageError, closest
 from optstudy.optimizers.space_file import parse_space
 from optstudy.records.look import Looks, look_of
-from optstudy.records.space import Choice, Range, Space
-
-__all__ = ["Choice", "Range", "Space", "find_spaces", "load_space", "parse_space"]
-
+from optstudy.records.space import Space
 
 PACKAGED = Path(__file__).parents[1] / "_tuning"
 
 
 def find_spaces(workspace: Path) -> dict[str, Path]:
-    """List the space files available in a workspace.
-
-    Args:
-        workspace: Folder that may hold ``tuning/spaces``.
-
-    Returns:
-        File of each optimizer by name, sorted; the workspace's files take precedence over the packaged ones.
-    """
+    """Return the space file of each optimizer by name, sorted; see `tuning_files`."""
     return tuning_files("spaces", workspace)
 
 
@@ -33,9 +23,6 @@ def load_space(name: str, workspace: Path) -> Space:
     Args:
         name: Name of a space file, without its extension.
         workspace: Folder whose ``tuning/spaces`` takes precedence.
-
-    Returns:
-        The space.
 
     Raises:
         UsageError: If there is no such optimizer, or its file is malformed.
@@ -49,7 +36,7 @@ def load_space(name: str, workspace: Path) -> Space:
 
 
 def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[Space] = ()) -> Looks:
-    """Return how optimizers look.
+    """Return the labels, colours, styles and citations of optimizers.
 
     Args:
         optimizers: Their names.
@@ -57,7 +44,7 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
         recorded: Spaces recorded by searches, which take precedence over the packaged files.
 
     Returns:
-        Looks by name. Spaces that set no label, colour, style or citation are ignored.
+        Looks by name; spaces that set none of these are ignored.
 
     Raises:
         UsageError: If the space file of one of them is malformed.
@@ -72,15 +59,15 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
 
 
 def tuning_files(kind: Literal["spaces", "presets"], workspace: Path) -> dict[str, Path]:
-    """List the files of a kind that are available in a workspace.
+    """Return the tuning files that are available in a workspace.
 
     Args:
         kind: Folder below ``tuning/``.
-        workspace: Folder that may hold ``tuning/``.
+        workspace: Folder that may contain ``tuning/``.
 
     Returns:
         File by name, sorted; the workspace's files take precedence over the packaged ones.
     """
     folders = (PACKAGED / kind, workspace / "tuning" / kind)
-    found = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
-    return dict(sorted(found.items()))
+    files = {path.stem: path for folder in folders for path in folder.glob("*.toml")}
+    return dict(sorted(files.items()))

@@ -54,14 +54,10 @@ def parse_space(path: Path) -> Space:
     """Read a space file.
 
     Args:
-        path: A TOML file; its name without the ending is the optimizer's.
-
-    Returns:
-        The space.
+        path: A TOML file; its name without the extension is the optimizer's.
 
     Raises:
-        UsageError: If it cannot be read or is malformed; the message names file, key and value, and what
-            would be right.
+        UsageError: If it cannot be read or is malformed; the message names file, key and value, and what to give.
     """
     document = _read(path)
     try:
@@ -80,13 +76,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _space(path: Path, document: dict[str, Any]) -> Space:
-    _refuse_unknown("the file", document, [key.name for key in _TOP])
+    _check_known("the file", document, [key.name for key in _TOP])
     if not _table(document, "search"):
         raise UsageError("[search] is missing or empty; add a [search.NAME] for each value to be tuned")
     fixed = {name: _constant(f"[fixed] {name}", value) for name, value in _table(document, "fixed").items()}
     search = tuple(_dimension(name, entry) for name, entry in document["search"].items())
     seeded = _flag(document, "seeded", "")
-    _refuse_twice(fixed, search, seeded=seeded)
+    _check_duplicates(fixed, search, seeded=seeded)
     space = Space(
         name=path.stem,
         optimizer=_text(document, "optimizer", "", 'a class path such as "torch.optim.SGD"'),
@@ -101,13 +97,13 @@ def _space(path: Path, document: dict[str, Any]) -> Space:
         if "paper" in document
         else None,
         source=path,
-        label=_shaped(document, "label"),
-        colour=_shaped(document, "colour"),
-        style=_shaped(document, "style"),
-        cite=_shaped(document, "cite"),
+        label=_look(document, "label"),
+        colour=_look(document, "colour"),
+        style=_look(document, "style"),
+        cite=_look(document, "cite"),
     )
-    if wrong := space.outside(space.default):
-        raise UsageError(f"[default] {wrong[0]}; give the library's default, and a range that holds it")
+    if outside := space.outside(space.default):
+        raise UsageError(f"[default] {outside[0]}; give the library's default, and a range that holds it")
     return space
 
 
@@ -121,9 +117,9 @@ def _dimension(name: str, entry: Any) -> Range | Choice:
     if "choices" in entry:
         if clash := [key.name for key in _RANGE if key.name in entry]:
             raise UsageError(f"{where} has both choices and {clash[0]}; keep one of them")
-        _refuse_unknown(where, entry, [key.name for key in (_CHOICE, _WHY)])
+        _check_known(where, entry, [key.name for key in (_CHOICE, _WHY)])
         return Choice(name, _choices(where, entry["choices"]), _why(where, entry))
-    _refuse_unknown(where, entry, [key.name for key in (*_RANGE, _CHOICE, _WHY)])
+    _check_known(where, entry, [key.name for key in (*_RANGE, _CHOICE, _WHY)])
     if missing := [key for key in ("low", "high") if key not in entry]:
         raise UsageError(f"{where} has no {missing[0]}; give low and high, or choices")
     return _range(name, where, entry)
@@ -164,13 +160,13 @@ def _configuration(
 ) -> dict[str, Any]:
     """Read [default] or [paper], in the order of the search."""
     known = (*(dimension.name for dimension in search), *others)
-    _refuse_unknown(f"[{table}]", values, known)
+    _check_known(f"[{table}]", values, known)
     numbers = {dimension.name for dimension in search if isinstance(dimension, Range)}
-    read = {}
-    for name in (name for name in known if name in values):
-        check = _number if name in numbers else _constant
-        read[name] = check(f"[{table}] {name}", values[name])
-    return read
+    return {
+        name: (_number if name in numbers else _constant)(f"[{table}] {name}", values[name])
+        for name in known
+        if name in values
+    }
 
 
 def _tuples(table: dict[str, Any], known: set[str]) -> dict[str, tuple[str, ...]]:
@@ -181,19 +177,19 @@ def _tuples(table: dict[str, Any], known: set[str]) -> dict[str, tuple[str, ...]
             )
         if name in known:
             raise UsageError(f"[tuples] {name} is also under [search] or [fixed]; keep one of them")
-        _refuse_unknown(f"[tuples] {name}", parts, known)
+        _check_known(f"[tuples] {name}", parts, known)
     return {name: tuple(parts) for name, parts in table.items()}
 
 
-def _refuse_twice(fixed: dict[str, Any], search: tuple[Range | Choice, ...], *, seeded: bool) -> None:
+def _check_duplicates(fixed: dict[str, Any], search: tuple[Range | Choice, ...], *, seeded: bool) -> None:
     names = [dimension.name for dimension in search]
-    if twice := [name for name in names if name in fixed]:
-        raise UsageError(f"{twice[0]} is under both [search] and [fixed]; keep one of them")
+    if duplicates := [name for name in names if name in fixed]:
+        raise UsageError(f"{duplicates[0]} is under both [search] and [fixed]; keep one of them")
     if seeded and "seed" in (*names, *fixed):
         raise UsageError("seed is given, but seeded = true takes the run's; remove one of them")
 
 
-def _refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+def _check_known(where: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in given:
         if name not in known:
@@ -209,12 +205,12 @@ def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     return table
 
 
-def _text(table: Mapping[str, Any], key: str, where: str, right: str) -> str:
+def _text(table: Mapping[str, Any], key: str, where: str, expected: str) -> str:
     subject = f"{where} {key}".strip()
     if key not in table:
-        raise UsageError(f"{subject} is missing; give {right}")
+        raise UsageError(f"{subject} is missing; give {expected}")
     if not isinstance(table[key], str) or not table[key].strip():
-        raise UsageError(f"{subject} is {table[key]!r}; give {right}")
+        raise UsageError(f"{subject} is {table[key]!r}; give {expected}")
     return str(table[key])
 
 
@@ -244,13 +240,13 @@ def _scalar(where: str, value: Any) -> Scalar:
 
 
 def _constant(where: str, value: Any) -> Any:
-    """A scalar, or a list of them, which becomes a tuple as constructors expect."""
+    """Read a scalar, or a list of them, which becomes a tuple as constructors expect."""
     if isinstance(value, list):
-        return tuple(_scalar(where, each) for each in value)
+        return tuple(_scalar(where, item) for item in value)
     return _scalar(where, value)
 
 
-_SHAPES = {  # of the keys that say how an optimizer looks
+_LOOKS = {  # pattern and description of the keys of an optimizer's look
     "label": (r"[^\n]*\S[^\n]*", 'a name of one line, such as "AdaHessian"'),
     "colour": ("#[0-9A-Fa-f]{6}", 'a colour such as "#D55E00"'),
     "style": (
@@ -264,12 +260,12 @@ _SHAPES = {  # of the keys that say how an optimizer looks
 }
 
 
-def _shaped(document: Mapping[str, Any], key: str) -> str:
-    """Read a key that says how the optimizer looks; empty where it is not given."""
+def _look(document: Mapping[str, Any], key: str) -> str:
+    """Read a key of the optimizer's look; empty by default."""
     value = document.get(key, "")
-    shape, right = _SHAPES[key]
-    if key in document and not (isinstance(value, str) and re.fullmatch(shape, value, re.DOTALL)):
-        raise UsageError(f"{key} is {value!r}; give {right}")
+    pattern, expected = _LOOKS[key]
+    if key in document and not (isinstance(value, str) and re.fullmatch(pattern, value, re.DOTALL)):
+        raise UsageError(f"{key} is {value!r}; give {expected}")
     return str(value)
 
 

@@ -27,8 +27,8 @@ def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float
     total, count = int(sizes.sum()), len(arrays)
     means = np.array([array.mean() for array in arrays])
     grand = float((sizes * means).sum() / total)
-    inside = sum(float(((array - mean) ** 2).sum()) for array, mean in zip(arrays, means, strict=True))
-    within = inside / (total - count)
+    squares = sum(float(((array - mean) ** 2).sum()) for array, mean in zip(arrays, means, strict=True))
+    within = squares / (total - count)
     between = float((sizes * (means - grand) ** 2).sum()) / (count - 1)
     size = (total - float((sizes**2).sum()) / total) / (count - 1)
     return max(0.0, (between - within) / size), within

@@ -1,5 +1,6 @@
 """Paired tests of optimizers over seeds and test images, corrected for multiplicity, and the verdict of each pair."""
 
+import bisect
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ Verdict = Literal["better", "worse", "equivalent", "no difference shown", "too f
 Key = TypeVar("Key")
 
 POWER = 0.8  # at which the smallest detectable difference is computed
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
     mean = float(d.mean())
     if seeds == 1:
         return Difference(mean, math.nan, math.nan, seeds, images)
-    of_seeds, of_images = d.mean(axis=1), d.mean(axis=0)
-    residuals = d - of_seeds[:, None] - of_images + mean
+    seed_means, image_means = d.mean(axis=1), d.mean(axis=0)
+    residuals = d - seed_means[:, None] - image_means + mean
     residual = float((residuals**2).sum()) / ((seeds - 1) * (images - 1))
-    excess = max(0.0, float(of_images.var(ddof=1)) - residual / seeds)
-    return Difference(mean, float(of_seeds.var(ddof=1)), excess / images, seeds, images)
+    excess = max(0.0, float(image_means.var(ddof=1)) - residual / seeds)
+    return Difference(mean, float(seed_means.var(ddof=1)), excess / images, seeds, images)
 
 
 @dataclass(frozen=True)
@@ -98,32 +99,32 @@ def compare_pairs(pairs: Mapping[Key, Difference], margin: float, level: float =
     """
     from scipy import stats
 
-    known = {key: pair for key, pair in pairs.items() if pair.seeds > 1}
-    unequal = [_p_value(pair) for pair in known.values()]
-    equal = [_p_of_margin(pair, margin) for pair in known.values()]
-    holm = dict(zip(known, holm_adjusted(unequal), strict=True))
-    alike = dict(zip(known, holm_adjusted(equal), strict=True))
-    found = {}
-    for key, pair in pairs.items():
-        if key not in known:
-            found[key] = PairTest(pair, math.nan, math.nan, math.nan, math.nan, "too few seeds", math.nan)
-            continue
-        reach = float(stats.t.ppf(1 - level / (2 * len(known)), pair.seeds - 1)) * pair.error
+    tested = {key: pair for key, pair in pairs.items() if pair.seeds > 1}
+    p_values = [_p_value(pair, abs(pair.mean), two_sided=True) for pair in tested.values()]
+    p_equivalent = [_p_value(pair, margin - abs(pair.mean), two_sided=False) for pair in tested.values()]
+    different = dict(zip(tested, holm_adjusted(p_values), strict=True))
+    equivalent = dict(zip(tested, holm_adjusted(p_equivalent), strict=True))
+    results = {
+        key: PairTest(pair, math.nan, math.nan, math.nan, math.nan, "too few seeds", math.nan)
+        for key, pair in pairs.items()
+    }
+    for (key, pair), p in zip(tested.items(), p_values, strict=True):
+        half_width = float(stats.t.ppf(1 - level / (2 * len(tested)), pair.seeds - 1)) * pair.error
         verdict: Verdict = "no difference shown"
-        if holm[key] < level:
+        if different[key] < level:
             verdict = "better" if pair.mean > 0 else "worse"
-        elif alike[key] < level:
+        elif equivalent[key] < level:
             verdict = "equivalent"
-        found[key] = PairTest(
+        results[key] = PairTest(
             difference=pair,
-            low=pair.mean - reach,
-            high=pair.mean + reach,
-            p=_p_value(pair),
-            p_holm=float(holm[key]),
+            low=pair.mean - half_width,
+            high=pair.mean + half_width,
+            p=p,
+            p_holm=different[key],
             verdict=verdict,
-            smallest=_detectable(pair, pair.seeds, level / len(known)),
+            smallest=_detectable(pair, pair.seeds, level / len(tested)),
         )
-    return found
+    return results
 
 
 def seeds_needed(pair: Difference, wanted: float, pairs: int, level: float = 0.05) -> int | None:
@@ -135,15 +136,13 @@ def seeds_needed(pair: Difference, wanted: float, pairs: int, level: float = 0.0
         pairs: Number of pairs in the comparison.
         level: See `compare_pairs`.
     """
-    low, high = 2, MOST_SEEDS
-    if _detectable(pair, high, level / pairs) > wanted:
+
+    def detectable(seeds: int) -> float:
+        return _detectable(pair, seeds, level / pairs)
+
+    if detectable(MAX_SEEDS) > wanted:
         return None
-    while low < high:  # bisect for the smallest sufficient number
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if _detectable(pair, middle, level / pairs) <= wanted else (middle + 1, high)
-        )
-    return low
+    return 2 + bisect.bisect_left(range(2, MAX_SEEDS), True, key=lambda seeds: detectable(seeds) <= wanted)
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
@@ -168,15 +167,8 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _p_value(pair: Difference) -> float:
-    return _tail(pair, abs(pair.mean), two_sided=True)
-
-
-def _p_of_margin(pair: Difference, margin: float) -> float:
-    return _tail(pair, margin - abs(pair.mean), two_sided=False)
-
-
-def _tail(pair: Difference, distance: float, *, two_sided: bool) -> float:
+def _p_value(pair: Difference, distance: float, *, two_sided: bool) -> float:
+    """Return the p-value of a mean at a distance from that of the null hypothesis."""
     from scipy import stats
 
     if not pair.error:  # the difference is the same on every image

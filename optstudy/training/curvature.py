@@ -32,7 +32,7 @@ REACH = 1.0  # distances go from minus this to this, as in the paper
 PLANE_VECTORS = 2
 TRACE_PRODUCTS = 60
 DENSITY_PROBES, DENSITY_STEPS = 5, 40
-CURVATURE_PRODUCTS = DENSITY_PROBES * DENSITY_STEPS + TRACE_PRODUCTS + 60  # all in all, roughly
+CURVATURE_PRODUCTS = DENSITY_PROBES * DENSITY_STEPS + TRACE_PRODUCTS + 60  # in total, roughly
 LANDSCAPE_POINTS = LINE_POINTS * (LINE_POINTS + 1)
 
 
@@ -71,20 +71,22 @@ def measure_curvature(
         images: The sample.
         k: Number of eigenvalues.
         dtype: Precision; by default that of the parameters, and float64 for eigenvalues that need it.
-        density: Whether to compute the spectral density and the trace, too.
-        landscape: Whether to evaluate the loss along the first two eigenvectors, too.
+        density: Whether to compute the spectral density and the trace as well.
+        landscape: Whether to evaluate the loss along the first two eigenvectors as well.
 
     Raises:
-        ValueError: If the model has fewer parameters than the required eigenvalues, or if `hessian` raises it.
+        ValueError: If the model has fewer parameters than ``k``, or as `hessian` does.
     """
     around = expand(objective(model, loss, images, dtype=dtype))
     pairs = top_eigenpairs(around.hessian, k=max(k, PLANE_VECTORS) if landscape else k)
     ratio = pairs.ratio if k > 1 else None
-    found: dict[str, Any] = {} if ratio is None else {"ratio": np.array([ratio.value, ratio.low, ratio.high])}
+    optional: dict[str, Any] = (
+        {} if ratio is None else {"ratio": np.array([ratio.value, ratio.low, ratio.high])}
+    )
     if density:
-        found |= _spectrum(around.hessian)
+        optional |= _spectrum(around.hessian)
     if landscape:
-        found |= _landscape(model, loss, images, pairs, dtype)
+        optional |= _landscape(model, loss, images, pairs, dtype)
     return CurvatureResult(
         samples=len(images.y) if isinstance(images, ImageBatches) else len(images[1]),
         values=pairs.values[:k].numpy(),
@@ -97,15 +99,13 @@ def measure_curvature(
         gradient_norm=float(around.gradient.cpu().double().norm()),
         converged=pairs.converged,
         operator=pairs.operator,
-        **found,
+        **optional,
     )
 
 
 def _spectrum(operator: Operator) -> dict[str, Any]:
-    density, total = (
-        spectral_density(operator, DENSITY_PROBES, DENSITY_STEPS),
-        trace(operator, TRACE_PRODUCTS),
-    )
+    density = spectral_density(operator, DENSITY_PROBES, DENSITY_STEPS)
+    total = trace(operator, TRACE_PRODUCTS)
     return {
         "trace": np.array([total.value, total.low, total.high]),
         "grid": density.grid.numpy(),
@@ -123,7 +123,7 @@ def _landscape(
     dtype: torch.dtype | None,
 ) -> dict[str, Any]:
     half = LINE_POINTS // 2
-    axis = [REACH * place / half for place in range(-half, half + 1)]  # 0 exactly in the middle
+    axis = [REACH * index / half for index in range(-half, half + 1)]  # 0 exactly in the middle
     line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis], dtype=dtype)
     plane = loss_landscape(model, loss, images, pairs.vectors[:PLANE_VECTORS], [axis, axis], dtype=dtype)
     return {

@@ -1,4 +1,4 @@
-"""The live objects of a run (model, loss, optimizer), built from a RunState and captured into one."""
+"""The live objects of a run: model, loss and optimizer, built from a `RunState` and captured into one."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from optstudy.workloads.models import Loss, build_model, load_loss
 
 @dataclass
 class Live:
-    """The live objects of a run, built from a RunState and captured into one."""
+    """The live objects of a run."""
 
     model: nn.Module
     loss: Loss
@@ -92,16 +92,16 @@ def _plain_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Te
 
 
 def _closure_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    seen: list[tuple[Tensor, Tensor]] = []
+    results: list[tuple[Tensor, Tensor]] = []
 
     def closure() -> Tensor:
         outputs = live.model(inputs)
         value = live.loss(outputs, targets)
-        seen.append((value.detach(), outputs.detach()))
+        results.append((value.detach(), outputs.detach()))
         return value
 
     live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself passes tensors on
-    return seen[0]
+    return results[0]
 
 
 STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}
@@ -109,7 +109,7 @@ STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}
 
 @contextlib.contextmanager
 def isolated(plan: Plan) -> Iterator[None]:
-    """Use the run's own generators, threads and algorithms, and restore the caller's afterwards."""
+    """Apply a run's numerical settings, and restore torch's generators, settings and gradient mode afterwards."""
     with numerics(plan), forked_generators(torch.device(plan.device)), torch.enable_grad():
         yield
 

@@ -22,19 +22,17 @@ def numerics(plan: Plan) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
     try:
-        with _repeatable() if plan.deterministic else contextlib.nullcontext():
+        with _deterministic() if plan.deterministic else contextlib.nullcontext():
             yield
     finally:
         torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
-def _repeatable() -> Iterator[None]:
-    enabled, warns = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    timed, products = torch.backends.cudnn.benchmark, _float32_products()
+def _deterministic() -> Iterator[None]:
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, products = torch.backends.cudnn.benchmark, _float32_products()
     precisions = [product.fp32_precision for product in products]
     torch.use_deterministic_algorithms(mode=True)
     torch.backends.cudnn.benchmark = False
@@ -43,30 +41,30 @@ def _repeatable() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warns)
-        torch.backends.cudnn.benchmark = timed
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
         for product, precision in zip(products, precisions, strict=True):
             product.fp32_precision = precision
 
 
 def machine(plan: Plan) -> dict[str, str]:
-    """Describe the machine of this process, as far as the bits of a plan's numbers depend on it.
+    """Describe the machine of this process, as far as the numbers of a plan depend on it.
 
     Returns:
         ``processor``, ``instructions`` (the set that torch's CPU kernels use), ``device`` (``cpu`` or the GPU's
         name), ``driver`` where there is a GPU, ``threads`` and ``flags``.
     """
     device = torch.device(plan.device)
-    found = {
+    description = {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
     if device.type == "cuda":
         cudnn: Any = torch.backends.cudnn
-        found["driver"] = f"{_driver()}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
+        description["driver"] = f"{_driver()}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
     with numerics(plan):
-        return found | {"threads": str(torch.get_num_threads()), "flags": _flags()}
+        return description | {"threads": str(torch.get_num_threads()), "flags": _flags()}
 
 
 def _flags() -> str:
@@ -78,7 +76,7 @@ def _flags() -> str:
 
 def _float32_products() -> tuple[Any, Any]:
     """Return torch's precision settings (float32 or TF32) of matrix products and convolutions."""
-    cudnn: Any = torch.backends.cudnn  # its types do not know of `conv`
+    cudnn: Any = torch.backends.cudnn  # its types lack `conv`
     return torch.backends.cuda.matmul, cudnn.conv
 
 

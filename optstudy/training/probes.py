@@ -23,7 +23,7 @@ PRECONDITIONED_EVERY = (
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Training images as an iterable of batches, prepared anew in each iteration."""
+    """Training images as an iterable of batches, which are prepared in each iteration."""
 
     x: Tensor
     y: Tensor
@@ -61,13 +61,13 @@ def sample_images(
     """
     x, y = train
     if count is not None and count < len(y):
-        chosen = sample(len(y), count, seed)
-        x, y = x[chosen], y[chosen]
+        indices = sample(len(y), count, seed)
+        x, y = x[indices], y[indices]
     return as_batches(x, y, device)
 
 
 def as_batches(x: Tensor, y: Tensor, device: str) -> ImageBatches | tuple[Tensor, Tensor]:
-    """Return images as one batch if they fit into one, so that its graph can be reused, otherwise as batches."""
+    """Return images as one batch if they fit into one, so that its graph can be reused, otherwise as several."""
     images = ImageBatches(x.to(device), y.to(device))
     return next(iter(images)) if len(y) <= EVALUATION_BATCH else images
 

@@ -1,4 +1,4 @@
-"""Time a few steps of a run before it starts, and check that its parts fit together."""
+"""Rehearse a run before it starts: check that model, data, loss and optimizer fit together, and time a few steps."""
 
 import time
 from collections.abc import Callable
@@ -23,13 +23,13 @@ from optstudy.workloads.splits import Part, load_split
 
 
 def check_device(device: str) -> None:
-    """Raise UsageError unless torch can use ``device`` here."""
+    """Raise UsageError unless torch can use ``device`` on this machine."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cuda = torch.cuda.device_count()
         known = ["cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] * torch.backends.mps.is_available())]
-        raise UsageError(f"device {device!r} is not here; torch finds {', '.join(known)}") from error
+        raise UsageError(f"device {device!r} is not available; torch finds {', '.join(known)}") from error
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rehearsal:
 
 
 def rehearse(plan: Plan, steps: int) -> Rehearsal:
-    """Time a few steps and evaluations of a run, and detect its errors before hours are spent.
+    """Time a few steps and evaluations of a run, and detect its errors before it starts.
 
     Raises:
         UsageError: If data, model, loss and optimizer do not fit together.
@@ -55,10 +55,10 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
     check_device(plan.device)
     train, heldout = load_split(plan.dataset, plan.split)
     state = start(plan)
-    few = slice(0, plan.batch_size)
+    batch = slice(0, plan.batch_size)
     with isolated(plan):
         live = restore(state, plan)
-        x, y = prepare(train[0][few].to(plan.device)), train[1][few].to(plan.device)
+        x, y = prepare(train[0][batch].to(plan.device)), train[1][batch].to(plan.device)
         _check_fit(plan, load(plan.dataset), live, x, y)
         step = STEP_FUNCTIONS[plan.method.needs]
         live.model.train()
@@ -81,8 +81,8 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
 
 def _product_seconds(plan: Plan, trace: Trace, train: Part, live: Live) -> float:
     """Time a Hessian product on part of the sample, and check that the model supports it."""
-    wanted = len(train[1]) if trace.samples is None else min(trace.samples, len(train[1]))
-    count = min(wanted, EVALUATION_BATCH)
+    size = len(train[1]) if trace.samples is None else min(trace.samples, len(train[1]))
+    count = min(size, EVALUATION_BATCH)
     images = sample_images(train, count, trace.seed, plan.device)
     try:
         with eval_mode(live.model):
@@ -91,7 +91,7 @@ def _product_seconds(plan: Plan, trace: Trace, train: Part, live: Live) -> float
             raise ValueError("it has 1 parameter, and the ratio is of two eigenvalues")  # noqa: TRY301
         check_symmetry(operator)
         vector = torch.ones(operator.dim, dtype=operator.dtype, device=operator.device)
-        return _median_seconds(lambda: operator @ vector, 2) * wanted / count
+        return _median_seconds(lambda: operator @ vector, 2) * size / count
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(
             f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {_first_line(error)};"
@@ -104,20 +104,22 @@ def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -
         with torch.no_grad(), eval_mode(live.model):
             outputs = live.model(x)
     except (RuntimeError, ValueError, TypeError) as error:
-        taken = f"a batch of shape {tuple(x.shape)}"
-        raise UsageError(f"model {plan.model!r} does not take {taken}: {_first_line(error)}") from error
-    wanted = (len(y), len(dataset.classes))
-    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != wanted:
+        raise UsageError(
+            f"model {plan.model!r} does not take a batch of shape {tuple(x.shape)}: {_first_line(error)}"
+        ) from error
+    expected = (len(y), len(dataset.classes))
+    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != expected:
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(
             f"model {plan.model!r} returns {got} for {len(y)} images of {len(dataset.classes)} classes;"
-            f" it must return a tensor of shape {wanted}"
+            f" it must return a tensor of shape {expected}"
         )
     try:
         value = live.loss(outputs, y)
     except (RuntimeError, ValueError, TypeError) as error:
-        taken = f"outputs of shape {wanted} with labels"
-        raise UsageError(f"loss {plan.loss!r} does not take {taken}: {_first_line(error)}") from error
+        raise UsageError(
+            f"loss {plan.loss!r} does not take outputs of shape {expected} with labels: {_first_line(error)}"
+        ) from error
     if not isinstance(value, Tensor) or value.ndim != 0:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(

@@ -9,7 +9,7 @@ from optstudy.workloads.seeds import generator
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """Return the order in which an epoch visits ``n`` examples, whatever the global generator's state.
+    """Return the order in which an epoch visits ``n`` examples, independent of torch's global generator.
 
     Returns:
         A permutation of 0 to ``n - 1``, int64 of shape ``(n,)``.
@@ -33,7 +33,7 @@ def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Ite
     time of gathering the whole epoch first, and no second copy of the data.
 
     Args:
-        x: Examples of shape ``(n, ...)``, as the data set holds them; see `prepare`.
+        x: Examples of shape ``(n, ...)``, not yet prepared; see `prepare`.
         y: Labels of shape ``(n,)``.
         batch_size: Examples in a batch.
         seed: The run's seed.
@@ -42,17 +42,10 @@ def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Ite
     Yields:
         Examples ``(b, ...)`` and labels ``(b,)``, on the device of ``x``.
     """
-    for chosen in torch.split(epoch_order(len(y), seed, epoch).to(x.device), batch_size):
-        yield x.index_select(0, chosen), y.index_select(0, chosen)
+    for indices in torch.split(epoch_order(len(y), seed, epoch).to(x.device), batch_size):
+        yield x.index_select(0, indices), y.index_select(0, indices)
 
 
 def prepare(x: Tensor) -> Tensor:
-    """Return a batch as a model takes it.
-
-    Args:
-        x: uint8 images, or floating examples.
-
-    Returns:
-        Images as float32 in [0, 1], the values of torchvision's ``ToTensor``; floating examples as they are.
-    """
+    """Return a model's input: uint8 images as float32 in [0, 1], as by torchvision's ``ToTensor``; others unchanged."""
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x

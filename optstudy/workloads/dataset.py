@@ -14,8 +14,8 @@ from optstudy.records.plan import Description
 class Dataset:
     """Training and test examples, in main memory.
 
-    Images are uint8 of shape ``(n, c, h, w)``, which a model sees scaled to [0, 1], or floating of any shape
-    ``(n, ...)``, which it sees unchanged. The tensors are shared between all users: do not write to them.
+    Images are uint8 of shape ``(n, c, h, w)``, which are scaled to [0, 1] for a model, or floating-point of any shape
+    ``(n, ...)``, which are not scaled. The tensors are shared between all users: do not write to them.
 
     Raises:
         UsageError: If the parts do not fit together.
@@ -44,12 +44,7 @@ class Dataset:
 
 
 def describe(dataset: Dataset, reference: str) -> Description:
-    """Describe a data set; the checksum takes about 0.1 s for MNIST.
-
-    Args:
-        dataset: The data set.
-        reference: The reference that it was loaded by, which becomes its name.
-    """
+    """Describe a data set under its reference; the checksum takes about 0.1 s for MNIST."""
     digest = hashlib.sha256(repr(dataset.classes).encode())
     for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

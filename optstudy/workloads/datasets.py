@@ -15,8 +15,8 @@ NAMES = ("mnist", "fashion-mnist", "cifar10")
 def load(reference: str) -> Dataset:
     """Return a data set; it is read once per process.
 
-    Fashion-MNIST and CIFAR-10 are looked for in the folder ``OPTSTUDY_DATA_DIR`` (default: ``data``) and
-    downloaded to it where absent; several processes must not do so at once.
+    Fashion-MNIST and CIFAR-10 are read from the folder ``OPTSTUDY_DATA_DIR`` (default: ``data``), and downloaded to it
+    if they are absent; several processes must not do so at once.
 
     Args:
         reference: ``mnist``, ``fashion-mnist``, ``cifar10``, or ``data.py:load``, a function without
@@ -47,11 +47,7 @@ def check_dataset(reference: str) -> None:
 
 
 def load_description(reference: str) -> Description:
-    """Describe a data set; cached per process, since its checksum takes a while.
-
-    Args:
-        reference: As for `load`.
-    """
+    """Describe the data set of a reference, as for `load`; cached per process, since the checksum is slow."""
     return _described(load(reference), reference)
 
 
@@ -79,7 +75,7 @@ def _unknown(reference: str) -> str:
 
 
 @cache
-def _from_user(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - the folder tells equal names apart
+def _from_user(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - equal names in two folders differ
     dataset = call(reference)
     if not isinstance(dataset, Dataset):
         raise UsageError(

@@ -13,7 +13,7 @@ from optstudy.errors import OptstudyError
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.resize import to_32
 
-# What torchvision raises when a server does not answer, a disk is full, or a file is cut short or corrupt.
+# What torchvision raises when a server does not answer, a disk is full, or a file is truncated or corrupt.
 _FAILURES = (
     OSError,
     RuntimeError,
@@ -26,7 +26,7 @@ _FAILURES = (
 
 
 def data_folder() -> Path:
-    """Return the folder of downloads: ``OPTSTUDY_DATA_DIR``, by default ``data`` in the current folder."""
+    """Return the download folder: ``OPTSTUDY_DATA_DIR``, by default ``data`` in the current folder."""
     return Path(os.environ.get("OPTSTUDY_DATA_DIR") or "data").resolve()
 
 
@@ -38,13 +38,13 @@ def fashion_mnist(folder: Path) -> Dataset:
         60,000 training and 10,000 test images, uint8 of shape ``(n, 1, 32, 32)``.
 
     Raises:
-        OptstudyError: If it is neither in the folder nor can be downloaded to it.
+        OptstudyError: If it is not in the folder and cannot be downloaded.
     """
     from torchvision.datasets import FashionMNIST
 
     def part(train: bool) -> tuple[Tensor, Tensor]:
-        found = FashionMNIST(folder, train=train, download=True)
-        return to_32(found.data.unsqueeze(1)), found.targets
+        dataset = FashionMNIST(folder, train=train, download=True)
+        return to_32(dataset.data.unsqueeze(1)), dataset.targets
 
     return _read("fashion-mnist", folder / "FashionMNIST" / "raw", part, FashionMNIST.classes)
 
@@ -57,13 +57,13 @@ def cifar10(folder: Path) -> Dataset:
         50,000 training and 10,000 test images, uint8 of shape ``(n, 3, 32, 32)``.
 
     Raises:
-        OptstudyError: If it is neither in the folder nor can be downloaded to it.
+        OptstudyError: If it is not in the folder and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10
 
     def part(train: bool) -> tuple[Tensor, Tensor]:
-        found = CIFAR10(folder, train=train, download=True)
-        return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+        dataset = CIFAR10(folder, train=train, download=True)
+        return torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(dataset.targets)
 
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     return _read("cifar10", folder / CIFAR10.base_folder, part, classes)
@@ -71,7 +71,7 @@ def cifar10(folder: Path) -> Dataset:
 
 def _read(
     name: str,
-    place: Path,
+    files: Path,
     part: Callable[[bool], tuple[Tensor, Tensor]],
     classes: tuple[str, ...] | list[str],
 ) -> Dataset:
@@ -80,7 +80,7 @@ def _read(
     except _FAILURES as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptstudyError(
-            f"{name} can be neither read from {place} nor downloaded ({reason}); "
+            f"{name} can be neither read from {files} nor downloaded ({reason}); "
             "put its files there, or name the folder that holds them with --data-dir"
         ) from error
     return Dataset(train_x, train_y, test_x, test_y, tuple(classes))

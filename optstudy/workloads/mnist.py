@@ -1,4 +1,4 @@
-"""MNIST, from the four files that ship inside the package."""
+"""MNIST, from the four files in the package."""
 
 import gzip
 import hashlib
@@ -15,13 +15,13 @@ from optstudy.errors import OptstudyError
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.resize import to_32
 
-_CHECKSUMS = {  # MD5 of the unpacked files, the sums that torchvision's copies have too
+_CHECKSUMS = {  # MD5 of the unpacked files, as for torchvision's copies
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-_UBYTE = 8  # the format's code for unsigned bytes
+_UBYTE = 8  # the code of unsigned bytes in the format
 
 
 @cache
@@ -29,7 +29,7 @@ def load(folder: Path = Path(__file__).parent) -> Dataset:
     """Read MNIST, resized to 32 by 32 as LeNet-5 takes it.
 
     Args:
-        folder: Where the four packed files lie.
+        folder: Folder of the four compressed files.
 
     Returns:
         60,000 training and 10,000 test images, uint8 of shape ``(n, 1, 32, 32)``.
@@ -51,13 +51,13 @@ def load(folder: Path = Path(__file__).parent) -> Dataset:
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """Read an array of unsigned bytes in the IDX format of Y. LeCun's page.
+    """Read an array of unsigned bytes in the IDX format.
 
-    Two zero bytes, a byte for the type, one for the number of axes, each axis as four bytes with the highest
-    first, then the values with the last axis fastest.
+    The file consists of two zero bytes, a byte for the type, one for the number of axes, the size of each axis as a
+    big-endian 32-bit integer, and the values in row-major order.
 
     Raises:
-        ValueError: If the type is another, or the length is not what the header says.
+        ValueError: If the type differs, or the length does not match the header.
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, _UBYTE]):  # noqa: PLR2004 - the magic number's bytes
         raise ValueError(f"an IDX file of unsigned bytes begins with 00 00 08, not {content[:3].hex(' ')}")

@@ -33,13 +33,13 @@ class LeNet5(nn.Module):
     `forward` computes this function by matrix products, which on a CPU takes three fifths of the time of the
     layers called one by one (``benchmarks/training.py``). A square of 2 by 2 outputs of a 5 by 5 convolution
     sees 6 by 6 inputs; so one product of all 6 by 6 patches, taken every second pixel, with each kernel at its
-    4 places in a patch gives the convolution with what the pooling needs side by side. Images are columns, so
+    4 positions in a patch gives the convolution with what the pooling needs side by side. Images are columns, so
     patches are made by copying rows. The convolutions hold parameters only and are not called: hooks on them do
     not run.
 
     Args:
-        channels: Of the images.
-        classes: How many logits to return.
+        channels: Number of the images' channels.
+        classes: Number of logits.
     """
 
     shifts: Tensor
@@ -84,7 +84,7 @@ class LeNet5(nn.Module):
         Args:
             x: Maps, one image a column, ``(in * h * w, n)``.
             layer: Holds the parameters.
-            patches: Where each patch finds its inputs, ``(in * 36 * squares,)``.
+            patches: Indices of each patch's inputs, ``(in * 36 * squares,)``; see `_patches`.
 
         Returns:
             Pooled maps, ``(out * squares, n)``.
@@ -100,7 +100,7 @@ class LeNet5(nn.Module):
 
 
 def build_model(reference: str, dataset: Dataset) -> nn.Module:
-    """Make a model, its weights drawn from torch's generator.
+    """Build a model, with weights drawn from torch's generator.
 
     Args:
         reference: ``lenet5``, which adapts to the data set's channels and classes, or the user's own function
@@ -115,8 +115,8 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
             returns something else.
     """
     check_model(reference)
-    if _is_own(reference):
-        return _own_model(reference)
+    if _is_user_code(reference):
+        return _user_model(reference)
     match tuple(dataset.train_x.shape[1:]):
         case (channels, 32, 32):
             return LeNet5(channels, classes=len(dataset.classes))
@@ -129,7 +129,7 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
 
 def check_model(reference: str) -> None:
     """Raise UsageError unless the model, or the function that builds it, exists; nothing is built."""
-    if _is_own(reference):
+    if _is_user_code(reference):
         load_object(reference)
     elif reference != "lenet5":
         raise UsageError(_unknown("model", reference, "lenet5", "net.py:make"))
@@ -146,29 +146,28 @@ def load_loss(reference: str) -> Loss:
     """
     if reference == "cross_entropy":
         return functional.cross_entropy
-    if not _is_own(reference):
+    if not _is_user_code(reference):
         raise UsageError(_unknown("loss", reference, "cross_entropy", "loss.py:name"))
     loss: Loss = load_object(reference)
     if not callable(loss) or isinstance(loss, type):
         raise UsageError(
-            f"loss {reference} is {_kind(loss)}; name a function of (outputs, targets) that returns the mean loss"
+            f"loss {reference} is {_describe(loss)}; name a function of (outputs, targets) that returns the mean loss"
         )
     return loss
 
 
-def _own_model(reference: str) -> nn.Module:
-    made = load_object(reference)
-    if isinstance(made, nn.Module):  # calling it would run it
+def _user_model(reference: str) -> nn.Module:
+    if isinstance(load_object(reference), nn.Module):  # calling it would run it
         raise UsageError(
-            f"model {reference} is one module; name a function that makes a new one for each run"
+            f"model {reference} is one module; name a function that builds a new one for each run"
         )
     model = call(reference)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model {reference} returned {_kind(model)}; it must return a torch.nn.Module")
+        raise UsageError(f"model {reference} returned {_describe(model)}; it must return a torch.nn.Module")
     return model
 
 
-def _is_own(reference: str) -> bool:
+def _is_user_code(reference: str) -> bool:
     return ":" in reference or "." in reference
 
 
@@ -177,28 +176,26 @@ def _unknown(what: str, reference: str, known: str, example: str) -> str:
     return f"{what} '{reference}' is not known{hint} (your own is named as {example})"
 
 
-def _kind(thing: object) -> str:
+def _describe(thing: object) -> str:
     if thing is None:
         return "None"
-    return (
-        f"the class {thing.__name__}"
-        if isinstance(thing, type)
-        else f"an object of type {type(thing).__name__}"
-    )
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return f"an object of type {type(thing).__name__}"
 
 
 def _shifts() -> Tensor:
-    """Return the map from a 5 by 5 kernel to its 4 places in a patch of 6 by 6, ``(25, 4 * 36)``, 0 and 1."""
+    """Return the map from a 5 by 5 kernel to its 4 positions in a patch of 6 by 6, ``(25, 4 * 36)``, 0 and 1."""
     kernels = torch.eye(25).view(25, 1, 5, 5)
-    places = [functional.pad(kernels, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1)]
-    return torch.cat(places, dim=1).flatten(1)
+    shifted = [functional.pad(kernels, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1)]
+    return torch.cat(shifted, dim=1).flatten(1)
 
 
 def _patches(maps: int, side: int) -> Tensor:
-    """Return where the 6 by 6 patches of ``(maps, side, side)``, one every second pixel, find their inputs.
+    """Return the indices of the inputs of all 6 by 6 patches of ``(maps, side, side)``, one every second pixel.
 
     Returns:
         int64, flat; in order of map, row and column in the patch, then row and column of the patch.
     """
-    places = torch.arange(maps * side * side).view(maps, side, side)
-    return places.unfold(1, 6, 2).unfold(2, 6, 2).permute(0, 3, 4, 1, 2).flatten()
+    indices = torch.arange(maps * side * side).view(maps, side, side)
+    return indices.unfold(1, 6, 2).unfold(2, 6, 2).permute(0, 3, 4, 1, 2).flatten()

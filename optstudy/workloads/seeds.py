@@ -9,10 +9,10 @@ _STREAMS = {"split": 1, "epoch": 2, "sample": 3}
 
 
 def generator(stream: Literal["split", "epoch", "sample"], *numbers: int) -> torch.Generator:
-    """Return a generator for a stream and some numbers; each of them changes the sequence.
+    """Return a generator whose sequence depends on the stream and on each of the numbers.
 
-    numpy's ``SeedSequence`` mixes them, so that seed 0 in epoch 1 and seed 1 in epoch 0 have nothing in
-    common. (torch's CPU generator reads 32 bits of its seed, too few to hold the numbers side by side.)
+    numpy's ``SeedSequence`` mixes them, so that seed 0 in epoch 1 and seed 1 in epoch 0 are independent. (torch's CPU
+    generator uses only 32 bits of its seed, too few to concatenate the numbers.)
 
     Args:
         stream: Purpose of the generator.

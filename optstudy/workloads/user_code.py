@@ -54,7 +54,7 @@ def call(reference: str) -> Any:
 
 
 def reference_to(function: Any) -> str:
-    """Name a function or class so that another process can load it.
+    """Return a reference to a function or class, by which another process can load it.
 
     Args:
         function: A function or class at the top level of a module; a string is returned as it is.
@@ -64,8 +64,8 @@ def reference_to(function: Any) -> str:
         below the current folder; ``package.module:name`` for code of an installed package.
 
     Raises:
-        UsageError: If another process could not find it: a lambda, a nested function, a partial, an instance,
-            or anything typed into an interactive session.
+        UsageError: If another process cannot import it: a lambda, a nested function, a partial, an instance, or
+            anything defined in an interactive session.
     """
     if isinstance(function, str):
         return function
@@ -83,14 +83,14 @@ def reference_to(function: Any) -> str:
 def sources(reference: str) -> dict[str, str]:
     """Fingerprint the user's code behind a reference: its file and every local file that it imports.
 
-    Imports are read, not run, so one whose name is computed is not seen. The standard library, installed
-    packages and optstudy itself do not count.
+    Imports are parsed, not run, so those whose names are computed are missed. The standard library, installed packages
+    and optstudy itself are left out.
 
     Args:
-        reference: As for `load_object`, or the name of something built in (``mnist``).
+        reference: As for `load_object`, or a built-in name (``mnist``).
 
     Returns:
-        The SHA-256 of each file by its path from the current folder; empty where no code is the user's.
+        The SHA-256 of each file by its path from the current folder; empty for built-in names.
 
     Raises:
         UsageError: If a named file is missing, or a file is not Python.
@@ -98,26 +98,26 @@ def sources(reference: str) -> dict[str, str]:
     if ":" not in reference and "." not in reference:
         return {}
     where, _ = _parse(reference)
-    waiting = _below(*_qualified(_existing(where))) if where.endswith(".py") else _imported(where, Path.cwd())
-    found: dict[Path, str] = {}
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
+    pending = _below(*_qualified(_existing(where))) if where.endswith(".py") else _imported(where, Path.cwd())
+    digests: dict[Path, str] = {}
+    while pending:
+        file = pending.pop()
+        if file not in digests:
             content = file.read_bytes()
-            found[file] = hashlib.sha256(content).hexdigest()
-            waiting += _imports(file, content)
-    return dict(sorted((_relative(file), digest) for file, digest in found.items()))
+            digests[file] = hashlib.sha256(content).hexdigest()
+            pending += _imports(file, content)
+    return dict(sorted((_relative(file), digest) for file, digest in digests.items()))
 
 
 def describe_exception(error: BaseException, where: str) -> str:
     """Describe an exception of the user's code in one line that begins with file and line, or with ``where``."""
     kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
     message = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
-    return f"{_place(error) or where}: {kind}{message}"
+    return f"{_location(error) or where}: {kind}{message}"
 
 
 def _parse(reference: str) -> tuple[str, str]:
-    """Split into file or module, and name."""
+    """Split a reference into file or module, and name."""
     where, _, name = reference.rpartition(":" if ":" in reference else ".")
     if ":" not in reference and name == "py":
         raise UsageError(f"{reference}: say which function of the file, as in {reference}:make")
@@ -174,7 +174,7 @@ def _qualified(path: Path) -> tuple[Path, str]:
 
 def _make_importable(*folders: Path) -> None:
     sys.path[:] = dict.fromkeys([*map(str, folders), *sys.path])
-    importlib.invalidate_caches()  # so that a file written a moment ago is found
+    importlib.invalidate_caches()  # so that a file just written is found
 
 
 def _imported(dotted: str, root: Path) -> list[Path]:
@@ -184,14 +184,14 @@ def _imported(dotted: str, root: Path) -> list[Path]:
     if spec is None:
         return []
     # A package lies in its parent's folder; a namespace package has locations and no file.
-    place = Path(next(iter(spec.submodule_search_locations or []), spec.origin or "")).resolve()
-    return [] if _is_installed(place) else _below(place.parent, dotted)
+    location = Path(next(iter(spec.submodule_search_locations or []), spec.origin or "")).resolve()
+    return [] if _is_installed(location) else _below(location.parent, dotted)
 
 
 def _below(folder: Path, dotted: str) -> list[Path]:
-    """Return the files of a module and of the packages around it, as far as they exist."""
-    places = [folder.joinpath(*dotted.split(".")[:end]) for end in range(1, dotted.count(".") + 2)]
-    candidates = [(place / "__init__.py", place.with_name(f"{place.name}.py")) for place in places]
+    """Return the files of a module and of the packages around it, if they exist."""
+    stems = [folder.joinpath(*dotted.split(".")[:end]) for end in range(1, dotted.count(".") + 2)]
+    candidates = [(stem / "__init__.py", stem.with_name(f"{stem.name}.py")) for stem in stems]
     return [file for pair in candidates if (file := next(filter(Path.is_file, pair), None))]
 
 
@@ -218,8 +218,8 @@ def _user_errors(where: str) -> Iterator[None]:
         raise UsageError(describe_exception(error, where)) from error
 
 
-def _place(error: BaseException) -> str:
-    """Return ``file:line`` of the innermost frame in the user's code, or nothing."""
+def _location(error: BaseException) -> str:
+    """Return ``file:line`` of the innermost frame in the user's code, or an empty string."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_relative(Path(error.filename))}:{error.lineno}"
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]

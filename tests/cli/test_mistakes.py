@@ -200,7 +200,7 @@ def test_a_server_that_does_not_answer_is_status_1(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--device", "cuda:63"], "optstudy: device 'cuda:63' is not here; torch finds cpu"),
+        (["--device", "cuda:63"], "optstudy: device 'cuda:63' is not available; torch finds cpu"),
         (["--dataset", "minst"], "optstudy: 'minst' is no data set; did you mean 'mnist'?"),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_reports_files_serve_by_folder_or_by_name(named: str, finished_copy: P
         (["tiny/sgd/seed-9"], "study 'tiny' has no finished run 'sgd/seed-9'"),
         ([RUN, "--runs", "nowhere"], "cannot read nowhere/runs.json"),
         ([RUN, "--tolerance", "nan"], "--tolerance is nan; give a fraction such as 0.01"),
-        ([RUN, "--device", "abacus"], "device 'abacus' is not here"),
+        ([RUN, "--device", "abacus"], "device 'abacus' is not available"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], problem: str, finished_copy: Path, run: Run) -> None:

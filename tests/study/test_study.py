@@ -504,7 +504,7 @@ class TestProblems:
                 {"batch_size": 301, "validation": 1, "tune_size": 0},
                 "^batch_size is 301, but a trial trains on 299 images; give 299 or less",
             ),
-            ({"device": "cuda:63"}, "^device 'cuda:63' is not here; torch finds cpu"),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not available; torch finds cpu"),
             ({"optimizers": ("sdg",)}, "did you mean 'sgd'"),
         ],
     )
@@ -562,7 +562,7 @@ class TestProblems:
             ({"loss": "cross_entropi"}, "^loss 'cross_entropi' is not known"),
             ({"dataset": "minst"}, "^'minst' is no data set; did you mean 'mnist'"),
             ({"dataset": "images.py:laod"}, r"^images\.py has no 'laod'"),
-            ({"device": "cuda:63"}, "^device 'cuda:63' is not here"),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not available"),
         ],
     )
     def test_what_is_not_there_is_said_before_what_differs(

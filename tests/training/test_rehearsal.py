@@ -31,7 +31,7 @@ WRONG = {
     ),
     "a device that is not there": (
         cases.plan(device="cuda:77"),
-        "device 'cuda:77' is not here; torch finds cpu",
+        "device 'cuda:77' is not available; torch finds cpu",
     ),
     "a function that cannot be differentiated twice": (
         cases.plan(model="net.py:once", trace=Trace(samples=20, last=4)),
