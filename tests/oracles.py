@@ -232,3 +232,8 @@ def same(one: Any, two: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
     return bool(one == two)
+
+
+def near(one: Tensor, two: Tensor) -> bool:
+    """Whether two matrices agree up to float64 rounding."""
+    return torch.allclose(one.double(), two.double(), rtol=1e-10, atol=1e-12)

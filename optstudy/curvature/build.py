@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.additivity import infer_denominator
-from optstudy.curvature.losses import Denominator, Loss, cast, denominator_of, is_torch_loss
+from optstudy.curvature.losses import Denominator, Loss, cast, is_torch_loss, loss_denominator
 from optstudy.curvature.objective import (
     NO_DATA,
     Data,
@@ -84,7 +84,7 @@ def _build(
     denominator: Denominator | None,
 ) -> Objective:
     if torch.is_inference_mode_enabled():
-        raise ValueError("inference mode is on, where torch keeps no gradients; leave it for curvature")
+        raise ValueError("inference mode is on, where torch records no gradients; leave it for curvature")
     _check_data(data)
     names = select_parameters(model, parameters)
     device = model.get_parameter(names[0]).device
@@ -101,7 +101,7 @@ def _build(
         tensors=tensors,
         dtype=dtype,
         device=device,
-        denominator=denominator or denominator_of(loss),
+        denominator=denominator or loss_denominator(loss),
         one_batch=is_batch(data) or (isinstance(data, Sequence) and len(data) == 1),
         modes=tuple(module.training for module in model.modules()),
         generators={generator: generator.get_state() for generator in data_generators(data)},
@@ -161,12 +161,12 @@ def _check_repeats(objective: Objective) -> None:
             raise ValueError(
                 "the loss depends on no parameter in torch's graph; detach() or no_grad() may have cut it off"
             )
-        _check_apart(objective.model, value)
+        _check_separate(objective.model, value)
         return
     raise ValueError(NO_DATA)
 
 
-def _check_apart(model: nn.Module, value: Tensor) -> None:
+def _check_separate(model: nn.Module, value: Tensor) -> None:
     """Raise ValueError for a loss that reads the model's parameters itself, where they would count as constants."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     slopes = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)

@@ -31,15 +31,15 @@ class Check:
     basis :math:`Q` that begins with :math:`b`, the section :math:`T = Q^\top A Q`, and :math:`PAQ = QT + \beta q
     e_j^\top` with a unit vector :math:`q` outside. Let :math:`u` be a unit eigenvector of :math:`PAP` whose eigenvalue
     :math:`\lambda \ge t` lies beyond all those of :math:`T`. Then :math:`(\lambda I - T)\, Q^\top u = \beta (q^\top
-    u) e_j`, so that with :math:`w = \beta (tI - T)^{-1} e_j` its part of the start is at most
+    u) e_j`, so that with :math:`w = \beta (tI - T)^{-1} e_j` its component in the start is at most
 
     .. math:: |b^\top u| \le \eta = \frac{|w_1|}{\sqrt{1 + \|w\|^2}}
 
-    since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. A start that is uniform on the sphere has so small a part with
-    probability :math:`\sqrt{2 n / \pi}\, \eta` at most, whatever the spectrum, and however the number of products was
-    chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2001). The same holds below, with :math:`-A`.
-    Products that are off by :math:`\tau` make of it :math:`\eta (1 + \tau \|(tI - T)^{-1}\|) + \tau \|(tI - T)^{-1}
-    e_1\|`.
+    since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. A start that is uniform on the sphere has so small a component
+    with probability :math:`\sqrt{2 n / \pi}\, \eta` at most, whatever the spectrum, and however the number of products
+    was chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2001). The same holds below, with :math:`-A`.
+    With errors :math:`\tau` of the products the bound is
+    :math:`\eta (1 + \tau \|(tI - T)^{-1}\|) + \tau \|(tI - T)^{-1} e_1\|`.
     """
 
     products: int
@@ -53,21 +53,23 @@ class Search:
 
     basis: Basis
     coupling: float  # beta: length of what the last product adds to the basis
-    outside: int  # dimension of the complement
+    complement_dim: int  # dimension of the complement
 
     def check(self, order: str, threshold: float, noise: float = 0.0) -> Check:
         """Bound the probability of a missed value beyond ``threshold``, with products that are off by ``noise``."""
         section, ends = self.basis.projected, self.basis.eigh[0]
-        rounding = 0.0 if self.basis.size == self.outside else noise
-        if rounding and not self.coupling:  # the rest was too small to continue with
+        rounding = 0.0 if self.basis.size == self.complement_dim else noise
+        if rounding and not self.coupling:  # what the last product added was too small to continue with
             rounding += negligible(self.basis.rows.dtype) * float(ends.abs().max())
         signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
-        part = max(start_part(sign * section, self.coupling, threshold, rounding) for sign in signs)
-        probability = min(1.0, math.sqrt(2 * self.outside / math.pi) * part)
+        component = max(
+            bound_start_component(sign * section, self.coupling, threshold, rounding) for sign in signs
+        )
+        probability = min(1.0, math.sqrt(2 * self.complement_dim / math.pi) * component)
         return Check(self.basis.size, float(ends[ranked(ends, order)[0]]), probability)
 
 
-def start_part(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
+def bound_start_component(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
     r"""Bound the component of the start along an eigenvector beyond a threshold; see `Check`.
 
     Args:
@@ -80,7 +82,8 @@ def start_part(section: Tensor, coupling: float, threshold: float, rounding: flo
         The bound, or 1 where an eigenvalue of ``section`` is beyond the threshold itself.
 
     Example:
-        >>> start_part(torch.tensor([[0.5]], dtype=torch.float64), coupling=1e-3, threshold=1.0)  # 1e-3 / 0.5
+        >>> section = torch.tensor([[0.5]], dtype=torch.float64)
+        >>> bound_start_component(section, coupling=1e-3, threshold=1.0)  # 1e-3 / 0.5
         0.00199999600001...
     """
     values, vectors = torch.linalg.eigh(section)

@@ -159,11 +159,11 @@ def _angles(result: EigenResult, k: int, order: str) -> Tensor:
     gaps = apart.fill_diagonal_(math.inf).min(dim=1).values[:k]
     # Values that were not computed may lie anywhere below the next one, on its side of zero or on the other.
     outer = torch.tensor([reach(value, order) for value in values[:k].tolist()], dtype=torch.float64)
-    gaps = gaps.minimum(outer - _reach_of_others(result, k, order)).clamp(min=0)
+    gaps = gaps.minimum(outer - _reach_of_rest(result, k, order)).clamp(min=0)
     return torch.where(gaps > residuals[:k], residuals[:k] / gaps, 1.0).asin()
 
 
-def _reach_of_others(result: EigenResult, k: int, order: str) -> float:
+def _reach_of_rest(result: EigenResult, k: int, order: str) -> float:
     """Return the largest reach of the values after the first ``k``, as far as it is known."""
     after = result.pairs.reach_after(k, order)
     if not math.isfinite(after):

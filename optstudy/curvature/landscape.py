@@ -67,12 +67,12 @@ def loss_landscape(
     around = expand(at)
     slopes = (rows @ around.gradient).cpu().double()
     curvatures = (rows @ around.hessian.apply(rows).T).cpu().double()
-    bent = torch.einsum("pi,ij,pj->p", points, curvatures, points) / 2
+    second_order = torch.einsum("pi,ij,pj->p", points, curvatures, points) / 2
     shape = tuple(len(axis) for axis in axes)
     return Landscape(
         distances=axes,
         losses=losses_at(at, points, rows).reshape(shape),
-        quadratic=(around.loss + points @ slopes + bent).reshape(shape),
+        quadratic=(around.loss + points @ slopes + second_order).reshape(shape),
         loss=around.loss,
         slopes=slopes,
         curvatures=(curvatures + curvatures.T) / 2,
@@ -81,16 +81,7 @@ def loss_landscape(
 
 @torch.no_grad()
 def losses_at(at: Objective, points: Tensor, directions: Tensor) -> Tensor:
-    """Return the loss at each point.
-
-    Args:
-        at: The objective.
-        points: Distances along the directions, ``(p, d)``.
-        directions: ``(d, n)``, at the objective's precision.
-
-    Returns:
-        ``(p,)`` float64 on the CPU.
-    """
+    """Return the loss at points ``(p, d)``, distances along ``directions`` ``(d, n)``; ``(p,)`` float64 on the CPU."""
     weights = at.weights
 
     def parameters() -> Iterator[list[Tensor]]:

@@ -27,8 +27,8 @@ def loss_in(loss: Loss, dtype: torch.dtype) -> Loss:
     own = {**dict(loss.named_parameters()), **dict(loss.named_buffers())}
     if all(cast(tensor, dtype) is tensor for tensor in own.values()):
         return loss
-    given = {name: cast(tensor.detach(), dtype) for name, tensor in own.items()}
-    return lambda outputs, targets: torch.func.functional_call(loss, given, (outputs, targets))
+    tensors = {name: cast(tensor.detach(), dtype) for name, tensor in own.items()}
+    return lambda outputs, targets: torch.func.functional_call(loss, tensors, (outputs, targets))
 
 
 # Losses whose mean is over all elements.
@@ -56,7 +56,7 @@ ELEMENTWISE_FUNCTIONS = (
 )
 
 
-def denominator_of(loss: Loss) -> Denominator | None:
+def loss_denominator(loss: Loss) -> Denominator | None:
     """Return the denominator of a loss; None if it is a sum."""
     options = _options(loss)
     if options.get("reduction", "mean") == "none":

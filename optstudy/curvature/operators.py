@@ -61,7 +61,7 @@ def hessian(
 ) -> Operator:
     r"""Return :math:`\nabla^2 L + \lambda I` at the model's weights, by double backward passes (Pearlmutter, 1994).
 
-    For a single batch the graph of the gradient is kept as long as the operator, so that a product costs about one
+    For a single batch the graph of the gradient lives as long as the operator, so that a product costs about one
     backward pass. For several batches, `apply` visits each batch once for all rows, and memory does not grow with the
     number of batches.
 
@@ -239,8 +239,8 @@ def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
 
     def row(vector: Tensor) -> Tensor:
         (forward,) = _pull(transposed, [dummy], at.unflatten(vector))
-        (bent,) = _pull(slope, [free], [forward])
-        return _vector(_pull([outputs], leaves, [bent]))
+        (curved,) = _pull(slope, [free], [forward])
+        return _vector(_pull([outputs], leaves, [curved]))
 
     return functools.partial(_each, row)
 
@@ -289,8 +289,8 @@ def _pull(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[
     varying = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
     if not varying:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    outputs, given = zip(*varying, strict=True)
-    return torch.autograd.grad(outputs, leaves, given, retain_graph=True, materialize_grads=True)
+    outputs, cotangents = zip(*varying, strict=True)
+    return torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, materialize_grads=True)
 
 
 def _vector(parts: Sequence[Tensor]) -> Tensor:

@@ -56,9 +56,9 @@ def preconditioner(
         state = optimizer.state.get(parameter, {})
         key = _average_key(optimizer, state)
         if key is None:
-            what = type(optimizer).__name__
             raise ValueError(
-                f"{what} has no known preconditioner for {name}; Adam, AdamW, AdaGrad, RMSprop and AdaHessian have one"
+                f"{type(optimizer).__name__} has no known preconditioner for {name};"
+                " Adam, AdamW, AdaGrad, RMSprop and AdaHessian have one"
                 " once they have updated the parameter: take a step first, and use parameters= to exclude parameters"
                 " that get no gradient"
             )
@@ -90,21 +90,25 @@ def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
     group = optimizer.param_groups[0]
     name = type(optimizer).__name__
     if name in ("SGD", "RMSprop"):
-        beta, scaled = float(group["momentum"]), name == "RMSprop"
+        beta, preconditioned = float(group["momentum"]), name == "RMSprop"
         if group.get("dampening"):
             return None
         if group.get("nesterov"):
-            return _beyond(2 + 2 * beta, 1 + 2 * beta, group, scaled, "(2 + 2 beta) / ((1 + 2 beta) lr)")
-        return _beyond(2 + 2 * beta, 1, group, scaled, "(2 + 2 beta) / lr" if beta else "2 / lr")
+            return _stability(
+                2 + 2 * beta, 1 + 2 * beta, group, preconditioned, "(2 + 2 beta) / ((1 + 2 beta) lr)"
+            )
+        return _stability(2 + 2 * beta, 1, group, preconditioned, "(2 + 2 beta) / lr" if beta else "2 / lr")
     if name in ("Adam", "AdamW", "AdaHessian"):
         beta = float(group["betas"][0])
-        return _beyond(2 + 2 * beta, 1 - beta, group, True, "(2 + 2 beta_1) / ((1 - beta_1) lr)")
-    return _beyond(2, 1, group, True, "2 / lr") if name == "Adagrad" else None
+        return _stability(2 + 2 * beta, 1 - beta, group, True, "(2 + 2 beta_1) / ((1 - beta_1) lr)")
+    return _stability(2, 1, group, True, "2 / lr") if name == "Adagrad" else None
 
 
-def _beyond(above: float, below: float, group: Mapping[str, Any], scaled: bool, formula: str) -> Stability:
-    rate = below * float(group["lr"])
-    return Stability(above / rate if rate else math.inf, scaled, formula)
+def _stability(
+    numerator: float, denominator: float, group: Mapping[str, Any], preconditioned: bool, formula: str
+) -> Stability:
+    rate = denominator * float(group["lr"])
+    return Stability(numerator / rate if rate else math.inf, preconditioned, formula)
 
 
 def _adam(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> Any:

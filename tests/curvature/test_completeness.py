@@ -15,9 +15,9 @@ from optstudy.curvature.basis import Ritz
 from optstudy.curvature.completeness import (
     MAX_CHECK_PRODUCTS,
     Search,
+    bound_start_component,
     check_complement,
     search_complement,
-    start_part,
 )
 
 
@@ -65,7 +65,7 @@ def by_polynomials(section: Tensor, coupling: float, threshold: float) -> float:
 def test_bound_is_that_of_the_lanczos_polynomials(seed: int, products: int, threshold: float) -> None:
     search = searched(oracles.symmetric(oracles.bulk(1.0, 0.9, dim=40), seed), 0, products, seed)
 
-    found = start_part(search.basis.projected, search.coupling, threshold)
+    found = bound_start_component(search.basis.projected, search.coupling, threshold)
 
     wanted = by_polynomials(search.basis.projected, search.coupling, threshold)
     assert found == pytest.approx(wanted, rel=1e-6, abs=1e-13)
@@ -86,7 +86,9 @@ def test_no_start_holds_more_of_an_eigenvector_that_it_did_not_show(
     held = abs(float(search.basis.rows[0] @ a.vectors[0]))
 
     for share in (1.0, 0.97, 0.8):
-        bound = start_part(sign * search.basis.projected, search.coupling, share * value, rounding=1e-14)
+        bound = bound_start_component(
+            sign * search.basis.projected, search.coupling, share * value, rounding=1e-14
+        )
         assert held <= bound * (1 + 1e-9)
 
 
@@ -99,27 +101,29 @@ def test_the_bound_holds_where_products_are_rounded_to_float32(seed: int) -> Non
 
     for search in itertools.islice(every, 12):
         held = abs(float(search.basis.rows[0].double() @ a.vectors[0]))
-        assert held <= start_part(search.basis.projected, search.coupling, 1.0, rounding) * (1 + 1e-6)
+        assert held <= bound_start_component(search.basis.projected, search.coupling, 1.0, rounding) * (
+            1 + 1e-6
+        )
 
 
 def test_a_value_beyond_the_threshold_leaves_no_certainty() -> None:
     section = torch.diag(torch.tensor([0.5, 1.0], dtype=torch.float64))
 
     for coupling in (0.1, 0.0):
-        assert start_part(section, coupling, 0.9) == 1.0
-    assert start_part(section, 0.1, 1.0) == 1.0  # where it may be a shade below
+        assert bound_start_component(section, coupling, 0.9) == 1.0
+    assert bound_start_component(section, 0.1, 1.0) == 1.0  # where it may be a shade below
 
 
 def test_what_was_seen_whole_holds_nothing_beyond_the_values_seen() -> None:
     section = torch.diag(torch.tensor([0.5, 1.0], dtype=torch.float64))
 
-    assert start_part(section, 0.0, 1.0) == 0.0
+    assert bound_start_component(section, 0.0, 1.0) == 0.0
 
 
 def test_a_threshold_within_rounding_of_a_value_is_no_error() -> None:
     section = torch.tensor([[-0.25, 0.5], [0.5, 0.0]], dtype=torch.float64)
 
-    assert 0 <= start_part(section, 0.1, 0.3903882032022077) <= 1
+    assert 0 <= bound_start_component(section, 0.1, 0.3903882032022077) <= 1
 
 
 def test_rounding_counts_for_as_much_as_it_may_hide() -> None:

@@ -1,9 +1,6 @@
 """Top eigenpairs against spectra that are known: values, vectors, bounds, missed values, precision."""
 
-import dataclasses
-import functools
 import math
-from typing import Any
 
 import oracles
 import pytest
@@ -11,13 +8,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from optstudy.curvature import Eigenpairs, Operator, check_symmetry, hessian, top_eigenpairs
+from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.certify import Goal, certify
-from optstudy.curvature.lanczos import converge
 
 ROUNDING = 1e-12  # of values near 1, in float64, after some hundred operations
 
@@ -285,57 +280,6 @@ def test_a_product_that_is_not_finite_is_named() -> None:
         top_eigenpairs(oracles.dense(matrix))
 
 
-class Once(torch.autograd.Function):
-    """A square whose backward pass hides from torch what it depends on."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        ctx.z = z.detach()
-        return z**2
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        found: Tensor = (2 * ctx.z * slopes[0]).detach()
-        return found
-
-
-class OnlyOnce(nn.Module):
-    """A net with such a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner: Tensor = Once.apply(self.first(x))
-        found: Tensor = self.last(inner)
-        return found
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("order", ["magnitude", "smallest"])
-def test_second_derivatives_that_are_none_are_refused(dtype: torch.dtype, order: Any) -> None:
-    torch.manual_seed(0)
-    x, y = torch.randn(30, 4, dtype=dtype), torch.arange(30) % 3
-    model = OnlyOnce().to(dtype)
-
-    with pytest.raises(ValueError, match="the Hessian is not symmetric"):
-        top_eigenpairs(model, functional.cross_entropy, (x, y), order=order)
-    with pytest.raises(ValueError, match="the Hessian is not symmetric"):
-        check_symmetry(hessian(model, functional.cross_entropy, (x, y)))
-
-
-@given(
-    top=st.lists(st.floats(-1, 1), min_size=3, max_size=12),
-    scale=st.sampled_from([1e-7, 1.0, 1e7]),
-    single=st.booleans(),
-)
-def test_no_symmetric_matrix_is_refused(top: list[float], scale: float, single: bool) -> None:
-    a = oracles.symmetric([scale * value for value in top], seed=3)
-
-    check_symmetry(a.operator(torch.float32) if single else a.operator())
-
-
 def test_float32_that_carries_the_tolerance_is_kept_and_residuals_are_those_of_float64() -> None:
     a = oracles.symmetric(oracles.bulk(3.0, 2.0, dim=100))
 
@@ -347,79 +291,6 @@ def test_float32_that_carries_the_tolerance_is_kept_and_residuals_are_those_of_f
     assert pairs.values.tolist() == pytest.approx([3.0, 2.0], rel=1e-6)
     assert pairs.noise == pytest.approx(1e-6, rel=3)  # some float32 roundings of a value of 3
     check_bounds(pairs, a)
-
-
-def test_tight_tolerances_begin_in_float64() -> None:
-    a = oracles.symmetric(oracles.bulk(3.0, 2.0, dim=100))
-
-    pairs = top_eigenpairs(a.operator(torch.float32), tolerance=1e-10)
-
-    assert pairs.dtype == torch.float64
-    assert pairs.values.tolist() == pytest.approx([3.0, 2.0], rel=1e-13)
-
-
-def interpolating() -> tuple[nn.Sequential, tuple[torch.Tensor, torch.Tensor]]:
-    """A net whose logits are so large that the loss is 1e-7 or less, and cancels in float32."""
-    model, (x, _) = oracles.net(3, 8, 4), oracles.examples(40)
-    with torch.no_grad():
-        y = model(x).argmax(1)
-        top = model(x).topk(2).values
-        keep = (top[:, 0] - top[:, 1]) > 0.15
-        last = model[-1]
-        assert isinstance(last, nn.Linear)
-        last.weight.mul_(110)
-        last.bias.mul_(110)
-    return model, (x[keep], y[keep])
-
-
-def test_a_loss_that_cancels_in_float32_is_taken_to_float64() -> None:
-    model, batch = interpolating()
-    with torch.no_grad():
-        assert float(functional.cross_entropy(model(batch[0]), batch[1])) < 1e-7
-    truth = oracles.by_magnitude(oracles.dense_hessian(model, functional.cross_entropy, batch))
-
-    pairs = top_eigenpairs(model, functional.cross_entropy, batch, k=3)
-
-    assert pairs.dtype == torch.float64
-    assert pairs.converged
-    assert torch.allclose(pairs.values, truth[:3], rtol=1e-4, atol=1e-4 * abs(float(truth[0])))
-    assert pairs.noise < 1e-8 * abs(float(truth[0]))  # float32's, as large as the value, times 2**-29
-
-
-def test_a_model_in_float32_agrees_with_its_dense_hessian_in_float64() -> None:
-    model, batch = oracles.net(3, 6, 4), oracles.examples(20)
-    truth = oracles.by_magnitude(oracles.dense_hessian(model, functional.cross_entropy, batch))
-
-    pairs = top_eigenpairs(model, functional.cross_entropy, batch, k=4)
-
-    assert pairs.dtype == torch.float32
-    # A value is off by the square of its residual over the gap, or at most by the residual.
-    assert (pairs.values - truth[:4]).abs().max() <= pairs.residuals.max()
-    assert pairs.operator == "Hessian"
-
-
-def test_weights_of_classes_in_float32_follow_into_float64() -> None:
-    model, batch = oracles.net(3, 6, 4), oracles.examples(20)
-    weight = torch.tensor([1.0, 2.0, 0.5, 0.1])
-    weighted = functools.partial(functional.cross_entropy, weight=weight.double())
-    truth = oracles.by_magnitude(oracles.dense_hessian(model, weighted, batch))
-
-    for loss in (nn.CrossEntropyLoss(weight), functools.partial(functional.cross_entropy, weight=weight)):
-        pairs = top_eigenpairs(model, loss, batch, tolerance=1e-6)
-
-        assert pairs.dtype == torch.float64
-        assert torch.allclose(pairs.values, truth[:2], rtol=1e-6)
-    assert weight.dtype == torch.float32
-
-
-def test_many_products_alone_are_no_reason_to_leave_float32() -> None:
-    near = oracles.dense(torch.diag(torch.linspace(0, 1, 1500, dtype=torch.float64)), torch.float32)
-
-    pairs = top_eigenpairs(near)
-
-    assert pairs.converged
-    assert pairs.products > 150
-    assert pairs.dtype == torch.float32
 
 
 @settings(max_examples=60)
@@ -480,71 +351,12 @@ def test_many_matrices(runs: int) -> None:
     assert stated <= 0.01 * runs
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-9), (torch.float64, 1e-17)])
-def test_rows_stay_orthonormal_where_residuals_are_below_rounding(
-    dtype: torch.dtype, tolerance: float
-) -> None:
-    """What is added then lies mostly inside of the basis, and errors must not grow from row to row."""
-    a = oracles.symmetric(torch.linspace(1, 0, 400))
-    operator = dataclasses.replace(a.operator(dtype), in_dtype=None)
-    generator = torch.Generator().manual_seed(0)
-
-    basis, pairs, _ = converge(
-        operator,
-        empty_basis(operator),
-        random_rows(operator, 3, generator),
-        order="magnitude",
-        wanted=torch.full((3,), tolerance, dtype=torch.float64),
-        limit=1000,
-        generator=generator,
-    )
-
-    exact = torch.finfo(dtype).eps
-    inner = basis.rows @ basis.rows.T
-    assert float((inner - torch.eye(len(inner), dtype=dtype)).abs().max()) < 100 * exact
-    assert float(pairs.values[0]) == pytest.approx(1.0, abs=100 * exact)
-
-
 def test_nothing_further_out_is_missed_in_a_matrix_of_zeros() -> None:
     pairs = top_eigenpairs(oracles.dense(torch.zeros(20, 20, dtype=torch.float64)))
 
     assert pairs.values.tolist() == [0.0, 0.0]
     assert pairs.check is not None
     assert pairs.check.probability == 0.0
-
-
-@pytest.mark.parametrize("scale", [1e-20, 1e20])
-def test_scales_whose_squares_float32_does_not_hold_lose_no_value(scale: float) -> None:
-    a = oracles.symmetric(scale * torch.tensor(oracles.bulk(1.0, 0.9, 0.8), dtype=torch.float64))
-    operator = dataclasses.replace(a.operator(torch.float32), in_dtype=None)
-
-    pairs = top_eigenpairs(operator, tolerance=1e-3)
-
-    torch.testing.assert_close(pairs.values / scale, a.values[:2] / scale, rtol=1e-3, atol=0.0)
-    assert pairs.converged
-    assert pairs.check is not None
-    assert pairs.check.probability <= 0.01
-
-
-def test_a_check_that_float32_is_too_coarse_for_is_done_in_float64() -> None:
-    """Products whose error is a millionth, and a probability that leaves less room."""
-    a = oracles.symmetric(oracles.bulk(1.0, 0.9, 0.5, dim=100))
-    seen: list[torch.dtype] = []
-
-    def noted(operator: Operator) -> Operator:
-        def apply(rows: Tensor) -> Tensor:
-            seen.append(operator.dtype)
-            return operator.apply(rows)
-
-        finer = operator.in_dtype
-        assert finer is not None
-        return dataclasses.replace(operator, apply=apply, in_dtype=lambda dtype: noted(finer(dtype)))
-
-    pairs = top_eigenpairs(noted(a.operator(torch.float32)), tolerance=1e-3, probability=1e-9)
-
-    assert pairs.check is not None
-    assert pairs.check.probability <= 1e-9
-    assert seen[-1] == torch.float64
 
 
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, math.nan, math.inf])

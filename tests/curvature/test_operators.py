@@ -6,7 +6,6 @@ import re
 import resource
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import oracles
 import pytest
@@ -15,10 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optstudy.curvature import Operator, expand, fisher, gauss_newton, hessian, objective, preconditioned
-
-
-def near(one: Tensor, two: Tensor) -> bool:
-    return torch.allclose(one.double(), two.double(), rtol=1e-10, atol=1e-12)
 
 
 def probabilities(count: int = 13, classes: int = 4) -> Tensor:
@@ -66,7 +61,7 @@ def test_hessian_is_the_dense_one(loss: Callable[..., Tensor], targets: Tensor) 
 
     found = oracles.as_matrix(hessian(model, loss, (X, targets), dtype=torch.float64))
 
-    assert near(found, oracles.dense_hessian(model, loss, (X, targets)))
+    assert oracles.near(found, oracles.dense_hessian(model, loss, (X, targets)))
 
 
 @EVERY_LOSS
@@ -78,7 +73,7 @@ def test_batches_of_uneven_sizes_give_the_hessian_of_one(
 
     found = oracles.as_matrix(hessian(model, loss, data, dtype=torch.float64))
 
-    assert near(found, oracles.dense_hessian(model, loss, (X, targets)))
+    assert oracles.near(found, oracles.dense_hessian(model, loss, (X, targets)))
 
 
 @EVERY_LOSS
@@ -91,7 +86,7 @@ def test_gauss_newton_is_the_dense_one(
 
     found = oracles.as_matrix(gauss_newton(model, loss, data, dtype=torch.float64))
 
-    assert near(found, oracles.dense_gauss_newton(model, loss, (X, targets)))
+    assert oracles.near(found, oracles.dense_gauss_newton(model, loss, (X, targets)))
 
 
 FISHERS = pytest.mark.parametrize(
@@ -108,7 +103,7 @@ def test_fisher_is_the_dense_one(name: str, sizes: tuple[int, ...]) -> None:
 
     found = oracles.as_matrix(fisher(model, loss, data, dtype=torch.float64))
 
-    assert near(found, oracles.dense_fisher(model, loss, (X, targets)))
+    assert oracles.near(found, oracles.dense_fisher(model, loss, (X, targets)))
 
 
 def test_fisher_refuses_an_example_whose_targets_are_all_ignored() -> None:
@@ -126,7 +121,7 @@ def test_a_batch_whose_targets_are_all_ignored_counts_for_nothing() -> None:
         at = objective(model, functional.cross_entropy, data, dtype=torch.float64)
         here = expand(at)
 
-        assert near(oracles.as_matrix(here.hessian), truth)
+        assert oracles.near(oracles.as_matrix(here.hessian), truth)
         whole = functional.cross_entropy(model(X).detach(), targets)
         assert here.loss == pytest.approx(float(whole), rel=1e-6)
 
@@ -137,7 +132,7 @@ def test_gauss_newton_of_a_model_linear_in_its_weights_is_its_hessian() -> None:
 
     part = gauss_newton(model, functional.cross_entropy, (X, Y), dtype=torch.float64)
 
-    assert near(oracles.as_matrix(whole), oracles.as_matrix(part))
+    assert oracles.near(oracles.as_matrix(whole), oracles.as_matrix(part))
 
 
 def test_finite_differences_of_the_gradient_agree() -> None:
@@ -167,7 +162,7 @@ def test_every_operator_is_symmetric_and_linear(
     u, v = torch.randn(2, operator.dim, generator=generator, dtype=torch.float64)
 
     assert float(u @ (operator @ v)) == pytest.approx(float(v @ (operator @ u)), rel=1e-10)
-    assert near(operator @ (2 * u - 3 * v), 2 * (operator @ u) - 3 * (operator @ v))
+    assert oracles.near(operator @ (2 * u - 3 * v), 2 * (operator @ u) - 3 * (operator @ v))
     together = operator.apply(torch.stack([u, v]))
     assert torch.equal(together[0], operator @ u)  # rows do not see one another
 
@@ -184,7 +179,7 @@ def test_curvlinops_agrees() -> None:
 
     ours = hessian(model, loss, data)
 
-    assert near(ours @ v, theirs @ v)
+    assert oracles.near(ours @ v, theirs @ v)
 
 
 def test_preconditioned_scales_both_sides_and_has_the_eigenvalues_of_p_inverse_a() -> None:
@@ -193,7 +188,7 @@ def test_preconditioned_scales_both_sides_and_has_the_eigenvalues_of_p_inverse_a
 
     operator = preconditioned(a.operator(), p)
 
-    assert near(oracles.as_matrix(operator), a.matrix / (p.sqrt().unsqueeze(1) * p.sqrt()))
+    assert oracles.near(oracles.as_matrix(operator), a.matrix / (p.sqrt().unsqueeze(1) * p.sqrt()))
     theirs = torch.linalg.eigvals(a.matrix / p.unsqueeze(1)).real.sort().values
     assert torch.allclose(torch.linalg.eigvalsh(oracles.as_matrix(operator)), theirs, atol=1e-10)
     assert operator.in_dtype is not None
@@ -222,7 +217,7 @@ def test_weight_decay_shifts_the_spectrum_and_says_so() -> None:
 
     decayed = hessian(model, functional.cross_entropy, (X, Y), dtype=torch.float64, weight_decay=0.25)
 
-    assert near(oracles.as_matrix(decayed), oracles.as_matrix(plain) + 0.25 * torch.eye(44))
+    assert oracles.near(oracles.as_matrix(decayed), oracles.as_matrix(plain) + 0.25 * torch.eye(44))
     assert plain.name == "Hessian"
     assert decayed.name == "Hessian + 0.25 I (weight decay)"
     assert decayed.in_dtype is not None
@@ -238,9 +233,9 @@ def test_expansion_is_loss_gradient_and_hessian() -> None:
 
         value = functional.cross_entropy(oracles.net(3, 5, 4).double()(X.double()), Y).detach()
         assert here.loss == pytest.approx(float(value), rel=1e-12)
-        assert near(here.gradient, oracles.dense_gradient(model, functional.cross_entropy, (X, Y)))
+        assert oracles.near(here.gradient, oracles.dense_gradient(model, functional.cross_entropy, (X, Y)))
         truth = oracles.dense_hessian(model, functional.cross_entropy, (X, Y)) + 0.5 * torch.eye(44)
-        assert near(oracles.as_matrix(here.hessian), truth)
+        assert oracles.near(oracles.as_matrix(here.hessian), truth)
 
 
 def test_a_model_linear_in_its_weights_with_a_square_loss_has_the_same_hessian_everywhere() -> None:
@@ -250,7 +245,7 @@ def test_a_model_linear_in_its_weights_with_a_square_loss_has_the_same_hessian_e
         torch.manual_seed(seed)
         model = nn.Linear(3, 1, bias=False).double()
 
-        assert near(oracles.as_matrix(hessian(model, nn.MSELoss(), (x, y))), truth)
+        assert oracles.near(oracles.as_matrix(hessian(model, nn.MSELoss(), (x, y))), truth)
 
 
 def test_a_loss_that_is_linear_in_the_weights_has_no_hessian() -> None:
@@ -258,184 +253,6 @@ def test_a_loss_that_is_linear_in_the_weights_has_no_hessian() -> None:
 
     assert not oracles.as_matrix(operator).any()
     assert not oracles.as_matrix(gauss_newton(nn.Linear(3, 4), lambda z, _: z.mean(), (X, Y))).any()
-
-
-class Unused(nn.Module):
-    """A net with a layer that its output does not depend on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used, self.spare = nn.Linear(3, 4), nn.Linear(2, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.used(x).tanh()  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("make", [hessian, gauss_newton, fisher])
-@pytest.mark.parametrize("sizes", [(13,), (6, 7)], ids=["one", "several"])
-def test_parameters_that_the_loss_does_not_use_have_rows_of_zeros(
-    make: Callable[..., Operator], sizes: tuple[int, ...]
-) -> None:
-    data = oracles.chunks((X, Y), *sizes)
-
-    every = oracles.as_matrix(make(Unused(), functional.cross_entropy, data))
-    alone = oracles.as_matrix(make(Unused(), functional.cross_entropy, data, parameters="spare.*"))
-
-    assert every[:16, :16].any()
-    assert not every[16:].any()
-    assert not every[:, 16:].any()
-    assert alone.shape == (6, 6)
-    assert not alone.any()
-
-
-def test_parameters_are_chosen_by_pattern() -> None:
-    model = oracles.net(3, 5, 4)
-    whole = oracles.dense_hessian(model, functional.cross_entropy, (X, Y))
-    for patterns, rows in (("0.*", range(20)), (["2.bias", "0.bias"], [*range(15, 20), *range(40, 44)])):
-        found = hessian(model, functional.cross_entropy, (X, Y), parameters=patterns, dtype=torch.float64)
-
-        assert near(oracles.as_matrix(found), whole[list(rows)][:, list(rows)])
-
-
-def test_frozen_parameters_do_not_count() -> None:
-    model = oracles.net(3, 5, 4)
-    whole = oracles.dense_hessian(model, functional.cross_entropy, (X, Y))
-    for p in model[0].parameters():
-        p.requires_grad = False
-
-    found = hessian(model, functional.cross_entropy, (X, Y), dtype=torch.float64)
-
-    assert near(oracles.as_matrix(found), whole[20:, 20:])
-
-
-class Tied(nn.Module):
-    """A net that uses one matrix twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
-        self.second.weight = self.first.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x).tanh())  # type: ignore[no-any-return]
-
-
-def test_tied_weights_count_once_and_everywhere() -> None:
-    model = Tied()
-    x, y = oracles.examples(classes=3)
-
-    def loss(vector: Tensor) -> Tensor:
-        w = vector.view(3, 3)
-        return functional.cross_entropy((x.double() @ w.T).tanh() @ w.T, y)
-
-    weights = model.first.weight.detach().double().flatten()
-    truth = torch.func.jacrev(torch.func.grad(loss))(weights)
-
-    found = hessian(model, functional.cross_entropy, (x, y), dtype=torch.float64)
-
-    assert found.dim == 9
-    assert near(oracles.as_matrix(found), truth)
-
-
-def test_outputs_that_are_no_tensor_are_named() -> None:
-    class Two(nn.Linear):
-        def forward(self, x: Tensor) -> Any:
-            return super().forward(x), x
-
-    def loss(z: tuple[Tensor, Tensor], y: Tensor) -> Tensor:
-        return functional.cross_entropy(z[0], y)
-
-    assert hessian(Two(3, 4), loss, (X, Y)).dim == 16  # the Hessian takes any
-    for make in (gauss_newton, fisher):
-        with pytest.raises(TypeError, match="a single output tensor"):
-            make(Two(3, 4), loss, (X, Y))
-
-
-def attention() -> nn.Module:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.MultiheadAttention(4, 2, batch_first=True)
-            self.outer = nn.Linear(4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.outer(self.inner(x, x, x, need_weights=False)[0].mean(1))  # type: ignore[no-any-return]
-
-    return Attention()
-
-
-def scaled() -> nn.Module:
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.outer = nn.Linear(4, 12), nn.Linear(4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            q, k, v = self.inner(x).chunk(3, -1)
-            return self.outer(functional.scaled_dot_product_attention(q, k, v).mean(1))  # type: ignore[no-any-return]
-
-    return Scaled()
-
-
-def recurrent() -> nn.Module:
-    class Recurrent(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.outer = nn.LSTM(4, 3, batch_first=True), nn.Linear(3, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.outer(self.inner(x)[0][:, -1])  # type: ignore[no-any-return]
-
-    return Recurrent()
-
-
-def encoder() -> nn.Module:
-    layer = nn.TransformerEncoderLayer(4, 2, 5, dropout=0.0, batch_first=True)
-    return nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 3))
-
-
-@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("make", [attention, scaled, recurrent, encoder])
-def test_attention_and_recurrence_have_their_hessian(make: Callable[[], nn.Module], train: bool) -> None:
-    """Against differences of gradients, which need one backward pass only, in float64."""
-    torch.manual_seed(0)
-    model = make().double().train(train)
-    x, y = torch.randn(5, 6, 4, dtype=torch.float64), torch.randint(3, (5,))
-    start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    direction = torch.randn(len(start), dtype=torch.float64)
-    operator = hessian(model, functional.cross_entropy, (x, y))
-    gradients = []
-    for sign in (1, -1):
-        nn.utils.vector_to_parameters(start + sign * 1e-5 * direction, model.parameters())
-        loss = functional.cross_entropy(model(x), y)
-        gradients.append(nn.utils.parameters_to_vector(torch.autograd.grad(loss, list(model.parameters()))))
-
-    product = operator @ direction
-
-    assert torch.allclose(product, (gradients[0] - gradients[1]) / 2e-5, rtol=1e-5, atol=1e-8)
-
-
-def test_half_precision_is_computed_in_float32() -> None:
-    model = oracles.net(3, 5, 4).bfloat16()
-    truth = oracles.dense_hessian(model, functional.cross_entropy, (X.bfloat16(), Y))
-
-    operator = hessian(model, functional.cross_entropy, (X.bfloat16(), Y))
-
-    assert operator.dtype == torch.float32
-    assert torch.allclose(oracles.as_matrix(operator), truth, rtol=1e-4, atol=1e-6)
-
-
-def test_a_model_in_float64_stays_there() -> None:
-    operator = hessian(oracles.net(3, 5, 4).double(), functional.cross_entropy, (X.double(), Y))
-
-    assert operator.dtype == torch.float64
-
-
-def test_a_model_of_two_precisions_takes_the_finer() -> None:
-    model = oracles.net(3, 5, 4)
-    model[2].double()
-
-    assert hessian(model, functional.cross_entropy, (X, Y)).dtype == torch.float64
 
 
 @pytest.mark.parametrize("make", [hessian, gauss_newton, fisher])
