@@ -77,9 +77,7 @@ def test_bound_is_that_of_the_lanczos_polynomials(seed: int, products: int, thre
     value=st.floats(0.8, 3.0),
     sign=st.sampled_from([1, -1]),
 )
-def test_no_start_holds_more_of_an_eigenvector_that_it_did_not_show(
-    seed: int, products: int, value: float, sign: int
-) -> None:
+def test_the_bound_holds_for_every_start(seed: int, products: int, value: float, sign: int) -> None:
     """At each threshold up to its eigenvalue, and exactly: no probability is in this."""
     a = oracles.symmetric([sign * value, *oracles.bulk(0.7, 0.6, dim=40)], seed)
     search = searched(a, 0, products, seed)
@@ -106,7 +104,7 @@ def test_the_bound_holds_where_products_are_rounded_to_float32(seed: int) -> Non
         )
 
 
-def test_a_value_beyond_the_threshold_leaves_no_certainty() -> None:
+def test_a_value_beyond_the_threshold_gives_bound_one() -> None:
     section = torch.diag(torch.tensor([0.5, 1.0], dtype=torch.float64))
 
     for coupling in (0.1, 0.0):
@@ -114,7 +112,7 @@ def test_a_value_beyond_the_threshold_leaves_no_certainty() -> None:
     assert bound_start_component(section, 0.1, 1.0) == 1.0  # where it may be a shade below
 
 
-def test_what_was_seen_whole_holds_nothing_beyond_the_values_seen() -> None:
+def test_an_exhausted_section_has_bound_zero() -> None:
     section = torch.diag(torch.tensor([0.5, 1.0], dtype=torch.float64))
 
     assert bound_start_component(section, 0.0, 1.0) == 0.0
@@ -126,7 +124,7 @@ def test_a_threshold_within_rounding_of_a_value_is_no_error() -> None:
     assert 0 <= bound_start_component(section, 0.1, 0.3903882032022077) <= 1
 
 
-def test_rounding_counts_for_as_much_as_it_may_hide() -> None:
+def test_the_probability_accounts_for_rounding() -> None:
     """A start that holds nothing of a vector gets a part of it by errors of the products alone."""
     a = oracles.symmetric([1.0, 0.9, 0.5, *torch.linspace(-0.1, 0.1, 60).tolist()])
     quiet, loud = (
@@ -155,7 +153,7 @@ def test_the_probability_holds_over_many_starts() -> None:
 
 
 @pytest.mark.slow
-def test_a_search_that_goes_on_until_it_is_sure_is_wrong_no_more_often_than_it_says() -> None:
+def test_a_search_until_a_probability_is_wrong_no_more_often() -> None:
     """The number of products is chosen by what is seen, which the probability allows for."""
     a = oracles.symmetric(oracles.bulk(1.0, 0.9, 0.86, dim=30, width=0.2))
     p, starts = 0.3, 4000
@@ -168,7 +166,7 @@ def test_a_search_that_goes_on_until_it_is_sure_is_wrong_no_more_often_than_it_s
     assert 0 < wrong <= starts * (p + 3 * math.sqrt(p * (1 - p) / starts))
 
 
-def test_a_value_orthogonal_to_nothing_is_found_where_it_lies() -> None:
+def test_the_next_value_is_found() -> None:
     a = oracles.symmetric(oracles.bulk(1.0, 0.9, -0.8))
 
     check, outermost = checked(a, 2, slack=1e-9, probability=1e-6)
@@ -196,7 +194,7 @@ def test_a_search_ends_as_soon_as_it_finds_a_missed_value() -> None:
     assert float(outermost.values[0]) == pytest.approx(check.found)
 
 
-def test_products_are_as_many_as_the_gap_asks_for() -> None:
+def test_smaller_gaps_take_more_products() -> None:
     apart, near, equal = (
         checked(oracles.symmetric(oracles.bulk(1.0, 0.9, third, dim=300, width=0.1)), 2, slack=1e-3)[0]
         for third in (0.2, 0.8, 0.9)
@@ -206,7 +204,7 @@ def test_products_are_as_many_as_the_gap_asks_for() -> None:
     assert max(apart.probability, near.probability, equal.probability) <= 0.01
 
 
-def test_a_search_that_cannot_tell_ends_and_says_so() -> None:
+def test_an_undecided_search_stops_at_the_product_limit() -> None:
     """The third value is as near to the second as to the fourth."""
     a = oracles.symmetric(torch.linspace(0.5, 1.0, 300))
 
@@ -223,14 +221,14 @@ def test_a_search_reaches_the_probability_that_it_was_given(probability: float, 
     assert checked(a, 2, seed, probability=probability)[0].probability <= probability
 
 
-def test_nothing_is_missed_where_the_complement_was_searched_whole() -> None:
+def test_a_search_of_the_whole_complement_has_probability_zero() -> None:
     a = oracles.symmetric([3.0, -2.0, 1.0, 0.5, 0.1])
 
     assert checked(a, 2, probability=0.0)[0].probability == 0.0
     assert checked(a, 5 - 1)[0].probability == 0.0
 
 
-def test_nothing_is_missed_where_the_known_vectors_are_all() -> None:
+def test_an_empty_complement_has_probability_zero() -> None:
     a = oracles.symmetric([3.0, -2.0])
 
     check, outermost = checked(a, 2)
@@ -239,7 +237,7 @@ def test_nothing_is_missed_where_the_known_vectors_are_all() -> None:
     assert not len(outermost.values)
 
 
-def test_an_exhausted_krylov_space_leaves_next_to_no_doubt() -> None:
+def test_an_exhausted_krylov_space_gives_a_tiny_probability() -> None:
     """Two distinct values outside: two products see all that a start sees, and it sees all but surely."""
     a = oracles.symmetric([1.0, 0.9, *([0.5] * 40), *([0.0] * 40)])
 
@@ -265,7 +263,7 @@ def test_found_is_furthest_out_in_the_order(order: str) -> None:
 
 
 @pytest.mark.parametrize(("order", "sure"), [("magnitude", False), ("largest", True), ("smallest", False)])
-def test_only_the_side_that_is_asked_for_counts(order: str, sure: bool) -> None:
+def test_only_the_side_of_the_order_counts(order: str, sure: bool) -> None:
     """Of values from -3 to 0.5 none is beyond 2 but on the one side."""
     a = oracles.symmetric([-3.0, *torch.linspace(-1, 0.5, 50).tolist()])
 
@@ -274,7 +272,7 @@ def test_only_the_side_that_is_asked_for_counts(order: str, sure: bool) -> None:
     assert (check.probability < 0.01) == sure
 
 
-def test_a_search_of_nothing_finds_nothing() -> None:
+def test_a_search_in_an_empty_complement_yields_nothing() -> None:
     nothing = Operator(lambda rows: rows, 3, torch.float64, torch.device("cpu"), "identity")
     known = torch.eye(3, dtype=torch.float64)
 

@@ -93,7 +93,7 @@ def test_change_falls_when_steps_grow() -> None:
     assert 0 <= changes[2] < changes[0] <= 2
 
 
-def test_change_is_nothing_where_half_the_steps_see_all() -> None:
+def test_change_is_zero_if_half_the_steps_are_exact() -> None:
     a = oracles.symmetric([1.0] * 20 + [0.0] * 20)
 
     assert spectral_density(a.operator(), steps=8).change < 1e-9
@@ -119,12 +119,12 @@ def test_one_value_alone_is_one_bell(value: float) -> None:
 
 
 @pytest.mark.parametrize("width", [1e-6, 0.0, -1.0])
-def test_a_width_that_the_grid_cannot_show_is_refused(width: float) -> None:
+def test_a_width_below_the_grid_spacing_is_an_error(width: float) -> None:
     with pytest.raises(ValueError, match="grid of 1024 points"):
         spectral_density(whole().operator(), width=width)
 
 
 @pytest.mark.parametrize("counts", [{"probes": 1}, {"steps": 1}])
-def test_one_probe_or_one_step_is_refused(counts: dict[str, int]) -> None:
+def test_one_probe_or_one_step_is_an_error(counts: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 2 of each"):
         spectral_density(whole().operator(), **counts)

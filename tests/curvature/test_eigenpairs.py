@@ -75,7 +75,7 @@ def test_finds_the_first_values_of_a_spectrum(top: list[float], scale: float) ->
 
 
 @pytest.mark.parametrize("order", ["largest", "smallest"])
-def test_order_is_algebraic_where_asked(order: str) -> None:
+def test_order_can_be_algebraic(order: str) -> None:
     a = oracles.symmetric(oracles.bulk(-5.0, 3.0, 2.0, -4.0, 1.0))
     ends = a.values.sort(descending=order == "largest").values[:3]
 
@@ -96,7 +96,7 @@ def test_order_by_magnitude_keeps_signs() -> None:
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 7, 70])
-def test_all_pairs_can_be_had(dim: int) -> None:
+def test_all_pairs_can_be_computed(dim: int) -> None:
     a = oracles.symmetric(torch.linspace(-1, 2, dim, dtype=torch.float64))
 
     pairs = top_eigenpairs(a.operator(), k=dim)
@@ -195,7 +195,7 @@ def test_a_start_nearly_orthogonal_to_the_first_vector_finds_it() -> None:
     assert found.pairs.values[:2].tolist() == pytest.approx([2.0, 1.9], rel=1e-6)
 
 
-def test_angle_knows_a_value_on_the_other_side_of_zero_that_was_not_computed() -> None:
+def test_angle_accounts_for_values_of_the_other_sign_that_were_not_computed() -> None:
     """After 1 comes -0.999; what comes next, 0.998, is not computed, and its gap to 1 is the smaller one."""
     a = oracles.symmetric(oracles.bulk(1.0, -0.999, 0.998, dim=200))
     for seed in range(10):
@@ -203,13 +203,13 @@ def test_angle_knows_a_value_on_the_other_side_of_zero_that_was_not_computed() -
         assert angle_between(pairs, a, 0) <= float(pairs.angles[0]) + ROUNDING
 
 
-def test_angles_of_equal_values_promise_nothing() -> None:
+def test_angles_of_equal_values_are_ninety_degrees() -> None:
     a = oracles.symmetric(oracles.bulk(1.0, 1.0, dim=80))
 
     assert top_eigenpairs(a.operator()).angles.tolist() == pytest.approx([math.pi / 2] * 2)
 
 
-def test_no_check_is_made_where_none_is_asked() -> None:
+def test_no_probability_means_no_check() -> None:
     a = oracles.symmetric(oracles.bulk(3.0, 2.0))
 
     with_check, without = top_eigenpairs(a.operator()), top_eigenpairs(a.operator(), probability=None)
@@ -242,7 +242,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert not torch.equal(one.vectors, other.vectors)
 
 
-def test_generators_of_torch_are_left_alone() -> None:
+def test_torchs_generators_are_not_changed() -> None:
     before = torch.get_rng_state()
 
     top_eigenpairs(oracles.symmetric(oracles.bulk(1.5, 1.4)).operator())
@@ -260,19 +260,19 @@ def test_generators_of_torch_are_left_alone() -> None:
         ({"dtype": torch.float64}, "an operator takes none of them"),
     ],
 )
-def test_a_mistake_is_named(options: dict[str, object], message: str) -> None:
+def test_an_invalid_argument_is_an_error(options: dict[str, object], message: str) -> None:
     a = oracles.symmetric(oracles.bulk(2.0, 1.0))
 
     with pytest.raises(ValueError, match=message):
         top_eigenpairs(a.operator(), **options)  # type: ignore[arg-type]  # mistakes are the point
 
 
-def test_a_model_without_its_loss_is_named() -> None:
+def test_a_model_without_a_loss_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs its loss and data"):
         top_eigenpairs(nn.Linear(1, 1))
 
 
-def test_a_product_that_is_not_finite_is_named() -> None:
+def test_a_non_finite_product_is_an_error() -> None:
     matrix = torch.eye(5, dtype=torch.float64)
     matrix[2, 2] = math.nan
 
@@ -280,7 +280,7 @@ def test_a_product_that_is_not_finite_is_named() -> None:
         top_eigenpairs(oracles.dense(matrix))
 
 
-def test_float32_that_carries_the_tolerance_is_kept_and_residuals_are_those_of_float64() -> None:
+def test_float32_is_used_if_it_suffices_and_residuals_are_in_float64() -> None:
     a = oracles.symmetric(oracles.bulk(3.0, 2.0, dim=100))
 
     pairs = top_eigenpairs(a.operator(torch.float32))
@@ -360,12 +360,12 @@ def test_nothing_further_out_is_missed_in_a_matrix_of_zeros() -> None:
 
 
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, math.nan, math.inf])
-def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
+def test_an_invalid_tolerance_is_an_error(tolerance: float) -> None:
     with pytest.raises(ValueError, match=f"tolerance is {tolerance}; give a positive number"):
         top_eigenpairs(oracles.symmetric([2.0, 1.0]).operator(), tolerance=tolerance)
 
 
 @pytest.mark.parametrize("probability", [0.0, -1.0, math.nan, 1.0, 2.0])
-def test_a_probability_that_is_none_is_refused(probability: float) -> None:
+def test_an_invalid_probability_is_an_error(probability: float) -> None:
     with pytest.raises(ValueError, match=f"probability is {probability}; give one between 0 and 1"):
         top_eigenpairs(oracles.symmetric([2.0, 1.0]).operator(), probability=probability)

@@ -65,7 +65,7 @@ def test_slopes_and_curvatures_are_those_of_the_dense_ones() -> None:
     assert float(found.quadratic[0, 0]) == pytest.approx(float(expected))
 
 
-def test_the_model_of_a_quadratic_loss_is_the_loss() -> None:
+def test_the_quadratic_model_of_a_quadratic_loss_is_the_loss() -> None:
     a = oracles.symmetric(oracles.bulk(3.0, -2.0, dim=12))
     model = oracles.Quadratic(torch.linspace(-1, 1, 12, dtype=torch.float64))
 
@@ -115,7 +115,7 @@ def test_parameters_can_be_a_part() -> None:
     assert float(found.losses[0]) == pytest.approx(by_hand(model, moved), rel=1e-12)
 
 
-def test_a_loss_that_fails_in_the_middle_leaves_the_model_as_found() -> None:
+def test_a_loss_that_raises_leaves_the_model_unchanged() -> None:
     model, calls = oracles.net(3, 5, 4), 0
     torch.autograd.backward(functional.cross_entropy(model(X), Y))
     before = oracles.snapshot(model)
@@ -133,7 +133,7 @@ def test_a_loss_that_fails_in_the_middle_leaves_the_model_as_found() -> None:
     assert oracles.same(before, oracles.snapshot(model))
 
 
-def test_a_loss_that_overflows_far_out_is_shown_as_it_is() -> None:
+def test_a_loss_that_overflows_far_from_the_centre_is_infinite() -> None:
     model = oracles.net(3, 5, 4)
     d = torch.zeros(1, 44)
     d[0, -1] = 1e30
@@ -153,7 +153,7 @@ def test_a_loss_that_overflows_far_out_is_shown_as_it_is() -> None:
         ((2, 44), [DISTANCES], "2 directions, but distances for 1"),
     ],
 )
-def test_directions_that_do_not_fit_are_named(shape: tuple[int, ...], axes: Any, message: str) -> None:
+def test_directions_of_another_shape_are_an_error(shape: tuple[int, ...], axes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loss_landscape(oracles.net(3, 5, 4), functional.cross_entropy, (X, Y), torch.ones(shape), axes)
 
@@ -181,7 +181,7 @@ def test_each_filter_gets_the_norm_of_the_models_and_the_rest_does_not_move() ->
         assert torch.allclose(cosines, torch.ones(len(p)), atol=1e-6)
 
 
-def test_the_direction_that_was_given_is_not_changed() -> None:
+def test_the_given_direction_is_not_modified() -> None:
     model = filters()
     direction = directions(1, sum(p.numel() for p in model.parameters()))[0]
     before = direction.clone()
@@ -192,7 +192,7 @@ def test_the_direction_that_was_given_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_filter_that_does_not_move_stays(dtype: torch.dtype) -> None:
+def test_a_filter_of_zeros_stays_zero(dtype: torch.dtype) -> None:
     model = nn.Linear(3, 2).to(dtype)
     with torch.no_grad():
         model.weight.fill_(100.0)
@@ -204,6 +204,6 @@ def test_a_filter_that_does_not_move_stays(dtype: torch.dtype) -> None:
     assert scaled.tolist() == pytest.approx([0.0] * 3 + [100.0] * 3 + [0.0] * 2)
 
 
-def test_a_direction_of_another_size_is_named() -> None:
+def test_a_direction_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"has shape \(9,\); the parameters take \(8,\)"):
         filter_normalised(nn.Linear(3, 2), torch.ones(9))

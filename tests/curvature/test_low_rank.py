@@ -54,7 +54,7 @@ def test_one_correction_leaves_an_error_of_second_order() -> None:
     assert products(zero_matrix(a.operator())) > 2 + 2
 
 
-def test_nothing_corrects_nothing() -> None:
+def test_the_zero_matrix_returns_the_residual() -> None:
     a, residual = oracles.symmetric(SPECTRUM), drawn()
 
     assert torch.equal(zero_matrix(a.operator()).correction(2.0, residual), residual)
@@ -62,7 +62,7 @@ def test_nothing_corrects_nothing() -> None:
 
 
 @pytest.mark.parametrize("value", [0.99, 1.0, 1.5, 100.0])
-def test_what_seems_as_large_as_the_value_is_amplified_no_further(value: float) -> None:
+def test_the_correction_of_near_values_is_bounded(value: float) -> None:
     known = LowRank(torch.tensor([value]), torch.eye(3, dtype=torch.float64)[:1])
 
     found = known.correction(1.0, torch.ones(3, dtype=torch.float64))
@@ -82,7 +82,7 @@ def test_a_basis_leaves_its_first_pairs_out_and_adds_the_others() -> None:
     )
 
 
-def test_of_an_operator_that_stood_still_all_is_known() -> None:
+def test_a_constant_operator_is_recovered() -> None:
     """A basis with parts of every vector, and the rest remembered: together they are the matrix."""
     a = oracles.symmetric(SPECTRUM)
     mixed = torch.cat([a.vectors[:2], torch.stack([drawn(seed=1), drawn(seed=2)])])
@@ -97,7 +97,7 @@ def test_of_an_operator_that_stood_still_all_is_known() -> None:
     assert len(rest(a, 2).updated(basis, 2, 0).values) == 0
 
 
-def test_float32_keeps_what_is_known_orthonormal_over_many_steps() -> None:
+def test_float32_vectors_stay_orthonormal_over_many_steps() -> None:
     """All but rounding of what is remembered may lie inside of the next basis."""
     a = oracles.symmetric(SPECTRUM)
     operator, known = a.operator(torch.float32), zero_matrix(a.operator(torch.float32))
@@ -111,7 +111,7 @@ def test_float32_keeps_what_is_known_orthonormal_over_many_steps() -> None:
     assert known.values[:2].tolist() == pytest.approx([2.0, -1.5], abs=1e-2)
 
 
-def test_fresh_products_replace_what_was_remembered() -> None:
+def test_new_products_replace_earlier_ones() -> None:
     before, after = oracles.symmetric(SPECTRUM), oracles.symmetric([2 * value for value in SPECTRUM])
     basis = empty_basis(after.operator()).extended(after.operator(), after.vectors[:4])
 

@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize(("act", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_has_no_hessian_is_refused_by_name(act: Callable[[], Any], message: str) -> None:
+def test_an_objective_without_a_hessian_is_an_error(act: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
         act()
 
@@ -131,7 +131,7 @@ def test_what_has_no_hessian_is_refused_by_name(act: Callable[[], Any], message:
 
 
 @pytest.mark.parametrize("make", [hessian, gauss_newton])
-def test_a_sum_of_ones_own_over_batches_is_the_sum_over_all(make: Callable[..., Operator]) -> None:
+def test_a_custom_sum_over_batches_is_the_sum_over_all_examples(make: Callable[..., Operator]) -> None:
     def summed(z: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(z, y, reduction="sum")
 
@@ -142,7 +142,7 @@ def test_a_sum_of_ones_own_over_batches_is_the_sum_over_all(make: Callable[..., 
     assert torch.allclose(one, two)
 
 
-def test_a_mean_of_ones_own_over_batches_is_the_mean_over_all() -> None:
+def test_a_custom_mean_over_batches_is_the_mean_over_all_examples() -> None:
     model = nn.Linear(3, 4)
 
     one, two = (
@@ -153,14 +153,14 @@ def test_a_mean_of_ones_own_over_batches_is_the_mean_over_all() -> None:
     assert torch.allclose(one, two)
 
 
-def test_tensors_of_a_loss_that_stay_in_another_precision_are_named() -> None:
+def test_tensors_of_a_loss_in_another_precision_are_an_error() -> None:
     weight = torch.ones(4)
 
     with pytest.raises(TypeError, match=r"cannot be computed in torch.float64 .*must be buffers"):
         top_eigenpairs(nn.Linear(3, 4), lambda z, y: LOSS(z, y, weight=weight), (X, Y))
 
 
-def test_a_vector_of_another_size_is_named() -> None:
+def test_a_vector_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"the vector has shape \(3,\); the Hessian takes \(16,\)"):
         hessian(nn.Linear(3, 4), LOSS, (X, Y)) @ torch.ones(3)
 
@@ -173,7 +173,7 @@ def test_a_pattern_that_matches_a_frozen_parameter_alone_is_named() -> None:
         hessian(model, LOSS, (X, Y), parameters="bias")
 
 
-def test_dropout_of_probability_zero_is_no_obstacle() -> None:
+def test_dropout_of_probability_zero_is_accepted() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0))
 
     assert hessian(model, LOSS, (X, Y)).dim == 16
@@ -244,7 +244,7 @@ def test_integers_stay_integers() -> None:
     assert torch.allclose(found, oracles.dense_hessian(model, LOSS, (words, Y)), rtol=1e-9, atol=1e-12)
 
 
-def test_a_denominator_of_ones_own_weighs_the_batches() -> None:
+def test_a_custom_denominator_weights_the_batches() -> None:
     """A loss of sequences, each a mean over the tokens that count, which the library cannot know."""
     model = oracles.net(3, 5, 4)
     counts = (Y != 0).double()
@@ -355,7 +355,7 @@ ESTIMATES: dict[str, Callable[[nn.Module, Any], Any]] = {
 @pytest.mark.parametrize("data", [(X, Y), TWO], ids=["one", "several"])
 @pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("name", ESTIMATES)
-def test_the_model_is_left_exactly_as_found(name: str, gradients: bool, data: Any) -> None:
+def test_the_model_is_not_modified(name: str, gradients: bool, data: Any) -> None:
     model = normed().eval()
     dropout = model[3].train()  # modes that model.train() would not give back
     assert isinstance(dropout, nn.Dropout)
@@ -369,7 +369,7 @@ def test_the_model_is_left_exactly_as_found(name: str, gradients: bool, data: An
     assert oracles.same(before, oracles.snapshot(model))
 
 
-def test_the_model_is_left_as_found_under_no_grad() -> None:
+def test_the_model_is_unchanged_under_no_grad() -> None:
     model = oracles.net(3, 5, 4)
     truth = oracles.dense_hessian(model, LOSS, (X, Y))
     with torch.no_grad():
@@ -378,7 +378,7 @@ def test_the_model_is_left_as_found_under_no_grad() -> None:
         assert not torch.is_grad_enabled()
 
 
-def test_a_model_that_fails_is_left_as_found() -> None:
+def test_a_model_that_raises_is_left_unchanged() -> None:
     class Fails(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -423,7 +423,7 @@ def test_vectors_are_cut_in_the_models_order() -> None:
     assert all(part.data_ptr() != p.data_ptr() for part, p in zip(parts, model.parameters(), strict=True))
 
 
-def test_a_loss_that_reads_the_models_parameters_itself_is_refused() -> None:
+def test_a_loss_that_reads_the_models_parameters_is_an_error() -> None:
     """It would be computed with others in their place, and its part of the Hessian lost without a word."""
     model = nn.Linear(3, 2)
 

@@ -111,7 +111,7 @@ def test_fisher_refuses_an_example_whose_targets_are_all_ignored() -> None:
         fisher(oracles.net(3, 5, 4), functional.cross_entropy, (X, ignored()))
 
 
-def test_a_batch_whose_targets_are_all_ignored_counts_for_nothing() -> None:
+def test_a_batch_whose_targets_are_all_ignored_has_weight_zero() -> None:
     model, targets = oracles.net(3, 5, 4), Y.clone()
     targets[:4] = -100
     truth = oracles.dense_hessian(model, functional.cross_entropy, (X, targets))
@@ -204,14 +204,14 @@ def test_preconditioned_scales_both_sides_and_has_the_eigenvalues_of_p_inverse_a
         (torch.full((12,), torch.nan), "not positive"),
     ],
 )
-def test_a_diagonal_that_does_not_fit_is_named(diagonal: Tensor, message: str) -> None:
+def test_a_diagonal_of_another_size_or_sign_is_an_error(diagonal: Tensor, message: str) -> None:
     a = oracles.symmetric(oracles.bulk(3.0, dim=12))
 
     with pytest.raises(ValueError, match=re.escape(message)):
         preconditioned(a.operator(), diagonal)
 
 
-def test_weight_decay_shifts_the_spectrum_and_says_so() -> None:
+def test_weight_decay_shifts_the_spectrum_and_is_in_the_name() -> None:
     model = oracles.net(3, 5, 4)
     plain = hessian(model, functional.cross_entropy, (X, Y), dtype=torch.float64)
 
@@ -256,7 +256,7 @@ def test_a_loss_that_is_linear_in_the_weights_has_no_hessian() -> None:
 
 
 @pytest.mark.parametrize("make", [hessian, gauss_newton, fisher])
-def test_nothing_grows_with_the_number_of_products(make: Callable[..., Operator]) -> None:
+def test_memory_does_not_grow_with_the_number_of_products(make: Callable[..., Operator]) -> None:
     model = oracles.net(3, 5, 4)
     one = make(model, functional.cross_entropy, (X, Y))
     several = make(model, functional.cross_entropy, oracles.chunks((X, Y), 6, 7))
@@ -276,7 +276,7 @@ def test_nothing_grows_with_the_number_of_products(make: Callable[..., Operator]
     assert tensors() <= before
 
 
-def test_an_operator_that_is_dropped_takes_its_graph_along() -> None:
+def test_a_deleted_operator_frees_its_graph() -> None:
     """Without the garbage collector's help: a graph in a cycle would pile up."""
     model = oracles.net(3, 5, 4)
     gc.collect()

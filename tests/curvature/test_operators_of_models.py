@@ -91,7 +91,7 @@ def test_tied_weights_count_once_and_everywhere() -> None:
     assert oracles.near(oracles.as_matrix(found), truth)
 
 
-def test_outputs_that_are_no_tensor_are_named() -> None:
+def test_outputs_that_are_not_a_tensor_are_an_error() -> None:
     class Two(nn.Linear):
         def forward(self, x: Tensor) -> Any:
             return super().forward(x), x
@@ -179,13 +179,13 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert torch.allclose(oracles.as_matrix(operator), truth, rtol=1e-4, atol=1e-6)
 
 
-def test_a_model_in_float64_stays_there() -> None:
+def test_a_model_in_float64_is_computed_in_float64() -> None:
     operator = hessian(oracles.net(3, 5, 4).double(), functional.cross_entropy, (X.double(), Y))
 
     assert operator.dtype == torch.float64
 
 
-def test_a_model_of_two_precisions_takes_the_finer() -> None:
+def test_a_model_of_two_precisions_is_computed_in_the_higher() -> None:
     model = oracles.net(3, 5, 4)
     model[2].double()
 

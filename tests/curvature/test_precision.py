@@ -37,7 +37,7 @@ def interpolating() -> tuple[nn.Sequential, tuple[torch.Tensor, torch.Tensor]]:
     return model, (x[keep], y[keep])
 
 
-def test_a_loss_that_cancels_in_float32_is_taken_to_float64() -> None:
+def test_a_loss_that_cancels_in_float32_is_computed_in_float64() -> None:
     model, batch = interpolating()
     with torch.no_grad():
         assert float(functional.cross_entropy(model(batch[0]), batch[1])) < 1e-7
@@ -113,7 +113,7 @@ def test_rows_stay_orthonormal_where_residuals_are_below_rounding(
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
-def test_scales_whose_squares_float32_does_not_hold_lose_no_value(scale: float) -> None:
+def test_scales_whose_squares_overflow_or_underflow_float32_are_handled(scale: float) -> None:
     a = oracles.symmetric(scale * torch.tensor(oracles.bulk(1.0, 0.9, 0.8), dtype=torch.float64))
     operator = dataclasses.replace(a.operator(torch.float32), in_dtype=None)
 
@@ -125,7 +125,7 @@ def test_scales_whose_squares_float32_does_not_hold_lose_no_value(scale: float) 
     assert pairs.check.probability <= 0.01
 
 
-def test_a_check_that_float32_is_too_coarse_for_is_done_in_float64() -> None:
+def test_a_check_beyond_float32_precision_runs_in_float64() -> None:
     """Products whose error is a millionth, and a probability that leaves less room."""
     a = oracles.symmetric(oracles.bulk(1.0, 0.9, 0.5, dim=100))
     seen: list[torch.dtype] = []

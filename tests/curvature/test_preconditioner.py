@@ -124,7 +124,7 @@ def test_parameters_are_chosen_as_for_the_operators() -> None:
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adadelta", "NAdam", "RAdam", "Adamax", "Rprop"])
-def test_an_optimizer_without_such_a_scale_is_named(name: str) -> None:
+def test_an_optimizer_without_a_preconditioner_is_an_error(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name))
 
     assert not scales(optimizer, model)
@@ -133,7 +133,7 @@ def test_an_optimizer_without_such_a_scale_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Adam", "Adagrad", "RMSprop"])
-def test_before_the_first_step_there_is_no_scale(name: str) -> None:
+def test_before_the_first_step_there_is_no_preconditioner(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name), steps=0)
 
     assert not scales(optimizer, model)
@@ -142,13 +142,13 @@ def test_before_the_first_step_there_is_no_scale(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "Adagrad", "RMSprop"])
-def test_after_a_step_there_is_one(name: str) -> None:
+def test_after_a_step_there_is_a_preconditioner(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name), steps=1)
 
     assert scales(optimizer, model)
 
 
-def test_a_parameter_that_never_stepped_leaves_no_scale_to_follow() -> None:
+def test_without_a_step_of_every_parameter_there_is_no_preconditioner() -> None:
     model = nn.ModuleDict({"used": nn.Linear(3, 4), "spare": nn.Linear(2, 2)})
     optimizer = torch.optim.Adam(model.parameters())
     torch.autograd.backward(functional.cross_entropy(model["used"](X), Y))
@@ -159,7 +159,7 @@ def test_a_parameter_that_never_stepped_leaves_no_scale_to_follow() -> None:
     assert len(preconditioner(optimizer, model, "used.*")) == 16
 
 
-def test_a_parameter_of_another_optimizer_is_named() -> None:
+def test_a_parameter_of_another_optimizer_is_an_error() -> None:
     model, optimizer, _ = stepped(torch.optim.Adam)
 
     with pytest.raises(ValueError, match="0.weight is not among"):
@@ -204,7 +204,7 @@ def test_threshold_is_that_of_the_formula(
     ],
     ids=lambda optimizer: type(optimizer).__name__,
 )
-def test_threshold_is_none_where_it_is_not_known(optimizer: torch.optim.Optimizer) -> None:
+def test_threshold_is_none_for_unknown_optimizers(optimizer: torch.optim.Optimizer) -> None:
     assert stability(optimizer) is None
 
 

@@ -54,7 +54,7 @@ def test_second_value_of_zero_gives_an_infinite_ratio_that_is_unresolved() -> No
     assert ratio.verdict == "unresolved"
 
 
-def test_two_zeros_say_nothing() -> None:
+def test_two_zeros_are_unresolved() -> None:
     ratio = ratio_interval(0.0, 0.0, delta=0.0)
 
     assert (ratio.low, ratio.high, ratio.verdict) == (1.0, math.inf, "unresolved")

@@ -17,7 +17,7 @@ def power_law(dim: int = 150) -> oracles.Symmetric:
     return oracles.symmetric(values * torch.where(torch.arange(dim) % 3 == 0, -1.0, 1.0))
 
 
-def test_a_small_operator_is_done_exactly() -> None:
+def test_a_small_operator_is_exact() -> None:
     a = oracles.symmetric([3.0, -2.0, 1.0])
 
     found = trace(a.operator(), products=6)
@@ -27,7 +27,7 @@ def test_a_small_operator_is_done_exactly() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1, 5])
-def test_a_rank_that_the_subspace_holds_is_done_exactly(rank: int) -> None:
+def test_an_operator_of_low_rank_is_exact(rank: int) -> None:
     a = oracles.symmetric([*torch.linspace(1, 2, rank).tolist(), *([0.0] * (100 - rank))])
 
     found = trace(a.operator(), products=30)
@@ -36,7 +36,7 @@ def test_a_rank_that_the_subspace_holds_is_done_exactly(rank: int) -> None:
     assert found.high - found.low < 1e-10
 
 
-def test_a_multiple_of_the_identity_is_done_exactly() -> None:
+def test_a_multiple_of_the_identity_is_exact() -> None:
     """Signs outside of the subspace have the same length each, whatever they are."""
     found = trace(oracles.dense(2.5 * torch.eye(100, dtype=torch.float64)), products=30)
 
@@ -58,7 +58,7 @@ def test_no_more_products_are_spent_than_given(products: int) -> None:
     assert found.products == counted == products
 
 
-def test_too_few_products_are_refused() -> None:
+def test_too_few_products_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least 6"):
         trace(power_law().operator(), products=5)
 
@@ -95,7 +95,7 @@ def test_the_interval_holds_its_value(spectrum: list[float], seed: int) -> None:
     assert found.low <= found.value <= found.high
 
 
-def test_float32_is_as_good_as_its_numbers() -> None:
+def test_float32_estimates_are_accurate_to_float32() -> None:
     a = power_law()
 
     single, whole = trace(a.operator(torch.float32), seed=1), trace(a.operator(), seed=1)

@@ -105,7 +105,7 @@ def test_the_first_the_last_and_every_25th_step_are_verified() -> None:
     assert all(math.isnan(each["probability"]) != bool(each["verified"]) for each in seen)
 
 
-def test_steps_are_counted_in_the_range_that_is_watched() -> None:
+def test_verified_steps_are_counted_within_the_tracked_range() -> None:
     model = Moved().at(2.0, 1.0)
     probe = EigenTracker(as_loss, oracles.NOTHING, range(100, 400, 4), verify_every=10)
 
@@ -115,7 +115,7 @@ def test_steps_are_counted_in_the_range_that_is_watched() -> None:
     assert [each["step"] for each in seen if each["verified"]] == [*range(100, 400, 40), 396]
 
 
-def test_a_tracker_that_begins_in_the_middle_begins_verified() -> None:
+def test_the_first_observed_step_is_verified() -> None:
     model = Moved().at(2.0, 1.0)
 
     _, seen = watch(tracker(60), [At(step, model) for step in range(7, 30)])
@@ -148,7 +148,7 @@ def test_a_value_that_overtakes_unseen_is_found_by_the_next_verified_step() -> N
     assert seen[59]["lambda_2"] == pytest.approx(1.58, rel=1e-3)
 
 
-def test_a_check_that_finds_what_tracking_lost_says_missed() -> None:
+def test_a_check_that_finds_a_lost_value_reports_missed() -> None:
     model, probe = Moved().at(2.0, 1.0), tracker(50)
     state, _ = look(probe, At(0, model), None)
     # The state knows the first two unit vectors to the last bit, and nothing of the third.
@@ -189,7 +189,7 @@ def turning(step: int) -> Turned:
     return Turned(turned @ torch.linalg.matrix_exp(-math.radians(step) * (skew - skew.T)))
 
 
-def test_what_earlier_steps_showed_saves_products() -> None:
+def test_recalled_pairs_save_products() -> None:
     moments = [At(step, turning(step)) for step in range(40)]
 
     def products(recalled: int) -> float:
@@ -202,7 +202,7 @@ def test_what_earlier_steps_showed_saves_products() -> None:
 
 
 @pytest.mark.parametrize("recalled", [0, 3, 10])
-def test_no_more_pairs_are_kept_than_asked(recalled: int) -> None:
+def test_at_most_the_given_number_of_pairs_is_recalled(recalled: int) -> None:
     probe = tracker(60, recalled=recalled)
     state: dict[str, Any] = {}
     for step in range(20):
@@ -214,7 +214,7 @@ def test_no_more_pairs_are_kept_than_asked(recalled: int) -> None:
     assert len(state["other_values"]) == recalled
 
 
-def test_after_the_last_step_nothing_is_kept() -> None:
+def test_after_the_last_step_the_state_is_empty() -> None:
     model = Moved().at(2.0, 1.0)
 
     state, seen = watch(tracker(3), [At(step, model) for step in range(3)])
@@ -279,7 +279,7 @@ def test_the_state_is_plain_and_a_resumed_tracker_gives_the_same_bits() -> None:
     assert oracles.same([*whole.values()], [*resumed.values()])
 
 
-def test_the_caller_state_is_not_changed() -> None:
+def test_the_callers_state_is_not_modified() -> None:
     model, probe = Moved().at(2.0, 1.0), tracker()
     state, _ = look(probe, At(0, model), None)
     before = state["vectors"].clone()
@@ -289,7 +289,7 @@ def test_the_caller_state_is_not_changed() -> None:
     assert torch.equal(before, state["vectors"])
 
 
-def test_float32_that_does_not_carry_is_left_for_good() -> None:
+def test_float64_is_used_from_the_first_step_that_needs_it() -> None:
     torch.manual_seed(0)
     model = oracles.net(3, 8, 4)
     x, _ = oracles.examples(40)
@@ -317,7 +317,7 @@ def test_float32_that_does_not_carry_is_left_for_good() -> None:
     assert max(products[4:-1]) < 20  # the last is verified
 
 
-def test_a_loss_that_is_not_finite_is_reported_and_tracking_goes_on() -> None:
+def test_a_non_finite_loss_is_reported_and_tracking_continues() -> None:
     model, probe = Moved().at(2.0, 1.0), tracker(30)
     state, _ = look(probe, At(0, model), None)
     for step in (1, 25):  # tracked, and verified
@@ -332,22 +332,22 @@ def test_a_loss_that_is_not_finite_is_reported_and_tracking_goes_on() -> None:
     assert found["verified"] == 1.0
 
 
-def test_one_pair_is_no_ratio() -> None:
+def test_tracking_one_pair_is_an_error() -> None:
     with pytest.raises(ValueError, match="k is 1"):
         tracker(k=1)
 
 
-def test_fewer_than_no_recalled_pairs_are_refused() -> None:
+def test_a_negative_number_of_recalled_pairs_is_an_error() -> None:
     with pytest.raises(ValueError, match="recalled is -1; give 0 or more"):
         tracker(recalled=-1)
 
 
-def test_more_pairs_than_parameters_are_named() -> None:
+def test_more_pairs_than_parameters_are_an_error() -> None:
     with pytest.raises(ValueError, match="k is 41; the model has 40 selected parameters"):
         look(tracker(k=41), At(0, Moved().at(2.0, 1.0)), None)
 
 
-def test_preconditioned_tracks_what_the_optimizer_meets() -> None:
+def test_preconditioned_tracks_the_preconditioned_hessian() -> None:
     model = oracles.net(3, 5, 4).double()
     x, y = oracles.examples()
     batch = x.double(), y
@@ -371,7 +371,7 @@ def test_preconditioned_tracks_what_the_optimizer_meets() -> None:
         assert (found["verified"] == 1.0) == (step in (3, 9))
 
 
-def test_a_scale_that_is_zero_somewhere_has_no_preconditioned_values() -> None:
+def test_a_preconditioner_with_a_zero_gives_no_values() -> None:
     model = oracles.net(3, 5, 4)
     x, y = oracles.examples()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, eps=0.0)

@@ -41,7 +41,7 @@ def test_training_gives_the_same_bits_with_and_without(plan: Any, shuffled: bool
     assert oracles.same([*without.generators.values()], [*watched.generators.values()])
 
 
-def test_a_run_resumed_between_epochs_sees_the_same_bits(plan: Any) -> None:
+def test_a_run_resumed_between_epochs_has_the_same_observations(plan: Any) -> None:
     probe = EigenTracker(functional.cross_entropy, sample(shuffled=False), range(100), verify_every=3)
     plan = replace(plan, epochs=2)
     _, whole = advance(start(plan), plan, 2, [probe])

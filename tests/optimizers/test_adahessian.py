@@ -197,7 +197,7 @@ def test_curvature_of_a_kernel_is_averaged_over_its_spatial_axes(axes: int) -> N
 
 
 @pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
-def test_a_convolution_of_any_dimension_learns(conv: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> None:
+def test_it_trains_convolutions_of_any_dimension(conv: type[nn.Conv1d | nn.Conv2d | nn.Conv3d]) -> None:
     torch.manual_seed(0)
     axes = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}[conv]
     net = nn.Sequential(conv(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(2))
@@ -230,7 +230,7 @@ def test_a_loss_without_any_curvature_is_no_error() -> None:
     assert theta.item() == pytest.approx(1.0 - 0.1 * 3.0 / 0.5)
 
 
-def test_unused_and_frozen_parameters_are_left_alone() -> None:
+def test_unused_and_frozen_parameters_are_not_updated() -> None:
     used, unused = parameter([1.0]), parameter([1.0])
     frozen = parameter([1.0]).requires_grad_(False)
     optimizer = AdaHessian([unused, used, frozen], weight_decay=0.5)
@@ -261,7 +261,7 @@ def test_each_group_follows_its_own_options() -> None:
     assert still.item() == 1.0
 
 
-def test_gradients_and_the_global_generator_are_left_as_found() -> None:
+def test_gradients_and_the_global_generator_are_not_changed() -> None:
     theta, other = parameter([1.0, 2.0]), parameter([3.0])
     theta.grad = torch.tensor([7.0, 8.0], dtype=torch.float64)
     held = theta.grad
@@ -313,11 +313,11 @@ def test_signs_are_independent_and_even() -> None:
     ],
     ids=str,
 )
-def test_an_option_outside_its_domain_is_refused(options: dict[str, Any]) -> None:
+def test_an_option_outside_its_domain_is_an_error(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         AdaHessian([parameter([1.0])], **options)
 
 
-def test_a_group_with_an_option_outside_its_domain_is_refused() -> None:
+def test_a_group_with_an_option_outside_its_domain_is_an_error() -> None:
     with pytest.raises(ValueError, match="lr is -1"):
         AdaHessian([{"params": [parameter([1.0])], "lr": -1.0}])

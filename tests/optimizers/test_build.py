@@ -98,7 +98,7 @@ def test_a_seeded_optimizer_gets_the_runs_seed() -> None:
         ("builtins.list", {}, "builtins.list made a list; it must be a torch.optim.Optimizer"),
     ],
 )
-def test_what_cannot_be_built_is_one_sentence(
+def test_an_optimizer_that_cannot_be_built_is_a_one_line_error(
     class_path: str, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:

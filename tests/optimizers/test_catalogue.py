@@ -24,14 +24,14 @@ def workspace(folder: Path, name: str, keys: str) -> Path:
     return folder
 
 
-def test_every_packaged_optimizer_says_how_it_looks() -> None:
+def test_every_packaged_optimizer_has_a_look() -> None:
     names = list(find_spaces(NOWHERE))
 
     assert list(read_looks(names, NOWHERE)) == names
     assert all(look.cite and look != look_of(name) for name, look in read_looks(names, NOWHERE).items())
 
 
-def test_the_workspaces_file_counts_most_then_what_a_search_recorded_then_the_packaged_file(
+def test_precedence_is_workspace_then_recorded_search_then_package(
     tmp_path: Path,
 ) -> None:
     own = workspace(tmp_path, "sgd", "label = 'Mine'")
@@ -42,13 +42,13 @@ def test_the_workspaces_file_counts_most_then_what_a_search_recorded_then_the_pa
     assert read_looks(["sgd"], own, recorded)["sgd"].label == "Mine"
 
 
-def test_a_search_without_a_space_file_in_sight_says_how_its_optimizer_looks() -> None:
+def test_a_recorded_search_gives_a_look_without_a_space_file() -> None:
     recorded = replace(load_space("sgd", NOWHERE), name="lion", label="Lion", colour="#123456")
 
     assert read_looks(["lion"], NOWHERE, [recorded])["lion"].colour == "#123456"
 
 
-def test_a_space_that_says_nothing_of_looks_counts_for_nothing(tmp_path: Path) -> None:
+def test_a_space_without_a_look_is_ignored(tmp_path: Path) -> None:
     own = workspace(tmp_path, "adam", "")
     recorded = [
         replace(load_space("sgd", NOWHERE), label="", colour="", style="", cite="")
@@ -66,7 +66,7 @@ def test_another_optimizers_malformed_file_does_not_matter(tmp_path: Path) -> No
         read_looks(["lion"], own)
 
 
-def test_an_optimizer_of_which_nothing_is_known_has_its_name_and_a_run_without_one_is_black() -> None:
+def test_an_unknown_optimizer_is_labelled_by_its_name_and_a_run_without_one_is_black() -> None:
     assert Looks()["lion"] == look_of("lion")
     assert Looks()["lion"].label == "lion"
     assert Looks()[""] == PLAIN

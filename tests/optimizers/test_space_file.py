@@ -90,7 +90,7 @@ def test_a_valid_file_is_read_whole(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_may_say_how_its_optimizer_looks(tmp_path: Path) -> None:
+def test_a_file_may_set_label_colour_style_and_citation(tmp_path: Path) -> None:
     entry = "@misc{lion2023,\n  title = {Lion}\n}"
     keys = f"label = 'Lion'\ncolour = '#123aBC'\nstyle = '-.^'\ncite = \"\"\"{entry}\"\"\"\n[tuples]"
 
@@ -100,7 +100,7 @@ def test_a_file_may_say_how_its_optimizer_looks(tmp_path: Path) -> None:
     assert (look.line, look.marker) == ("-.", "^")
 
 
-def test_an_optimizer_that_says_nothing_is_labelled_by_its_name(tmp_path: Path) -> None:
+def test_an_optimizer_without_a_label_is_labelled_by_its_name(tmp_path: Path) -> None:
     assert parse_space(written(tmp_path, VALID)).look == look_of("lion")
     assert look_of("lion").label == "lion"
 
@@ -122,7 +122,9 @@ def test_the_table_of_keys_has_each_key_once_and_all_that_files_use() -> None:
 
 
 @pytest.mark.parametrize(("place", "in_search"), [("[tuples]", False), ("low = 1e-4", True)])
-def test_an_unknown_key_is_told_the_keys_of_the_table(place: str, in_search: bool, tmp_path: Path) -> None:
+def test_the_error_of_an_unknown_key_lists_the_known_keys(
+    place: str, in_search: bool, tmp_path: Path
+) -> None:
     names = sorted(key.name for key in key_table() if (key.group == "[search.NAME]") == in_search)
 
     with pytest.raises(UsageError, match=f"unknown 'zzzz'; there are {', '.join(names)}$"):
@@ -156,7 +158,7 @@ def test_the_papers_configuration_is_filled_up_with_defaults_and_keeps_its_own_f
     assert space.arguments(space.config("paper"))["eps"] == 1e-4
 
 
-def test_a_space_without_the_papers_values_says_so() -> None:
+def test_a_space_without_paper_values_has_none() -> None:
     with pytest.raises(UsageError, match=r"adamw\.toml: no \[paper\] values"):
         load_space("adamw", NOWHERE).config("paper")
 
@@ -226,7 +228,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES.items(), ids=map(str, range(len(MISTAKES))))
-def test_a_mistake_is_named_with_its_file_and_what_would_be_right(
+def test_an_error_names_the_file_the_key_and_a_valid_value(
     change: str | tuple[str, str], message: str, tmp_path: Path
 ) -> None:
     text = change if isinstance(change, str) else VALID.replace(*change, 1)
@@ -240,14 +242,14 @@ def test_a_mistake_is_named_with_its_file_and_what_would_be_right(
     assert "\n" not in str(caught.value)
 
 
-def test_a_seed_of_its_own_beside_seeded_is_refused(tmp_path: Path) -> None:
+def test_a_seed_argument_with_seeded_is_an_error(tmp_path: Path) -> None:
     text = VALID.replace("[tuples]", "seeded = true\n[tuples]").replace("eps = 1e-8", "seed = 1")
 
     with pytest.raises(UsageError, match="seed is given, but seeded = true takes the run's"):
         parse_space(written(tmp_path, text.replace("eps = 1e-4", "")))
 
 
-def test_a_file_that_is_not_text_or_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_a_binary_or_missing_file_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
 
     with pytest.raises(UsageError, match=r"binary\.toml: not a TOML file"):
@@ -256,7 +258,7 @@ def test_a_file_that_is_not_text_or_not_there_is_one_sentence(tmp_path: Path) ->
         parse_space(tmp_path / "absent.toml")
 
 
-def test_the_workspaces_file_comes_before_the_packaged_one_and_the_others_stay(tmp_path: Path) -> None:
+def test_the_workspaces_file_takes_precedence_over_the_packaged_one(tmp_path: Path) -> None:
     own = written(tmp_path / "tuning" / "spaces", VALID, name="adam")
     new = written(tmp_path / "tuning" / "spaces", VALID)
 
@@ -267,7 +269,7 @@ def test_the_workspaces_file_comes_before_the_packaged_one_and_the_others_stay(t
     assert load_space("adam", tmp_path).config("paper")["lr"] == 1e-2
 
 
-def test_an_unknown_name_gets_the_nearest_and_the_list() -> None:
+def test_the_error_of_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(
         UsageError, match=r"'Adamm'; did you mean 'adam'\? there are adagrad, adahessian, adam,"
     ):
@@ -414,7 +416,7 @@ def test_a_value_drawn_inside_is_contained_and_reaches_the_constructor(
 
 @unhurried
 @given(data=st.data(), space=spaces())
-def test_one_value_moved_outside_is_the_one_that_is_named(data: st.DataObject, space: Space) -> None:
+def test_only_the_value_outside_its_range_is_reported(data: st.DataObject, space: Space) -> None:
     params = {dimension.name: data.draw(inside(dimension)) for dimension in space.search}
     moved = data.draw(st.sampled_from(space.search))
     wrong = (

@@ -81,12 +81,12 @@ def test_more_confidence_needs_a_wider_interval(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_are_refused(value: float) -> None:
+def test_non_finite_values_are_an_error(value: float) -> None:
     with pytest.raises(ValueError, match="not all finite"):
         mean_interval([0.98, value])
 
 
-def test_no_values_are_refused() -> None:
+def test_no_values_are_an_error() -> None:
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])
 

@@ -79,7 +79,7 @@ def test_the_order_of_seeds_and_images_does_not_matter() -> None:
     assert other.error == pytest.approx(one.error)
 
 
-def test_a_difference_turned_round_changes_its_sign_alone() -> None:
+def test_swapping_a_and_b_only_changes_the_sign_of_the_difference() -> None:
     a, b = drawn(5, 2000, better=1.0, seed=4)
 
     judged = compare_pairs({"ab": difference(a, b), "ba": difference(b, a)}, MARGIN)
@@ -122,7 +122,7 @@ def test_verdicts_follow_p_values_and_intervals_are_bonferronis(p_values: list[f
             assert (found.low > 0) == (found.p < 0.05 / len(pairs))
 
 
-def test_equal_within_the_margin_is_said_only_where_it_is_known() -> None:
+def test_equivalence_is_claimed_only_with_enough_evidence() -> None:
     known = Difference(0.0001, 10 * 0.0002**2, 0.0, 10, 10_000)
     wide = Difference(0.0001, 10 * 0.002**2, 0.0, 10, 10_000)
 
@@ -173,7 +173,7 @@ def test_no_pairs_have_no_verdicts() -> None:
 
 @pytest.mark.parametrize("pairs", [1, 6, 28])
 @pytest.mark.parametrize("seeds", [2, 3, 4, 10])
-def test_the_smallest_difference_is_shown_four_times_in_five(seeds: int, pairs: int) -> None:
+def test_the_smallest_detectable_difference_has_power_080(seeds: int, pairs: int) -> None:
     """Against the noncentral t distribution, drawn; most studies have few seeds and several pairs."""
     pair = Difference(0.0, 0.001**2, 0.0, seeds, 10_000)
     smallest = compare_pairs(dict.fromkeys(range(pairs), pair), MARGIN)[0].smallest
@@ -185,7 +185,7 @@ def test_the_smallest_difference_is_shown_four_times_in_five(seeds: int, pairs: 
     assert stats.binomtest(int(shown.sum()), len(shown), 0.8).pvalue > 1e-3
 
 
-def test_seeds_to_show_is_the_fewest_that_do() -> None:
+def test_seeds_needed_is_the_smallest_sufficient_number() -> None:
     pair = Difference(0.0, 5 * 0.0006**2, 0.0002**2, 5, 10_000)
 
     found = seeds_needed(pair, 0.0015, pairs=6)
@@ -199,7 +199,7 @@ def smallest_at(pair: Difference, seeds: int) -> float:
     return compare_pairs(dict.fromkeys(range(6), again), MARGIN)[0].smallest
 
 
-def test_no_number_of_seeds_shows_what_the_test_images_hide() -> None:
+def test_seeds_needed_is_none_if_the_test_set_is_too_small() -> None:
     assert seeds_needed(Difference(0.0, 0.001**2, 0.001**2, 5, 10_000), 0.001, pairs=6) is None
 
 
@@ -212,6 +212,8 @@ def bad() -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_], str]]:
 
 
 @pytest.mark.parametrize(("a", "b", "message"), list(bad()))
-def test_what_cannot_be_compared_is_named(a: NDArray[np.bool_], b: NDArray[np.bool_], message: str) -> None:
+def test_arrays_that_cannot_be_compared_are_an_error(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         difference(a, b)

@@ -41,7 +41,7 @@ def test_runs_without_a_value_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("x", [[], [1.0], [2.0, 2.0]])
-def test_a_correlation_that_is_not_defined_is_not_a_number(x: list[float]) -> None:
+def test_an_undefined_correlation_is_nan(x: list[float]) -> None:
     assert math.isnan(rank_correlation(x, x).tau)
 
 
@@ -54,6 +54,6 @@ def test_wilson_is_the_interval_of_a_published_example() -> None:
 
 
 @pytest.mark.parametrize(("correct", "total"), [(3, 2), (-1, 2), (0, 0)])
-def test_what_is_no_share_is_named(correct: int, total: int) -> None:
+def test_an_invalid_proportion_is_an_error(correct: int, total: int) -> None:
     with pytest.raises(ValueError, match="is not a proportion"):
         wilson_interval(correct, total)

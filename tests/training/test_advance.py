@@ -123,7 +123,7 @@ def test_a_stored_state_holds_nothing_but_tensors_and_plain_values(space: Space)
 
 
 @ONE_OF_EACH_KIND
-def test_advance_leaves_the_state_that_it_is_given_unchanged(space: Space) -> None:
+def test_advance_does_not_modify_its_state(space: Space) -> None:
     plan = cases.plan(method=cases.method(space))
     state, _ = advance(start(plan), plan, 1, [Reader()])
     before = cases.bits(state)
@@ -134,7 +134,7 @@ def test_advance_leaves_the_state_that_it_is_given_unchanged(space: Space) -> No
 
 
 @ONE_OF_EACH_KIND
-def test_the_same_arguments_give_the_same_bits_whatever_was_drawn_before(space: Space) -> None:
+def test_the_same_arguments_give_the_same_bits_whatever_the_global_generators(space: Space) -> None:
     plan = cases.plan(method=cases.method(space))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -147,7 +147,7 @@ def test_the_same_arguments_give_the_same_bits_whatever_was_drawn_before(space: 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_generators_threads_and_grad_mode_are_as_found_even_if_the_model_raises(fails: bool) -> None:
+def test_generators_threads_and_grad_mode_are_restored_even_if_the_model_raises(fails: bool) -> None:
     plan = cases.plan(model="net.py:narrow" if fails else "net.py:make")
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -214,7 +214,7 @@ def test_the_sweep_equals_one_pass_over_all_images_in_double_precision() -> None
 
 
 @ONE_OF_EACH_KIND
-def test_a_probe_that_reads_everything_changes_no_bit(space: Space) -> None:
+def test_a_probe_that_reads_everything_does_not_change_the_run(space: Space) -> None:
     plan = cases.plan(method=cases.method(space))
     alone, history = advance(start(plan), plan, 2)
 
@@ -224,7 +224,7 @@ def test_a_probe_that_reads_everything_changes_no_bit(space: Space) -> None:
     assert cases.timeless(seen.epochs) == cases.timeless(history.epochs)
 
 
-def test_a_probe_sees_the_steps_that_it_wants_and_its_memory_travels_with_the_state() -> None:
+def test_a_probe_observes_its_steps_and_its_state_is_part_of_the_run_state() -> None:
     plan = cases.plan()
     whole, history = advance(start(plan), plan, 2, [Reader()])
 
@@ -239,7 +239,7 @@ def test_a_probe_sees_the_steps_that_it_wants_and_its_memory_travels_with_the_st
     assert cases.rung_bits(first, second) == cases.rung_bits(history)
 
 
-def test_memory_of_a_probe_that_does_not_watch_this_time_is_kept() -> None:
+def test_the_state_of_an_absent_probe_is_preserved() -> None:
     plan = cases.plan()
     half, _ = advance(start(plan), plan, 1, [Reader()])
 
@@ -307,7 +307,7 @@ def test_an_epoch_that_is_past_or_beyond_the_plan_is_refused(until: int) -> None
         advance(state, plan, until)
 
 
-def test_advancing_to_where_a_run_stands_changes_nothing() -> None:
+def test_advancing_to_the_current_epoch_changes_nothing() -> None:
     plan = cases.plan()
     state, _ = advance(start(plan), plan, 1)
 
@@ -317,7 +317,7 @@ def test_advancing_to_where_a_run_stands_changes_nothing() -> None:
     assert (history.epochs, history.observations, history.predicted) == ((), (), None)
 
 
-def test_a_rung_without_its_state_is_made_again_from_the_start() -> None:
+def test_a_rung_without_a_state_is_rerun_from_the_start() -> None:
     plan = cases.plan()
     _, stored = run_rung(plan, None, 0, 1)
 

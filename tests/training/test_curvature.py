@@ -75,7 +75,7 @@ def test_line_and_plane_are_the_loss_at_moved_weights(
     assert found.loss_rise == pytest.approx(rise)
 
 
-def test_the_model_beside_the_loss_bends_by_the_eigenvalues(found: CurvatureResult) -> None:
+def test_the_quadratic_model_has_the_eigenvalues_as_curvatures(found: CurvatureResult) -> None:
     step, middle = found.distances[1] - found.distances[0], len(found.distances) // 2
     bend = np.diff(found.line_model, 2) / step**2
     across = np.diff(found.plane_model[middle], 2) / step**2
@@ -98,7 +98,7 @@ def test_loss_and_gradient_norm_are_those_of_the_sample(
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_the_eigenpairs_are_computed_once_whatever_else_rests_on_them(
+def test_the_eigenpairs_are_computed_only_once(
     k: int, net: nn.Module, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -115,7 +115,7 @@ def test_the_eigenpairs_are_computed_once_whatever_else_rests_on_them(
     assert len(result.values) == len(result.residuals) == k
 
 
-def test_what_is_not_asked_for_is_absent(net: nn.Module, batch: Batch) -> None:
+def test_optional_measurements_are_absent_by_default(net: nn.Module, batch: Batch) -> None:
     partly = measure_curvature(net, functional.cross_entropy, batch)
 
     assert math.isnan(partly.loss_rise)

@@ -19,7 +19,7 @@ DIVERGING = pytest.mark.parametrize("plan", LOST)
 
 
 @DIVERGING
-def test_a_diverged_run_says_so_and_stops(plan: Plan) -> None:
+def test_a_diverged_run_stops_with_outcome_diverged(plan: Plan) -> None:
     rung, state = run_rung(plan, None, 0, 3)
 
     assert rung.outcome == "diverged"
@@ -30,7 +30,7 @@ def test_a_diverged_run_says_so_and_stops(plan: Plan) -> None:
 
 
 @DIVERGING
-def test_a_diverged_run_does_not_go_on(plan: Plan) -> None:
+def test_a_diverged_run_cannot_be_continued(plan: Plan) -> None:
     state, _ = advance(start(plan), plan, 3)
 
     same, history = advance(state, plan, 3)

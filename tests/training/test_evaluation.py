@@ -12,7 +12,7 @@ from optstudy.workloads.user_code import call
 
 
 @pytest.mark.parametrize("measure", [evaluate, sweep])
-def test_each_module_stays_in_the_mode_in_which_it_was(measure: object) -> None:
+def test_each_modules_mode_is_restored(measure: object) -> None:
     assert callable(measure)
     model, data = call("net.py:make"), load("data.py:load")
     model.train()

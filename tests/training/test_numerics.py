@@ -42,7 +42,7 @@ def put_without_order() -> None:
     torch.zeros(2).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
 
 
-def test_a_deterministic_plan_refuses_what_torch_cannot_repeat() -> None:
+def test_a_deterministic_plan_raises_for_a_nondeterministic_operation() -> None:
     with numerics(PLAN):
         put_without_order()
 
@@ -50,7 +50,7 @@ def test_a_deterministic_plan_refuses_what_torch_cannot_repeat() -> None:
         put_without_order()
 
 
-def test_threads_and_flags_are_put_back_even_after_an_error() -> None:
+def test_threads_and_flags_are_restored_even_after_an_error() -> None:
     before = settings()
     threads = dataclasses.replace(DETERMINISTIC, threads=torch.get_num_threads() + 1)
 
@@ -62,7 +62,7 @@ def test_threads_and_flags_are_put_back_even_after_an_error() -> None:
     assert settings() == before
 
 
-def test_on_a_processor_the_flag_changes_no_bit() -> None:
+def test_on_a_cpu_the_flag_changes_no_bit() -> None:
     (state, history), (plain, plain_history) = (
         advance(start(plan), plan, 2) for plan in (DETERMINISTIC, PLAN)
     )
@@ -73,7 +73,7 @@ def test_on_a_processor_the_flag_changes_no_bit() -> None:
     assert all(torch.equal(state.model[name], plain.model[name]) for name in plain.model)
 
 
-def test_the_machine_tells_what_the_bits_depend_on() -> None:
+def test_the_machine_describes_what_the_bits_depend_on() -> None:
     found, flagged = machine(dataclasses.replace(PLAN, threads=3)), machine(DETERMINISTIC)
 
     assert found["device"] == "cpu"

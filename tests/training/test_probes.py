@@ -39,17 +39,17 @@ def steps(**trace: Any) -> list[int]:
         ({"samples": 20, "last": 5, "every": 2}, [3, 5, 7]),
     ],
 )
-def test_the_last_steps_of_the_whole_run_are_watched(trace: dict[str, Any], watched: list[int]) -> None:
+def test_the_last_steps_of_the_whole_run_are_tracked(trace: dict[str, Any], watched: list[int]) -> None:
     assert steps(**trace) == watched
 
 
 @pytest.mark.parametrize("trace", [None, Trace(samples=20, last=0)])
-def test_nothing_is_watched_where_nothing_is_asked_for(trace: Trace | None) -> None:
+def test_a_plan_without_steps_to_track_has_no_probes(trace: Trace | None) -> None:
     assert build_probes(cases.plan(trace=trace)) == []
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adahessian"])
-def test_a_run_has_the_same_bits_watched_or_not(name: str) -> None:
+def test_a_run_has_the_same_bits_with_and_without_probes(name: str) -> None:
     method = cases.method(next(space for space in cases.spaces() if space.name == name))
     plan = cases.plan(method=method)
     watched = cases.plan(method=method, trace=Trace(samples=20, last=None, every=2))
@@ -64,7 +64,7 @@ def test_a_run_has_the_same_bits_watched_or_not(name: str) -> None:
     assert {seen.probe for seen in rung.observations} >= {"eigen"}
 
 
-def test_a_run_in_two_rungs_sees_what_it_sees_in_one() -> None:
+def test_a_run_in_two_rungs_has_the_observations_of_one() -> None:
     plan = cases.plan(trace=Trace(samples=20, last=None))
 
     whole, _ = run_rung(plan, None, 0, 2)
@@ -86,7 +86,7 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one() -> None:
 
 
 @pytest.mark.parametrize("count", [None, cases.TRAIN, 10_000])
-def test_all_images_are_taken_in_their_own_order(count: int | None) -> None:
+def test_a_sample_of_all_images_has_their_order(count: int | None) -> None:
     train, _ = load_split("data.py:load", cases.plan().split)
 
     found = sample_images(train, count, 3, "cpu")
@@ -95,7 +95,7 @@ def test_all_images_are_taken_in_their_own_order(count: int | None) -> None:
     assert torch.equal(found[1], train[1])
 
 
-def test_more_images_than_a_batch_come_in_batches_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_than_a_batch_can_be_iterated_repeatedly(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (evaluation, probes):
         monkeypatch.setattr(module, "EVALUATION_BATCH", 60)
     train, _ = load_split("data.py:load", cases.plan().split)

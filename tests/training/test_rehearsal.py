@@ -54,7 +54,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("plan", "message"), WRONG.values(), ids=WRONG.keys())
-def test_what_does_not_fit_is_said_in_one_line(plan: Plan, message: str) -> None:
+def test_a_mismatch_of_model_data_and_loss_is_a_one_line_error(plan: Plan, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}") as raised:
         rehearse(plan, 1)
 
@@ -73,7 +73,7 @@ def test_every_packaged_optimizer_can_be_rehearsed(space: Space) -> None:
     assert min(found.step_seconds, found.evaluation_seconds, found.sweep_seconds) > 0
 
 
-def test_a_rehearsal_leaves_generators_and_threads_as_found() -> None:
+def test_a_rehearsal_restores_generators_and_threads() -> None:
     found, threads = torch.get_rng_state(), torch.get_num_threads()
 
     rehearse(replace(cases.plan(), threads=threads + 1), 1)
@@ -82,18 +82,18 @@ def test_a_rehearsal_leaves_generators_and_threads_as_found() -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_the_cpu_is_always_there() -> None:
+def test_the_cpu_is_always_available() -> None:
     check_device("cpu")
 
 
 @pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
-def test_a_model_without_curvature_is_told_how_to_do_without(model: str) -> None:
+def test_the_error_for_a_model_without_curvature_suggests_no_samples(model: str) -> None:
     with pytest.raises(UsageError, match="; --samples 0 does without$"):
         rehearse(cases.plan(model=f"net.py:{model}", trace=Trace(samples=20, last=4)), 1)
 
 
 @pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
-def test_a_model_without_curvature_is_rehearsed_where_none_is_measured(model: str) -> None:
+def test_a_model_without_curvature_is_rehearsed_if_none_is_measured(model: str) -> None:
     assert rehearse(cases.plan(model=f"net.py:{model}"), 1).product_seconds == 0
 
 

@@ -21,7 +21,7 @@ def test_an_epoch_visits_each_example_once(n: int, seed: int, epoch: int) -> Non
 
 @unhurried
 @given(SEEDS, EPOCHS, SEEDS)
-def test_the_order_neither_reads_nor_moves_the_global_generator(
+def test_the_order_neither_reads_nor_changes_the_global_generator(
     seed: int, epoch: int, disturbance: int
 ) -> None:
     order = epoch_order(100, seed, epoch)
@@ -38,7 +38,7 @@ def test_no_two_epochs_of_no_two_seeds_share_an_order() -> None:
     assert len(orders) == 900
 
 
-def test_places_in_the_order_are_uniform() -> None:
+def test_positions_in_the_order_are_uniform() -> None:
     first = [int(epoch_order(10, seed, 1)[0]) for seed in range(2_000)]
 
     counts = np.bincount(first, minlength=10)
@@ -61,7 +61,7 @@ def test_batches_hold_the_epoch_in_order_with_the_last_one_short(
     assert [len(labels) for _, labels in drawn] == [size] * (n // size) + [n % size] * (n % size > 0)
 
 
-def test_epochs_may_be_drawn_in_any_order_and_side_by_side() -> None:
+def test_epochs_can_be_drawn_in_any_order_and_concurrently() -> None:
     x = y = torch.arange(20)
 
     alone = [labels.tolist() for _, labels in batches(x, y, 5, 0, 2)]
@@ -81,7 +81,7 @@ def test_images_are_scaled_to_the_values_of_to_tensor() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_floating_examples_are_taken_as_they_are(dtype: torch.dtype) -> None:
+def test_floating_examples_are_not_changed(dtype: torch.dtype) -> None:
     examples = torch.tensor([[-3.0, 300.0]], dtype=dtype)
 
     assert prepare(examples) is examples

@@ -32,7 +32,7 @@ def test_floating_examples_may_have_any_shape() -> None:
     assert describe(made, "data.py:load").shape == (7,)
 
 
-def test_classes_may_be_a_list_and_are_kept_as_a_tuple() -> None:
+def test_classes_may_be_a_list_and_become_a_tuple() -> None:
     assert dataset(classes=["cat", "dog"]).classes == ("cat", "dog")
 
 
@@ -63,7 +63,7 @@ def test_classes_may_be_a_list_and_are_kept_as_a_tuple() -> None:
         ({"classes": ()}, "classes is (); give the name of each class"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused_with_the_numbers(changes: dict[str, Any], message: str) -> None:
+def test_parts_that_do_not_fit_are_an_error_with_the_numbers(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         dataset(**changes)
 
@@ -71,7 +71,7 @@ def test_parts_that_do_not_fit_are_refused_with_the_numbers(changes: dict[str, A
     assert "\n" not in str(raised.value)
 
 
-def test_a_description_says_what_a_table_needs() -> None:
+def test_a_description_has_name_sizes_classes_shape_and_dtype() -> None:
     found = describe(dataset(), "data.py:load")
 
     assert (found.name, found.train, found.test) == ("data.py:load", 4, 2)

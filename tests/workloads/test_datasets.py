@@ -72,7 +72,7 @@ def test_equal_names_in_two_folders_are_two_data_sets(folder: Path, monkeypatch:
         ("mydata.py:absent", "mydata.py:15: FileNotFoundError: "),
     ],
 )
-def test_a_data_set_that_cannot_be_had_is_explained_in_one_line(reference: str, message: str) -> None:
+def test_an_unknown_or_failing_data_set_is_a_one_line_error(reference: str, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         load(reference)
 

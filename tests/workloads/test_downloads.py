@@ -95,7 +95,9 @@ def test_cifar10_is_read_from_the_data_folder(folder: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "place"), [("fashion-mnist", "FashionMNIST/raw"), ("cifar10", "cifar-10-batches-py")]
 )
-def test_a_failed_download_says_where_to_put_the_files(folder: Path, name: str, place: str) -> None:
+def test_the_error_of_a_failed_download_names_the_folder_for_the_files(
+    folder: Path, name: str, place: str
+) -> None:
     with pytest.raises(OptstudyError) as raised:
         load(name)
 
@@ -114,7 +116,7 @@ def test_a_file_that_was_cut_short_is_an_error_that_names_the_folder(folder: Pat
         load("fashion-mnist")
 
 
-def test_a_corrupt_batch_of_cifar10_is_not_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrupt_batch_of_cifar10_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = put_cifar10(folder, monkeypatch)
     (place / "data_batch_3").write_bytes(b"")
 

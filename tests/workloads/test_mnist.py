@@ -94,7 +94,7 @@ def damaged(content: bytes, how: str) -> bytes:
 
 @pytest.mark.parametrize("how", ["cut short", "no gzip", "a broken stream", "one other pixel", "empty"])
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, name: str, how: str) -> None:
+def test_a_corrupt_file_is_an_error_that_suggests_reinstalling(tmp_path: Path, name: str, how: str) -> None:
     for other in FILES:
         (tmp_path / other).symlink_to(PACKAGED / other)
     content = (PACKAGED / name).read_bytes()
@@ -109,7 +109,7 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, name: str, how
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_file_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_that_suggests_reinstalling(tmp_path: Path) -> None:
     with pytest.raises(
         OptstudyError, match=r"train-images-idx3-ubyte\.gz: cannot be read \(No such file.*reinstall"
     ):

@@ -260,7 +260,7 @@ def test_lenet5_refuses_data_of_another_size(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", ["make", "Net"])
-def test_a_model_of_the_users_own_comes_from_a_function_or_a_class(folder: Path, name: str) -> None:
+def test_a_custom_model_comes_from_a_function_or_a_class(folder: Path, name: str) -> None:
     source = """
         from torch import nn
         class Net(nn.Module):
@@ -290,14 +290,14 @@ def test_a_model_of_the_users_own_comes_from_a_function_or_a_class(folder: Path,
         ("make = 3", "net.py:make"),
     ],
 )
-def test_what_makes_no_model_is_refused(folder: Path, code: str, message: str) -> None:
+def test_an_invalid_model_is_an_error(folder: Path, code: str, message: str) -> None:
     (folder / "net.py").write_text(code)
 
     with pytest.raises(UsageError, match=message):
         build_model("net.py:make", dataset())
 
 
-def test_a_loss_of_the_users_own_is_the_function_itself(folder: Path) -> None:
+def test_a_custom_loss_is_the_function_itself(folder: Path) -> None:
     (folder / "loss.py").write_text("def half(outputs, targets): return outputs.mean() / 2")
 
     assert load_loss("loss.py:half")(torch.ones(2, 2), torch.zeros(2)).item() == 0.5
@@ -321,7 +321,7 @@ def test_the_default_loss_is_the_mean_cross_entropy() -> None:
         ),
     ],
 )
-def test_what_is_no_loss_is_refused(folder: Path, code: str, message: str) -> None:
+def test_an_invalid_loss_is_an_error(folder: Path, code: str, message: str) -> None:
     (folder / "loss.py").write_text(code)
 
     with pytest.raises(UsageError, match=message):
@@ -340,7 +340,7 @@ def test_what_is_no_loss_is_refused(folder: Path, code: str, message: str) -> No
         (load_loss, "cross_entrpy", "loss 'cross_entrpy' is not known; did you mean 'cross_entropy'"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_known_one(
+def test_the_error_of_an_unknown_name_has_the_known_one(
     load: Callable[[str], Any], name: str, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):

@@ -110,7 +110,7 @@ def test_tuning_never_sees_the_test_set(case: tuple[Dataset, Split]) -> None:
 
 @unhurried
 @given(tuning_splits())
-def test_what_is_held_out_does_not_depend_on_how_many_images_are_trained_on(
+def test_held_out_images_do_not_depend_on_the_training_size(
     case: tuple[Dataset, Split],
 ) -> None:
     data, split = case
@@ -170,7 +170,7 @@ def test_a_split_of_more_images_than_there_are_is_an_error(split: Split, numbers
         (("test", 5), "role is tuning or final, not 'test'"),
     ],
 )
-def test_a_split_without_meaning_is_refused(arguments: tuple[object, ...], message: str) -> None:
+def test_an_invalid_split_is_an_error(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Split(*arguments)  # type: ignore[arg-type]  # what a caller without a type checker may do
 

@@ -51,7 +51,7 @@ def nested() -> Callable[[], None]:
     return inner
 
 
-def test_importing_the_module_leaves_torch_alone() -> None:
+def test_importing_the_module_does_not_change_torch() -> None:
     program = "import sys, optstudy.workloads.user_code; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -67,7 +67,7 @@ def test_a_file_is_loaded_once_under_its_own_name() -> None:
     assert make() == [1]
 
 
-def test_a_file_in_a_subfolder_imports_what_lies_beside_it_and_in_the_current_folder() -> None:
+def test_a_file_in_a_subfolder_imports_from_its_folder_and_the_current_folder() -> None:
     write("common.py", "width = 3\n")
     write("nets/layers.py", "depth = 4\n")
     write("nets/small.py", "import common, layers\nsize = common.width * layers.depth\n")
@@ -117,7 +117,7 @@ def test_equal_names_in_two_folders_do_not_mix(tmp_path: Path, monkeypatch: pyte
         ("net.py:", "write it as net.py:make or package.module:make"),
     ],
 )
-def test_a_wrong_reference_is_told_what_would_be_right(reference: str, message: str) -> None:
+def test_the_error_of_an_invalid_reference_suggests_a_valid_one(reference: str, message: str) -> None:
     write("net.py", NET)
 
     with pytest.raises(UsageError) as raised:
@@ -139,7 +139,7 @@ def test_a_wrong_reference_is_told_what_would_be_right(reference: str, message: 
         ("import helper\n", "helper.py:3: KeyError: 'x'"),
     ],
 )
-def test_a_file_that_fails_is_named_with_line_and_reason(text: str, message: str) -> None:
+def test_an_error_in_a_file_has_its_line_and_reason(text: str, message: str) -> None:
     write("net.py", text)
     write("helper.py", "\n\n{}['x']\n")
 
@@ -199,7 +199,7 @@ def test_installed_code_is_named_by_its_module_and_a_string_by_itself(thing: obj
     [lambda: None, nested(), functools.partial(json.dumps, 1), Nested(), Nested().method, 3, None],
     ids=["lambda", "nested", "partial", "instance", "method", "number", "none"],
 )
-def test_what_another_process_could_not_find_is_refused(thing: object) -> None:
+def test_functions_that_another_process_cannot_import_are_an_error(thing: object) -> None:
     with pytest.raises(UsageError, match="define it at the top level of a file"):
         reference_to(thing)
 
@@ -220,7 +220,7 @@ def run(*arguments: str, text: str = "") -> str:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_running_program_names_its_own_functions_without_being_run_again() -> None:
+def test_the_running_program_references_its_functions_without_being_rerun() -> None:
     write("studies/mine.py", PROGRAM)
 
     assert run("studies/mine.py") == "studies/mine.py:make True\n"
@@ -273,7 +273,7 @@ def test_sources_of_a_dotted_class_in_the_current_folder_count() -> None:
         "sys.path",
     ],
 )
-def test_code_that_is_not_the_users_has_no_sources(reference: str) -> None:
+def test_built_in_and_installed_code_has_no_sources(reference: str) -> None:
     assert sources(reference) == {}
 
 
