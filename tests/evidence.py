@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finals import LOOKS
+from finals import LOOKS, look_keys
 
 from optstudy.comparison.table import Comparison, compare
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
@@ -193,7 +193,7 @@ def space(optimizer: str) -> Space:
         default={"lr": 1e-2},
         paper={"lr": 0.1},
         source=Path("sgd.toml"),
-        **vars(LOOKS[optimizer]),
+        **look_keys(optimizer),
     )
 
 

@@ -17,6 +17,12 @@ from optstudy.statistics import Difference, Discordance, PairTest
 
 LOOKS = read_looks(find_spaces(Path("nowhere")), Path("nowhere"))  # of the packaged optimizers
 
+
+def look_keys(optimizer: str) -> dict[str, Any]:
+    """Return the keys of a packaged space file that define the optimizer's look."""
+    return {key: getattr(LOOKS[optimizer], key) for key in ("label", "colour", "style", "cite")}
+
+
 # Log odds of the fictitious optimizers of `answers`: every pair is decided by five seeds and 1000 images.
 SKILL = {"sgd": 0.0, "adam": 1.5, "lion": 3.0}
 

@@ -64,7 +64,7 @@ def compare(
     check_optimizers(evidence, optimizers)
     comparison = comparison_of(evidence)
     if optimizers:
-        comparison = comparison.only(optimizers)
+        comparison = comparison.of_optimizers(optimizers)
     if output is None:
         show_comparison(comparison, as_json=as_json, **how)
     else:

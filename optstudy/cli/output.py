@@ -17,7 +17,7 @@ from optstudy.cli.progress import show_estimate
 from optstudy.comparison.table import Comparison
 from optstudy.errors import OptstudyError
 from optstudy.records.space import Choice, Range, Space
-from optstudy.report.tables.formats import render, tables_of
+from optstudy.report.tables.formats import build_tables, render
 from optstudy.report.tables.table import UNKNOWN, Column, numbers, words
 from optstudy.report.tables.tuning import score_label, value_label
 
@@ -32,7 +32,7 @@ def show_comparison(
 ) -> None:
     """Print a comparison."""
     if form == "table" and not as_json:
-        for table in tables_of(comparison, metric):  # type: ignore[arg-type]  # click checked it
+        for table in build_tables(comparison, metric):  # type: ignore[arg-type]  # click checked it
             print_table(table.columns)
             click.echo(table.caption)
     else:

@@ -14,7 +14,7 @@ from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
 from optstudy.statistics import Discordance, PairTest, compare_pairs, difference, discordance, seeds_needed
 
-Correct = Mapping[str, NDArray[np.bool_]]  # which test images a run classifies right, by its ID
+Correct = Mapping[str, NDArray[np.bool_]]  # which test images are classified correctly, by run ID
 
 
 @dataclass(frozen=True)
@@ -23,65 +23,64 @@ class Pair:
 
     a: RowKey
     b: RowKey
-    test: PairTest  # what is not known, as an interval of a single seed, is nan
-    family: int  # pairs that were judged together, this one among them
-    networks: Mapping[int, Discordance] = field(default_factory=dict)  # by seed; decides no verdict
+    test: PairTest  # unknown numbers, such as the interval of a single seed, are nan
+    family: int  # number of pairs tested together, this one included
+    networks: Mapping[int, Discordance] = field(default_factory=dict)  # by seed; no verdict depends on them
 
     @property
     def study(self) -> str:
-        """The study that both are rows of."""
+        """The study of both rows."""
         return self.a.study
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; null where a number is not known."""
+        """Return plain values for JSON; unknown numbers are None."""
         test, difference = self.test, self.test.difference
         networks = [
-            {"seed": seed, "a_alone": found.first_only, "b_alone": found.second_only, "p": found.p}
-            for seed, found in self.networks.items()
+            {"seed": seed, "a_alone": network.first_only, "b_alone": network.second_only, "p": network.p}
+            for seed, network in self.networks.items()
         ]
-        found: dict[str, Any] = plain(
-            {
-                "study": self.study,
-                "a": str(self.a),
-                "b": str(self.b),
-                "seeds": difference.seeds,
-                "images": difference.images,
-                "difference": difference.mean,
-                "low": test.low,
-                "high": test.high,
-                "p": test.p,
-                "p_holm": test.p_holm,
-                "verdict": test.verdict,
-                "smallest": test.smallest,
-                "seed_variance": difference.by_seed,
-                "image_variance": difference.by_image,
-                "family": self.family,
-                "networks": networks,
-            }
-        )
-        return found
+        content = {
+            "study": self.study,
+            "a": str(self.a),
+            "b": str(self.b),
+            "seeds": difference.seeds,
+            "images": difference.images,
+            "difference": difference.mean,
+            "low": test.low,
+            "high": test.high,
+            "p": test.p,
+            "p_holm": test.p_holm,
+            "verdict": test.verdict,
+            "smallest": test.smallest,
+            "seed_variance": difference.by_seed,
+            "image_variance": difference.by_image,
+            "family": self.family,
+            "networks": networks,
+        }
+        return dict(plain(content))
 
 
-def pairs_of(runs: Sequence[FinalRun], correct: Correct) -> tuple[Pair, ...]:
-    """Judge all pairs of optimizer and configuration, study by study.
+def pair_rows(runs: Sequence[FinalRun], correct: Correct) -> tuple[Pair, ...]:
+    """Compare all pairs of rows of each study.
 
     Args:
-        runs: Final runs, each seed of a configuration once; in the order in which A comes before B.
-        correct: Of each run; runs that it lacks are left out.
+        runs: Final runs, each seed of a configuration once; A comes before B in this order.
+        correct: Correctly classified images of each run; runs without are left out.
 
     Returns:
         The pairs of each study, which are one family of tests.
     """
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     for study in dict.fromkeys(run.study for run in runs):
-        found += _pairs_of_study([run for run in runs if run.study == study], correct)
-    return tuple(found)
+        pairs += _pair_rows_of_study([run for run in runs if run.study == study], correct)
+    return tuple(pairs)
 
 
-def rank_of(row: RowKey, pairs: Sequence[Pair], others: int) -> str:
-    """Return the place of a row among those of its study, or "tie" where a pair with it is open.
+def row_rank(row: RowKey, pairs: Sequence[Pair], others: int) -> str:
+    """Return the rank of a row in its study, or "tie" if one of its pairs is undecided.
 
-    So is the pair with one of the ``others`` of the study that shares no seed with it, or has no predictions.
+    A pair is missing, and so undecided, if the two rows share no seed or one has no predictions; ``others`` is the
+    number of other rows in the study.
     """
     own = [pair for pair in pairs if row in (pair.a, pair.b)]
     if not own or len(own) < others or any(pair.test.verdict not in ("better", "worse") for pair in own):
@@ -90,25 +89,25 @@ def rank_of(row: RowKey, pairs: Sequence[Pair], others: int) -> str:
 
 
 def smallest_difference(pairs: Sequence[Pair]) -> float | None:
-    """The difference that a study would have shown four times in five, for all of its pairs; None without a verdict."""
+    """Return the difference that all pairs of a study detect with 80 % power; None without a verdict."""
     return max((pair.test.smallest for pair in pairs if not math.isnan(pair.test.smallest)), default=None)
 
 
 def seeds_to_show_all(pairs: Sequence[Pair], wanted: float) -> int | None:
-    """How many seeds would show a difference in all pairs of a study, and are more than it has.
+    """Return the number of seeds that detects a difference in all pairs of a study, more than it has.
 
     Returns:
-        None where the test images are too few for any number.
+        None if there are too few test images for any number of seeds.
     """
     tests = [pair.test for pair in pairs if not math.isnan(pair.test.smallest)]
     needed = [seeds_needed(test.difference, wanted, pairs[0].family) for test in tests]
     enough = [count for count in needed if count is not None]
-    # Where pairs have unequal numbers, fewer might do for the worst.
+    # Pairs may have unequal numbers of seeds, so that fewer could suffice for the worst of them.
     more = 1 + max(pair.test.difference.seeds for pair in pairs)
     return max(more, *enough) if len(enough) == len(needed) else None
 
 
-def _pairs_of_study(runs: Sequence[FinalRun], correct: Correct) -> list[Pair]:
+def _pair_rows_of_study(runs: Sequence[FinalRun], correct: Correct) -> list[Pair]:
     rows: dict[RowKey, dict[int, NDArray[np.bool_]]] = {}
     for run in runs:
         if run.run_id in correct:
@@ -121,6 +120,6 @@ def _pairs_of_study(runs: Sequence[FinalRun], correct: Correct) -> list[Pair]:
                 *(np.stack([rows[key][seed] for seed in common]) for key in (a, b))
             )
             networks[a, b] = {seed: discordance(rows[a][seed], rows[b][seed]) for seed in common}
-    tests = compare_pairs(differences, runs[0].margin)  # the study's, the same in all of its runs
+    tests = compare_pairs(differences, runs[0].margin)  # the same in all runs of the study
     family = sum(not math.isnan(test.p) for test in tests.values())
     return [Pair(*keys, test, family, networks[keys]) for keys, test in tests.items()]

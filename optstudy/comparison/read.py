@@ -5,7 +5,6 @@ from pathlib import Path
 
 from optstudy.errors import UsageError, nearest
 from optstudy.records.evidence import Evidence
-from optstudy.records.run import FinalRuns
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_evidence
 
@@ -14,14 +13,14 @@ def read_studies(
     tracking: Tracking,
     studies: Sequence[str] = (),
     *,
-    workspace: Path = Path(),  # it is immutable
+    workspace: Path = Path(),
 ) -> Evidence:
-    """Read what the comparison of some studies takes, by default of the one written last.
+    """Read the evidence for a comparison of studies, by default the latest that has a finished run.
 
     Args:
-        tracking: Where they are.
-        studies: Their names.
-        workspace: Folder whose space files say how optimizers look.
+        tracking: The MLflow store.
+        studies: Names of studies.
+        workspace: Folder whose space files define the looks of optimizers.
 
     Raises:
         UsageError: If there is no such study, or none at all.
@@ -35,12 +34,11 @@ def read_studies(
             raise UsageError(
                 f"no study {name!r} has final runs{nearest(name, known)}; there are {', '.join(known)}"
             )
-    chosen = tuple(dict.fromkeys(studies))
-    if chosen:
-        final = tracking.final_runs(chosen)
-    else:
-        chosen, final = _last_finished(tracking, known)
-    return read_evidence(tracking, chosen, final, workspace)
+    if studies:
+        return read_evidence(tracking, tuple(dict.fromkeys(studies)), workspace)
+    latest_first = (read_evidence(tracking, [name], workspace) for name in reversed(known))
+    finished = next((evidence for evidence in latest_first if evidence.runs), None)
+    return finished or read_evidence(tracking, known[-1:], workspace)
 
 
 def check_optimizers(evidence: Evidence, optimizers: Sequence[str]) -> None:
@@ -49,19 +47,10 @@ def check_optimizers(evidence: Evidence, optimizers: Sequence[str]) -> None:
     Raises:
         UsageError: If one has none.
     """
-    there = sorted({one.run.optimizer for one in evidence.runs})
+    known = sorted({one.run.optimizer for one in evidence.runs})
     for name in optimizers:
-        if name not in there:
+        if name not in known:
             raise UsageError(
-                f"no final runs of {name!r} in {', '.join(evidence.studies)}{nearest(name, there)};"
-                f" there are {', '.join(there)}"
+                f"no final runs of {name!r} in {', '.join(evidence.studies)}{nearest(name, known)};"
+                f" there are {', '.join(known)}"
             )
-
-
-def _last_finished(tracking: Tracking, known: Sequence[str]) -> tuple[tuple[str, ...], FinalRuns]:
-    """Read the study written last that has a finished run; where none has, the one written last."""
-    for name in reversed(known):
-        final = tracking.final_runs([name])
-        if final.runs:
-            return (name,), final
-    return (known[-1],), tracking.final_runs([known[-1]])

@@ -15,32 +15,32 @@ _MEANS = ("lambda_1", "lambda_2", "ratio", "trace", "loss_rise")  # of the curva
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """How well the test images are classified, whatever the seeds; fractions."""
+    """Accuracy on the test images, mean over seeds; fractions."""
 
     count: int
-    low: float  # of Wilson's interval of the mean accuracy: the sampling error of the images alone
+    low: float  # Wilson interval of the mean accuracy: the sampling error of the images alone
     high: float
     worst_class: int
-    worst_accuracy: float  # of its images, mean over seeds
+    worst_accuracy: float  # mean over seeds
 
 
 @dataclass(frozen=True)
 class ToTarget:
-    """How soon a target test accuracy was reached.
+    """The cost at which a target test accuracy was reached, median over seeds.
 
-    A run that never did is censored: the median over all seeds is known where more than half of them did.
+    A run that never reached it is censored: the median is known if more than half of the seeds reached it.
     """
 
     target: float  # fraction
     reached: int  # runs
-    epochs: float  # median; nan where half of the seeds or more never did
+    epochs: float  # median; nan if half of the seeds or more never reached it
     seconds: float
     gradient_work: float
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The curvature where the seeds ended; means with Student t intervals, of the seeds where it was measured."""
+    """The curvature at the end of training; means over the measured runs with Student t intervals."""
 
     runs: int
     lambda_1: Interval
@@ -48,37 +48,37 @@ class Geometry:
     ratio: Interval
     trace: Interval
     loss_rise: Interval
-    verdicts: dict[str, int]  # of the ratio: how many runs
-    separated: Interval  # share of the last steps whose ratio was separated; nan where none were followed
-    flatness: Rank  # of the loss's rise with the test error, over these runs alone; descriptive
+    verdicts: dict[str, int]  # number of runs by verdict on the ratio
+    separated: Interval  # share of the tracked steps whose ratio was separated; nan if untracked
+    flatness: Rank  # rank correlation of loss rise and test error over these runs; descriptive
 
 
-def summarise_images(predictions: Sequence["Predictions"]) -> ImageSummary | None:
+def summarise_images(predictions: Sequence[Predictions]) -> ImageSummary | None:
     """Summarise predictions of the same images over seeds; None without any."""
     if not predictions:
         return None
     labels = predictions[0].labels
-    right = np.mean([found.correct for found in predictions], axis=0)
-    by_class = {int(label): float(right[labels == label].mean()) for label in np.unique(labels)}
+    correct = np.mean([one.correct for one in predictions], axis=0)
+    by_class = {int(label): float(correct[labels == label].mean()) for label in np.unique(labels)}
     worst = min(by_class, key=lambda label: by_class[label])
-    share = wilson_interval(float(right.sum()), len(labels))
+    share = wilson_interval(float(correct.sum()), len(labels))
     assert share.low is not None
     assert share.high is not None
     return ImageSummary(len(labels), share.low, share.high, worst, by_class[worst])
 
 
-def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:
-    """Summarise how soon runs reached their study's target; None where it had none."""
+def summarise_target(runs: Sequence[FinalRun]) -> ToTarget | None:
+    """Summarise the cost at which runs reached their study's target; None without a target."""
     target = runs[0].target
     if target is None:
         return None
     reached = [(run, run.cost_to_target) for run in runs if run.cost_to_target is not None]
 
-    def median(of: Callable[["FinalRun", "CostToTarget"], float]) -> float:
+    def median(cost: Callable[[FinalRun, CostToTarget], float]) -> float:
         if 2 * len(reached) <= len(runs):
             return math.nan
-        missed = [math.inf] * (len(runs) - len(reached))
-        return float(np.median([*(of(run, spent) for run, spent in reached), *missed]))
+        censored = [math.inf] * (len(runs) - len(reached))
+        return float(np.median([*(cost(run, spent) for run, spent in reached), *censored]))
 
     return ToTarget(
         target,
@@ -89,14 +89,14 @@ def to_target(runs: Sequence["FinalRun"]) -> ToTarget | None:
     )
 
 
-def _seconds_to_target(run: "FinalRun", spent: "CostToTarget") -> float:
+def _seconds_to_target(run: FinalRun, spent: CostToTarget) -> float:
     if run.step_seconds is None:
         return spent.seconds
-    return run.pace_seconds * spent.gradient_work / run.gradient_work  # every step is the same work
+    return run.pace_seconds * spent.gradient_work / run.gradient_work  # all steps take the same work
 
 
-def geometry_of(runs: Sequence["FinalRun"]) -> Geometry | None:
-    """Summarise the curvature where runs ended; None where none was measured."""
+def summarise_geometry(runs: Sequence[FinalRun]) -> Geometry | None:
+    """Summarise the curvature at the end of runs; None if none was measured."""
     ends = [run.curvature for run in runs if run.curvature is not None]
     if not ends:
         return None

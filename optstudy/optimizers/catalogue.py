@@ -6,8 +6,9 @@ from typing import Literal
 
 from optstudy.errors import UsageError, closest
 from optstudy.optimizers.space_file import parse_space
-from optstudy.records.look import Looks, look_of
+from optstudy.records.look import Looks, derive_look
 from optstudy.records.space import Space
+
 
 PACKAGED = Path(__file__).parents[1] / "_tuning"
 
@@ -55,7 +56,7 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
         return [parse_space(file) for file in files if file.exists()]
 
     spaces = (*read(PACKAGED / "spaces"), *recorded, *read(workspace / "tuning" / "spaces"))
-    return Looks({space.name: space.look for space in spaces if space.look != look_of(space.name)})
+    return Looks({space.name: space.look for space in spaces if space.look != derive_look(space.name)})
 
 
 def tuning_files(kind: Literal["spaces", "presets"], workspace: Path) -> dict[str, Path]:

@@ -22,7 +22,7 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
     """
     studies = tracking.studies()
     study, _, rest = target.partition("/")
-    runs = tracking.final_runs([study] if study in studies else studies).runs
+    runs = tracking.final_runs([study] if study in studies else studies)[0]
     found = matching_runs(runs, target)
     if found:
         return found
@@ -56,11 +56,11 @@ def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
     Raises:
         OptstudyError: If there is none, or it cannot be read.
     """
-    data = tracking.read_file(run.run_id, "plan.json")
+    data = tracking.read_file(run, "plan.json")
     return from_json(Plan, data, f"plan.json of run {run.id}")
 
 
 def subject_of(tracking: Tracking, run: FinalRun, at: str) -> Subject:
     """Return a run's weights at its start, middle or end; weights before the end are retrained."""
-    weights = tracking.read_file(run.run_id, "weights.pt") if at == "end" else None
+    weights = tracking.read_file(run, "weights.pt") if at == "end" else None
     return Subject(str(run.id), plan_of(tracking, run), weights, run.optimizer, at)

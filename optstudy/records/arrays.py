@@ -3,7 +3,7 @@
 import io
 import zlib
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_origin
 from zipfile import BadZipFile
 
 import numpy as np
@@ -33,18 +33,18 @@ def to_npz(arrays: Mapping[str, Any]) -> bytes:
 
 
 def from_npz(data: bytes) -> dict[str, Any]:
-    """Read what `to_npz` wrote; zero-dimensional arrays become plain values.
+    """Read an npz file; zero-dimensional arrays become plain values.
 
     Raises:
         ValueError: If the data are not an npz file.
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+            values = {name: arrays[name] for name in arrays.files}
     except _DAMAGED as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"not a file of arrays: {reason}") from error
-    return {name: value if value.ndim else value.item() for name, value in found.items()}
+    return {name: value if value.ndim else value.item() for name, value in values.items()}
 
 
 class ArrayRecord:
@@ -65,7 +65,12 @@ class ArrayRecord:
         """
         arrays, kind = from_npz(data), cast("type", cls)
         known = {one.field: arrays[one.name] for one in stored_fields(kind) if one.name in arrays}
+        known |= {
+            one.field: tuple(known[one.field].tolist())
+            for one in stored_fields(kind)
+            if get_origin(one.kind) is tuple and one.field in known
+        }
         try:
             return cls(**known)
-        except TypeError as error:  # it says which are missing
+        except TypeError as error:  # names the missing fields
             raise ValueError(f"not the arrays of {cls.__name__}: {error}") from error

@@ -19,7 +19,7 @@ _no_interval = partial(np.full, 3, math.nan)
 
 @dataclass(frozen=True)
 class FinalCurvature:
-    """The curvature at the end of a run, as logged in its metrics; values that were not measured are nan."""
+    """The curvature at the end of a run, as logged in its metrics; missing values are nan."""
 
     lambda_1: float
     lambda_2: float
@@ -33,7 +33,7 @@ class FinalCurvature:
 
 @dataclass(frozen=True)
 class CurvatureResult(ArrayRecord):
-    """The curvature at fixed weights on a fixed sample; values that were not measured are nan or empty arrays.
+    """The curvature at fixed weights on a fixed sample; missing values are nan or empty arrays.
 
     The fields are the arrays of ``analysis.npz``. A field that is missing from a file takes its default.
     """
@@ -61,7 +61,7 @@ class CurvatureResult(ArrayRecord):
     converged: bool = True
     operator: str = "Hessian"
     seed: int = 0  # of the sample
-    run: str = ""  # with its study's name, or a file of weights; "" in a run's own files
+    run: str = ""  # STUDY/RUN, or a file of weights; "" in a run's own files
     optimizer: str = ""  # its name in the study
     at: str = "end"  # start, middle or end of the run
 
@@ -82,8 +82,8 @@ class CurvatureResult(ArrayRecord):
         return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``--json`` prints; a number that is not finite is None."""
-        shown: dict[str, Any] = {
+        """Return plain values for JSON; a number that is not finite is None."""
+        content: dict[str, Any] = {
             "run": self.run,
             "at": self.at,
             "eigenvalues": self.values.tolist(),
@@ -99,14 +99,13 @@ class CurvatureResult(ArrayRecord):
             "loss": self.loss,
             "gradient_norm": self.gradient_norm,
         }
-        if len(self.values) == 1:  # a ratio is of two
-            del shown["ratio"]
+        if len(self.values) == 1:
+            del content["ratio"]
         if len(self.grid):
-            shown["trace"] = _interval(self.trace)
+            content["trace"] = _interval(self.trace)
         if len(self.line):
-            shown["loss_rise"] = self.loss_rise
-        found: dict[str, Any] = plain(shown)
-        return found
+            content["loss_rise"] = self.loss_rise
+        return dict(plain(content))
 
 
 def _interval(numbers: Floats) -> dict[str, float]:

@@ -16,9 +16,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class EigenTrace(ArrayRecord):
-    """What the tracker saw at each of ``s`` steps; see `optstudy.curvature.EigenTracker`."""
+    """The tracker's results at each of ``s`` steps; see `optstudy.curvature.EigenTracker`."""
 
-    step: NDArray[np.int64]  # (s,) counted from 0 over the run; each was looked at before it was taken
+    step: NDArray[np.int64]  # (s,) counted from 0 over the run; measured before the step is taken
     values: Floats  # (s, 2)
     residuals: Floats  # (s, 2)
     ratio: Floats  # (s,)
@@ -26,8 +26,8 @@ class EigenTrace(ArrayRecord):
     high: Floats  # (s,)
     verdict: NDArray[np.str_]  # (s,)
     verified: NDArray[np.bool_]  # (s,)
-    probability: Floats  # (s,) of a missed value; nan where tracked
-    angle: Floats  # (s,) radians, to the eigenspace of the step before
+    probability: Floats  # (s,) upper bound, of a missed value; nan where not verified
+    angle: Floats  # (s,) radians, to the eigenspace at the previous step
     gradient_share: Floats  # (s,)
     products: Floats  # (s,)
     preconditioned_step: NDArray[np.int64]  # (p,)
@@ -35,18 +35,18 @@ class EigenTrace(ArrayRecord):
 
 
 def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
-    """Gather what the trackers saw; None where they saw nothing, or a loss that was not finite."""
-    seen = [o for o in observations if o.probe == "eigen" and "lambda_1" in o.values]
+    """Gather the trackers' observations as arrays; None without any eigenvalues."""
+    tracked = [o for o in observations if o.probe == "eigen" and "lambda_1" in o.values]
     scaled = [o for o in observations if o.probe == "preconditioned" and "lambda_1" in o.values]
-    if not seen:
+    if not tracked:
         return None
 
     def column(*names: str) -> Any:
-        rows = [[math.nan if o.values[name] is None else o.values[name] for name in names] for o in seen]
+        rows = [[math.nan if o.values[name] is None else o.values[name] for name in names] for o in tracked]
         return np.array(rows if len(names) > 1 else [row[0] for row in rows])
 
     return EigenTrace(
-        step=np.array([o.step for o in seen]),
+        step=np.array([o.step for o in tracked]),
         values=column("lambda_1", "lambda_2"),
         residuals=column("residual_1", "residual_2"),
         ratio=column("ratio"),

@@ -18,37 +18,36 @@ class RunEvidence:
     """One finished final run with the data behind its figures."""
 
     run: FinalRun
-    plan: Plan | None = None  # None where it was not recorded, or not read
+    plan: Plan | None = None  # None if it was not recorded, or not read
     epochs: tuple[EpochRecord, ...] = ()
     predictions: Predictions | None = None
-    trace: EigenTrace | None = None  # along its last steps; None where that was not measured
-    curvature: CurvatureResult | None = None  # of where it ended, likewise
-    specification: Mapping[str, Any] | None = None  # keys of its study; None where they were not recorded
+    trace: EigenTrace | None = None  # at its last steps; None if not measured
+    curvature: CurvatureResult | None = None  # at its end; None if not measured
+    specification: Mapping[str, Any] | None = None  # keys of its study; None if not recorded
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All final runs of some studies, and their finished searches, each in the order of the comparison's rows."""
+    """The final runs of some studies and their finished searches, in the order of the comparison's rows."""
 
     runs: tuple[RunEvidence, ...]
     searches: tuple[SearchResult, ...] = ()
-    looks: Looks = field(default_factory=Looks)  # of the optimizers
-    excluded: dict[str, int] = field(default_factory=dict)  # see `FinalRuns`
+    looks: Looks = field(default_factory=Looks)
+    excluded: dict[str, int] = field(default_factory=dict)  # number of runs left out, by reason
     studies: tuple[str, ...] = ()  # in the order of the comparison; others follow by name
 
     def rows(self) -> dict[RowKey, list[RunEvidence]]:
         """The runs of each row of the comparison, seeds in order."""
-        found: dict[RowKey, list[RunEvidence]] = {}
+        rows: dict[RowKey, list[RunEvidence]] = {}
         for one in self.runs:
-            found.setdefault(one.run.id.row, []).append(one)
-        return {key: sorted(row, key=lambda one: one.run.seed) for key, row in found.items()}
+            rows.setdefault(one.run.id.row, []).append(one)
+        return {key: sorted(row, key=lambda one: one.run.seed) for key, row in rows.items()}
 
-
-def only(evidence: Evidence, studies: Sequence[str]) -> Evidence:
-    """Leave out the runs and searches of other studies."""
-    return replace(
-        evidence,
-        runs=tuple(one for one in evidence.runs if one.run.study in studies),
-        searches=tuple(one for one in evidence.searches if one.study in studies),
-        studies=tuple(studies),
-    )
+    def of_studies(self, studies: Sequence[str]) -> "Evidence":
+        """Return the runs and searches of some studies alone."""
+        return replace(
+            self,
+            runs=tuple(one for one in self.runs if one.run.study in studies),
+            searches=tuple(one for one in self.searches if one.study in studies),
+            studies=tuple(studies),
+        )

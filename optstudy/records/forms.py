@@ -21,9 +21,9 @@ def _names(text: str) -> Mapping[str, str]:
     return {field: name or field for field, _, name in pairs}
 
 
-# A contract: files that studies have written have these names, and keys of runs are made of them. What is named
-# here is always written. A field that is not named here needs a default, and is written only where it differs
-# from it, under its own name: so keys and files stay as they are until somebody sets it.
+# A contract: files of studies have these names, and the keys of runs are hashes of them. A field that is named here
+# is always written. Any other field needs a default and is written, under its own name, only if it differs from it,
+# so that existing keys and files remain valid.
 FORMS: Mapping[str, Mapping[str, str]] = {
     "Plan": _names(
         "dataset split model loss method epochs sweep_epochs batch_size seed device threads trace deterministic"
@@ -65,21 +65,21 @@ FORMS: Mapping[str, Mapping[str, str]] = {
         " plane_model grid density spread change"
     ),
 }  # fmt: skip
-NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, for which JSON has no word
+NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, which JSON cannot express
 
 
 class FormError(OptstudyError):
-    """A file does not hold the record that it should hold."""
+    """A file does not contain the expected record."""
 
 
 class StoredField(NamedTuple):
-    """One field of a record, as files have it."""
+    """One field of a record and its form in files."""
 
     field: str  # Python's name
     name: str  # the name in files
     kind: Any  # its annotation
-    always: bool  # written always, not only where it differs from the default
-    default: Any  # dataclasses.MISSING where it has none
+    always: bool  # written even if it equals the default
+    default: Any  # dataclasses.MISSING if it has none
 
 
 @functools.cache
@@ -100,7 +100,7 @@ def stored_fields(record: type) -> tuple[StoredField, ...]:
 
 
 def to_form(value: Any) -> Any:
-    """Return a record as files and keys have it: dicts, lists and plain values."""
+    """Return the form of a record in files and keys: dicts, lists and plain values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             one.name: to_form(getattr(value, one.field))
@@ -128,18 +128,18 @@ def from_json(kind: type[T], data: bytes | str, where: str) -> T:
 
 
 def from_form(kind: type[T], content: Any, where: str) -> T:
-    """Read what `to_form` returned, as it comes back from JSON.
+    """Read a record from its form, as parsed from JSON; the inverse of `to_form`.
 
     Args:
-        kind: The record, or any annotation made of records, such as ``tuple[EpochRecord, ...]``.
-        content: As read from a file.
+        kind: The record class, or an annotation of records such as ``tuple[EpochRecord, ...]``.
+        content: The parsed JSON.
         where: The file, for messages: ``plan.json of run 1a2b``.
 
     Raises:
         FormError: If a value is missing or not of its kind, or a name is unknown.
     """
-    found: T = _read(kind, content, where, "")
-    return found
+    record: T = _read(kind, content, where, "")
+    return record
 
 
 def _read(kind: Any, content: Any, where: str, at: str) -> Any:
@@ -156,11 +156,10 @@ def _read(kind: Any, content: Any, where: str, at: str) -> Any:
         case str() if kind is Path:
             return Path(content)
         case _ if origin in (Union, UnionType) and (
-            several := [each for each in inside if _fits(each, content)]
+            fitting := [each for each in inside if _fits(each, content)]
         ):
-            return _read(max(several, key=lambda each: _common(each, content)), content, where, at)
-    found = reprlib.repr(content)
-    raise FormError(f"{where}{at and f': {at}'} is {found}; it must be {_words(kind)}")
+            return _read(max(fitting, key=lambda each: _common(each, content)), content, where, at)
+    raise FormError(f"{where}{at and f': {at}'} is {reprlib.repr(content)}; it must be {_describe(kind)}")
 
 
 def _record(kind: Any, content: Mapping[str, Any], where: str, at: str) -> Any:
@@ -175,7 +174,7 @@ def _record(kind: Any, content: Mapping[str, Any], where: str, at: str) -> Any:
             empty = item is None and one.kind is float and kind.__name__ in NULL_IS_NAN
             values[one.field] = math.nan if empty else _read(one.kind, item, where, _inside(at, one.name))
         elif one.default is dataclasses.MISSING:
-            raise FormError(f"{where}: {_inside(at, one.name)} is missing; it must be {_words(one.kind)}")
+            raise FormError(f"{where}: {_inside(at, one.name)} is missing; it must be {_describe(one.kind)}")
     try:
         return kind(**values)
     except OptstudyError as error:  # of a record that checks its own values
@@ -188,7 +187,7 @@ def _inside(at: str, name: str) -> str:
 
 @functools.cache
 def _scalars(kind: Any) -> frozenset[type]:
-    """Return the types that a value of an annotation may have as it is."""
+    """Return the plain types that an annotation allows."""
     if get_origin(kind) in (Union, UnionType):
         return frozenset().union(*map(_scalars, get_args(kind)))
     if kind is float:
@@ -197,7 +196,7 @@ def _scalars(kind: Any) -> frozenset[type]:
 
 
 def _fits(kind: Any, content: Any) -> bool:
-    """Whether a member of a union is what the content is meant to be."""
+    """Whether the content may be of one member of a union."""
     match content:
         case dict():
             return dataclasses.is_dataclass(kind) or get_origin(kind) in (dict, Mapping)
@@ -207,12 +206,12 @@ def _fits(kind: Any, content: Any) -> bool:
 
 
 def _common(kind: Any, content: Any) -> int:
-    """How many of a record's names the content has."""
+    """Return how many of a record's names the content has."""
     return sum(one.name in content for one in stored_fields(kind)) if isinstance(kind, type) else 0
 
 
-def _words(kind: Any) -> str:
-    """Say what an annotation allows."""
+def _describe(kind: Any) -> str:
+    """Describe the values that an annotation allows."""
     plain = {
         int: "a whole number",
         float: "a number",
@@ -223,7 +222,7 @@ def _words(kind: Any) -> str:
     if kind in plain:
         return plain[kind]
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(map(_words, get_args(kind))))
+        return " or ".join(dict.fromkeys(map(_describe, get_args(kind))))
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
     return "a list" if get_origin(kind) is tuple else "a path" if kind is Path else "an object"

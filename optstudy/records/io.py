@@ -11,7 +11,7 @@ from optstudy.errors import OptstudyError
 
 
 def plain(value: Any) -> Any:
-    """Replace every number that is not finite by None, since JSON has no nan and no infinity."""
+    """Replace every number that is not finite by None, since JSON has no nan or infinity."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 from optstudy.records.naming import RowKey
 
@@ -20,6 +21,7 @@ class Look:
     colour: str  # "#RRGGBB"
     style: str  # line style and marker, as matplotlib writes them: "--s"
     cite: str = ""  # the key of a BibTeX entry, or an entry; empty where nothing is cited
+    filled: bool = True  # whether markers are filled
 
     @property
     def line(self) -> str:
@@ -31,8 +33,14 @@ class Look:
         """Marker."""
         return self.style[-1]
 
+    @property
+    def marks(self) -> dict[str, Any]:
+        """Options of `matplotlib.axes.Axes.plot` for single points."""
+        face = self.colour if self.filled else "white"
+        return {"marker": self.marker, "color": self.colour, "markerfacecolor": face}
 
-PLAIN = Look("", "#222222", "-o")  # of a run whose optimizer is not known
+
+PLAIN = Look("", "#222222", "-o")  # of a run whose optimizer is unknown
 
 
 class Looks(dict[str, Look]):
@@ -40,16 +48,18 @@ class Looks(dict[str, Look]):
 
     def __missing__(self, optimizer: str) -> Look:
         """Return a look derived from the name, the same in every study."""
-        return look_of(optimizer)
+        return derive_look(optimizer)
 
-    def row(self, key: RowKey) -> str:
-        """Return the label of a row of a comparison."""
+    def row_label(self, key: RowKey) -> str:
+        """Return the label of a row of a comparison: ``Adam``, or ``Adam (paper)``."""
         label = self[key.optimizer].label
         return label if key.config == "best" else f"{label} ({key.config})"
 
 
-def look_of(optimizer: str, *, label: str = "", colour: str = "", style: str = "", cite: str = "") -> Look:
-    """Return the look of an optimizer; options that its space file does not set are derived from its name."""
+def derive_look(
+    optimizer: str, *, label: str = "", colour: str = "", style: str = "", cite: str = ""
+) -> Look:
+    """Return the look of an optimizer; what its space file does not set is derived from its name."""
     if not optimizer:
         return PLAIN
     index = zlib.crc32(optimizer.encode()) % len(_COLOURS)

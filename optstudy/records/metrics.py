@@ -11,9 +11,9 @@ from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import CostToTarget, EpochRecord, Observation
 
-END = "final/"  # how names of what is known when a run has ended begin
+END = "final/"  # prefix of final metrics
 TRAIN_ACCURACY, TEST_ACCURACY = "final/train_accuracy_pct", "final/test_accuracy_pct"
-STEP_SECONDS = "final/step_seconds"  # of a final run, timed when all runs have ended
+STEP_SECONDS = "final/step_seconds"  # timed when all final runs have ended
 TRIAL_WORK = "gradient_work"  # of a trial or a finalist
 LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
 BEST_SCORE = "validation/{objective}"  # of a search, the best score so far
@@ -24,23 +24,23 @@ class Tag:
 
     STUDY = "optstudy.study"  # the study's name
     KIND = "optstudy.kind"  # search, trial, finalist, final or report
-    KEY = "optstudy.key"  # of everything that determines the run
+    KEY = "optstudy.key"  # hash of everything that determines the run
     OUTCOME = "optstudy.outcome"  # completed, diverged, pruned, failed or interrupted
     PROBLEM = "optstudy.problem"  # why a run failed
-    SUPERSEDED = "optstudy.superseded"  # "true" where the search has since chosen another configuration
+    SUPERSEDED = "optstudy.superseded"  # "true" if the search has since selected another configuration
     TARGET = "optstudy.target"  # Specification.target
     MARGIN = "optstudy.margin"  # Specification.margin
-    PAPER_SETTING = "optstudy.paper_setting"  # "true" where model and data are the paper's
+    PAPER_SETTING = "optstudy.paper_setting"  # "true" if model and data are the paper's
     VERDICT = "optstudy.ratio_verdict"  # FinalCurvature.verdict
     DATA = "optstudy.data"  # checksum of the data set
     SOURCES = "optstudy.sources"  # hashes of the user's files, as JSON
     VERSION = "optstudy.version."  # followed by the name of a package
-    ENVIRONMENT = "optstudy.environment."  # followed by what it is of the machine or the code
+    ENVIRONMENT = "optstudy.environment."  # followed by the name of an entry of `Provenance.environment`
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """What the final metrics of a run are computed from."""
+    """The results of a run from which its final metrics are computed."""
 
     epochs: Sequence[EpochRecord]
     observations: Sequence[Observation] = ()
@@ -49,36 +49,40 @@ class RunEnd:
 
     @property
     def cost_to_target(self) -> CostToTarget | None:
-        """What the run spent until its test accuracy first reached the target; None if it never did."""
-        if self.target is None:
-            return None
-        accuracies = [record.heldout_accuracy for record in self.epochs]
-        reached = next((n for n, accuracy in enumerate(accuracies, 1) if accuracy >= self.target), None)
-        spent = self.epochs[:reached]
-        seconds, work = sum(record.seconds for record in spent), sum(one.gradient_work for one in spent)
-        return None if reached is None else CostToTarget(float(reached), seconds, work)
+        """The cost until the test accuracy first reached the target; None if it never did."""
+        seconds = work = 0.0
+        for count, record in enumerate(self.epochs, 1):
+            seconds, work = seconds + record.seconds, work + record.gradient_work
+            if self.target is not None and record.heldout_accuracy >= self.target:
+                return CostToTarget(float(count), seconds, work)
+        return None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that MLflow shows of a run.
+    """A metric of a run in MLflow.
 
-    A final metric is written and read, archived and compared with that of a run made again by its entry in `FINAL`.
+    A new final metric needs one entry in `FINAL`: by it the metric is written, read, archived, and compared with that
+    of a rerun.
     """
 
     name: str
     unit: str  # "%" is a percentage of the field's fraction; "" for a number without one
     field: str = ""  # of EpochRecord, Observation or FinalRun; "" for an item of FinalRun.metrics
-    value: Callable[[RunEnd], float | None] | None = None  # of a final metric; None if logged elsewhere
-    reproducible: bool = True  # whether a run made again has it: no times, and nothing that the study decides
+    value: Callable[[RunEnd], float | None] | None = (
+        None  # computes a final metric; None if it is logged elsewhere
+    )
+    reproducible: bool = (
+        True  # whether a rerun has the same value: false for times and what the study decides
+    )
 
     @property
     def short_name(self) -> str:
-        """What it is called beside other final numbers of the run."""
+        """The name without its prefix."""
         return self.field.rpartition(".")[2] or self.name.rpartition("/")[2]
 
-    def of(self, run: Mapping[str, Any]) -> Any:
-        """Return its value from the fields of a FinalRun; None where it was not recorded."""
+    def lookup(self, run: Mapping[str, Any]) -> Any:
+        """Return the value from the fields of a FinalRun; None if it was not recorded."""
         record, nested, name = self.field.rpartition(".")
         if nested:
             return getattr(run.get(record), name, None)
@@ -164,12 +168,12 @@ STEP = {  # of an Observation, by its probe
 
 
 def to_percent(accuracy: float) -> float:
-    """Write a fraction as metrics have it, since MLflow's pages show four digits; `from_percent` reads it."""
+    """Return a fraction in per cent, as metrics have it, since MLflow's pages show four digits."""
     return round(100 * accuracy, 9)
 
 
 def from_percent(metric: float) -> float:
-    """Return the fraction that a metric in percent stands for."""
+    """Return a metric in per cent as a fraction; the inverse of `to_percent`."""
     return round(metric / 100, 12)
 
 
@@ -187,8 +191,8 @@ def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, 
     """Return the fields of a FinalRun that metrics hold.
 
     Args:
-        metrics: As MLflow has them.
-        verdict: The tag beside them; "" where there is none.
+        metrics: MLflow's metrics.
+        verdict: The tag `Tag.VERDICT`; "" without one.
     """
     read: Mapping[str, Callable[[float], float]] = {"%": from_percent, "steps": int}
     values = {one: read.get(one.unit, float)(metrics[one.name]) for one in FINAL if one.name in metrics}
@@ -196,23 +200,23 @@ def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, 
     def part(record: str) -> dict[str, Any]:
         return {one.short_name: value for one, value in values.items() if one.field.startswith(f"{record}.")}
 
-    found: dict[str, Any] = {one.field: v for one, v in values.items() if one.field and "." not in one.field}
-    found["metrics"] = {one.name: value for one, value in values.items() if not one.field}
+    run: dict[str, Any] = {one.field: v for one, v in values.items() if one.field and "." not in one.field}
+    run["metrics"] = {one.name: value for one, value in values.items() if not one.field}
     if "lambda_1" in (curvature := part("curvature")):
         unmeasured = {field.name: math.nan for field in fields(FinalCurvature)}
-        found["curvature"] = FinalCurvature(**unmeasured | curvature | {"verdict": verdict or "unresolved"})
+        run["curvature"] = FinalCurvature(**unmeasured | curvature | {"verdict": verdict or "unresolved"})
     if len(cost := part("cost_to_target")) == len(fields(CostToTarget)):
-        found["cost_to_target"] = CostToTarget(**cost)
-    return found
+        run["cost_to_target"] = CostToTarget(**cost)
+    return run
 
 
 def step_metrics(observations: Sequence[Observation]) -> list[tuple[str, float, int]]:
     """Return the metrics of single steps: name, value, step; only those that are finite."""
     return [
-        (one.name, value, seen.step)
-        for seen in observations
-        for one in STEP.get(seen.probe, ())
-        if isinstance(value := seen.values.get(one.field), float)
+        (metric.name, value, observation.step)
+        for observation in observations
+        for metric in STEP.get(observation.probe, ())
+        if isinstance(value := observation.values.get(metric.field), float)
     ]
 
 
@@ -221,14 +225,14 @@ def epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, i
 
     Args:
         record: The epoch.
-        heldout: What its held-out images are, ``validation`` or ``test``.
+        heldout: The kind of held-out images, ``validation`` or ``test``.
     """
     values = {one.name.format(heldout=heldout): getattr(record, one.field) for one in EPOCH}
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
 
 
 def provenance_tags(provenance: Provenance) -> dict[str, str]:
-    """Return the tags that say what a run's numbers rest on; files that are too many for a tag are left out."""
+    """Return the tags that record a provenance, without the user's files if they are too many for a tag."""
     sources = json.dumps(dict(provenance.sources or {}), sort_keys=True)
     return {
         Tag.DATA: provenance.data,
@@ -239,7 +243,7 @@ def provenance_tags(provenance: Provenance) -> dict[str, str]:
 
 
 def read_provenance(tags: Mapping[str, str]) -> Provenance:
-    """Read what `provenance_tags` wrote."""
+    """Read a provenance from tags; the inverse of `provenance_tags`."""
     versions, environment = (
         {name.removeprefix(kind): value for name, value in tags.items() if name.startswith(kind)}
         for kind in (Tag.VERSION, Tag.ENVIRONMENT)
@@ -247,5 +251,5 @@ def read_provenance(tags: Mapping[str, str]) -> Provenance:
     try:
         sources = dict(json.loads(tags.get(Tag.SOURCES, "")))
     except (ValueError, TypeError):
-        sources = None  # not recorded, or a tag that was changed
+        sources = None  # not recorded, or the tag was edited
     return Provenance(versions, environment, tags.get(Tag.DATA, ""), sources)

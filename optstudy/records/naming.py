@@ -4,22 +4,22 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order, which ours keeps
+PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
     "sgd": (0.9989, 0.9893),
     "adagrad": (0.9999, 0.9837),
     "adam": (0.9996, 0.9895),
     "adahessian": (0.9999, 0.9910),
 }
-CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; other arms follow by name
+CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; others follow by name
 
 
 def sort_key(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
-    """Return by what a study's rows are sorted: the paper's optimizers, then others by name; likewise configs."""
-    return index_of(tuple(PAPER), optimizer), optimizer, index_of(CONFIGS, config), config
+    """Return the sort key of a study's rows: the paper's optimizers first, then others by name; likewise configs."""
+    return order_index(tuple(PAPER), optimizer), optimizer, order_index(CONFIGS, config), config
 
 
-def index_of(known: Sequence[str], name: str) -> int:
-    """Return where a name stands among those that are known; any other stands after them."""
+def order_index(known: Sequence[str], name: str) -> int:
+    """Return the index of a name in ``known``, or ``len(known)`` if it is not there."""
     return known.index(name) if name in known else len(known)
 
 
@@ -60,6 +60,6 @@ class RunId(NamedTuple):
 
     @classmethod
     def parse(cls, study: str, name: str) -> "RunId | None":
-        """Read the name of a run inside its study; None where it names no final run."""
-        found = re.fullmatch(r"([^/]+)/(?:([^/]+)/)?seed-(\d+)", name)
-        return None if found is None else cls(study, found[1], found[2] or "best", int(found[3]))
+        """Parse the name of a run inside its study; None if it names no final run."""
+        match = re.fullmatch(r"([^/]+)/(?:([^/]+)/)?seed-(\d+)", name)
+        return None if match is None else cls(study, match[1], match[2] or "best", int(match[3]))

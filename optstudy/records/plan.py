@@ -23,7 +23,7 @@ class Split:
 
     role: Literal["tuning", "final"]
     validation: int = 0  # training images held out when tuning
-    size: int = 0  # images to train on, of those that are left; 0 means all of them
+    size: int = 0  # training images to use; 0 means all that are not held out
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Method:
-    """How a run updates its parameters: an optimizer's class, what it is given, and what its step takes."""
+    """How a run updates its parameters: an optimizer's class, its arguments, and what its step needs."""
 
     optimizer: str  # class path
     arguments: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Trace:
-    """Which of a run's steps have their curvature measured, and on how many images."""
+    """At which steps of a run the curvature is measured, and on how many images."""
 
     samples: int | None  # training images; None for all
     last: int | None  # steps at the end of the run; None for all steps, 0 for none
@@ -73,8 +73,8 @@ class Plan:
     seed: int  # of the initial weights and the order of the batches: the same for every optimizer
     device: str = "cpu"
     threads: int = 1
-    trace: Trace | None = None  # None where no curvature is measured
-    deterministic: bool = False  # by algorithms that give the same bits each time, on a GPU too
+    trace: Trace | None = None  # None if no curvature is measured
+    deterministic: bool = False  # use deterministic algorithms, on a GPU too
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -105,17 +105,13 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
 
     Args:
         plan: The run's own plan.
-        torch_version: As `torch.__version__` gives it.
+        torch_version: `torch.__version__`.
         sources: The user's source files by name, each with its hash.
     """
-    content = {
-        "plan": to_form(plan),
-        "torch": torch_version,
-        "sources": dict(sources),
-    }
+    content = {"plan": to_form(plan), "torch": torch_version, "sources": dict(sources)}
     return f"{FORMAT}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]}"
 
 
 def has_current_format(key: str) -> bool:
-    """Whether a key was made by code of the present `FORMAT`."""
+    """Whether a key has the current `FORMAT`."""
     return key.startswith(f"{FORMAT}-")

@@ -6,7 +6,7 @@ from typing import Self
 
 PACKAGES = ("optstudy", "optuna", "torch")  # whose versions are recorded
 
-# How a difference is named. What numbers depend on most comes first.
+# How a difference is named, most important first.
 NAMES: Mapping[str, str] = {
     "data": "data's checksum",
     "torch": "torch",
@@ -39,16 +39,16 @@ class Provenance:
     @classmethod
     def from_details(cls, details: Mapping[str, str], sources: Mapping[str, str] | None) -> Self:
         """Build it from `details` and the user's files."""
-        rest = {name: value for name, value in details.items() if name not in (*PACKAGES, "data")}
+        environment = {name: value for name, value in details.items() if name not in (*PACKAGES, "data")}
         versions = {name: details[name] for name in details if name in PACKAGES}
-        return cls(versions, rest, details.get("data", ""), sources)
+        return cls(versions, environment, details.get("data", ""), sources)
 
     @property
     def details(self) -> dict[str, str]:
-        """All but the user's files, by name."""
+        """All entries but the user's files, by name."""
         return {**self.versions, **self.environment, **({"data": self.data} if self.data else {})}
 
-    def on(self, machines: Sequence[Mapping[str, str]]) -> Self:
+    def with_machines(self, machines: Sequence[Mapping[str, str]]) -> Self:
         """Add the machines that computed the parts of the work, joined by semicolons if they differ."""
         names = dict.fromkeys(name for one in machines for name in one)
         joined = {
@@ -57,7 +57,7 @@ class Provenance:
         return replace(self, environment={**self.environment, **joined})
 
     def differences(self, here: "Provenance") -> dict[str, tuple[str, str]]:
-        """Return what differs here, by name: the recorded and the present value. Unrecorded entries are omitted."""
+        """Return the recorded and the present value of each entry that differs; unrecorded entries are omitted."""
         files = here.sources or {}
         before = files if self.sources is None else self.sources
         changed = {
@@ -65,15 +65,16 @@ class Provenance:
             for name in {**before, **files}
             if before.get(name) != files.get(name)
         }
-        there, now = self.details, here.details
+        recorded, present = self.details, here.details
         return changed | {
-            what: (there[name], now.get(name, "none"))
-            for name, what in NAMES.items()
-            if name in there and there[name] != now.get(name)
+            label: (recorded[name], present.get(name, "none"))
+            for name, label in NAMES.items()
+            if name in recorded and recorded[name] != present.get(name)
         }
 
     def unrecorded(self, here: "Provenance") -> list[str]:
         """Return the names of the entries that are known here but were not recorded."""
-        there, now = self.details, here.details
-        found = [what for name, what in NAMES.items() if name in now and name not in there]
-        return ["the user's files"] * (bool(here.sources) and self.sources is None) + found
+        missing = [
+            label for name, label in NAMES.items() if name in here.details and name not in self.details
+        ]
+        return ["the user's files"] * (bool(here.sources) and self.sources is None) + missing

@@ -13,13 +13,13 @@ from optstudy.records.space import Space
 TrialState = Literal["running", "completed", "pruned", "diverged", "failed"]
 Objective = Literal["accuracy", "loss"]
 
-# What a diverged trial is told, since Optuna hides a NaN from its sampler. No trial is told anything worse.
+# The score reported to Optuna for a diverged trial, since Optuna hides a NaN from its sampler. None is worse.
 WORST = {"accuracy": 0.0, "loss": 100.0}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration tried."""
+    """A trial: one configuration and its scores."""
 
     number: int
     params: dict[str, Any]  # hyperparameters as the optimizer takes them: lr, momentum, beta_1, ...
@@ -32,7 +32,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of a search's best trials, trained again from other seeds before one is chosen."""
+    """One of a search's best trials, retrained from other seeds before one is selected."""
 
     trial: int  # its number
     seeds: tuple[int, ...]
@@ -55,7 +55,7 @@ class SearchResult:
     objective: Objective  # of the validation split
     trials: tuple[Trial, ...]
     best: Trial | None  # see `select_best`; None if no trial completed
-    finalists: tuple[Finalist, ...] = ()  # empty where the best score decided at once
+    finalists: tuple[Finalist, ...] = ()  # empty if the best score decides alone
     importances: dict[str, float] = field(default_factory=dict)  # shares that sum to 1; empty where not known
     settings: dict[str, Any] = field(default_factory=dict)  # keys of the specification that govern tuning
 
@@ -66,18 +66,18 @@ class SearchResult:
 
     @property
     def gradient_work(self) -> float:
-        """Of all trials and finalists."""
+        """Gradient work of all trials and finalists."""
         work = [trial.gradient_work for trial in self.trials]
         return sum(work) + sum(finalist.gradient_work for finalist in self.finalists)
 
     @property
     def best_mean(self) -> float | None:
-        """Mean score of the best trial over the seeds from which it was trained again; None if it was not."""
+        """Mean score of the best trial over the seeds from which it was retrained; None if it was not."""
         own = [one for one in self.finalists if self.best is not None and one.trial == self.best.number]
         return own[0].mean(self.objective) if own else None
 
     def summary(self) -> dict[str, Any]:
-        """Return what a comparison tells of the search, as plain values."""
+        """Return a summary of the search as plain values, for ``comparison.json``."""
         curve, work = [], 0.0
         for trial, best in zip(self.trials, running_best(self.trials, self.objective), strict=True):
             work += trial.gradient_work
@@ -97,14 +97,11 @@ class SearchResult:
         }
 
     def to_form(self) -> dict[str, Any]:
-        """Return the contents of ``search.json``, with the name alone of the space's file, not its folder."""
+        """Return the contents of ``search.json``; of the space file only its name, without its folder."""
         form = to_form(replace(self, space=replace(self.space, source=Path(self.space.source.name))))
-        outside = {name: form.pop(name) for name in ("study", "space", "settings")}
-        searched = {"optimizer": self.optimizer, **{name: form[name] for name in _SEARCHED}}
-        return {"study": outside["study"], "searched": searched, **outside}
-
-
-_SEARCHED = ("objective", "trials", "best", "importances", "finalists")
+        names = ("objective", "trials", "best", "importances", "finalists")
+        searched = {"optimizer": self.optimizer, **{name: form.pop(name) for name in names}}
+        return {"study": form["study"], "searched": searched, **form}
 
 
 def read_search(content: Any, where: str) -> SearchResult:
@@ -120,26 +117,25 @@ def read_search(content: Any, where: str) -> SearchResult:
 
 
 def best_trials(trials: Sequence[Trial], objective: Objective, count: int) -> tuple[Trial, ...]:
-    """The completed trials with the best scores, the best first, of equal ones the one with the lower number.
+    """Return the completed trials with the best scores, best first; ties go to the lower number.
 
-    Of trials with one configuration only the first counts: the others are the same run.
+    Of trials with the same configuration only the first counts, since the others repeat its run.
     """
     sign = 1 if objective == "accuracy" else -1
     completed = [trial for trial in trials if trial.state == "completed" and trial.score is not None]
-    ordered = sorted(completed, key=lambda trial: (-sign * (trial.score or 0.0), trial.number))
-    different: dict[str, Trial] = {}
-    for trial in ordered:
-        different.setdefault(repr(trial.params), trial)
-    return tuple(different.values())[:count]
+    distinct: dict[str, Trial] = {}
+    for trial in sorted(completed, key=lambda trial: (-sign * (trial.score or 0.0), trial.number)):
+        distinct.setdefault(repr(trial.params), trial)
+    return tuple(distinct.values())[:count]
 
 
 def select_best(
     trials: Sequence[Trial], objective: Objective, finalists: Sequence[Finalist] = ()
 ) -> Trial | None:
-    """The trial that a search chooses; None if no trial completed.
+    """Return the best trial of a search; None if no trial completed.
 
-    Among finalists it is the one with the best mean, of equal ones the first, and the scores of the search do not
-    count: they were the highest of many, and so flatter those that they chose.
+    With finalists it is the one with the best mean, the first of equal ones. Their scores in the search are ignored:
+    as the highest of many they are biased upwards.
     """
     if not finalists:
         return next(iter(best_trials(trials, objective, 1)), None)
@@ -149,17 +145,17 @@ def select_best(
 
 
 def running_best(trials: Sequence[Trial], objective: Objective) -> list[float | None]:
-    """The best score of the completed trials so far, after each trial; None before the first."""
+    """Return the best score of the completed trials so far, after each trial; None before the first."""
     better = max if objective == "accuracy" else min
     best: float | None = None
-    found = []
+    scores = []
     for trial in trials:
         if trial.state == "completed" and trial.score is not None:
             best = trial.score if best is None else better(best, trial.score)
-        found.append(best)
-    return found
+        scores.append(best)
+    return scores
 
 
 def count_states(trials: Sequence[Trial]) -> dict[str, int]:
-    """How many trials ended in which state."""
+    """Return the number of trials by state."""
     return dict(sorted(Counter(trial.state for trial in trials).items()))

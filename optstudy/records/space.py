@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optstudy.errors import UsageError
-from optstudy.records.look import Look, look_of
+from optstudy.records.look import Look, derive_look
 
 Scalar = bool | int | float | str
 
@@ -24,7 +24,7 @@ class Range:
     why: str
 
     def contains(self, value: Any) -> bool:
-        """Whether a value is a number (whole, where `integer`) from `low` to `high`."""
+        """Whether a value is a number (an int if `integer`) from `low` to `high`."""
         kinds = int if self.integer else (int, float)
         return isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= self.high
 
@@ -64,9 +64,9 @@ class Space:
     fixed: dict[str, Any]
     search: tuple[Range | Choice, ...]
     default: dict[str, Any]  # the library's value of every searched name
-    paper: dict[str, Any] | None  # the paper's values, of searched or fixed names; None if it has no say
+    paper: dict[str, Any] | None  # the paper's values, of searched or fixed names; None if it has none
     source: Path
-    label: str = ""  # this and what follows only look; empty where the file does not say
+    label: str = ""  # this and the following define the look; empty if the file does not set it
     colour: str = ""
     style: str = ""
     cite: str = ""
@@ -74,18 +74,7 @@ class Space:
     @property
     def look(self) -> Look:
         """How the optimizer looks in tables, figures and reports."""
-        return look_of(self.name, label=self.label, colour=self.colour, style=self.style, cite=self.cite)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Space":
-        """Build a space from `dataclasses.asdict` of one, as it comes back from JSON."""
-        search = [
-            Choice(**{**item, "choices": tuple(item["choices"])}) if "choices" in item else Range(**item)
-            for item in content["search"]
-        ]
-        tuples = {name: tuple(parts) for name, parts in content["tuples"].items()}
-        source = Path(content["source"])
-        return cls(**{**content, "search": tuple(search), "tuples": tuples, "source": source})
+        return derive_look(self.name, label=self.label, colour=self.colour, style=self.style, cite=self.cite)
 
     def outside(self, params: Mapping[str, Any]) -> list[str]:
         """Explain why a configuration is outside the space.
@@ -136,10 +125,10 @@ class Space:
         """Return the library's or the paper's configuration.
 
         Args:
-            kind: ``"default"``, or ``"paper"`` for the paper's values and the library's where it names none.
+            kind: ``"default"``, or ``"paper"`` for the paper's values, completed by the library's.
 
         Returns:
-            Hyperparameters by name, in the order of the search; fixed names only where the paper departs.
+            Hyperparameters by name, in the order of the search; fixed names only where the paper's values differ.
 
         Raises:
             UsageError: If the space has no values of the paper.
@@ -148,8 +137,8 @@ class Space:
             return dict(self.default)
         if self.paper is None:
             raise UsageError(f"{self.source}: no [paper] values; add them, or choose another configuration")
-        departs = {n: v for n, v in self.paper.items() if n not in self.fixed or not _same(v, self.fixed[n])}
-        return self.default | departs
+        changed = {n: v for n, v in self.paper.items() if n not in self.fixed or not _same(v, self.fixed[n])}
+        return self.default | changed
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -21,24 +21,19 @@ from optstudy.records.search import read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
-# What readers raise at JSON or arrays of something else.
+# Errors of readers on files with other content.
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def archive(evidence: Evidence) -> dict[str, bytes]:
-    """Write runs and searches as JSON, and predictions as arrays without pickles; other arrays are left out.
+    """Write runs and searches as JSON, and predictions as arrays; eigenvalue traces and landscapes are left out.
 
     Returns:
         ``runs.json``, and ``predictions.npz`` with ``run_id``, ``predicted`` (R, N) and, once for each set of
         test images, ``labels`` and ``classes``.
     """
     runs = [
-        {
-            **_form(one.run),
-            "plan": to_form(one.plan),
-            "epochs": to_form(one.epochs),
-        }
-        for one in evidence.runs
+        {**_form(one.run), "plan": to_form(one.plan), "epochs": to_form(one.epochs)} for one in evidence.runs
     ]
     searches = [one.to_form() for one in evidence.searches]
     content = {"runs": runs, "excluded": evidence.excluded, "searches": searches}
@@ -47,19 +42,19 @@ def archive(evidence: Evidence) -> dict[str, bytes]:
 
 
 def read_archive(folder: Path) -> Evidence:
-    """Read what a report's folder holds.
+    """Read the archive in a report's folder.
 
     Raises:
-        UsageError: If a file is not there, or is not what a report writes.
+        UsageError: If a file is missing, or was not written by a report.
     """
-    found: Evidence = _made(_read_runs, folder / RUNS, "runs")
-    predictions = _made(_read_predictions, folder / PREDICTIONS, "predictions")
-    runs = tuple(replace(one, predictions=predictions.get(one.run.run_id)) for one in found.runs)
-    return replace(found, runs=runs)
+    evidence: Evidence = _read(_read_runs, folder / RUNS, "runs")
+    predictions = _read(_read_predictions, folder / PREDICTIONS, "predictions")
+    runs = tuple(replace(one, predictions=predictions.get(one.run.run_id)) for one in evidence.runs)
+    return replace(evidence, runs=runs)
 
 
-def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
-    """Read a file, or say in one line what is wrong with it."""
+def _read(read: Callable[[Path], Any], path: Path, content: str) -> Any:
+    """Read a file, or describe in one line what is wrong with it."""
     try:
         return read(path)
     except OSError as error:
@@ -70,14 +65,16 @@ def _made(read: Callable[[Path], Any], path: Path, what: str) -> Any:
         raise UsageError(f"{error}; write the report again") from error
     except _DAMAGED as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise UsageError(f"{path} holds no {what} of a report ({reason}); write the report again") from error
+        raise UsageError(
+            f"{path} holds no {content} of a report ({reason}); write the report again"
+        ) from error
 
 
 def _read_runs(path: Path) -> Evidence:
     content = json.loads(path.read_text())
     runs = tuple(_run(dict(one), f"{path}: run {one['run_id']}") for one in content["runs"])
     searches = tuple(
-        read_search(one, f"{path}: searches[{place}]") for place, one in enumerate(content["searches"])
+        read_search(one, f"{path}: searches[{index}]") for index, one in enumerate(content["searches"])
     )
     looks = read_looks({one.run.optimizer for one in runs}, Path(), [one.space for one in searches])
     excluded = from_form(dict[str, int], content["excluded"], f"{path}: excluded")
@@ -86,7 +83,7 @@ def _read_runs(path: Path) -> Evidence:
 
 
 def _form(run: FinalRun) -> dict[str, Any]:
-    """Return a run as its line has it, with what it rests on beside its other fields, and not where its files lie."""
+    """Return a run as in its line of the file: with its provenance, without the location of its artifacts."""
     form = to_form(replace(run, files="", provenance=Provenance()))
     return {**form, "facts": run.provenance.details, "sources": to_form(run.provenance.sources)}
 
@@ -106,27 +103,25 @@ def _run(content: dict[str, Any], where: str) -> RunEvidence:
 
 
 def _lines(text: str) -> bytes:
-    """One run or search a line, so that a change of one shows as such."""
+    """Write each run and search in a line of its own, so that diffs are readable."""
     for start in ('{"run_id"', '{"study"'):
         text = text.replace(f",{start}", f",\n{start}").replace(f"[{start}", f"[\n{start}")
     return (text + "\n").encode()
 
 
 def _predictions(evidence: Evidence) -> bytes:
-    known = [(one.run.run_id, one.predictions) for one in evidence.runs if one.predictions is not None]
-    sets: dict[tuple[bytes, tuple[str, ...]], int] = {}  # test labels and names of classes -> their number
+    """Gather the predictions, numbered by their set of test images."""
+    sets: dict[tuple[bytes, tuple[str, ...]], list[tuple[str, Predictions]]] = {}  # by labels and classes
+    for one in evidence.runs:
+        if known := one.predictions:
+            sets.setdefault((known.labels.tobytes(), known.classes), []).append((one.run.run_id, known))
     arrays: dict[str, Any] = {}
-    members: dict[int, list[str]] = {}
-    rows: dict[int, list[Any]] = {}
-    for run_id, found in known:
-        number = sets.setdefault((found.labels.tobytes(), found.classes), len(sets))
-        members.setdefault(number, []).append(run_id)
-        rows.setdefault(number, []).append(found.predicted)
-        arrays[f"labels_{number}"] = _small(found.labels)
-        arrays[f"classes_{number}"] = np.array(found.classes, dtype=np.str_)
-    for number, names in members.items():
-        arrays[f"run_id_{number}"] = np.array(names)
-        arrays[f"predicted_{number}"] = _small(np.stack(rows[number]))
+    for number, members in enumerate(sets.values()):
+        arrays[f"labels_{number}"] = _small(members[0][1].labels)
+        arrays[f"classes_{number}"] = np.array(members[0][1].classes, dtype=np.str_)
+    for number, members in enumerate(sets.values()):
+        arrays[f"run_id_{number}"] = np.array([run_id for run_id, _ in members])
+        arrays[f"predicted_{number}"] = _small(np.stack([known.predicted for _, known in members]))
     return to_npz(arrays)
 
 
@@ -135,14 +130,13 @@ def _small(classes: Any) -> Any:
 
 
 def _read_predictions(path: Path) -> dict[str, Predictions]:
-    found = {}
+    predictions = {}
     arrays = from_npz(path.read_bytes())
     for name in arrays:
-        if not name.startswith("labels_"):
-            continue
-        number = name.removeprefix("labels_")
-        labels, classes = arrays[name].astype(np.int64), tuple(arrays[f"classes_{number}"].tolist())
-        rows = arrays[f"predicted_{number}"].astype(np.int64)
-        for run_id, predicted in zip(arrays[f"run_id_{number}"].tolist(), rows, strict=True):
-            found[run_id] = Predictions(labels, predicted, classes)
-    return found
+        kind, _, number = name.rpartition("_")
+        if kind == "labels":
+            labels, classes = arrays[name].astype(np.int64), tuple(arrays[f"classes_{number}"].tolist())
+            rows = arrays[f"predicted_{number}"].astype(np.int64)
+            for run_id, predicted in zip(arrays[f"run_id_{number}"].tolist(), rows, strict=True):
+                predictions[run_id] = Predictions(labels, predicted, classes)
+    return predictions

@@ -16,14 +16,14 @@ PAGE = "index.html"
 
 
 def build_report(evidence: Evidence) -> dict[str, bytes]:
-    """Make all files of a report.
+    """Build all files of a report.
 
     Args:
-        evidence: Of some studies, at least one finished run.
+        evidence: The evidence of some studies, with at least one finished run.
 
     Returns:
         Contents by path: ``index.html``, ``figures/`` as PNG and PDF, ``table.tex``, ``methods.md``,
-        ``references.bib``, ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same records give the
+        ``references.bib``, ``comparison.json``, ``runs.json`` and ``predictions.npz``. The same evidence gives the
         same bytes.
     """
     comparison = compare(evidence)

@@ -8,14 +8,14 @@ _KEY = r"[\w:.+/-]+"
 
 
 def bibtex(text: str, cites: Iterable[str] = ()) -> str:
-    """Return the entries that a text cites as ``[@key]``, in the order in which it does.
+    """Return the BibTeX entries that a text cites as ``[@key]``, in the order of citation.
 
     Args:
-        text: The paragraph.
-        cites: What space files cite; those that are entries are found beside the packaged ones.
+        text: The text.
+        cites: The ``cite`` of space files, each an entry or a key; entries are added to the packaged ones.
 
     Returns:
-        The entries; a key that has none, as one of a file of the user's own, is left out.
+        The entries; keys without an entry are left out.
     """
     packaged = resources.files("optstudy.report").joinpath("references.bib").read_text().split("\n\n")
     entries = {_key(entry): entry.strip() + "\n" for entry in (*packaged, *cites) if _is_entry(entry)}
@@ -24,7 +24,7 @@ def bibtex(text: str, cites: Iterable[str] = ()) -> str:
 
 
 def cited(cite: str) -> str:
-    """Return how a paragraph cites an entry or a key; nothing where there is none."""
+    """Return the citation of an entry or a key, with a space in front; empty without one."""
     return f" [@{_key(cite)}]" if cite else ""
 
 

@@ -9,14 +9,14 @@ from optstudy.records.naming import RowKey
 from optstudy.records.search import SearchResult
 
 
-def command_of(evidence: Evidence, study: str) -> str:
-    """Return the commands that make a study again, a line each, with every key of its specification.
+def study_commands(evidence: Evidence, study: str) -> str:
+    """Return the commands that reproduce a study, one a line, with every key of its specification.
 
-    Where files of the user's own are named, they must lie in the folder in which they are given. It is one command
-    where all optimizers were searched and trained alike, and the first of several says what the study is made of.
+    There is one command if all optimizers were searched and trained alike. The user's own files must lie in the folder
+    in which the commands are run.
 
     Returns:
-        Nothing where no run recorded what its study is made of.
+        The commands; empty if no run recorded its study's specification.
     """
     runs = [one for one in evidence.runs if one.run.study == study]
     searches = [one for one in evidence.searches if one.study == study]
@@ -37,7 +37,7 @@ def command_of(evidence: Evidence, study: str) -> str:
 def _commands(
     study: str, tuned: dict[int, list[str]], trained: dict[tuple[str, ...], list[str]]
 ) -> list[list[str]]:
-    """One `study` where that does it all, or else a `tune` for each number of trials and a `train` for each configs."""
+    """Return one `study` if it suffices, else a `tune` for each number of trials and a `train` for each configs."""
     if len(tuned) == len(trained) == 1:
         [searched], [(configs, names)] = tuned.values(), trained.items()
         if set(names) <= set(searched):
@@ -48,7 +48,7 @@ def _commands(
         for configs, names in trained.items()
     ]
     if tunes:
-        tunes[0] = tunes[0][:-2]  # among all that the first one says
+        tunes[0] = tunes[0][:-2]  # the first command has all settings
     return [*tunes, *trains]
 
 
@@ -62,10 +62,10 @@ def _set(key: str, value: Any) -> list[str]:
 
 def _tuned(searches: Iterable[SearchResult]) -> dict[int, list[str]]:
     """Group the searched optimizers by their trials, which may differ inside a study."""
-    found: dict[int, list[str]] = {}
+    tuned: dict[int, list[str]] = {}
     for one in searches:
-        found.setdefault(one.settings["trials"], []).append(one.optimizer)
-    return found
+        tuned.setdefault(one.settings["trials"], []).append(one.optimizer)
+    return tuned
 
 
 def _trained(rows: Iterable[RowKey]) -> dict[tuple[str, ...], list[str]]:
@@ -73,7 +73,7 @@ def _trained(rows: Iterable[RowKey]) -> dict[tuple[str, ...], list[str]]:
     configs: dict[str, dict[str, None]] = {}
     for key in rows:
         configs.setdefault(key.optimizer, {})[key.config] = None
-    found: dict[tuple[str, ...], list[str]] = {}
+    trained: dict[tuple[str, ...], list[str]] = {}
     for optimizer, own in configs.items():
-        found.setdefault(tuple(own), []).append(optimizer)
-    return found
+        trained.setdefault(tuple(own), []).append(optimizer)
+    return trained

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
+from itertools import chain, count
 
 from optstudy.comparison.table import Comparison
-from optstudy.records.evidence import Evidence, only
+from optstudy.records.evidence import Evidence
 from optstudy.records.naming import RowKey
 from optstudy.report import figures
 
@@ -15,48 +15,48 @@ from optstudy.report import figures
 class Exhibit:
     """One figure of a report."""
 
-    name: str  # for its files; `file_names` makes it fit for them
+    name: str  # `file_names` turns it into a file name
     title: str
     caption: str
     figure: figures.Figure
 
 
 def gallery(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
-    """Draw all that the evidence has data for, study by study, and then the searches side by side."""
+    """Draw every figure that the evidence has data for, study by study, then the figures of all searches."""
     studies = list(dict.fromkeys(row.study for row in comparison.rows))
     for study in studies:
-        front = f"{study}-" if len(studies) > 1 else ""
-        named = f"{study}: " if len(studies) > 1 else ""
-        some = only(evidence, [study])
+        several = len(studies) > 1
         own = Comparison(
             tuple(row for row in comparison.rows if row.study == study),
             tuple(pair for pair in comparison.pairs if pair.study == study),
             {},
             looks=comparison.looks,
         )
-        for exhibit in _study(own, some):
-            yield Exhibit(front + exhibit.name, named + exhibit.title, exhibit.caption, exhibit.figure)
+        for one in _study(own, evidence.of_studies([study])):
+            yield replace(
+                one, name=f"{study}-" * several + one.name, title=f"{study}: " * several + one.title
+            )
     if evidence.searches:
         yield from _searches(evidence)
 
 
 def file_names(exhibits: Iterable[Exhibit]) -> list[str]:
-    """Return a file name for each, without ending: letters that every file system takes, no name twice."""
-    found: dict[str, None] = {}
+    """Return a unique file name for each figure, without extension, in characters that every file system allows."""
+    names: dict[str, None] = {}
     for one in exhibits:
         name = re.sub(r"[^A-Za-z0-9._-]", "_", one.name)
-        numbered = (f"{name}-{number}" for number in count(2))
-        found[name if name not in found else next(other for other in numbered if other not in found)] = None
-    return list(found)
+        candidates = chain([name], (f"{name}-{number}" for number in count(2)))
+        names[next(candidate for candidate in candidates if candidate not in names)] = None
+    return list(names)
 
 
 def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
     yield Exhibit(
         "accuracies",
         "Test accuracy",
-        "Each dot is a seed. The thick interval is Student's t over seeds; the thin one is Wilson's, of the draw of"
-        " test images, which more seeds do not narrow. Intervals that overlap do not tell whether two differ:"
-        " the next figure does.",
+        "Each dot is a seed. The thick interval is Student's t over seeds; the thin one is Wilson's, over the choice of"
+        " test images, which more seeds do not narrow. Overlapping intervals do not decide whether two optimizers"
+        " differ; the next figure does.",
         figures.accuracies(comparison, evidence),
     )
     if comparison.pairs:
@@ -64,8 +64,8 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             "differences",
             "Differences",
             "A filled mark is a difference that Holm's test shows. Intervals are Bonferroni's over all pairs, which are"
-            " wider: one may hold zero where the difference is shown. A wide one with an open mark shows neither a"
-            " difference nor, beyond the shaded strip, that it does not matter.",
+            " wider: one may contain zero although the difference is significant. A wide interval with an open mark"
+            " shows neither a difference nor equivalence within the shaded strip.",
             figures.differences(comparison, margin=evidence.runs[0].run.margin),
         )
     if any(one.run.target is not None for one in evidence.runs):
@@ -82,7 +82,7 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             "gradient_norms",
             "Gradient norm (figure 1 of the paper)",
             "The norm of the last mini-batch's gradient of each epoch: median over seeds, in the band from the least to"
-            " the largest. One mini-batch is a noisy witness, so look at the trend and the width rather than at single"
+            " the largest. A single mini-batch is noisy, so read the trend and the width of the band rather than single"
             " epochs.",
             figures.gradient_norms(evidence),
         )
@@ -106,8 +106,8 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             "ratios",
             "Ratio of the two largest eigenvalues (figure 3 of the paper)",
             "Median over seeds and the band from the least to the largest. A separated ratio is one whose"
-            " interval lies above 1, if only a little: how far above says how much one direction dominates. Of opposite"
-            " signs means that one of the two eigenvalues is negative; a ratio below 1 cannot occur.",
+            " interval lies above 1; how far above says how much one direction dominates. Opposite signs means that one"
+            " of the two eigenvalues is negative; a ratio below 1 cannot occur.",
             figures.ratios(evidence),
         )
     if any(row.geometry is not None and row.geometry.runs > 1 for row in comparison.rows):
@@ -115,32 +115,32 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             "flatness",
             "Flatness against test error",
             "A point is a seed. Kendall's tau-b describes these runs of one optimizer; it is never pooled over"
-            " optimizers, and proves nothing of flatness as a cause.",
+            " optimizers, and is no evidence that flatness is a cause.",
             figures.flatness(evidence, comparison),
         )
 
 
 def _rows(evidence: Evidence) -> Iterator[Exhibit]:
     for key, row in evidence.rows().items():
-        label = evidence.looks.row(key)
+        label = evidence.looks.row_label(key)
         if any(one.predictions is not None for one in row):
             yield Exhibit(
                 f"confusion-{_file_name(key)}",
                 f"{label}: confusion (figures 4 to 7 of the paper)",
-                "Rows are true classes, columns what the network takes them for, in per cent, mean over the seeds. Look"
-                " off the diagonal for the pairs of classes that are mixed up.",
-                figures.confusion_of(row, label),
+                "Rows are true classes, columns are predicted classes, in per cent, mean over the seeds."
+                " Off the diagonal are the pairs of classes that are confused.",
+                figures.mean_confusion(row, label),
             )
     for key, row in evidence.rows().items():
-        label = evidence.looks.row(key)
+        label = evidence.looks.row_label(key)
         if any(one.curvature is not None and one.curvature.plane.size for one in row):
             yield Exhibit(
                 f"surface-{_file_name(key)}",
                 f"{label}: loss around the end (figures 8 to 11 of the paper)",
                 "The loss over the plane of the first two eigenvectors, for the seed with the median rise; other seeds"
                 " lie along other vectors, and cannot be averaged. Where the ratio is degenerate the plane has a"
-                " meaning, and its two axes have none.",
-                figures.surface_of(row, label),
+                " meaning, but its two axes do not.",
+                figures.loss_surface(row, label),
             )
 
 
@@ -148,16 +148,16 @@ def _searches(evidence: Evidence) -> Iterator[Exhibit]:
     yield Exhibit(
         "tuning_curves",
         "Tuning",
-        "The best validation score so far, against the trials and against the work that they took. A steep start says"
-        " that the space or its defaults are easy; equal trials are not equal work. Bands stand only over independent"
-        " searches, or where random search lets its trials come in any order.",
+        "The best validation score so far, against trials and against gradient work. A steep start means that the"
+        " space is easy or its defaults are good; equal trials are not equal work. Bands are drawn only over"
+        " independent searches, or over the orders of a random search's trials.",
         figures.tuning_curves(evidence),
     )
     yield Exhibit(
         "learning_rates",
         "Validation score against learning rate",
-        "Every trial of each search. A broad top says that the optimizer is robust to its learning rate;"
-        " a best trial at the edge says that the range was too narrow.",
+        "Every trial of each search. A broad top means that the optimizer is robust to its learning rate;"
+        " a best trial at the edge, that the range is too narrow.",
         figures.learning_rates(evidence),
     )
 

@@ -11,10 +11,10 @@ from optstudy.comparison.table import Comparison
 from optstudy.records.evidence import Evidence
 from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult
-from optstudy.report.commands import command_of
+from optstudy.report.commands import study_commands
 from optstudy.report.gallery import Exhibit
 from optstudy.report.sentences import headline, study_setup, verdict_sentence
-from optstudy.report.tables.formats import Metric, tables_of
+from optstudy.report.tables.formats import Metric, build_tables
 from optstudy.report.tables.tuning import value_label
 
 
@@ -26,7 +26,7 @@ def render_page(
     methods: str,
     bibtex: str,
 ) -> str:
-    """Write the page; the same records give the same bytes."""
+    """Render the page; the same evidence gives the same bytes."""
     environment = Environment(
         loader=PackageLoader("optstudy.report", "."),
         autoescape=True,
@@ -45,19 +45,19 @@ def render_page(
     return environment.get_template("page.html").render(
         title=_title(comparison),
         studies=[_study(comparison, evidence, name) for name in studies],
-        tables=tables_of(comparison),
+        tables=build_tables(comparison),
         more=[
             (title, table)
             for title, metric in metrics
-            for table in tables_of(comparison, metric)
+            for table in build_tables(comparison, metric)
             if table.rows
         ],
         pictures=pictures,
         spaces=[_space(one, evidence.looks, several=len(studies) > 1) for one in evidence.searches],
-        given=_given(evidence, several=len(studies) > 1),
-        facts=_facts(evidence),
+        other_configs=_other_configs(evidence, several=len(studies) > 1),
+        provenance=_provenance(evidence),
         finished=_finished(evidence),
-        commands=[command for name in studies if (command := command_of(evidence, name))],
+        commands=[command for name in studies if (command := study_commands(evidence, name))],
         methods=methods,
         bibtex=bibtex,
     )
@@ -83,7 +83,7 @@ def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, A
 
 
 def picture(exhibit: Exhibit, data: bytes) -> dict[str, Any]:
-    """Return a figure as the page's template takes it, from its PNG."""
+    """Return a figure as the variables of the page's template, with its PNG inside."""
     width, height = (round(float(side) * 132) for side in exhibit.figure.get_size_inches())
     return {
         "title": exhibit.title,
@@ -118,24 +118,24 @@ def _space(one: SearchResult, looks: Looks, *, several: bool) -> dict[str, Any]:
     }
 
 
-def _given(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
-    """Return the hyperparameters of each row that no search of its study chose."""
+def _other_configs(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
+    """Return the hyperparameters of each row that no search of its study selected."""
     searched = {(one.study, one.optimizer) for one in evidence.searches}
-    found = []
+    configs = []
     for key, row in evidence.rows().items():
         if key.config != "best" or (key.study, key.optimizer) not in searched:
             values = ", ".join(f"{name} {value}" for name, value in row[0].run.params.items())
-            found.append((f"{key.study}: " * several + evidence.looks.row(key), values or "none"))
-    return found
+            configs.append((f"{key.study}: " * several + evidence.looks.row_label(key), values or "none"))
+    return configs
 
 
-def _facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """Return what the runs rest on; several values where they differ."""
-    found: dict[str, dict[str, None]] = {}
+def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
+    """Return the provenance of the runs; several values where they differ."""
+    entries: dict[str, dict[str, None]] = {}
     for one in evidence.runs:
         for name, value in one.run.provenance.details.items():
-            found.setdefault(name, {})[value] = None
-    return [(name, ", ".join(values)) for name, values in found.items()]
+            entries.setdefault(name, {})[value] = None
+    return [(name, ", ".join(values)) for name, values in entries.items()]
 
 
 def _finished(evidence: Evidence) -> str:

@@ -13,8 +13,8 @@ from optstudy.report.tables.table import p_label
 
 
 def verdict_sentence(pair: Pair, margin: float, looks: Looks) -> str:
-    """Say what may be said of a pair."""
-    a, b, test = looks.row(pair.a), looks.row(pair.b), pair.test
+    """Return the verdict on a pair as a sentence."""
+    a, b, test = looks.row_label(pair.a), looks.row_label(pair.b), pair.test
     if math.isnan(test.p):
         return f"{a} and {b} have one common seed, which supports no verdict."
     if test.verdict == "worse":
@@ -43,19 +43,19 @@ def _p(p: float) -> str:
 
 
 def headline(rows: Sequence[Row], pairs: Sequence[Pair], looks: Looks) -> str:
-    """Say in one sentence what one study decides: the whole ranking, or how many pairs stay open."""
+    """Return the result of one study in a sentence: the whole ranking, or how many pairs are decided."""
     if len(rows) == 1:
         return "There is one configuration, and nothing to compare."
     decided = sum(pair.test.verdict in ("better", "worse") for pair in pairs)
-    places = {row.rank for row in rows}
-    if pairs and "tie" not in places and len(places) == len(rows):
+    ranks = {row.rank for row in rows}
+    if pairs and "tie" not in ranks and len(ranks) == len(rows):
         ordered = sorted(rows, key=lambda row: int(row.rank))
-        labels = [looks.row(row.key) for row in ordered]
+        labels = [looks.row_label(row.key) for row in ordered]
         return f"All pairs are decided, from the best: {', '.join(labels)}."
     if not decided:
-        return "No pair is decided: these runs do not tell which one is better."
-    of = f"{decided} of {len(pairs)} pairs {'is' if decided == 1 else 'are'} decided"
-    return f"{of}; one with an open pair has no rank, and counts as tied."
+        return "No pair is decided: these runs do not show which optimizer is better."
+    counts = f"{decided} of {len(pairs)} pairs {'is' if decided == 1 else 'are'} decided"
+    return f"{counts}; a row with an undecided pair has no rank, and counts as tied."
 
 
 def study_setup(evidence: Evidence, study: str) -> list[str]:
@@ -63,7 +63,7 @@ def study_setup(evidence: Evidence, study: str) -> list[str]:
     runs = [one for one in evidence.runs if one.run.study == study]
     searches = [one for one in evidence.searches if one.study == study]
     rows = dict.fromkeys(one.run.id.row for one in runs)
-    names = ", ".join(evidence.looks.row(key) for key in rows)
+    names = ", ".join(evidence.looks.row_label(key) for key in rows)
     sentences = [f"Compared: {names}."]
     if searches:
         sentences.append(tuning_sentence(searches))
@@ -73,7 +73,7 @@ def study_setup(evidence: Evidence, study: str) -> list[str]:
 
 
 def tuning_sentence(searches: Sequence[SearchResult]) -> str:
-    """Say how the searches of one study were made."""
+    """Describe the searches of one study."""
     one = searches[0].settings
     trials = sorted({len(search.trials) for search in searches})
     count = " to ".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
@@ -96,7 +96,7 @@ def tuning_sentence(searches: Sequence[SearchResult]) -> str:
 
 
 def training_sentence(runs: Sequence[RunEvidence]) -> str:
-    """Say how the final runs of one study were trained; nothing where that is not known."""
+    """Describe the training of one study's final runs; empty if no plan was recorded."""
     plan = next((one.plan for one in runs if one.plan is not None), None)
     if plan is None:
         return ""
@@ -111,7 +111,7 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
 
 
 def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
-    """Write a paragraph for the Methods of a paper, with keys of the BibTeX file in brackets."""
+    """Return a paragraph for the Methods of a paper, with BibTeX keys in brackets."""
     searches = [one for one in evidence.searches if one.study == study]
     runs = [one for one in evidence.runs if one.run.study == study]
     versions = runs[0].run.provenance.versions if runs else {}
@@ -151,5 +151,5 @@ def _epochs(count: int) -> str:
 
 
 def _s(count: int) -> str:
-    """Return the ending of a noun that is counted."""
+    """Return the plural ending of a counted noun."""
     return "" if count == 1 else "s"

@@ -18,11 +18,11 @@ from optstudy.tracking.evidence import read_files
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report that was written."""
+    """A written report."""
 
     page: Path
     files: tuple[str, ...]  # paths inside the folder
-    run: str  # name of its MLflow run, with the experiment in front
+    run: str  # its MLflow run: EXPERIMENT, run NAME
     studies: tuple[str, ...]
 
 
@@ -31,15 +31,15 @@ def write_report(
     studies: Sequence[str],
     output: Path,
     *,
-    workspace: Path = Path(),  # it is immutable
+    workspace: Path = Path(),
 ) -> WrittenReport:
-    """Write the report of some studies, by default of the one written last.
+    """Write the report of some studies, by default the latest that has a finished run.
 
     Args:
-        tracking: Where they are.
-        studies: Their names.
-        output: Folder for it, made if it is not there.
-        workspace: Folder whose space files say how optimizers look.
+        tracking: The MLflow store.
+        studies: Names of studies.
+        output: Folder of the report, created if it does not exist.
+        workspace: Folder whose space files define the looks of optimizers.
 
     Raises:
         UsageError: If there is no such study, or none has a finished final run.
@@ -59,7 +59,7 @@ def write_report(
 
 
 def _log(tracking: Tracking, evidence: Evidence, files: Mapping[str, bytes]) -> str:
-    """Log a report to its first study's experiment, once; the same report again is the same run."""
+    """Log a report to its first study's experiment; an identical report is logged once."""
     key = hashlib.sha256(b"".join(files.values())).hexdigest()[:24]
     experiment, name = f"{evidence.studies[0]}/report", f"report-{key[:8]}"
     logged = tracking.logged_runs(experiment).get(name)

@@ -8,13 +8,12 @@ import torch
 
 from optstudy.curvature import Stability, stability
 from optstudy.optimizers import build_optimizer
-from optstudy.records.arrays import to_npz
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace, eigen_trace
 from optstudy.records.forms import to_form
 from optstudy.records.look import Look
 from optstudy.records.plan import Plan
-from optstudy.records.run import Rung
+from optstudy.records.run import Predictions, Rung
 from optstudy.report import figures
 from optstudy.workloads.datasets import load
 
@@ -59,13 +58,9 @@ def _data(
     epochs = [to_form(record) for rung in rungs for record in rung.epochs]
     return {
         "epochs.json": json.dumps(epochs, indent=1).encode(),
-        "predictions.npz": to_npz(
-            {
-                "labels": dataset.test_y.numpy(),
-                "predicted": np.array(rungs[-1].predicted),
-                "classes": np.array(dataset.classes, dtype=np.str_),
-            }
-        ),
+        "predictions.npz": Predictions(
+            dataset.test_y.numpy(), np.array(rungs[-1].predicted), dataset.classes
+        ).to_bytes(),
         "plan.json": json.dumps(to_form(plan), indent=1).encode(),
         **({} if trace is None else {"eigen.npz": trace.to_bytes()}),
         **({} if curvature is None else {"analysis.npz": curvature.to_bytes()}),

@@ -53,7 +53,7 @@ class Context:
             plan: Plan of the run.
             machines: The machines that computed its rungs.
         """
-        return provenance_tags(replace(self.provenance, sources=self._files(plan)).on(machines))
+        return provenance_tags(replace(self.provenance, sources=self._files(plan)).with_machines(machines))
 
     def experiment(self, kind: str) -> str:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""

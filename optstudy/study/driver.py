@@ -203,8 +203,7 @@ class Study:
     def compare(self) -> Comparison:
         """Compare the study's final runs and finished searches, as recorded in MLflow."""
         tracking, _ = open_tracking(self.location)
-        final = tracking.final_runs([self.name])
-        return compare(read_evidence(tracking, [self.name], final, self.location.workspace))
+        return compare(read_evidence(tracking, [self.name], self.location.workspace))
 
     def estimate(self) -> StudyEstimate:
         """Estimate the time and disk space of the whole study from a few timed steps; nothing is written."""

@@ -17,8 +17,8 @@ from mlflow.utils.credentials import read_mlflow_creds
 from optstudy.errors import OptstudyError
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds for which calls are retried, in all
-CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client looks for a user's name and password
+PATIENCE = 60.0  # seconds for which a call is retried, in all
+CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client looks for the user and password
 
 _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
@@ -32,7 +32,7 @@ for _name in ("alembic", "mlflow"):
 
 
 class Connection:
-    """MLflow's client, whose calls are retried while the server is unreachable."""
+    """MLflow's client, with retries while the server is unreachable."""
 
     def __init__(self, uri: str, patience: float) -> None:
         """Connect to ``uri``; calls are retried for ``patience`` seconds."""
@@ -48,9 +48,9 @@ class Connection:
         """Call one of the client's methods.
 
         Raises:
-            OptstudyError: If MLflow refuses, or has not answered for too long.
+            OptstudyError: If MLflow refuses, or is unreachable for too long.
         """
-        silent_since = self._gave_up_at or time.monotonic()
+        unreachable_since = self._gave_up_at or time.monotonic()
         while True:
             try:
                 return method(*arguments, **options)
@@ -59,8 +59,8 @@ class Connection:
                     raise OptstudyError(
                         f"MLflow at {hide_credentials(self.uri)} {_refusal(self.uri, error)}"
                     ) from error
-                if time.monotonic() - silent_since >= self._patience:
-                    self._gave_up_at = silent_since
+                if time.monotonic() - unreachable_since >= self._patience:
+                    self._gave_up_at = unreachable_since
                     raise OptstudyError(
                         f"the tracking server {hide_credentials(self.uri)} has not answered for {self._patience:.0f} s;"
                         " start it and give the same command again: nothing finished is lost"
@@ -71,14 +71,14 @@ class Connection:
 def hide_credentials(uri: str) -> str:
     """Remove user and password from a URI."""
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return uri.replace(user + at, "", 1)  # putting the parts together again would cost sqlite:/// its slashes
+    return uri.replace(user + at, "", 1)  # urlunsplit would drop slashes of sqlite:///
 
 
 def _refusal(uri: str, error: BaseException) -> str:
-    """Describe why a server refused a request, and what to do."""
-    status, why = _status(error), _first_line(error)
+    """Describe why a server refused a request, and the remedy."""
+    status, why = _status(error), first_line(error)
     if status == HTTPStatus.UNAUTHORIZED:
-        return _unknown(uri)
+        return _unauthorized(uri)
     if status == HTTPStatus.FORBIDDEN and "Host header" in why:
         host = urlsplit(uri).hostname
         return (
@@ -90,10 +90,10 @@ def _refusal(uri: str, error: BaseException) -> str:
     return f"refused: {why}"
 
 
-def _unknown(uri: str) -> str:
+def _unauthorized(uri: str) -> str:
     user = _user(uri)
-    if user is None and (fault := _fault(Path(CREDENTIALS).expanduser())):
-        return f"asks who you are, and {CREDENTIALS} cannot be read: {fault}"
+    if user is None and (reason := _read_error(Path(CREDENTIALS).expanduser())):
+        return f"asks who you are, and {CREDENTIALS} cannot be read: {reason}"
     if user is None:
         return (
             f"asks who you are: write a user and a password to {CREDENTIALS}, as lines [mlflow],"
@@ -105,7 +105,7 @@ def _unknown(uri: str) -> str:
     return f"knows no user {user!r} with the password in {source}; correct them there"
 
 
-def _fault(file: Path) -> str | None:
+def _read_error(file: Path) -> str | None:
     """Return why a file cannot be read, which MLflow's client ignores; None if it can, or does not exist."""
     try:
         file.read_bytes()
@@ -118,9 +118,9 @@ def _fault(file: Path) -> str | None:
 
 def _user(uri: str) -> str | None:
     """Return the user name that MLflow's client sends; None without a name or a password."""
-    given = read_mlflow_creds()
-    if given.username and given.password:
-        return str(given.username)
+    credentials = read_mlflow_creds()
+    if credentials.username and credentials.password:
+        return str(credentials.username)
     return urlsplit(uri).username
 
 
@@ -144,5 +144,6 @@ def _unreachable(error: BaseException | None) -> bool:
     return False
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type without one."""
     return (str(error).splitlines() or [type(error).__name__])[0]

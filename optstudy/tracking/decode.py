@@ -9,22 +9,22 @@ from mlflow.entities import Run
 from optstudy.records.metrics import TEST_ACCURACY, Tag, read_final_metrics, read_provenance
 from optstudy.records.run import FinalRun
 
-MARGIN = 0.001  # of runs that were logged before studies had one
+MARGIN = 0.001  # of runs logged before studies had a margin
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run that MLflow already has."""
+    """A run that is already logged in MLflow."""
 
     run_id: str
-    key: str  # of everything that determines the run
+    key: str  # hash of everything that determines the run
     finished: bool
     ended: bool  # finished, or a trial that was pruned or failed
-    lost: bool = False  # it was finished, and its files are gone: it is to be written again
+    lost: bool = False  # finished, but its files are gone, so that it has to be logged again
 
 
-def logged_run_of(run: Run, *, embedded: bool) -> LoggedRun:
-    """Say what MLflow already has of a run; what a server keeps is the server's to look after."""
+def decode_logged_run(run: Run, *, embedded: bool) -> LoggedRun:
+    """Decode the state of a run; only the artifacts of the embedded store are checked for loss."""
     finished = run.info.status == "FINISHED"
     ended = finished or run.data.tags.get(Tag.OUTCOME) in ("pruned", "failed")
     writes_files = run.data.tags.get(Tag.KIND) in ("search", "final")
@@ -35,13 +35,13 @@ def logged_run_of(run: Run, *, embedded: bool) -> LoggedRun:
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return where the artifacts of a URI lie on this machine; None where a server or a bucket keeps them."""
+    """Return the local folder of an artifact URI; None if a server or a bucket holds it."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None
 
 
-def exclusion_of(run: Run) -> str | None:
-    """Say why a final run cannot be compared, if so."""
+def exclusion_reason(run: Run) -> str | None:
+    """Return why a final run is excluded from comparisons; None if it is not."""
     outcome = run.data.tags.get(Tag.OUTCOME, "")
     if run.data.tags.get(Tag.SUPERSEDED) == "true":
         return "superseded"
@@ -52,8 +52,8 @@ def exclusion_of(run: Run) -> str | None:
     return None if Tag.STUDY in run.data.tags else "without its tags"
 
 
-def final_run_of(run: Run) -> FinalRun:
-    """Read a finished final run."""
+def decode_final_run(run: Run) -> FinalRun:
+    """Decode a finished final run."""
     tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
     return FinalRun(
         run_id=run.info.run_id,

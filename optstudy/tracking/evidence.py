@@ -13,48 +13,42 @@ from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import from_form, from_json
 from optstudy.records.naming import sort_key
 from optstudy.records.plan import Plan
-from optstudy.records.run import EpochRecord, FinalRun, FinalRuns, Predictions
+from optstudy.records.run import EpochRecord, FinalRun, Predictions
 from optstudy.records.search import SearchResult, read_search
 from optstudy.tracking.writer import Tracking
 
 T = TypeVar("T")
 
 
-def read_evidence(tracking: Tracking, studies: Sequence[str], final: FinalRuns, workspace: Path) -> Evidence:
-    """Read what a comparison takes beside final runs: their predictions, the searches, and how optimizers look.
+def read_evidence(tracking: Tracking, studies: Sequence[str], workspace: Path) -> Evidence:
+    """Read what a comparison needs: final runs with their predictions, searches, and the looks of optimizers.
 
     Args:
-        tracking: Where they are.
+        tracking: The MLflow store.
         studies: The studies, in the order of the comparison.
-        final: Their runs.
-        workspace: Folder whose space files say how optimizers look.
+        workspace: Folder whose space files define the looks of optimizers.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
-    predictions, searches = tracking.predictions(final), tuple(read_searches(tracking, studies))
+    final_runs, excluded = tracking.final_runs(studies)
     runs = sorted(
-        final.runs,
+        final_runs,
         key=lambda run: (studies.index(run.study), *sort_key(run.optimizer, run.config), run.seed),
     )
-    return Evidence(
-        tuple(RunEvidence(run, predictions=predictions.get(run.run_id)) for run in runs),
-        searches,
-        read_looks({run.optimizer for run in runs}, workspace, [one.space for one in searches]),
-        dict(final.excluded),
-        tuple(studies),
-    )
+    searches = tuple(read_searches(tracking, studies))
+    looks = read_looks({run.optimizer for run in runs}, workspace, [one.space for one in searches])
+    evidence = tuple(read_predictions(tracking, run) for run in runs)
+    return Evidence(evidence, searches, looks, excluded, tuple(studies))
 
 
 def read_files(tracking: Tracking, evidence: Evidence) -> Evidence:
-    """Read the other files of the runs, on which figures and reports rest.
+    """Read the other files of the runs, from which figures and reports are made.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
-    return replace(
-        evidence, runs=tuple(read_run(tracking, one.run, one.predictions) for one in evidence.runs)
-    )
+    return replace(evidence, runs=tuple(read_run(tracking, one) for one in evidence.runs))
 
 
 def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResult]:
@@ -63,50 +57,55 @@ def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResu
     Raises:
         OptstudyError: If a file cannot be read.
     """
-    found: list[SearchResult] = []
+    searches: list[SearchResult] = []
     for study in studies:
         where = f"search.json of a search of study {study!r}"
         files = tracking.search_files(study)
         read = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
-        found += sorted(read, key=lambda one: sort_key(one.optimizer))
-    return found
+        searches += sorted(read, key=lambda one: sort_key(one.optimizer))
+    return searches
 
 
-def read_run(tracking: Tracking, run: FinalRun, predictions: Predictions | None) -> RunEvidence:
-    """Read what a final run left in MLflow, its predictions apart.
+def read_predictions(tracking: Tracking, run: FinalRun) -> RunEvidence:
+    """Return a final run with its predictions.
+
+    Raises:
+        OptstudyError: If they cannot be read.
+    """
+    return RunEvidence(run, predictions=_read(tracking, run, "predictions.npz", Predictions.from_bytes))
+
+
+def read_run(tracking: Tracking, one: RunEvidence) -> RunEvidence:
+    """Return a final run with its other files, apart from its weights.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
 
-    def kept(name: str, make: Callable[[bytes], T]) -> T | None:
-        data = tracking.file_of(run, name)
-        return None if data is None else _made(make, data, where(name))
+    def read_json(kind: type[T], name: str) -> T | None:
+        return _read(
+            tracking, one.run, name, lambda data: from_json(kind, data, f"{name} of run {one.run.run_id}")
+        )
 
-    def where(name: str) -> str:
-        return f"{name} of run {run.run_id}"
-
-    return RunEvidence(
-        run,
-        kept("plan.json", lambda data: from_json(Plan, data, where("plan.json"))),
-        kept("epochs.json", lambda data: from_json(tuple[EpochRecord, ...], data, where("epochs.json")))
-        or (),
-        predictions,
-        kept("eigen.npz", EigenTrace.from_bytes),
-        kept("analysis.npz", CurvatureResult.from_bytes),
-        kept("study.json", lambda data: _specification(data, where("study.json"))),
+    study = read_json(dict[str, Any], "study.json")
+    where = f"study.json of run {one.run.run_id}: specification"
+    return replace(
+        one,
+        plan=read_json(Plan, "plan.json"),
+        epochs=read_json(tuple[EpochRecord, ...], "epochs.json") or (),
+        trace=_read(tracking, one.run, "eigen.npz", EigenTrace.from_bytes),
+        curvature=_read(tracking, one.run, "analysis.npz", CurvatureResult.from_bytes),
+        specification=None if study is None else from_form(dict[str, Any], study.get("specification"), where),
     )
 
 
-def _specification(data: bytes, where: str) -> dict[str, Any]:
-    content = from_json(dict[str, Any], data, where)
-    return from_form(dict[str, Any], content.get("specification"), f"{where}: specification")
-
-
-def _made(make: Callable[[bytes], T], data: bytes, what: str) -> T:
-    """Read a file, or say which one cannot be read."""
+def _read(tracking: Tracking, run: FinalRun, name: str, decode: Callable[[bytes], T]) -> T | None:
+    """Read a run's file, or say which one cannot be read."""
+    data = tracking.find_file(run, name)
     try:
-        return make(data)
+        return None if data is None else decode(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
-        raise OptstudyError(f"{what} is damaged ({type(error).__name__}: {reason})") from error
+        raise OptstudyError(
+            f"{name} of run {run.run_id} is damaged ({type(error).__name__}: {reason})"
+        ) from error

@@ -1,4 +1,4 @@
-"""Read runs from MLflow."""
+"""Read studies, runs and their artifacts from MLflow."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from mlflow.entities import Run
 from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
-from optstudy.records.arrays import from_npz
 from optstudy.records.metrics import Tag
-from optstudy.records.run import FinalRun, FinalRuns, Predictions
+from optstudy.records.run import FinalRun
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
-from optstudy.tracking.decode import LoggedRun, exclusion_of, final_run_of, local_folder, logged_run_of
+from optstudy.tracking.decode import (
+    LoggedRun,
+    decode_final_run,
+    decode_logged_run,
+    exclusion_reason,
+    local_folder,
+)
 from optstudy.tracking.run_list_view import KEY, TAG
 
 T = TypeVar("T")
-PREDICTIONS = "predictions.npz"
 SEARCH = "search.json"
 PAGE = 1000  # runs a request, MLflow's limit
 
@@ -27,7 +31,7 @@ PAGE = 1000  # runs a request, MLflow's limit
 class Reader:
     """Reads studies from one MLflow store.
 
-    Calls are retried for a while if the server stops answering; then they raise an OptstudyError.
+    Calls are retried while the server is unreachable; after a while they raise an OptstudyError.
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
@@ -37,7 +41,7 @@ class Reader:
         self._call = self._connection.call
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
-        self._open_runs: set[str] = set()  # that a writer has opened and not closed
+        self._open_runs: set[str] = set()  # opened by a writer and not closed
 
     @property
     def shown_uri(self) -> str:
@@ -52,76 +56,53 @@ class Reader:
     def logged_runs(self, experiment: str) -> dict[str, LoggedRun]:
         """Return an experiment's runs by name, without superseded ones."""
         found = self._call(self._client.get_experiment_by_name, experiment)
-        if found is None:
-            return {}
         return {
-            run.info.run_name: logged_run_of(run, embedded=self._artifacts is not None)
-            for run in self._runs(found.experiment_id)
+            run.info.run_name: decode_logged_run(run, embedded=self._artifacts is not None)
+            for run in (self._runs(found.experiment_id) if found else ())
             if run.data.tags.get(Tag.SUPERSEDED) != "true"
         }
 
-    def read_file(self, run_id: str, name: str) -> bytes:
-        """Return a run's artifact.
+    def read_file(self, run: FinalRun, name: str) -> bytes:
+        """Return a final run's artifact.
 
         Raises:
             OptstudyError: If the run has none of that name.
         """
-        if not self._has(run_id, name):
+        data = self.find_file(run, name)
+        if data is None:
             raise OptstudyError(
-                f"run {run_id} has no {name} in {self.shown_uri}; the command that made the run writes it again"
+                f"run {run.run_id} has no {name} in {self.shown_uri}; the command that trained the run writes it again"
             )
-        return self._download(run_id, name)
-
-    def predictions(self, final: FinalRuns) -> dict[str, Predictions]:
-        """Return the predictions of runs by run ID; runs without predictions are omitted.
-
-        Raises:
-            OptstudyError: If a file of predictions cannot be read.
-        """
-        found = {}
-        for run in final.runs:
-            data = self.file_of(run, PREDICTIONS)
-            if data is not None:
-                try:
-                    arrays = from_npz(data)
-                    classes = tuple(arrays["classes"].tolist()) if "classes" in arrays else ()
-                    found[run.run_id] = Predictions(arrays["labels"], arrays["predicted"], classes)
-                except (ValueError, KeyError) as error:
-                    raise OptstudyError(f"{PREDICTIONS} of run {run.run_id} is damaged ({error})") from error
-        return found
+        return data
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Return a metric's steps and values, in the order of the steps."""
         points = self._call(self._client.get_metric_history, run_id, metric)
         return sorted((point.step, point.value) for point in points)
 
-    def file_of(self, run: FinalRun, name: str) -> bytes | None:
+    def find_file(self, run: FinalRun, name: str) -> bytes | None:
         """Return a final run's artifact; None if it does not exist."""
         return self._read(run.run_id, run.files, name)
 
     def search_files(self, study: str) -> list[bytes]:
         """Return the search files of a study's finished searches, in the order of their start."""
-        found = []
         experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
-        for run in self._runs(experiment.experiment_id) if experiment else ():
-            if run.data.tags.get(Tag.KIND) == "search" and run.info.status == "FINISHED":
-                data = self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
-                found += [data] if data is not None else []
-        return found
+        files = (
+            self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
+            for run in (self._runs(experiment.experiment_id) if experiment else ())
+            if run.data.tags.get(Tag.KIND) == "search" and run.info.status == "FINISHED"
+        )
+        return [data for data in files if data is not None]
 
     def _read(self, run_id: str, files: str, name: str) -> bytes | None:
         """Return an artifact; None if it does not exist. Local files are read directly, which is 20 times faster."""
         folder = local_folder(files) if self._artifacts else None
         if folder is not None:
             return (folder / name).read_bytes() if (folder / name).is_file() else None
-        return self._download(run_id, name) if self._has(run_id, name) else None
-
-    def _download(self, run_id: str, name: str) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(self._call(self._client.download_artifacts, run_id, name, folder)).read_bytes()
-
-    def _has(self, run_id: str, name: str) -> bool:
-        return name in {found.path for found in self._call(self._client.list_artifacts, run_id)}
+        if all(artifact.path != name for artifact in self._call(self._client.list_artifacts, run_id)):
+            return None
+        with tempfile.TemporaryDirectory() as temporary:
+            return Path(self._call(self._client.download_artifacts, run_id, name, temporary)).read_bytes()
 
     def studies(self) -> list[str]:
         """Return the names of the studies that have final runs, the most recent last."""
@@ -140,8 +121,8 @@ class Reader:
                     last[study] = newest[0].info.start_time
         return sorted(last, key=lambda name: last[name])
 
-    def final_runs(self, studies: Sequence[str]) -> FinalRuns:
-        """Read the final runs of some studies; runs that cannot be compared are only counted."""
+    def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int]]:
+        """Return the final runs of some studies, and the number of runs that cannot be compared, by reason."""
         runs: list[FinalRun] = []
         excluded: dict[str, int] = {}
         for study in studies:
@@ -149,20 +130,19 @@ class Reader:
             if experiment is None:
                 continue
             for run in self._runs(experiment.experiment_id):
-                reason = exclusion_of(run)
-                if reason:
+                if reason := exclusion_reason(run):
                     excluded[reason] = excluded.get(reason, 0) + 1
                 else:
-                    runs.append(final_run_of(run))
-        return FinalRuns(tuple(runs), excluded)
+                    runs.append(decode_final_run(run))
+        return runs, excluded
 
     def experiment_ids(self, study: str) -> dict[str, str]:
-        """IDs of a study's experiments by kind: tuning, final."""
+        """Return the IDs of a study's experiments by kind, tuning or final."""
         names = {kind: f"{study}/{kind}" for kind in ("tuning", "final")}
         found = {kind: self._call(self._client.get_experiment_by_name, name) for kind, name in names.items()}
         return {kind: experiment.experiment_id for kind, experiment in found.items() if experiment}
 
-    def view_of(self, experiment: str) -> str | None:
+    def view_key(self, experiment: str) -> str | None:
         """Return the key of the shared view of an experiment's run list; None without one."""
         return KEY if TAG in self._call(self._client.get_experiment, experiment).tags else None
 

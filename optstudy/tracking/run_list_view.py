@@ -1,6 +1,6 @@
 """The columns with which MLflow's list of runs opens.
 
-MLflow does not document the tag; where it is not understood a list opens as MLflow pleases.
+MLflow does not document the tag; a version that does not know it shows its default columns.
 """
 
 import json
@@ -20,12 +20,12 @@ FINAL_COLUMNS = (
 
 
 def trial_columns(objective: str, hyperparameters: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns of a list of trials: how each ended, its score, and its hyperparameters."""
+    """Return the columns for a list of trials: outcome, score and hyperparameters."""
     params = (f"params.`{name}`" for name in dict.fromkeys(hyperparameters))
     return ("tags.`optstudy.outcome`", f"metrics.`validation/{objective}`", *params)
 
 
 def view(columns: Sequence[str], created_at: float) -> str:
-    """Return the value of the tag."""
+    """Return the value of the tag for a list with these columns."""
     state = json.dumps({"selectedColumns": columns})
     return json.dumps({"name": "optstudy", "createdAt": int(1000 * created_at), "state": state})

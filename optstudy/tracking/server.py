@@ -20,14 +20,14 @@ from optstudy.records.run import FinalRun
 from optstudy.tracking import embedded
 from optstudy.tracking.stores import open_written
 
-_LEARNING = "workflowType=machine_learning"  # without it MLflow opens pages for language models
+_LEARNING = "workflowType=machine_learning"  # else MLflow opens its pages for language models
 
 STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
 
 
 @contextlib.contextmanager
 def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a server on the workspace's store; it answers on entry and is stopped on exit.
+    """Run a server on the workspace's store; it is ready on entry and stopped on exit.
 
     Yields:
         The server's address, and its process.
@@ -42,7 +42,7 @@ def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[b
             f"{database} is not there: no study has run here; run: optstudy study --preset smoke"
         )
     embedded.update_moved_paths(workspace)
-    _refuse_taken(port)
+    _check_port(port)
     options = {
         "--backend-store-uri": embedded.uri(workspace),
         "--default-artifact-root": embedded.artifacts(workspace).as_uri(),
@@ -55,14 +55,14 @@ def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[b
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # it has processes of its own, which end with its group
+        start_new_session=True,  # its child processes are stopped as a group
     )
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for(server, address)
         yield address, server
     finally:
-        _end(server)
+        _stop(server)
 
 
 def server_uri(tracking_uri: str | None) -> str | None:
@@ -72,7 +72,7 @@ def server_uri(tracking_uri: str | None) -> str | None:
 
 
 def links(address: str, location: Location, study: str | None) -> list[tuple[str, str]]:
-    """Return what to open: the runs of a study, its trials, and its final runs beside one another.
+    """Return links by title: a study's final runs, its trials, and comparisons of final runs.
 
     Raises:
         UsageError: If there is no such study.
@@ -85,27 +85,29 @@ def links(address: str, location: Location, study: str | None) -> list[tuple[str
     if name not in known and not tracking.experiment_ids(name):
         raise UsageError(f"no study {name!r} in {tracking.shown_uri}{nearest(name, known)}")
     ids = tracking.experiment_ids(name)
-    found = []
+    pages = []
     for kind, text in (("final", "final runs"), ("tuning", "trials")):
         if kind in ids:
-            view = tracking.view_of(ids[kind])
-            shared = f"&viewStateShareKey={view}" if view else ""  # one that is absent would lead elsewhere
-            found.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}{shared}"))
-    runs = tracking.final_runs([name]).runs
+            view = tracking.view_key(ids[kind])
+            shared = f"&viewStateShareKey={view}" if view else ""  # an unknown key would lead elsewhere
+            pages.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}{shared}"))
+    runs = tracking.final_runs([name])[0]
     firsts = {(run.optimizer, run.config): run for run in sorted(runs, key=lambda run: -run.seed)}
     if runs:
-        found.append(("compare", _compared(address, ids["final"], runs)))
+        pages.append(("compare", _comparison_link(address, ids["final"], runs)))
     if 1 < len(firsts) < len(runs):
-        found.append(("compare a seed of each", _compared(address, ids["final"], list(firsts.values()))))
-    return found or [("all experiments", address)]
+        pages.append(
+            ("compare a seed of each", _comparison_link(address, ids["final"], list(firsts.values())))
+        )
+    return pages or [("all experiments", address)]
 
 
-def _compared(address: str, experiment: str, runs: Sequence[FinalRun]) -> str:
+def _comparison_link(address: str, experiment: str, runs: Sequence[FinalRun]) -> str:
     chosen, experiments = quote(json.dumps([run.run_id for run in runs])), quote(json.dumps([experiment]))
     return f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&{_LEARNING}"
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def _stop(server: subprocess.Popen[bytes]) -> None:
     """Stop a server and its child processes: by SIGTERM, then by SIGKILL, since it waits for open connections."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
@@ -114,7 +116,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             server.wait(timeout=5)
 
 
-def _refuse_taken(port: int) -> None:
+def _check_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -10,10 +10,10 @@ from mlflow.exceptions import MlflowException
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.location import Location
 from optstudy.tracking import embedded
-from optstudy.tracking.connection import PATIENCE, hide_credentials
+from optstudy.tracking.connection import PATIENCE, first_line, hide_credentials
 from optstudy.tracking.writer import Tracking
 
-READING = 10.0  # seconds that a server may stay silent when there is nothing to lose
+READING = 10.0  # seconds of retries for commands that only read
 
 
 def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Tracking, str | None]:
@@ -23,7 +23,7 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
         The store, and a notice if the workspace had been moved and its artifact paths were updated.
 
     Raises:
-        UsageError: If MLflow cannot store runs at such an address.
+        UsageError: If MLflow does not support the address.
         OptstudyError: If the workspace's own store cannot be written or read.
     """
     workspace = location.workspace
@@ -42,9 +42,9 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
         raise OptstudyError(
             f"cannot write {path.parent}: {error.strerror}; choose another --workspace"
         ) from error
-    except Exception as error:  # of SQLAlchemy, alembic or MLflow
+    except Exception as error:  # by SQLAlchemy, alembic or MLflow
         raise OptstudyError(
-            f"{path}: MLflow cannot open it ({type(error).__name__}: {_first_line(error)}); restore it, or move"
+            f"{path}: MLflow cannot open it ({type(error).__name__}: {first_line(error)}); restore it, or move"
             " it away and give the same command again: runs are written again from what is in tuning/studies"
         ) from error
 
@@ -66,9 +66,9 @@ def open_written(location: Location) -> Tracking:
 def _open_server(uri: str, patience: float) -> Tracking:
     try:
         return Tracking(uri, patience=patience)
-    except Exception as error:  # drivers of databases raise errors of their own
-        # MLflow's own are long, and say that it does not know the kind of address.
-        why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {_first_line(error)})"
+    except Exception as error:  # database drivers have their own errors
+        # MLflow's own messages are long, and say only that the kind of address is unknown.
+        why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {first_line(error)})"
         raise UsageError(
             f"{hide_credentials(uri)}: MLflow keeps no runs there{why};"
             " give a server, as http://HOST:PORT or databricks,"
@@ -97,7 +97,3 @@ def _make_database(path: Path) -> None:
         made: Any = SqlAlchemyStore
         made(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         new.rename(path)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -68,7 +68,7 @@ class Tracking(Reader):
     def log_epochs(
         self, run_id: str, records: Sequence[EpochRecord], heldout: Literal["validation", "test"]
     ) -> None:
-        """Log the metrics of epochs. Logging an epoch again changes nothing, since its time is part of the record."""
+        """Log the metrics of epochs. Logging an epoch twice changes nothing, since its time is part of the record."""
         self.log_metrics(run_id, [metric for record in records for metric in epoch_metrics(record, heldout)])
 
     def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int, float]]) -> None:
@@ -101,7 +101,7 @@ class Tracking(Reader):
     def log_model(self, run_id: str, folder: Path, name: str) -> None:
         """Log a folder that `save_model` wrote as the run's model, to be loaded by `mlflow.pytorch`."""
         run: Run = self._call(self._client.get_run, run_id)
-        for old in run.outputs.model_outputs if run.outputs else ():  # of a run that is written again
+        for old in run.outputs.model_outputs if run.outputs else ():  # of a run that is logged again
             self._call(self._client.delete_logged_model, old.model_id)
         model = self._call(
             self._client.create_logged_model, run.info.experiment_id, name=name, source_run_id=run_id
@@ -115,7 +115,7 @@ class Tracking(Reader):
         self._call(self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def set_columns(self, experiment: str, columns: Sequence[str]) -> None:
-        """Choose the columns with which MLflow's list of an experiment's runs opens."""
+        """Set the columns with which MLflow's list of an experiment's runs opens."""
         self._call(
             self._client.set_experiment_tag, self._experiment(experiment), TAG, view(columns, time.time())
         )

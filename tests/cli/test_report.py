@@ -18,7 +18,7 @@ from optstudy.comparison.read import read_studies
 from optstudy.comparison.table import compare
 from optstudy.records.location import Location
 from optstudy.report.archive import read_archive
-from optstudy.report.commands import command_of
+from optstudy.report.commands import study_commands
 from optstudy.report.figures import accuracies
 from optstudy.tracking import embedded, open_written
 from optstudy.tracking.evidence import read_files
@@ -198,7 +198,7 @@ def test_the_command_of_a_report_makes_the_same_runs(
     finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
     tracking = open_written(Location(finished))
     read = read_studies(tracking, ["tiny"])
-    command = command_of(read_files(tracking, read), "tiny")
+    command = study_commands(read_files(tracking, read), "tiny")
 
     def opened(
         where: Where, name: str, settings: dict[str, Any], preset: str | None = None

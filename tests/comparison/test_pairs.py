@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from optstudy.comparison.pairs import Pair, pairs_of, rank_of, seeds_to_show_all, smallest_difference
+from optstudy.comparison.pairs import Pair, pair_rows, row_rank, seeds_to_show_all, smallest_difference
 from optstudy.comparison.table import Comparison
 from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
@@ -31,7 +31,7 @@ def test_pairs_are_all_combinations_of_a_studys_rows_in_the_order_given() -> Non
     rows = [("lion", "best"), ("sgd", "paper"), ("sgd", "best"), ("adam", "best")]
     runs = [final_run(*row, seed) for row in rows for seed in range(3)]
 
-    pairs = pairs_of(runs, answers(runs))
+    pairs = pair_rows(runs, answers(runs))
 
     combinations = itertools.combinations(["lion/best", "sgd/paper", "sgd/best", "adam/best"], 2)
     assert names(pairs) == [("quick", a, b) for a, b in combinations]
@@ -41,7 +41,7 @@ def test_a_difference_is_the_mean_accuracy_of_a_minus_that_of_b() -> None:
     runs = runs_of(["adam", "sgd"], 3)
     correct = answers(runs)
 
-    (pair,) = pairs_of(runs, correct)
+    (pair,) = pair_rows(runs, correct)
 
     adam, sgd = (
         np.mean([correct[run.run_id] for run in runs if run.optimizer == o]) for o in ("adam", "sgd")
@@ -57,10 +57,10 @@ def test_only_the_seeds_that_both_have_count() -> None:
     sgd = [final_run("sgd", seed=seed) for seed in (7, 5, 2, 1)]
     correct = answers([*adam, *sgd])
 
-    (pair,) = pairs_of([*adam, *sgd], correct)
+    (pair,) = pair_rows([*adam, *sgd], correct)
 
     assert pair.test.difference.seeds == 3
-    assert (pair,) == pairs_of([*adam[1:], *sgd[1:]], correct)
+    assert (pair,) == pair_rows([*adam[1:], *sgd[1:]], correct)
 
 
 def test_rows_without_a_common_seed_make_no_pair() -> None:
@@ -68,8 +68,8 @@ def test_rows_without_a_common_seed_make_no_pair() -> None:
     lion = [final_run("lion", seed=seed) for seed in (0, 1)]
     runs = [adam, sgd, *lion]
 
-    assert pairs_of([adam, sgd], answers(runs)) == ()
-    assert names(pairs_of(runs, answers(runs))) == [
+    assert pair_rows([adam, sgd], answers(runs)) == ()
+    assert names(pair_rows(runs, answers(runs))) == [
         ("quick", "adam/best", "lion/best"),
         ("quick", "sgd/best", "lion/best"),
     ]
@@ -78,7 +78,7 @@ def test_rows_without_a_common_seed_make_no_pair() -> None:
 def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
     runs = runs_of(["adam", "sgd"], 1)
 
-    (pair,) = pairs_of(runs, answers(runs))
+    (pair,) = pair_rows(runs, answers(runs))
 
     unknown = ("low", "high", "p", "p_holm", "smallest", "seed_variance", "image_variance")
     test, [network] = pair.test, pair.networks.values()
@@ -110,7 +110,7 @@ def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
 
 def test_json_has_every_number_that_is_known() -> None:
     runs = runs_of(["adam", "sgd"])
-    (pair,) = pairs_of(runs, answers(runs))
+    (pair,) = pair_rows(runs, answers(runs))
 
     written = json.loads(json.dumps(pair.to_dict(), allow_nan=False))
 
@@ -122,9 +122,9 @@ def test_two_studies_are_two_families() -> None:
     mixed = [run for both in itertools.zip_longest(one, other) for run in both if run is not None]
     correct = answers(mixed)
 
-    pairs = pairs_of(mixed, correct)
+    pairs = pair_rows(mixed, correct)
 
-    assert pairs == pairs_of(one, correct) + pairs_of(other, correct)
+    assert pairs == pair_rows(one, correct) + pair_rows(other, correct)
     assert {pair.study for pair in pairs} == {"one", "other"}
     for study, count in (("one", 3), ("other", 1)):
         own = [pair for pair in pairs if pair.study == study]
@@ -139,10 +139,10 @@ def test_runs_without_predictions_are_left_out() -> None:
     lost = {runs[0].run_id, *(run.run_id for run in runs if run.optimizer == "lion")}
     correct = {run_id: right for run_id, right in answers(runs).items() if run_id not in lost}
 
-    (pair,) = pairs_of(runs, correct)
+    (pair,) = pair_rows(runs, correct)
 
     assert (str(pair.a), str(pair.b), pair.test.difference.seeds) == ("adam/best", "sgd/best", 2)
-    assert pairs_of(runs, {}) == ()
+    assert pair_rows(runs, {}) == ()
 
 
 MANY = [*runs_of(SKILL, 3), *runs_of(["rmsprop"], 2), *runs_of(["adam", "sgd"], 3, study="other")]
@@ -168,7 +168,7 @@ def test_the_order_of_runs_does_not_change_what_is_said(
     of_many: Comparison, shuffled: list[FinalRun]
 ) -> None:
     found, expected = (
-        sorted(map(turned, pairs)) for pairs in (pairs_of(shuffled, answers(MANY)), of_many.pairs)
+        sorted(map(turned, pairs)) for pairs in (pair_rows(shuffled, answers(MANY)), of_many.pairs)
     )
 
     for one, other in zip(found, expected, strict=True):
@@ -188,21 +188,21 @@ def test_diverged_runs_count() -> None:
     runs = runs_of(["adam", "sgd"], 3)
     diverged = [replace(run, outcome="diverged") if run.optimizer == "sgd" else run for run in runs]
 
-    assert pairs_of(diverged, answers(runs)) == pairs_of(runs, answers(runs))
+    assert pair_rows(diverged, answers(runs)) == pair_rows(runs, answers(runs))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_a_single_optimizer_has_no_pairs(count: int) -> None:
     runs = runs_of(["sgd"], count)
 
-    assert pairs_of(runs, answers(runs)) == ()
+    assert pair_rows(runs, answers(runs)) == ()
 
 
 def test_the_same_predictions_are_equivalent() -> None:
     runs = runs_of(["adam", "sgd"], 2)
     right = answers(runs[:2])
 
-    (pair,) = pairs_of(runs, right | {run.run_id: right[runs[run.seed].run_id] for run in runs})
+    (pair,) = pair_rows(runs, right | {run.run_id: right[runs[run.seed].run_id] for run in runs})
 
     test = pair.test
     assert (test.verdict, test.difference.mean, test.p, test.low, test.high) == (
@@ -222,7 +222,7 @@ def test_each_studys_margin_says_what_is_equivalent_in_it() -> None:
         for seed in range(3)
     ]
 
-    verdicts = {pair.study: pair.test.verdict for pair in pairs_of(runs, answers(runs))}
+    verdicts = {pair.study: pair.test.verdict for pair in pair_rows(runs, answers(runs))}
 
     assert verdicts == {"strict": "no difference shown", "lax": "equivalent"}
 
@@ -232,7 +232,7 @@ def judged(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
 
 
 def places(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:
-    return [rank_of(RowKey("quick", row, "best"), pairs, others=len(rows) - 1) for row in rows]
+    return [row_rank(RowKey("quick", row, "best"), pairs, others=len(rows) - 1) for row in rows]
 
 
 OPEN: list[Verdict] = ["equivalent", "no difference shown", "too few seeds"]
@@ -310,7 +310,7 @@ def test_the_table_ranks_nothing_beside_a_row_that_could_not_be_compared(
 def test_without_a_verdict_nothing_is_said_of_what_could_have_been_shown() -> None:
     runs = runs_of(["adam", "sgd"], 1)
 
-    assert smallest_difference(pairs_of(runs, answers(runs))) is None
+    assert smallest_difference(pair_rows(runs, answers(runs))) is None
     assert smallest_difference([]) is None
 
 
@@ -322,7 +322,7 @@ def smallest_at(pairs: Sequence[Pair], seeds: int) -> float:
 
 def test_a_study_reaches_what_all_of_its_pairs_do_and_half_of_it_with_the_fewest_seeds_that_suffice() -> None:
     runs = runs_of(["adagrad", "rmsprop", "nadam"])  # equally good, so that images add little
-    pairs = pairs_of(runs, answers(runs))
+    pairs = pair_rows(runs, answers(runs))
 
     smallest = smallest_difference(pairs)
 
@@ -336,7 +336,7 @@ def test_a_pair_without_a_verdict_does_not_count_in_the_reach() -> None:
     runs = runs_of(["adagrad", "rmsprop"], 3)
     single = final_run("adam")
     correct = answers([*runs, single])
-    pairs, fewer = pairs_of([*runs, single], correct), pairs_of(runs, correct)
+    pairs, fewer = pair_rows([*runs, single], correct), pair_rows(runs, correct)
 
     assert smallest_difference(pairs) == smallest_difference(fewer)
     assert seeds_to_show_all(pairs, 0.01) == seeds_to_show_all(fewer, 0.01)
@@ -344,7 +344,7 @@ def test_a_pair_without_a_verdict_does_not_count_in_the_reach() -> None:
 
 def test_no_number_of_seeds_is_named_where_the_test_images_are_too_few() -> None:
     runs = runs_of(SKILL, 20)  # so many that the images are what is uncertain: the better are so on hard ones
-    pairs = pairs_of(runs, answers(runs, images=100))
+    pairs = pair_rows(runs, answers(runs, images=100))
 
     smallest = smallest_difference(pairs)
 
@@ -357,7 +357,7 @@ def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:
     runs = runs_of(("sgd", "adam"), count=3)
     correct = answers(runs)
 
-    [pair] = pairs_of(runs, correct)
+    [pair] = pair_rows(runs, correct)
 
     assert list(pair.networks) == [0, 1, 2]
     for seed, found in pair.networks.items():

@@ -8,7 +8,7 @@ import pytest
 from finals import final_run
 from scipy import stats
 
-from optstudy.comparison.summaries import geometry_of, summarise_images, to_target
+from optstudy.comparison.summaries import summarise_geometry, summarise_images, summarise_target
 from optstudy.records.curvature import FinalCurvature
 from optstudy.records.run import CostToTarget, FinalRun, Predictions
 from optstudy.statistics import Interval
@@ -55,14 +55,14 @@ def test_without_predictions_nothing_is_said_of_images() -> None:
 
 
 def test_time_to_target_is_the_median_over_seeds() -> None:
-    found = to_target(reached(3, 1, 2))
+    found = summarise_target(reached(3, 1, 2))
 
     assert found is not None
     assert (found.reached, found.epochs, found.seconds, found.gradient_work) == (3, 2, 20, 1200)
 
 
 def test_a_seed_that_never_reached_it_counts_as_later_than_all_others() -> None:
-    found = to_target(reached(1, None, 2))
+    found = summarise_target(reached(1, None, 2))
 
     assert found is not None
     assert (found.reached, found.epochs) == (2, 2)
@@ -70,14 +70,14 @@ def test_a_seed_that_never_reached_it_counts_as_later_than_all_others() -> None:
 
 @pytest.mark.parametrize("epochs", [[None], [1.0, None], [1.0, None, None], [None, None]])
 def test_where_half_of_the_seeds_or_more_never_did_there_is_no_median(epochs: list[float | None]) -> None:
-    found = to_target(reached(*epochs))
+    found = summarise_target(reached(*epochs))
 
     assert found is not None
     assert math.isnan(found.epochs)
 
 
 def test_a_study_without_a_target_has_no_time_to_it() -> None:
-    assert to_target([final_run()]) is None
+    assert summarise_target([final_run()]) is None
 
 
 def ended(*values: float, tests: tuple[float, ...] = ()) -> list[FinalRun]:
@@ -93,7 +93,7 @@ def test_geometry_is_means_with_students_interval_and_counts_of_verdicts() -> No
     assert runs[0].curvature is not None
     runs[0] = replace(runs[0], curvature=replace(runs[0].curvature, verdict="degenerate"))
 
-    found = geometry_of(runs)
+    found = summarise_geometry(runs)
 
     low, high = stats.t.interval(0.95, 2, loc=8.0, scale=stats.sem([7.0, 8.0, 9.0]))
     assert found is not None
@@ -102,16 +102,16 @@ def test_geometry_is_means_with_students_interval_and_counts_of_verdicts() -> No
 
 
 def test_runs_without_curvature_are_left_out_and_none_has_none() -> None:
-    found = geometry_of([*ended(7.0, 9.0), final_run(seed=9)])
+    found = summarise_geometry([*ended(7.0, 9.0), final_run(seed=9)])
 
     assert found is not None
     assert (found.runs, found.lambda_1.mean) == (2, 8.0)
-    assert geometry_of([final_run()]) is None
+    assert summarise_geometry([final_run()]) is None
 
 
 def test_a_number_that_is_not_finite_is_left_out_of_its_mean() -> None:
-    found = geometry_of(ended(7.0, math.inf, 9.0))
-    nothing = geometry_of(ended(math.nan))
+    found = summarise_geometry(ended(7.0, math.inf, 9.0))
+    nothing = summarise_geometry(ended(math.nan))
 
     assert found is not None
     assert found.lambda_1.mean == 8.0
@@ -122,7 +122,7 @@ def test_a_number_that_is_not_finite_is_left_out_of_its_mean() -> None:
 
 def test_flatness_is_kendalls_tau_of_the_loss_rise_with_the_test_error() -> None:
     """Where the rise is largest the error is smallest."""
-    found = geometry_of(ended(1.0, 2.0, 3.0, tests=(0.95, 0.96, 0.97)))
+    found = summarise_geometry(ended(1.0, 2.0, 3.0, tests=(0.95, 0.96, 0.97)))
 
     assert found is not None
     assert (found.flatness.tau, found.flatness.runs) == (-1.0, 3)

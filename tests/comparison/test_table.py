@@ -88,14 +88,14 @@ def test_paper_values_stand_only_beside_the_papers_model_and_data() -> None:
         comparison_of(final_run("adahessian", paper_setting=setting)).rows[0] for setting in (True, False)
     )
 
-    assert (ours.train_accuracy.paper, ours.test_accuracy.paper) == (0.9999, 0.9910)
-    assert (other.train_accuracy.paper, other.test_accuracy.paper) == (None, None)
+    assert ours.paper == (0.9999, 0.9910)
+    assert other.paper is None
 
 
 def test_optimizer_that_the_paper_lacks_has_no_paper_value() -> None:
     (row,) = comparison_of(final_run("adamw")).rows
 
-    assert row.test_accuracy.paper is None
+    assert row.paper is None
 
 
 def test_diverged_run_counts() -> None:
@@ -162,7 +162,7 @@ def test_fewer_optimizers_keep_the_verdicts_among_all() -> None:
     runs = runs_of(["sgd", "adagrad", "adam", "adahessian"])
     whole = comparison_of(*runs, correct=answers(runs))
 
-    some = whole.only(["sgd", "adam"])
+    some = whole.of_optimizers(["sgd", "adam"])
 
     assert [row.optimizer for row in some.rows] == ["sgd", "adam"]
     assert some.pairs == tuple(

@@ -7,7 +7,7 @@ import pytest
 
 from optstudy.errors import UsageError
 from optstudy.optimizers import find_spaces, load_space, read_looks
-from optstudy.records.look import PLAIN, Look, Looks, look_of
+from optstudy.records.look import PLAIN, Look, Looks, derive_look
 from optstudy.records.naming import RowKey
 
 NOWHERE = Path("no-such-workspace")
@@ -28,7 +28,7 @@ def test_every_packaged_optimizer_has_a_look() -> None:
     names = list(find_spaces(NOWHERE))
 
     assert list(read_looks(names, NOWHERE)) == names
-    assert all(look.cite and look != look_of(name) for name, look in read_looks(names, NOWHERE).items())
+    assert all(look.cite and look != derive_look(name) for name, look in read_looks(names, NOWHERE).items())
 
 
 def test_precedence_is_workspace_then_recorded_search_then_package(
@@ -67,7 +67,7 @@ def test_another_optimizers_malformed_file_does_not_matter(tmp_path: Path) -> No
 
 
 def test_an_unknown_optimizer_is_labelled_by_its_name_and_a_run_without_one_is_black() -> None:
-    assert Looks()["lion"] == look_of("lion")
+    assert Looks()["lion"] == derive_look("lion")
     assert Looks()["lion"].label == "lion"
     assert Looks()[""] == PLAIN
 
@@ -76,7 +76,9 @@ def test_a_row_is_named_by_its_optimizers_label_and_a_configuration_that_is_not_
     looks = Looks(said=SAID)
 
     assert [
-        looks.row(RowKey("tiny", name, config)) for name in ("said", "x") for config in ("best", "paper")
+        looks.row_label(RowKey("tiny", name, config))
+        for name in ("said", "x")
+        for config in ("best", "paper")
     ] == [
         "Said",
         "Said (paper)",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from optstudy.errors import UsageError
 from optstudy.optimizers import find_spaces, load_space, parse_space
 from optstudy.optimizers.space_file import key_table
-from optstudy.records.look import Look, look_of
+from optstudy.records.look import Look, derive_look
 from optstudy.records.space import Choice, Range, Space
 
 NOWHERE = Path("no-such-workspace")  # only the packaged spaces
@@ -101,8 +101,8 @@ def test_a_file_may_set_label_colour_style_and_citation(tmp_path: Path) -> None:
 
 
 def test_an_optimizer_without_a_label_is_labelled_by_its_name(tmp_path: Path) -> None:
-    assert parse_space(written(tmp_path, VALID)).look == look_of("lion")
-    assert look_of("lion").label == "lion"
+    assert parse_space(written(tmp_path, VALID)).look == derive_look("lion")
+    assert derive_look("lion").label == "lion"
 
 
 def test_the_table_of_keys_has_each_key_once_and_all_that_files_use() -> None:

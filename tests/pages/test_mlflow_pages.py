@@ -69,7 +69,7 @@ def test_the_list_of_runs_opens_with_optimizer_config_seed_and_final_accuracies(
     visit(page, links["final runs"])
     expect(page.get_by_role("link", name="sgd/seed-0")).to_be_visible()
 
-    runs = open_written(Location(studied)).final_runs(["tiny"]).runs
+    runs = open_written(Location(studied)).final_runs(["tiny"])[0]
     assert len(runs) == 4
     for run in runs:
         name = f"{run.optimizer}/seed-{run.seed}"
@@ -113,7 +113,7 @@ def test_the_compare_page_shows_parameters_and_metrics_of_every_final_run(
     visit(page, links["compare"])
     expect(page.get_by_role("heading", name="Comparing 4 Runs")).to_be_visible()
 
-    by_id = {run.run_id: run for run in open_written(Location(studied)).final_runs(["tiny"]).runs}
+    by_id = {run.run_id: run for run in open_written(Location(studied)).final_runs(["tiny"])[0]}
     runs = [by_id[run_id] for run_id in json.loads(parse_qs(links["compare"].partition("?")[2])["runs"][0])]
     for name in ("optimizer", "config", "seed"):
         row = page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))

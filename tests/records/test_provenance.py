@@ -56,6 +56,6 @@ def test_what_differs_is_told_by_name_and_most_important_first() -> None:
 
 
 def test_machines_stand_side_by_side_where_they_differ() -> None:
-    found = THERE.on([{"processor": "B", "threads": "1"}, {"processor": "C", "threads": "1"}])
+    found = THERE.with_machines([{"processor": "B", "threads": "1"}, {"processor": "C", "threads": "1"}])
 
     assert found.environment == {"processor": "B; C", "python": "3.11.7", "threads": "1"}

@@ -32,7 +32,7 @@ from optstudy.records.evidence import Evidence
 from optstudy.records.search import SearchResult
 from optstudy.report.bundle import build_report
 from optstudy.report.citation import bibtex
-from optstudy.report.commands import command_of
+from optstudy.report.commands import study_commands
 from optstudy.report.gallery import Exhibit, file_names, gallery
 from optstudy.report.sentences import (
     headline,
@@ -42,7 +42,7 @@ from optstudy.report.sentences import (
     tuning_sentence,
     verdict_sentence,
 )
-from optstudy.report.tables.formats import tables_of
+from optstudy.report.tables.formats import build_tables
 from optstudy.report.tables.tuning import value_label
 from optstudy.study.driver import Study
 from optstudy.study.plans import final_plan, trial_plan
@@ -122,22 +122,26 @@ OPEN = "no difference shown"
         (["tie"], [], "There is one configuration, and nothing to compare."),
         (["2", "1"], ["worse"], "All pairs are decided, from the best: opt1, opt0."),
         (["2", "3", "1"], ["better"] * 3, "All pairs are decided, from the best: opt2, opt0, opt1."),
-        (["tie", "tie"], [], "No pair is decided: these runs do not tell which one is better."),
-        (["tie", "tie"], ["equivalent"], "No pair is decided: these runs do not tell which one is better."),
+        (["tie", "tie"], [], "No pair is decided: these runs do not show which optimizer is better."),
+        (
+            ["tie", "tie"],
+            ["equivalent"],
+            "No pair is decided: these runs do not show which optimizer is better.",
+        ),
         (
             ["tie", "tie", "3"],
             [OPEN, "better", "better"],
-            "2 of 3 pairs are decided; one with an open pair has no rank, and counts as tied.",
+            "2 of 3 pairs are decided; a row with an undecided pair has no rank, and counts as tied.",
         ),
         (
             ["tie", "tie", "tie"],
             [OPEN, "better", "equivalent"],
-            "1 of 3 pairs is decided; one with an open pair has no rank, and counts as tied.",
+            "1 of 3 pairs is decided; a row with an undecided pair has no rank, and counts as tied.",
         ),
         (  # each better than the next one, in a circle: decided, and no ranking
             ["2", "2", "2"],
             ["better", "worse", "better"],
-            "3 of 3 pairs are decided; one with an open pair has no rank, and counts as tied.",
+            "3 of 3 pairs are decided; a row with an undecided pair has no rank, and counts as tied.",
         ),
     ],
 )
@@ -285,7 +289,7 @@ def test_the_page_has_every_sentence_and_every_cell(once: reports.Once, case: st
         assert flat(methods(comparison, found, study)) in page.text
     known = set(page.cells)
     for metric in ("accuracy", "cost", "tuning", "geometry", "classes", "networks"):
-        for table in tables_of(comparison, metric):
+        for table in build_tables(comparison, metric):
             if table.rows:
                 assert {cell for row in table.rows for cell in row} <= known
                 assert flat(table.caption) in page.text
@@ -357,7 +361,7 @@ def test_versions_and_the_command_are_on_the_page(once: reports.Once, case: str)
         assert name in page.cells
         assert value in page.cells
     for study in studies:
-        assert flat(command_of(found, study)) in page.text
+        assert flat(study_commands(found, study)) in page.text
     again = "".join(f" --study {study}" for study in studies)
     assert f"optstudy report{again} --output report" in page.text
     assert "the last run ended on 21 September 2026" in page.text
@@ -366,9 +370,9 @@ def test_versions_and_the_command_are_on_the_page(once: reports.Once, case: str)
 def test_a_page_of_runs_that_recorded_no_specification_says_so(once: reports.Once) -> None:
     _, page = read(once, "nothing_kept")
 
-    assert command_of(reports.nothing_kept(), "quick") == ""
-    assert "These runs come from a version that did not record what their study is made of" in page.text
-    assert "Configurations that were given" in page.text
+    assert study_commands(reports.nothing_kept(), "quick") == ""
+    assert "These runs come from a version that did not record the specification of their study" in page.text
+    assert "Given configurations" in page.text
 
 
 def test_a_failed_search_has_no_chosen_values() -> None:
@@ -558,7 +562,7 @@ def test_the_command_asks_for_the_same_runs(
     study = found.runs[0].run.study
     asking = Asking(tmp_path, monkeypatch)
 
-    asking.give(command_of(found, study))
+    asking.give(study_commands(found, study))
 
     for one in found.runs:
         run, plan = one.run, one.plan
@@ -587,22 +591,22 @@ def test_the_command_trains_and_searches_nothing_that_the_study_did_not(
     for number, made in enumerate(ASKED.values()):
         found = made()
         asking = Asking(tmp_path / str(number), monkeypatch)
-        asking.give(command_of(found, found.runs[0].run.study))
+        asking.give(study_commands(found, found.runs[0].run.study))
         known = {(one.run.optimizer, one.run.config) for one in found.runs}
         failed = {(one.optimizer, "best") for one in found.searches}
         assert asking.trained.keys() <= known | failed
 
 
 def test_one_command_does_where_all_optimizers_were_treated_alike() -> None:
-    assert command_of(reports.typical(), "quick").startswith(
+    assert study_commands(reports.typical(), "quick").startswith(
         "optstudy study --study quick --opt sgd --opt adagrad --opt adam --opt adahessian --set configs=best"
     )
-    assert [line.split()[1] for line in command_of(unequal_trials(), "quick").splitlines()] == [
+    assert [line.split()[1] for line in study_commands(unequal_trials(), "quick").splitlines()] == [
         "tune",
         "tune",
         "train",
     ]
-    assert command_of(without_a_search_of_its_own(), "quick").startswith(
+    assert study_commands(without_a_search_of_its_own(), "quick").startswith(
         "optstudy train --study quick --opt sgd --opt adam --config paper --config default"
     )
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from optstudy.comparison.table import compare
-from optstudy.records.evidence import only
 from optstudy.report.archive import read_archive
 from optstudy.report.tables.formats import render
 
@@ -42,7 +41,7 @@ def options(command: str, name: str) -> list[str]:
 )
 def test_every_table_is_what_its_command_prints_from_the_committed_runs(command: str, text: str) -> None:
     studies = options(command, "--study")
-    comparison = compare(only(read_archive(RUNS), studies))
+    comparison = compare(read_archive(RUNS).of_studies(studies))
     [metric] = options(command, "--metric") or ["accuracy"]
 
     assert render(comparison, "markdown", metric).strip() in text  # type: ignore[arg-type]  # a word of the page

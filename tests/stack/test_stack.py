@@ -212,7 +212,7 @@ class TestInThisProcess:
         assert made.ok, made.text
         self.known("reader", account["password"], monkeypatch)
         tracking = Tracking(stack.address)
-        [run, *_] = tracking.final_runs(["kept"]).runs
+        [run, *_] = tracking.final_runs(["kept"])[0]
 
         with pytest.raises(OptstudyError, match="refused: reader may not do that: .*Permission denied"):
             tracking.set_tags(run.run_id, {"mine": "now"})

@@ -9,7 +9,7 @@ import cases
 import pytest
 
 from optstudy.records.curvature import CurvatureResult
-from optstudy.records.look import look_of
+from optstudy.records.look import derive_look
 from optstudy.records.plan import Method, Plan, Trace
 from optstudy.records.run import Rung
 from optstudy.study.artifacts import draw_run, stability_of
@@ -38,7 +38,7 @@ def trained(plan: Plan) -> tuple[Rung, CurvatureResult | None]:
 def drawn(
     plan: Plan, rung: Rung, curvature: CurvatureResult | None
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    return draw_run("tiny/sgd/seed-0", look_of("sgd"), plan, [rung], curvature)
+    return draw_run("tiny/sgd/seed-0", derive_look("sgd"), plan, [rung], curvature)
 
 
 def test_a_run_without_curvature_leaves_none() -> None:

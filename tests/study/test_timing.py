@@ -14,7 +14,7 @@ import tiny
 import torch
 from finals import comparison_of, final_run
 
-from optstudy.comparison.summaries import to_target
+from optstudy.comparison.summaries import summarise_target
 from optstudy.records.plan import Method, Plan
 from optstudy.records.run import CostToTarget
 from optstudy.study import timing as study_timing
@@ -134,7 +134,7 @@ class TestTable:
             steps=600,
         )
 
-        by_clock, at_pace = to_target([run]), to_target([replace(run, step_seconds=0.01)])
+        by_clock, at_pace = summarise_target([run]), summarise_target([replace(run, step_seconds=0.01)])
 
         assert by_clock is not None
         assert at_pace is not None

@@ -22,7 +22,7 @@ from optstudy.comparison.read import read_studies
 from optstudy.errors import OptstudyError
 from optstudy.optimizers import load_space
 from optstudy.records.eigen_trace import EigenTrace
-from optstudy.records.evidence import Evidence, RunEvidence, only
+from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.location import Location
 from optstudy.records.naming import RowKey
 from optstudy.records.plan import run_key
@@ -188,7 +188,7 @@ def test_other_studies_are_left_out_and_seeds_are_in_order() -> None:
     runs = [made_up.run_evidence(seed=seed, study=study) for study in ("a", "b") for seed in (2, 0, 10, 1)]
     found = Evidence(tuple(runs), (made_up.search_result(study="b"), made_up.search_result(study="a")))
 
-    left = only(found, ["b"])
+    left = found.of_studies(["b"])
 
     assert [one.run.study for one in left.runs] == ["b"] * 4
     assert [one.study for one in left.searches] == ["b"]

@@ -20,7 +20,7 @@ from torch import nn
 from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
 from optstudy.records.plan import Description
-from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
+from optstudy.records.run import EpochRecord, FinalRun
 from optstudy.tracking import (
     LoggedRun,
     Tracking,
@@ -31,6 +31,7 @@ from optstudy.tracking import (
     save_model,
     writer,
 )
+from optstudy.tracking.evidence import read_predictions
 
 DATA = Description("images.py:load", "ab" * 32, 300, 100, ("top", "low"), (1, 8, 8), "uint8")
 
@@ -209,7 +210,7 @@ def test_an_experiment_that_is_not_there_has_no_runs(store_of: Tracking) -> None
     assert store_of.logged_runs("nobody/final") == {}
     assert store_of.studies() == []
     assert store_of.experiment_ids("nobody") == {}
-    assert store_of.final_runs(["nobody"]) == FinalRuns((), {})
+    assert store_of.final_runs(["nobody"]) == ([], {})
 
 
 def test_trials_lie_under_their_search(store_of: Tracking, client: MlflowClient) -> None:
@@ -222,7 +223,7 @@ def test_trials_lie_under_their_search(store_of: Tracking, client: MlflowClient)
 def test_final_runs_come_back_whole(store_of: Tracking) -> None:
     run_id = final_run(store_of, "mine", seed=3, outcome="diverged")
 
-    [run] = store_of.final_runs(["mine"]).runs
+    [run], _ = store_of.final_runs(["mine"])
 
     assert run == FinalRun(
         margin=0.001,
@@ -257,12 +258,12 @@ def test_final_runs_are_read_over_all_pages_and_what_is_left_out_is_counted(
     final_run(store_of, "mine", 7, outcome="interrupted")
     open_run(store_of, "sgd/seed-8")
 
-    found = store_of.final_runs(["mine", "third"])
+    runs, excluded = store_of.final_runs(["mine", "third"])
 
-    assert [(run.study, run.seed) for run in found.runs] == [
+    assert [(run.study, run.seed) for run in runs] == [
         (study, seed) for study in ("mine", "third") for seed in range(5)
     ]
-    assert found.excluded == {"superseded": 1, "failed": 1, "unfinished": 2}
+    assert excluded == {"superseded": 1, "failed": 1, "unfinished": 2}
     assert sorted(store_of.studies()) == ["mine", "other", "third"]
 
 
@@ -310,13 +311,14 @@ def test_images_are_right_where_the_prediction_is_the_label(store_of: Tracking) 
     log_predictions(store_of, one, [0, 1, 2, 3], [0, 1, 0, 3])
     log_predictions(store_of, other, [0, 1, 2, 3], [1, 1, 2, 0])
 
-    found = store_of.predictions(store_of.final_runs(["mine"]))
+    runs, _ = store_of.final_runs(["mine"])
+    found = {run.run_id: read_predictions(store_of, run).predictions for run in runs}
 
-    assert {run_id: some.correct.tolist() for run_id, some in found.items()} == {
+    assert {run_id: some and some.correct.tolist() for run_id, some in found.items()} == {
         one: [True, True, False, True],
         other: [False, True, True, False],
     }
-    assert {some.correct.dtype for some in found.values()} == {np.dtype(bool)}
+    assert {some and some.correct.dtype for some in found.values()} == {np.dtype(bool)}
 
 
 @pytest.mark.parametrize("data", [b"", b"PK nothing", b"no archive at all"])
@@ -325,18 +327,17 @@ def test_damaged_predictions_are_named(store_of: Tracking, data: bytes) -> None:
     store_of.log_files(run_id, {"predictions.npz": data})
 
     with pytest.raises(OptstudyError, match=rf"^predictions\.npz of run {run_id} is damaged"):
-        store_of.predictions(store_of.final_runs(["mine"]))
+        read_predictions(store_of, store_of.final_runs(["mine"])[0][0])
 
 
 def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) -> None:
     bare, other, whole = (final_run(store_of, "mine", seed) for seed in (0, 1, 2))
     store_of.log_files(other, {"epochs.json": b"[]"})
     log_predictions(store_of, whole, [0, 1], [0, 0])
-    final = store_of.final_runs(["mine"])
-    assert {run.run_id for run in final.runs} == {bare, other, whole}
+    runs, _ = store_of.final_runs(["mine"])
+    assert {run.run_id for run in runs} == {bare, other, whole}
 
-    assert set(store_of.predictions(final)) == {whole}
-    assert store_of.predictions(FinalRuns((), {})) == {}
+    assert {run.run_id for run in runs if read_predictions(store_of, run).predictions} == {whole}
 
 
 def test_what_mlflow_refuses_is_one_line(store_of: Tracking) -> None:
@@ -413,10 +414,10 @@ class TestServers:
         self, status: int, said: str, store_of: Tracking
     ) -> None:
         final_run(store_of, "mine", 0)
-        final = store_of.final_runs(["mine"])
+        [run], _ = store_of.final_runs(["mine"])
 
         with answering([status] * 100) as (uri, _), pytest.raises(OptstudyError, match=said):
-            Tracking(uri, patience=0.3).predictions(final)
+            read_predictions(Tracking(uri, patience=0.3), run)
 
     def test_interrupting_a_run_survives_a_server_that_is_gone(self) -> None:
         tracking = Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1)

@@ -20,9 +20,9 @@ from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.metrics import END, EPOCH, FINAL
 from optstudy.records.plan import Plan, has_current_format, run_key
 from optstudy.records.provenance import Provenance
-from optstudy.records.run import EpochRecord, FinalRun, FinalRuns
+from optstudy.records.run import EpochRecord, FinalRun
 from optstudy.tracking import Tracking
-from optstudy.tracking.evidence import read_run
+from optstudy.tracking.evidence import read_predictions, read_run
 
 TRACE = ("ratio", "low", "high", "verdict", "verified", "probability", "angle", "gradient_share")
 CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spread", "change")
@@ -55,10 +55,9 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
         OptstudyError: If a run's files cannot be read.
     """
     found, runs = [], find_runs(tracking, target)
-    predictions = tracking.predictions(FinalRuns(tuple(runs), {}))
     for run in runs:
-        evidence = read_run(tracking, run, predictions.get(run.run_id))
-        weights = tracking.file_of(run, "weights.pt")
+        evidence = read_run(tracking, read_predictions(tracking, run))
+        weights = tracking.find_file(run, "weights.pt")
         series = {} if weights is None else of_weights(_state_dict(weights, run))
         found.append(_recorded(evidence, series, _shown_otherwise(tracking, evidence)))
     return found
@@ -140,7 +139,7 @@ def _shown_otherwise(tracking: Tracking, evidence: RunEvidence) -> list[str]:
 
 def of_run(run: Mapping[str, Any]) -> dict[str, Series]:
     """Return the reproducible numbers of where a run ended, from the fields of a FinalRun; accuracies are fractions."""
-    found = {one.short_name: one.of(run) for one in FINAL if one.reproducible}
+    found = {one.short_name: one.lookup(run) for one in FINAL if one.reproducible}
     if not found["steps"]:
         del found["steps"]  # 0 where they are not known
     found["verdict"] = getattr(run.get("curvature"), "verdict", None)

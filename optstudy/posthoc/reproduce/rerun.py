@@ -112,7 +112,7 @@ def _reproduction(recorded: RecordedRun, tolerance: float) -> Flow:
     series = _series(RunEnd(epochs, seen, curvature)) | of_weights(RunState.from_bytes(state).model)
     if rung.predicted is not None:
         series["predictions"] = Series(np.array(rung.predicted))
-    here = here.on(machines)
+    here = here.with_machines(machines)
     nothing = Series(np.zeros(0))
     yield Reproduced(
         recorded.name,

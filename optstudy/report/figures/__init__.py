@@ -3,13 +3,13 @@
 from matplotlib.figure import Figure
 
 from optstudy.report.figures.comparison import accuracies, differences
-from optstudy.report.figures.confusion import confusion, confusion_of
+from optstudy.report.figures.confusion import confusion, mean_confusion
 from optstudy.report.figures.curvature import eigen_ratio, landscape_line, landscape_plane, spectrum
 from optstudy.report.figures.geometry import flatness
 from optstudy.report.figures.search import history, importances, score_against_learning_rate, slices
 from optstudy.report.figures.seeds import gradient_norms, loss_lines, ratios
 from optstudy.report.figures.style import pdf, png
-from optstudy.report.figures.surface import surface_of
+from optstudy.report.figures.surface import loss_surface
 from optstudy.report.figures.sweep import sample_sweep
 from optstudy.report.figures.targets import times_to_target
 from optstudy.report.figures.training import gradient_norm
@@ -19,7 +19,6 @@ __all__ = [
     "Figure",
     "accuracies",
     "confusion",
-    "confusion_of",
     "differences",
     "eigen_ratio",
     "flatness",
@@ -31,6 +30,8 @@ __all__ = [
     "landscape_plane",
     "learning_rates",
     "loss_lines",
+    "loss_surface",
+    "mean_confusion",
     "pdf",
     "png",
     "ratios",
@@ -38,7 +39,6 @@ __all__ = [
     "score_against_learning_rate",
     "slices",
     "spectrum",
-    "surface_of",
     "times_to_target",
     "tuning_curves",
 ]

@@ -24,14 +24,14 @@ _FEWEST_TICKS = 3
 
 
 def log_axis(axes: Axes, side: Side, values: Sequence[float]) -> None:
-    """Make one axis logarithmic, with limits that hold the positive values and ticks that can be read.
+    """Make one axis logarithmic, with limits around the positive values and readable ticks.
 
     Args:
-        axes: Where.
+        axes: The axes.
         side: Which axis.
-        values: What is drawn along it. With none positive the axis goes from 0.1 to 1.
+        values: Values to show; if none is positive the axis goes from 0.1 to 1.
     """
-    # Labels stand side by side along x, where there is room for few of them, and for few digits.
+    # Labels along x are side by side: there is room for few of them, with few digits.
     least, most = (3.9, 200) if side == "x" else (1.2, 2000)
     low, high = _limits([value for value in values if value > 0] or [0.1, 1.0], least)
     axes.set(**{f"{side}scale": "log", f"{side}lim": (low, high)})
@@ -60,9 +60,9 @@ def accuracy_axis(axes: Axes, side: Side, percents: Sequence[float]) -> None:
     """Scale an axis of accuracies by the logarithm of the error: 99 and 99.5 stand apart like 90 and 95.
 
     Args:
-        axes: Where.
+        axes: The axes.
         side: Which axis.
-        percents: What is drawn along it, accuracies in per cent; with none the axis goes from 90 to 99.
+        percents: Accuracies to show, in per cent; without any the axis goes from 90 to 99.
     """
     errors = [max(100 - percent, _SMALLEST_ERROR) for percent in percents]
     low, high = _limits(errors or [1.0, 10.0], least=1.2)
@@ -72,7 +72,7 @@ def accuracy_axis(axes: Axes, side: Side, percents: Sequence[float]) -> None:
     axes.set(**{f"{side}lim": (bottom, top)})
     ticks = [100 - first * 10.0**power for power in range(2, -4, -1) for first in (5, 2, 1)]
     inside = [tick for tick in ticks if bottom <= tick <= top]
-    if side == "y" and inside:  # where the best are, ticks may stand closer
+    if side == "y" and inside:  # closer ticks near the top
         last = 100 - inside[-1]
         inside += [tick for tick in (100 - 0.8 * last, 100 - 0.6 * last) if tick <= top]
     axis = axes.xaxis if side == "x" else axes.yaxis
@@ -81,7 +81,7 @@ def accuracy_axis(axes: Axes, side: Side, percents: Sequence[float]) -> None:
 
 
 def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
-    """Widen the range of positive values by a sixth in logarithm, its ends at least ``least`` times apart."""
+    """Widen the range of positive values by a sixth of its logarithm, to a ratio of at least ``least``."""
     low, high = min(values), max(values)
     span = high / low
     margin = max(span ** (1 / 12), (least / span) ** 0.5)

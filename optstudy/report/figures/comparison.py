@@ -13,23 +13,22 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optstudy.comparison.pairs import Pair
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence
-from optstudy.records.look import Looks
+from optstudy.records.look import Look, Looks
 from optstudy.report.figures.axes import accuracy_axis
 from optstudy.report.figures.rows import (
     LINE,
-    RowStyle,
-    empty,
+    empty_figure,
     escape_math,
     legend,
-    row_styles,
+    row_looks,
     set_heading,
     thin_ticks,
-    wrapped,
+    wrap,
 )
-from optstudy.report.figures.style import GREY, INK, column, column_styled
+from optstudy.report.figures.style import GREY, INK, column_styled, new_column_figure
 
-_NAME = 18  # letters of a name beside the axes
-_FAR = 8.0  # times the least error; where the largest is further off, the axis is logarithmic
+_LABEL = 18  # letters of a label beside the axes
+_FAR = 8.0  # ratio of largest to smallest error beyond which the axis is logarithmic
 _VERDICTS: dict[str, dict[str, Any]] = {
     "better": {"marker": "o", "markerfacecolor": INK},
     "worse": {"marker": "o", "markerfacecolor": INK},
@@ -41,29 +40,28 @@ _VERDICTS: dict[str, dict[str, Any]] = {
 
 @column_styled
 def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
-    """Draw the test accuracy of every row, a line each.
+    """Draw the test accuracy of every row.
 
     Args:
         comparison: The rows.
         evidence: Their runs, for the single seeds.
 
     Returns:
-        Seeds as dots above the mean with Student's 95 % interval over them; below it, thin, Wilson's interval of the
-        test images; the paper's value where there is one. The axis is logarithmic in the error where errors are
-        far apart.
+        Seeds as dots above their mean with Student's 95 % interval; below it, thin, Wilson's interval over the test
+        images; the paper's value if there is one. The axis is logarithmic in the error if errors are far apart.
     """
     if not comparison.rows:
-        return empty("There are no runs")
-    shown = row_styles((row.key for row in comparison.rows), comparison.looks)
+        return empty_figure("There are no runs")
+    shown = row_looks((row.key for row in comparison.rows), comparison.looks)
     seeds = {key: [100 * one.run.test_accuracy for one in row] for key, row in evidence.rows().items()}
-    written = [wrapped(look.name, _NAME) for look in shown.values()]
+    written = [wrap(look.label, _LABEL) for look in shown.values()]
     tallest = max(name.count("\n") for name in written)
-    drawn = column(0.75 + (0.36 + 0.09 * max(0, tallest - 2)) * len(comparison.rows))
-    axes = drawn.add_subplot()
+    figure = new_column_figure(0.75 + (0.36 + 0.09 * max(0, tallest - 2)) * len(comparison.rows))
+    axes = figure.add_subplot()
     values: list[float] = []
-    for place, row in enumerate(comparison.rows):
-        values += _accuracy(axes, place, row, shown[row.key], seeds.get(row.key, []))
-    _names(axes, written)
+    for index, row in enumerate(comparison.rows):
+        values += _accuracy(axes, index, row, shown[row.key], seeds.get(row.key, []))
+    _label_lines(axes, written)
     axes.grid(visible=False, axis="y")
     _percent_axis(axes, values)
     keys: dict[str, Any] = {"color": GREY, "linestyle": "none"}
@@ -75,30 +73,30 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
     handles[mean] = axes.plot([], [], color=GREY, marker="o", lw=1.6 * over_seeds, ms=4)[0]
     if any(row.images is not None for row in comparison.rows):
         handles["95 % interval over test images"] = axes.plot([], [], color=GREY, lw=0.7, marker="|", ms=4)[0]
-    if any(row.test_accuracy.paper is not None for row in comparison.rows):
+    if any(row.paper for row in comparison.rows):
         keys["color"] = INK
         handles["the paper's, one seed"] = axes.plot([], [], marker="*", mfc="white", ms=6, **keys)[0]
-    legend(drawn, handles)
-    return drawn
+    legend(figure, handles)
+    return figure
 
 
-def _accuracy(axes: Axes, place: int, row: Row, look: RowStyle, seeds: Sequence[float]) -> list[float]:
-    """Draw one row and return the values that the axis must hold."""
-    found = row.test_accuracy
-    mean, values = 100 * found.mean, [100 * found.mean, *seeds]
-    axes.plot(seeds, [place - 0.25] * len(seeds), ".", color=look.colour, alpha=0.7, mew=0, ms=4)
-    if found.low is not None and found.high is not None:
-        ends = [100 * found.low, min(100 * found.high, 100.0)]
-        axes.plot(ends, [place, place], color=look.colour, lw=1.6, solid_capstyle="butt")
+def _accuracy(axes: Axes, index: int, row: Row, look: Look, seeds: Sequence[float]) -> list[float]:
+    """Draw one row and return its values, for the limits of the axis."""
+    accuracy = row.test_accuracy
+    mean, values = 100 * accuracy.mean, [100 * accuracy.mean, *seeds]
+    axes.plot(seeds, [index - 0.25] * len(seeds), ".", color=look.colour, alpha=0.7, mew=0, ms=4)
+    if accuracy.low is not None and accuracy.high is not None:
+        ends = [100 * accuracy.low, min(100 * accuracy.high, 100.0)]
+        axes.plot(ends, [index, index], color=look.colour, lw=1.6, solid_capstyle="butt")
         values += ends
-    axes.plot([mean], [place], ms=4, **look.marks)
+    axes.plot([mean], [index], ms=4, **look.marks)
     if row.images is not None:
         ends = [100 * row.images.low, 100 * row.images.high]
-        axes.plot(ends, [place + 0.25] * 2, color=look.colour, lw=0.7, marker="|", ms=4)
+        axes.plot(ends, [index + 0.25] * 2, color=look.colour, lw=0.7, marker="|", ms=4)
         values += ends
-    if found.paper is not None:
-        axes.plot([100 * found.paper], [place - 0.25], marker="*", color=INK, mfc="white", ms=6)
-        values.append(100 * found.paper)
+    if row.paper is not None:
+        axes.plot([100 * row.paper[1]], [index - 0.25], marker="*", color=INK, mfc="white", ms=6)
+        values.append(100 * row.paper[1])
     return values
 
 
@@ -118,51 +116,51 @@ def _percent_axis(axes: Axes, values: Sequence[float]) -> None:
 
 @column_styled
 def differences(comparison: Comparison, *, margin: float) -> Figure:
-    """Draw the difference in test accuracy of every pair, a panel a study.
+    """Draw the difference in test accuracy of every pair, one panel per study.
 
     Args:
         comparison: The pairs.
-        margin: Difference, a fraction, inside which two optimizers count as equivalent.
+        margin: Equivalence margin, a fraction.
 
     Returns:
         The first one's accuracy minus the second's in points with Bonferroni's interval, the margin as a strip, and
-        at the right what may be said of the first.
+        the verdict for the first.
     """
     if not comparison.pairs:
-        return empty("There are no pairs to compare")
+        return empty_figure("There are no pairs to compare")
     families = [
         [pair for pair in comparison.pairs if pair.study == study]
         for study in dict.fromkeys(pair.study for pair in comparison.pairs)
     ]
     sizes = [len(pairs) for pairs in families]
-    tallest = max(_named(pair, comparison.looks).count("\n") for pair in comparison.pairs)
-    drawn = column(0.75 + (0.28 + 0.09 * max(0, tallest - 1)) * sum(sizes) + 0.2 * len(sizes))
-    found = drawn.subplots(len(families), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
-    for axes, pairs in zip(found, families, strict=True):
+    tallest = max(_pair_label(pair, comparison.looks).count("\n") for pair in comparison.pairs)
+    figure = new_column_figure(0.75 + (0.28 + 0.09 * max(0, tallest - 1)) * sum(sizes) + 0.2 * len(sizes))
+    all_axes = figure.subplots(len(families), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
+    for axes, pairs in zip(all_axes, families, strict=True):
         _pairs(axes, pairs, margin, comparison.looks)
         if len(families) > 1:
-            axes.set_title(wrapped(escape_math(pairs[0].study), LINE))
-    found[-1].set_xlabel("Difference in test accuracy (points)")
-    found[-1].xaxis.set_major_locator(MaxNLocator(5))
+            axes.set_title(wrap(escape_math(pairs[0].study), LINE))
+    all_axes[-1].set_xlabel("Difference in test accuracy (points)")
+    all_axes[-1].xaxis.set_major_locator(MaxNLocator(5))
     known = any(not math.isnan(pair.test.low) for pair in comparison.pairs)
     intervals = ", with Bonferroni's 95 % intervals" if known else ""
     set_heading(
-        drawn, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points"
+        figure, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points"
     )
-    return drawn
+    return figure
 
 
 def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> None:
     axes.axvspan(-100 * margin, 100 * margin, color="#dddddd", lw=0)
     axes.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         test = pair.test
         if not math.isnan(test.low):
-            axes.plot([100 * test.low, 100 * test.high], [place] * 2, color=INK)
-        axes.plot([100 * test.difference.mean], [place], color=INK, ms=4, **_VERDICTS[test.verdict])
+            axes.plot([100 * test.low, 100 * test.high], [index] * 2, color=INK)
+        axes.plot([100 * test.difference.mean], [index], color=INK, ms=4, **_VERDICTS[test.verdict])
         side = axes.get_yaxis_transform()
-        axes.text(1.03, place, wrapped(test.verdict, 13), transform=side, va="center", fontsize=6)
-    _names(axes, [_named(pair, looks) for pair in pairs])
+        axes.text(1.03, index, wrap(test.verdict, 13), transform=side, va="center", fontsize=6)
+    _label_lines(axes, [_pair_label(pair, looks) for pair in pairs])
     axes.text(
         1.03,
         -0.75,
@@ -175,12 +173,12 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
     axes.grid(visible=False, axis="y")
 
 
-def _named(pair: Pair, looks: Looks) -> str:
-    return wrapped(escape_math(f"{looks.row(pair.a)} \N{MINUS SIGN} {looks.row(pair.b)}"), _NAME)
+def _pair_label(pair: Pair, looks: Looks) -> str:
+    return wrap(escape_math(f"{looks.row_label(pair.a)} \N{MINUS SIGN} {looks.row_label(pair.b)}"), _LABEL)
 
 
-def _names(axes: Axes, names: Sequence[str]) -> None:
-    """Name the lines of the axes, the first on top."""
+def _label_lines(axes: Axes, names: Sequence[str]) -> None:
+    """Label the lines of the axes, the first on top."""
     axes.set_yticks(range(len(names)), names, fontsize=6)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)

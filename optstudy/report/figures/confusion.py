@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from optstudy.records.evidence import RunEvidence
-from optstudy.report.figures.rows import LINE, empty, escape_math, seeds_of, set_heading, wrapped
-from optstudy.report.figures.style import INK, column, column_styled, figure, styled
+from optstudy.report.figures.rows import LINE, empty_figure, escape_math, seed_count, set_heading, wrap
+from optstudy.report.figures.style import INK, column_styled, new_column_figure, new_figure, styled
 
 _MOST_NUMBERED = 20  # classes; with more, the numbers in the cells could not be read
 _MOST_IN_COLUMN = 12  # the same where the figure is as wide as a paper's column
@@ -28,13 +28,13 @@ _MOST_NAMED = 40  # classes; with more, only some are named along the axes
 def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], title: str) -> Figure:
     """Draw the confusion matrix as a heat map, each row as shares of its true class (paper, figures 4 to 7).
 
-    The colours follow the square root of the share, so that errors of a few per cent can be seen.
+    Colours follow the square root of the share, so that errors of a few per cent are visible.
 
     Args:
         labels: True classes, integers from 0, shape ``(n,)``, ``n`` at least 1.
         predicted: Predicted classes, likewise.
         classes: Names, in the order of the integers.
-        title: What run it is.
+        title: Title, usually the name of the run.
 
     Returns:
         The heat map, with per cent in the cells up to 20 classes; a cell without a number is exactly 0, and
@@ -42,8 +42,8 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], t
     """
     shares = _shares(np.asarray(labels), np.asarray(predicted), len(classes))
     side = min(max(0.45 * len(classes), 2.2), 9.0)
-    drawn = figure(side + 1.6, side + 0.9)
-    axes = drawn.add_subplot(xlabel="Predicted class", ylabel="True class")
+    figure = new_figure(side + 1.6, side + 0.9)
+    axes = figure.add_subplot(xlabel="Predicted class", ylabel="True class")
     axes.set_title(f"{title}\ntest images" if title else "Test images")
     percents = np.ma.masked_invalid(100 * shares)
     bar = _heat(axes, percents, shrink=0.8, aspect=10 + 3 * side)
@@ -51,46 +51,46 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], t
     _name(axes, classes)
     if len(classes) <= _MOST_NUMBERED:
         _number(axes, percents)
-    return drawn
+    return figure
 
 
 @column_styled
-def confusion_of(row: Sequence[RunEvidence], title: str) -> Figure:
+def mean_confusion(row: Sequence[RunEvidence], title: str) -> Figure:
     """Draw the mean confusion matrix of a row's seeds, each seed's rows as shares of their true class.
 
     Args:
-        row: Runs of one optimizer and configuration, at least one.
-        title: What row it is.
+        row: Runs of one row, at least one.
+        title: Title, usually the label of the row.
 
     Returns:
         The heat map in the width of a paper's column, with per cent in the cells up to 12 classes, those below 0.05
         without a number; the row of a class that has no image is grey.
     """
     run = row[0].run
-    named = wrapped(escape_math(title), LINE)
+    heading = wrap(escape_math(title), LINE)
     known = [one.predictions for one in row if one.predictions is not None and len(one.predictions.labels)]
     if not known:
-        return empty(f"{named}\nNo predictions were kept")
-    names = max((found.classes for found in known), key=len)
-    count = max(len(names), *(1 + int(max(f.labels.max(), f.predicted.max())) for f in known))
+        return empty_figure(f"{heading}\nNo predictions were recorded")
+    names = max((one.classes for one in known), key=len)
+    count = max(len(names), *(1 + int(max(one.labels.max(), one.predicted.max())) for one in known))
     classes = [*names, *map(str, range(len(names), count))]
-    shares = np.ma.masked_invalid([_shares(found.labels, found.predicted, count) for found in known])
+    shares = np.ma.masked_invalid([_shares(one.labels, one.predicted, count) for one in known])
     percents = np.ma.masked_array(100 * shares.mean(axis=0))
-    drawn = column(3.75)
-    axes = drawn.add_subplot(xlabel="Predicted class", ylabel="True class")
+    figure = new_column_figure(3.75)
+    axes = figure.add_subplot(xlabel="Predicted class", ylabel="True class")
     bar = _heat(axes, percents, location="bottom", aspect=30, fraction=0.05, pad=0.02)
     bar.set_ticks([0, 1, 5, 20, 50, 100])
     _name(axes, [_shortened(name) for name in classes])
     if count <= _MOST_IN_COLUMN:
         _number(axes, percents, fontsize=5.5, least=_LEAST)
-    over = f"mean over {seeds_of([known])}" if len(known) > 1 else f"seed {run.seed}"
+    over = f"mean over {seed_count([known])}" if len(known) > 1 else f"seed {run.seed}"
     set_heading(
-        drawn,
-        f"{named}\n{over}, test images; no number: below {_LEAST} %"
+        figure,
+        f"{heading}\n{over}, test images; no number: below {_LEAST} %"
         if count <= _MOST_IN_COLUMN
-        else f"{named}\n{over}, test images",
+        else f"{heading}\n{over}, test images",
     )
-    return drawn
+    return figure
 
 
 def _shortened(name: str) -> str:
@@ -102,24 +102,24 @@ def _heat(axes: Axes, percents: np.ma.MaskedArray, **bar: Any) -> Colorbar:
     axes.spines[:].set_visible(False)
     axes.set_facecolor("#e0e0e0")
     image = axes.imshow(percents, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=100))
-    drawn = axes.get_figure()
-    assert drawn is not None
-    found = drawn.colorbar(image, label="Share of the true class (%)", **bar)
-    found.outline.set_visible(False)
-    return found
+    figure = axes.get_figure()
+    assert figure is not None
+    colorbar = figure.colorbar(image, label="Share of the true class (%)", **bar)
+    colorbar.outline.set_visible(False)
+    return colorbar
 
 
 def _shares(labels: NDArray[np.int_], predicted: NDArray[np.int_], classes: int) -> NDArray[np.float64]:
     from sklearn.metrics import confusion_matrix  # a second to import, needed here alone
 
     shares = np.array(confusion_matrix(labels, predicted, labels=range(classes), normalize="true"))
-    shares[np.bincount(labels, minlength=classes) == 0] = np.nan  # sklearn says 0
+    shares[np.bincount(labels, minlength=classes) == 0] = np.nan  # sklearn returns 0
     return shares
 
 
 def _name(axes: Axes, classes: Sequence[str]) -> None:
     shown = range(0, len(classes), 1 + len(classes) // _MOST_NAMED)
-    names = [classes[number].replace("$", r"\$") for number in shown]  # no mathematics, as typed
+    names = [classes[number].replace("$", r"\$") for number in shown]  # not mathematics
     slanted = max(map(len, names)) > 2  # noqa: PLR2004 - two letters fit the width of a cell
     axes.set_yticks(shown, names)
     axes.set_xticks(shown, names, rotation=90 if slanted else 0)
@@ -134,7 +134,7 @@ def _number(axes: Axes, percents: np.ma.MaskedArray, fontsize: float = 7, least:
 
 
 def _short(percent: float) -> str:
-    """Write a share with one decimal, but 100 only for all and never 0 for some."""
+    """Format a share with one decimal: 100 only for all, and never 0 for some."""
     if percent < _LEAST:
         return "<0.1"
     return "100" if round(percent, 9) == 100 else f"{min(percent, 99.9):.1f}"  # noqa: PLR2004 - per cent

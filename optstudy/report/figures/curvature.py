@@ -16,7 +16,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.look import PLAIN, Look
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, INK, figure, styled
+from optstudy.report.figures.style import GREY, INK, new_figure, styled
 
 Floats = NDArray[np.float64]
 
@@ -27,19 +27,19 @@ VERDICTS = {
     "unresolved": ("x", "unresolved"),
 }
 _SECOND = "#56B4E9"
-_FAR = 2.0  # times the largest value; where a threshold is further up, its line would press the rest flat
+_FAR = 2.0  # times the largest value; a line further up would flatten the rest
 
 
 class StabilityLimit(Protocol):
-    """Where full-batch steps on a quadratic would overshoot, as `optstudy.curvature.Stability` says it."""
+    """The stability threshold of full-batch steps on a quadratic; see `optstudy.curvature.Stability`."""
 
     @property
     def threshold(self) -> float:
-        """The eigenvalue beyond which they do."""
+        """The eigenvalue beyond which steps diverge."""
 
     @property
     def preconditioned(self) -> bool:
-        """Whether it is one of the preconditioned Hessian."""
+        """Whether it applies to the preconditioned Hessian."""
 
     @property
     def formula(self) -> str:
@@ -53,18 +53,17 @@ def eigen_ratio(
     """Draw the ratio of the two largest eigenvalues during the last steps, figure 3 of the paper.
 
     Args:
-        trace: What the tracker saw.
-        title: What run it is.
-        look: Of its optimizer; black by default.
-        stability: Where its steps would overshoot, as a dashed line; for an optimizer with a preconditioner on the
-            eigenvalue that this scales, in a panel of its own.
+        trace: The tracked eigenvalues.
+        title: Title, usually the name of the run.
+        look: Look of its optimizer; black by default.
+        stability: Stability threshold of its optimizer, drawn as a line; a preconditioned one in a panel of its own.
 
     Returns:
-        The ratio with its interval and verdicts; filled marks were checked for missed values. Below it the two values.
+        The ratio with its interval and verdicts, filled where verified, above the two eigenvalues.
     """
     scaled = bool(len(trace.preconditioned))
-    drawn = figure(5.6, 5.8 if scaled else 4.4)
-    panels = drawn.subplots(
+    figure = new_figure(5.6, 5.8 if scaled else 4.4)
+    panels = figure.subplots(
         3 if scaled else 2, 1, sharex=True, height_ratios=[3, 2, 1.6] if scaled else [3, 2]
     )
     _ratio_panel(panels[0], trace, look)
@@ -74,7 +73,7 @@ def eigen_ratio(
         _scaled_panel(panels[2], trace, look, stability)
     panels[-1].set_xlabel("Step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return drawn
+    return figure
 
 
 def _ratio_panel(axes: Axes, trace: EigenTrace, look: Look) -> None:
@@ -123,7 +122,7 @@ def _values_panel(axes: Axes, trace: EigenTrace, look: Look, stability: Stabilit
 
 
 def _broken(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
-    """Break a line where its sign changes: by magnitude the first value jumps there, and passes no zero."""
+    """Break a line where its sign changes, since an eigenvalue of largest magnitude jumps there."""
     turns = 1 + np.flatnonzero(np.diff(np.sign(values)) != 0)
     return np.insert(step.astype(np.float64), turns, np.nan), np.insert(values, turns, np.nan)
 
@@ -132,7 +131,7 @@ def _scaled_panel(axes: Axes, trace: EigenTrace, look: Look, stability: Stabilit
     sizes = np.abs(trace.preconditioned)
     axes.plot(trace.preconditioned_step, sizes, color=look.colour, marker=look.marker, ms=4)
     below = trace.preconditioned < 0
-    if below.any():  # which a logarithm would leave out
+    if below.any():
         open_marks: dict[str, Any] = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
         axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **open_marks)
     thresholds = []
@@ -146,7 +145,7 @@ def _scaled_panel(axes: Axes, trace: EigenTrace, look: Look, stability: Stabilit
 
 
 def _line(axes: Axes, stability: StabilityLimit, largest: float) -> None:
-    """Draw the threshold, or name it where it lies so far above the largest value that this would be flat."""
+    """Draw the threshold; if it is far above the largest value, only name it in the legend."""
     name = _formula(stability)
     if stability.threshold <= _FAR * largest and math.isfinite(stability.threshold):
         axes.axhline(stability.threshold, color=INK, linestyle=":", linewidth=1, label=name)
@@ -161,8 +160,8 @@ def _formula(stability: StabilityLimit) -> str:
 @styled
 def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
     """Draw the loss along the first eigenvector with its quadratic model, figure 2 of the paper."""
-    drawn = figure(4.8, 3.2)
-    axes = drawn.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
+    figure = new_figure(4.8, 3.2)
+    axes = figure.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
     axes.set_title(f"{title}\nloss around its end")
     for values, colour, line, text in (
         (result.line, look.colour, "-", f"loss on {result.samples:,} images"),
@@ -170,23 +169,23 @@ def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> F
     ):
         axes.plot(result.distances, gaps(values), color=colour, linestyle=line, label=text)
     axes.axvline(0, color=GREY, linewidth=0.8)
-    drawn.legend(loc="outside lower center", ncols=2)
-    return drawn
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
 
 
 @styled
 def landscape_plane(result: CurvatureResult, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
-    drawn = figure(7.4, 3.9)
-    drawn.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # a surface is left out of account there
-    surface = drawn.add_subplot(1, 2, 1, projection="3d")
+    figure = new_figure(7.4, 3.9)
+    figure.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # which ignores 3D axes
+    surface = figure.add_subplot(1, 2, 1, projection="3d")
     surface.set(xlabel="1st", ylabel="2nd")
     surface.set_box_aspect(None, zoom=0.8)
-    flat = drawn.add_subplot(1, 2, 2, aspect="equal")
+    flat = figure.add_subplot(1, 2, 2, aspect="equal")
     filled = draw_plane(surface, flat, result, linewidths=0.4)
-    drawn.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
-    drawn.suptitle(f"{title}\nloss on {result.samples:,} images around its end (+)", x=0.02, ha="left")
-    return drawn
+    figure.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
+    figure.suptitle(f"{title}\nloss on {result.samples:,} images around its end (+)", x=0.02, ha="left")
+    return figure
 
 
 def draw_plane(
@@ -195,7 +194,7 @@ def draw_plane(
     """Draw the loss over the plane of the first two eigenvectors as a surface, and as contours, which are returned."""
     first, second = np.meshgrid(result.distances, result.distances, indexing="ij")
     plane = gaps(result.plane)
-    levels = levels_of(plane)
+    levels = contour_levels(plane)
     colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
     surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
     surface.view_init(elev=28, azim=-55)
@@ -207,12 +206,12 @@ def draw_plane(
 
 
 def gaps(values: np.ndarray) -> np.ndarray:
-    """Return values with a gap where a loss is too large for its number format."""
+    """Return values with nan in place of infinities, for gaps in lines."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def levels_of(plane: np.ndarray) -> Sequence[float]:
-    """Return the heights of contours, closer together near the minimum; some even where the loss is flat."""
+def contour_levels(plane: np.ndarray) -> Sequence[float]:
+    """Return the levels of contours, closer together near the minimum; two levels if the loss is constant."""
     finite = plane[np.isfinite(plane)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     if not high > low:
@@ -223,8 +222,8 @@ def levels_of(plane: np.ndarray) -> Sequence[float]:
 @styled
 def spectrum(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
     """Draw the density of the Hessian's eigenvalues, and its two largest."""
-    drawn = figure(5.2, 3.2)
-    axes = drawn.add_subplot(xlabel="Eigenvalue", ylabel="Density")
+    figure = new_figure(5.2, 3.2)
+    axes = figure.add_subplot(xlabel="Eigenvalue", ylabel="Density")
     axes.set_title(f"{title}\nspectrum of the Hessian on {result.samples:,} images, smoothed")
     floor = max(float(result.density.max()), 1e-300) * 1e-7
     density = np.where(result.density > floor, result.density, np.nan)
@@ -243,5 +242,5 @@ def spectrum(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
         )
     axes.set_yscale("log")
     axes.set_ylim(bottom=floor)
-    drawn.legend(loc="outside lower center", ncols=3)
-    return drawn
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure

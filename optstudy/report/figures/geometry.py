@@ -11,19 +11,19 @@ from matplotlib.ticker import MaxNLocator
 
 from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.look import Look
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.rows import (
-    RowStyle,
-    empty,
-    label_sides,
+    empty_figure,
+    label_axes,
     panels,
-    row_styles,
+    row_looks,
     set_heading,
     write_in_panel,
 )
 from optstudy.report.figures.style import column_styled
 
-_FAR = 8.0  # times the least error; where the largest is further off, the axis is logarithmic
+_FAR = 8.0  # ratio of largest to smallest error beyond which the axis is logarithmic
 
 Point = tuple[float, float]  # loss rise, test error in per cent
 
@@ -34,29 +34,29 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
 
     Args:
         evidence: The runs.
-        comparison: Their rows, for Kendall's tau-b, which describes these runs and decides nothing.
+        comparison: Their rows, for Kendall's tau-b, which is descriptive.
 
     Returns:
-        A panel a row, a mark a seed. A rise that is not positive has no logarithm, and is left out.
+        A panel for each row, a mark for each seed. A rise that is not positive has no logarithm, and is left out.
     """
     rows = evidence.rows()
     if not rows:
-        return empty("There are no runs")
-    known = {(row.study, row.optimizer, row.config): row for row in comparison.rows}
-    shown, points = row_styles(rows, evidence.looks), {names: _points(row) for names, row in rows.items()}
-    titles = [f"{shown[names].name}\n{_rank(known.get(names), points[names])}" for names in rows]
-    drawn, found = panels(titles, below=False)
-    for axes, names in zip(found, rows, strict=True):
-        _draw(axes, points[names], shown[names])
+        return empty_figure("There are no runs")
+    known = {row.key: row for row in comparison.rows}
+    shown, points = row_looks(rows, evidence.looks), {key: _points(row) for key, row in rows.items()}
+    titles = [f"{shown[key].label}\n{_tau_label(known.get(key), points[key])}" for key in rows]
+    figure, all_axes = panels(titles, below=False)
+    for axes, key in zip(all_axes, rows, strict=True):
+        _draw(axes, points[key], shown[key])
     drawable = [point for some in points.values() for point in some if point[0] > 0]
-    log_axis(found[0], "x", [rise for rise, _ in drawable])
-    _error_axis(found[0], [error for _, error in drawable])
-    label_sides(found, len(rows), "Loss rise at distance 1", "Test error (%)")
+    log_axis(all_axes[0], "x", [rise for rise, _ in drawable])
+    _error_axis(all_axes[0], [error for _, error in drawable])
+    label_axes(all_axes, len(rows), "Loss rise at distance 1", "Test error (%)")
     set_heading(
-        drawn,
-        "A mark a seed; Kendall's \N{GREEK SMALL LETTER TAU}-b is descriptive, no test",
+        figure,
+        "One mark per seed; Kendall's \N{GREEK SMALL LETTER TAU}-b is descriptive, not a test",
     )
-    return drawn
+    return figure
 
 
 def _points(row: Sequence[RunEvidence]) -> list[Point]:
@@ -64,17 +64,17 @@ def _points(row: Sequence[RunEvidence]) -> list[Point]:
     return [(end.loss_rise, error) for end, error in ends if end is not None and math.isfinite(end.loss_rise)]
 
 
-def _rank(row: Row | None, points: Sequence[Point]) -> str:
+def _tau_label(row: Row | None, points: Sequence[Point]) -> str:
     if row is None or row.geometry is None:
         return "no run measured"
-    found = row.geometry.flatness
-    tau = "not defined" if math.isnan(found.tau) else f"{found.tau:.2f}".replace("-", "\N{MINUS SIGN}")
-    text = f"\N{GREEK SMALL LETTER TAU}-b {tau}, {found.runs} run{'s' * (found.runs != 1)}"
+    flatness = row.geometry.flatness
+    tau = "not defined" if math.isnan(flatness.tau) else f"{flatness.tau:.2f}".replace("-", "\N{MINUS SIGN}")
+    text = f"\N{GREEK SMALL LETTER TAU}-b {tau}, {flatness.runs} run{'s' * (flatness.runs != 1)}"
     hidden = sum(rise <= 0 for rise, _ in points)
     return f"{text}\n{hidden} without a rise, not shown" if hidden else text
 
 
-def _draw(axes: Axes, points: Sequence[Point], look: RowStyle) -> None:
+def _draw(axes: Axes, points: Sequence[Point], look: Look) -> None:
     drawable = [point for point in points if point[0] > 0]
     if not drawable:
         write_in_panel(

@@ -12,7 +12,7 @@ from optstudy.records.look import Look
 from optstudy.records.search import SearchResult, running_best
 from optstudy.records.space import Choice, Range
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, figure, note, styled
+from optstudy.report.figures.style import GREY, new_figure, note, styled
 from optstudy.report.figures.trials import draw_trials, mark_reference_configs, plotted_score, score_axis
 
 _PANELS = 3  # in a row at most
@@ -22,8 +22,8 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 @styled
 def history(search: SearchResult) -> Figure:
     """Draw the score of each trial by its number, and the best of the completed ones so far as steps."""
-    drawn = figure(5.2, 3.4)
-    axes = drawn.add_subplot(title=f"{search.space.look.label}: history of the search", xlabel="Trial")
+    figure = new_figure(5.2, 3.4)
+    axes = figure.add_subplot(title=f"{search.space.look.label}: history of the search", xlabel="Trial")
     score_axis(axes, search)
     numbers = [trial.number for trial in search.trials]
     steps = _best_so_far(search)
@@ -34,21 +34,21 @@ def history(search: SearchResult) -> Figure:
     draw_trials(axes, search, {number: number for number in numbers}, search.space.look)
     axes.set_xlim(min(numbers) - 0.7, max(numbers) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    drawn.legend(loc="outside lower center", ncols=3)
-    return drawn
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
 
 
 @styled
 def importances(search: SearchResult) -> Figure:
     """Draw the importance of each hyperparameter as a bar, the largest on top."""
     shares = sorted(search.importances.items(), key=lambda share: share[1])
-    drawn = figure(5.2, 1.1 + 0.3 * max(len(shares), 1))
+    figure = new_figure(5.2, 1.1 + 0.3 * max(len(shares), 1))
     title = f"{search.space.look.label}: importance for validation {search.objective}"
-    axes = drawn.add_subplot(title=title)
+    axes = figure.add_subplot(title=title)
     if not shares:
         axes.set_xticks([])
-        note(axes, "These trials do not tell the hyperparameters' importance")
-        return drawn
+        note(axes, "The trials do not determine importances")
+        return figure
     bars = axes.barh(
         [name for name, _ in shares],
         [100 * share for _, share in shares],
@@ -59,7 +59,7 @@ def importances(search: SearchResult) -> Figure:
     axes.set(xlabel="Importance (%)", xlim=(0, 108), xticks=range(0, 101, 20))
     axes.set_ylim(-0.6, len(shares) - 0.4)
     axes.grid(visible=False, axis="y")
-    return drawn
+    return figure
 
 
 @styled
@@ -67,20 +67,19 @@ def slices(search: SearchResult) -> Figure:
     """Draw every trial's score against each hyperparameter, a panel for each.
 
     Args:
-        search: Of at least one hyperparameter. A range with ``log`` has a logarithmic axis, of 1 - x where it
+        search: A search of at least one hyperparameter. A range with ``log`` has a logarithmic axis, of 1 - x where it
             is a complement; the points of a choice are spread sideways, so that none hides another.
 
     Returns:
-        Panels with a common y axis. A value that has no place on its axis, as 0 on a logarithmic one, is
-        left out.
+        Panels with a common y axis. A value that its axis cannot show, such as 0 on a logarithmic one, is left out.
     """
     count = len(search.space.search)
     height = math.ceil(count / _PANELS)
     width = math.ceil(count / height)
-    drawn = figure(max(2.3 * width, 3.2) + 0.6, 2.3 * height + 0.8)
+    figure = new_figure(max(2.3 * width, 3.2) + 0.6, 2.3 * height + 0.8)
     title = f"{search.space.look.label}: validation {search.objective} by hyperparameter"
-    drawn.suptitle(title, x=0.01, horizontalalignment="left")
-    panels = [*drawn.subplots(height, width, sharey=True, squeeze=False).flat]
+    figure.suptitle(title, x=0.01, horizontalalignment="left")
+    panels = [*figure.subplots(height, width, sharey=True, squeeze=False).flat]
     score_axis(panels[0], search)
     for axes, dimension in zip(panels, search.space.search, strict=False):
         draw_slice(axes, search, dimension, search.space.look)
@@ -88,36 +87,36 @@ def slices(search: SearchResult) -> Figure:
         axes.set_ylabel(panels[0].get_ylabel())
     for axes in panels[count:]:
         axes.remove()
-    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return drawn
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
 
 
 @styled
 def score_against_learning_rate(search: SearchResult) -> Figure:
-    """Draw every trial's score against its learning rate, ringed where library or paper chose the values.
+    """Draw every trial's score against its learning rate, with rings at the library's and the paper's values.
 
     Returns:
-        Points with a logarithmic x axis; a sentence in their place if ``lr`` was not searched.
+        Points with a logarithmic x axis; a message if ``lr`` was not searched.
     """
     objective = search.objective
-    drawn = figure(5.2, 3.6)
+    figure = new_figure(5.2, 3.6)
     title = f"{search.space.look.label}: validation {objective} against learning rate"
-    axes = drawn.add_subplot(title=title)
+    axes = figure.add_subplot(title=title)
     rates = [dimension for dimension in search.space.search if dimension.name == "lr"]
     if not rates:
         axes.set_xticks([])
         note(axes, "The learning rate was not searched")
-        return drawn
+        return figure
     score_axis(axes, search)
-    places = draw_slice(axes, search, rates[0], search.space.look)
-    mark_reference_configs(axes, search, places)
+    positions = draw_slice(axes, search, rates[0], search.space.look)
+    mark_reference_configs(axes, search, positions)
     axes.set_xlabel("Learning rate")
-    drawn.legend(loc="outside lower center", ncols=3)
-    return drawn
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
 
 
 def _best_so_far(search: SearchResult) -> dict[int, float]:
-    """Best score as drawn after each completed trial, by the trial's number."""
+    """Return the best score as drawn after each completed trial, by number."""
     best = zip(search.trials, running_best(search.trials, search.objective), strict=True)
     return {
         trial.number: plotted_score(search, score)
@@ -127,26 +126,26 @@ def _best_so_far(search: SearchResult) -> dict[int, float]:
 
 
 def draw_slice(axes: Axes, search: SearchResult, dimension: Range | Choice, look: Look) -> dict[int, float]:
-    """Draw trials along one hyperparameter and return their places, x by number."""
+    """Draw trials along one hyperparameter and return their positions, x by number."""
     values = {t.number: t.params[dimension.name] for t in search.trials if dimension.name in t.params}
     if isinstance(dimension, Choice):
-        places = _choice_axis(axes, dimension, values)
+        positions = _choice_axis(axes, dimension, values)
     else:
-        places = _range_axis(axes, dimension, values)
-    draw_trials(axes, search, places, look)
-    return places
+        positions = _range_axis(axes, dimension, values)
+    draw_trials(axes, search, positions, look)
+    return positions
 
 
 def _range_axis(axes: Axes, dimension: Range, values: Mapping[int, float]) -> dict[int, float]:
     complement = dimension.log and dimension.complement
     axes.set_xlabel(f"1 - {dimension.name}" if complement else dimension.name)
-    places = {number: 1 - value if complement else value for number, value in values.items()}
+    positions = {number: 1 - value if complement else value for number, value in values.items()}
     if not dimension.log:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=dimension.integer, min_n_ticks=1))
-        return places
-    places = {number: place for number, place in places.items() if place > 0}
-    log_axis(axes, "x", [*places.values()])
-    return places
+        return positions
+    positions = {number: position for number, position in positions.items() if position > 0}
+    log_axis(axes, "x", [*positions.values()])
+    return positions
 
 
 def _choice_axis(axes: Axes, dimension: Choice, values: Mapping[int, Any]) -> dict[int, float]:
@@ -156,7 +155,7 @@ def _choice_axis(axes: Axes, dimension: Choice, values: Mapping[int, Any]) -> di
     axes.set(xlabel=f"{dimension.name}, spread sideways", xlim=(-0.5, len(names) - 0.5))
     for edge in range(1, len(names)):
         axes.axvline(edge - 0.5, color=GREY, linewidth=0.5)
-    # Multiples of the golden ratio spread any number of points evenly, and alike each time.
+    # Multiples of the golden ratio spread any number of points evenly and deterministically.
     return {
         number: names.index(str(value)) + 0.5 * ((number * _GOLDEN) % 1 - 0.5)
         for number, value in values.items()

@@ -11,9 +11,9 @@ __all__ = [
     "COLUMN",
     "GREY",
     "INK",
-    "column",
     "column_styled",
-    "figure",
+    "new_column_figure",
+    "new_figure",
     "note",
     "pdf",
     "png",
@@ -48,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 
-# For figures that stand in a paper's column at their own size.
+# For figures in a paper's column, at their own size.
 _COLUMN_STYLE = _STYLE | {
     "axes.labelpad": 2,
     "axes.labelsize": 7,
@@ -85,40 +85,40 @@ _COLUMN_STYLE = _STYLE | {
     "ytick.minor.width": 0.4,
 }
 
-# Wraps a function that draws. The settings hold while it runs, without pyplot, which takes a second to import
-# and keeps every figure alive.
+# Decorators of functions that draw. They do without pyplot, which takes a second to import and keeps every figure
+# alive.
 styled = mpl.rc_context(_STYLE)
 column_styled = mpl.rc_context(_COLUMN_STYLE)
 
 
-def figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, whose layout keeps labels from overlapping."""
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, with a layout that keeps labels from overlapping."""
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def column(height: float) -> Figure:
+def new_column_figure(height: float) -> Figure:
     """Return an empty figure as wide as a paper's column, of a height in inches; sharp on a web page too."""
     return Figure(figsize=(COLUMN, height), dpi=220, layout="constrained")
 
 
 def note(axes: Axes, text: str) -> None:
-    """Say in the middle of the axes why nothing is drawn along their y axis, which loses its ticks."""
+    """Write a message in the middle of empty axes, and remove the ticks of their y axis."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=INK)
     axes.set_yticks([])
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG: the same bytes whenever the same records are drawn, by one matplotlib."""
+    """Return a figure as PNG: the same bytes for the same figure and version of matplotlib."""
     buffer = io.BytesIO()
-    # Software would name matplotlib's version; a PNG of matplotlib has no other metadata and no date.
+    # Software would be matplotlib's version; its PNGs have no other metadata and no date.
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def pdf(figure: Figure) -> bytes:
-    """Return a figure as PDF with its fonts inside: the same bytes whenever the same records are drawn."""
+    """Return a figure as PDF with embedded fonts: the same bytes for the same figure."""
     buffer = io.BytesIO()
     with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which publishers ask for in place of Type 3
-        nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
-        figure.savefig(buffer, format="pdf", metadata=nothing)
+        metadata = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+        figure.savefig(buffer, format="pdf", metadata=metadata)
     return buffer.getvalue()

@@ -10,32 +10,32 @@ from matplotlib.figure import Figure
 
 from optstudy.records.evidence import RunEvidence
 from optstudy.report.figures.curvature import draw_plane
-from optstudy.report.figures.rows import LINE, empty, escape_math, set_heading, wrapped
-from optstudy.report.figures.style import column, column_styled
+from optstudy.report.figures.rows import LINE, empty_figure, escape_math, set_heading, wrap
+from optstudy.report.figures.style import column_styled, new_column_figure
 
 
 @column_styled
-def surface_of(row: Sequence[RunEvidence], title: str) -> Figure:
+def loss_surface(row: Sequence[RunEvidence], title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper.
 
-    Surfaces of different seeds lie along different vectors and have no mean: the seed whose loss rises by the median at
-    distance 1 stands for all, of an even number the lower of the middle two.
+    Planes of different seeds have different axes and cannot be averaged: the seed with the median loss rise at
+    distance 1 is drawn, the lower one of an even number.
 
     Args:
-        row: Runs of one optimizer and configuration, at least one.
-        title: What row it is.
+        row: Runs of one row, at least one.
+        title: Title, usually the label of the row.
 
     Returns:
         The surface above its contours.
     """
-    named = wrapped(escape_math(title), LINE)
+    heading = wrap(escape_math(title), LINE)
     chosen = _typical(row)
     if chosen is None or chosen.curvature is None:
-        return empty(f"{named}\nThe loss around its end was not measured")
-    found = chosen.curvature
-    drawn = column(4.9)
-    grid = drawn.add_gridspec(2, 1, height_ratios=[1.1, 1])
-    surface = drawn.add_subplot(grid[0], projection="3d")
+        return empty_figure(f"{heading}\nThe loss around its end was not measured")
+    result = chosen.curvature
+    figure = new_column_figure(4.9)
+    grid = figure.add_gridspec(2, 1, height_ratios=[1.1, 1])
+    surface = figure.add_subplot(grid[0], projection="3d")
     surface.set_xlabel("Along 1st", labelpad=-6)
     surface.set_ylabel("Along 2nd", labelpad=-6)
     surface.set_zlabel("Loss", labelpad=2)
@@ -43,17 +43,17 @@ def surface_of(row: Sequence[RunEvidence], title: str) -> Figure:
     surface.tick_params(pad=-3)
     surface.tick_params(axis="z", pad=1)
     surface.set_box_aspect((4, 4, 3), zoom=0.95)
-    flat = drawn.add_subplot(grid[1], aspect="equal")
-    filled = draw_plane(surface, flat, found, linewidths=0.3, markersize=5)
-    bar = drawn.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
+    flat = figure.add_subplot(grid[1], aspect="equal")
+    filled = draw_plane(surface, flat, result, linewidths=0.3, markersize=5)
+    bar = figure.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
     bar.ax.set_title("Loss", loc="left", pad=7)
     which = f"seed {chosen.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
-    set_heading(drawn, f"{named}: {which}\nloss on {found.samples:,} training images around its end (+)")
-    return drawn
+    set_heading(figure, f"{heading}: {which}\nloss on {result.samples:,} training images around its end (+)")
+    return figure
 
 
 def _typical(row: Sequence[RunEvidence]) -> RunEvidence | None:
-    """Return the run with the median rise of the loss; None where no surface was measured."""
+    """Return the run with the median loss rise; None if no plane was measured."""
     with np.errstate(invalid="ignore"):  # an infinite loss has no rise
         measured = [
             (one.curvature.loss_rise, one) for one in row if one.curvature and one.curvature.plane.size

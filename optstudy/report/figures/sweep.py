@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.look import Looks
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, figure, styled
+from optstudy.report.figures.style import GREY, new_figure, styled
 
 _WIDTH = 95  # letters of a legend's line
 _MOST_NAMED = 6  # runs; of more, the optimizers alone are named
@@ -28,20 +28,20 @@ def _ratio(one: CurvatureResult) -> float:
 
 
 @styled
-def sample_sweep(found: Sequence[CurvatureResult], looks: Looks) -> Figure:
+def sample_sweep(results: Sequence[CurvatureResult], looks: Looks) -> Figure:
     """Draw the first eigenvalue and the ratio of the first two against the size of the sample.
 
     Args:
-        found: What was measured; several draws of a size are points above each other, joined by their means.
-        looks: Of the optimizers.
+        results: Results by run and sample; several draws of a size are points, with a line through their means.
+        looks: Looks of the optimizers.
     """
-    drawn = figure(6.4, 5.2)
-    top, bottom = drawn.subplots(2, 1, sharex=True)
-    lines = dict.fromkeys((one.run, one.at) for one in found)
+    figure = new_figure(6.4, 5.2)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    lines = dict.fromkeys((one.run, one.at) for one in results)
     points = dict.fromkeys(at for _, at in lines)
-    several = len({one.run for one in found}) > _MOST_NAMED
+    several = len({one.run for one in results}) > _MOST_NAMED
     for name, at in lines:
-        own = [one for one in found if (one.run, one.at) == (name, at)]
+        own = [one for one in results if (one.run, one.at) == (name, at)]
         look = looks[own[0].optimizer]
         sizes = sorted({one.samples for one in own})
         for axes, value in ((top, _first), (bottom, _ratio)):
@@ -65,10 +65,10 @@ def sample_sweep(found: Sequence[CurvatureResult], looks: Looks) -> Figure:
                 linestyle=look.line if len(points) == 1 else _LINES[at],
                 label=look.label if several else name,
             )
-    log_axis(top, "y", [_first(one) for one in found])
-    log_axis(bottom, "y", [1.0, *map(_ratio, found)])
-    log_axis(bottom, "x", [one.samples for one in found])
-    bottom.xaxis.set_major_locator(FixedLocator(_apart(sorted({one.samples for one in found}))))
+    log_axis(top, "y", [_first(one) for one in results])
+    log_axis(bottom, "y", [1.0, *map(_ratio, results)])
+    log_axis(bottom, "x", [one.samples for one in results])
+    bottom.xaxis.set_major_locator(FixedLocator(_spaced(sorted({one.samples for one in results}))))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     bottom.xaxis.set_minor_locator(NullLocator())
     where = " and ".join(points)
@@ -85,20 +85,20 @@ def sample_sweep(found: Sequence[CurvatureResult], looks: Looks) -> Figure:
             )
             for at in points
         }
-    drawn.legend([*named.values()], [*named], loc="outside lower center", ncols=_columns(list(named)))
-    return drawn
+    figure.legend([*named.values()], [*named], loc="outside lower center", ncols=_columns(list(named)))
+    return figure
 
 
-def _apart(sizes: Sequence[int]) -> list[int]:
-    """Leave out sizes whose labels would overlap on a logarithmic axis."""
+def _spaced(sizes: Sequence[int]) -> list[int]:
+    """Return sizes whose labels do not overlap on a logarithmic axis."""
     least = (sizes[-1] / sizes[0]) ** (1 / 8)
-    kept: list[int] = []
+    labelled: list[int] = []
     for size in reversed(sizes):
-        if not kept or kept[-1] >= least * size:
-            kept.append(size)
-    return kept
+        if not labelled or labelled[-1] >= least * size:
+            labelled.append(size)
+    return labelled
 
 
 def _columns(names: Sequence[str]) -> int:
-    """Return how many columns of names the sheet is wide enough for."""
+    """Return the number of legend columns that fit."""
     return max(1, min(4, _WIDTH // (max(map(len, names)) + 8)))

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.look import Look
 from optstudy.records.run import CostToTarget
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.rows import RowStyle, empty, legend, row_styles, set_heading, thin_ticks
-from optstudy.report.figures.style import column, column_styled
+from optstudy.report.figures.rows import empty_figure, legend, row_looks, set_heading, thin_ticks
+from optstudy.report.figures.style import column_styled, new_column_figure
 
 
 @column_styled
@@ -25,19 +26,19 @@ def times_to_target(evidence: Evidence) -> Figure:
         evidence: The runs; rows of studies without a target are left out.
 
     Returns:
-        Steps in two panels. A run that never reached it is censored where it ended: the curve of a row with such runs
-        ends below 100 %, with an open mark where the last of them was given up.
+        Steps in two panels. A run that never reached the target is censored at its end: the curve of a row with such
+        runs ends below 100 %, with an open mark at the last censoring.
     """
-    rows = {names: row for names, row in evidence.rows().items() if row[0].run.target is not None}
+    rows = {key: row for key, row in evidence.rows().items() if row[0].run.target is not None}
     if not rows:
-        return empty("No study has a target")
-    drawn = column(2.0 + 0.1 * len(rows))
-    by_epoch, by_work = drawn.subplots(1, 2, sharey=True)
+        return empty_figure("No study has a target")
+    figure = new_column_figure(2.0 + 0.1 * len(rows))
+    by_epoch, by_work = figure.subplots(1, 2, sharey=True)
     handles: dict[str, Any] = {}
-    for look, row in zip(row_styles(rows, evidence.looks).values(), rows.values(), strict=True):
+    for look, row in zip(row_looks(rows, evidence.looks).values(), rows.values(), strict=True):
         _draw(by_epoch, row, look, lambda spent: spent.epochs, max(map(_epochs, row)))
         last = max(one.run.gradient_work for one in row)
-        handles[look.name] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
+        handles[look.label] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
     for axes, least in ((by_epoch, 0.2), (by_work, 0.28)):
         log_axis(axes, "x", [float(x) for line in axes.lines for x in np.asarray(line.get_xdata()) if x > 0])
         thin_ticks(axes, "x", inches=1.2, least=least)
@@ -47,30 +48,30 @@ def times_to_target(evidence: Evidence) -> Figure:
     by_work.set_xlabel("Gradient work (mini-batches)")
     by_work.xaxis.set_major_formatter(EngFormatter(sep=""))
     targets = sorted({row[0].run.target or 0.0 for row in rows.values()})
-    set_heading(drawn, f"Target: test accuracy {' or '.join(f'{100 * target:.5g}' for target in targets)} %")
-    legend(drawn, handles)
-    return drawn
+    set_heading(figure, f"Target: test accuracy {' or '.join(f'{100 * target:.5g}' for target in targets)} %")
+    legend(figure, handles)
+    return figure
 
 
 def _draw(
     axes: Axes,
     row: Sequence[RunEvidence],
-    look: RowStyle,
+    look: Look,
     spent: Callable[[CostToTarget], float],
     last: float,
 ) -> Any:
-    """Draw the steps of one row, from its first seed on; without any, along the lower edge."""
+    """Draw the steps of one row; along the lower edge if no seed reached the target."""
     times = sorted(spent(one.run.cost_to_target) for one in row if one.run.cost_to_target is not None)
-    places = sorted(set(times))
-    heights = [100 * sum(time <= place for time in times) / len(row) for place in places]
-    marked = list(range(1, 1 + len(places)))
-    places, heights = [places[0] if places else 0.0, *places], [0.0, *heights]
+    xs = sorted(set(times))
+    heights = [100 * sum(time <= x for time in times) / len(row) for x in xs]
+    marked = list(range(1, 1 + len(xs)))
+    xs, heights = [xs[0] if xs else 0.0, *xs], [0.0, *heights]
     censored = len(times) < len(row)
     if censored:
-        places, heights = [*places, max(last, *places)], [*heights, heights[-1]]
-    [line] = axes.plot(places, heights, ds="steps-post", ls=look.line, markevery=marked, **look.marks)
+        xs, heights = [*xs, max(last, *xs)], [*heights, heights[-1]]
+    [line] = axes.plot(xs, heights, ds="steps-post", ls=look.line, markevery=marked, **look.marks)
     if censored:
-        axes.plot(places[-1:], heights[-1:], ls="none", ms=5, **look.marks | {"markerfacecolor": "white"})
+        axes.plot(xs[-1:], heights[-1:], ls="none", ms=5, **look.marks | {"markerfacecolor": "white"})
     return line
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from optstudy.records.look import PLAIN, Look
 from optstudy.records.run import EpochRecord
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import INK, figure, note, styled
+from optstudy.report.figures.style import INK, new_figure, note, styled
 
 
 @styled
@@ -18,16 +18,16 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN
 
     Args:
         records: The epochs of one run, in order.
-        title: What run it is.
-        look: Of its optimizer; black by default.
+        title: Title, usually the name of the run.
+        look: Look of its optimizer; black by default.
 
     Returns:
         The last mini-batch's norm as a line, the full gradient's as points where it was measured, and a cross
         at the lower edge for each epoch whose norm is not finite. A norm of exactly 0 has no logarithm and
         leaves a gap.
     """
-    drawn = figure(5.2, 3.2)
-    axes = drawn.add_subplot(title=title, xlabel="Epoch", ylabel="Euclidean norm of the gradient")
+    figure = new_figure(5.2, 3.2)
+    axes = figure.add_subplot(title=title, xlabel="Epoch", ylabel="Euclidean norm of the gradient")
     batch = [record.gradient_norm or math.nan for record in records]
     full = {record.epoch: record.full_gradient_norm for record in records if record.full_gradient_norm}
     lost = [record.epoch for record in records if record.gradient_norm is None]
@@ -35,9 +35,9 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN
     if not norms:
         axes.set_xticks([])
         note(axes, "No finite gradient norm was recorded")
-        return drawn
+        return figure
     epochs = [record.epoch for record in records]
-    # A marker an epoch would hide a long line; beside a gap it may be all that there is of the line.
+    # A marker at every epoch would hide a long line; next to gaps it may be all that is visible of the line.
     axes.plot(
         epochs,
         batch,
@@ -57,5 +57,5 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN
     margin = max(0.5, len(epochs) / 40)
     axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    drawn.legend(loc="outside lower center", ncols=3)
-    return drawn
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure

@@ -38,46 +38,46 @@ def score_axis(axes: Axes, search: SearchResult) -> None:
         log_axis(axes, "y", scores)
 
 
-def draw_trials(axes: Axes, search: SearchResult, places: Mapping[int, float], look: Look) -> None:
-    """Draw each trial by its state, and a star on the best.
+def draw_trials(axes: Axes, search: SearchResult, positions: Mapping[int, float], look: Look) -> None:
+    """Draw each trial with a marker for its state, and a star on the best.
 
-    A trial without a score stands at the edge of the axes where scores are bad.
+    Trials without a score are drawn at the bad edge of the y axis.
 
     Args:
-        axes: Where, with the y axis of ``score_axis``.
+        axes: The axes, with the y axis of ``score_axis``.
         search: The search.
-        places: x of a trial by its number; trials that it lacks are not drawn.
-        look: Of the optimizer.
+        positions: x of each trial by number; other trials are not drawn.
+        look: Look of the optimizer.
     """
     own = {"marker": look.marker, "color": look.colour}
     for state, marks in _STATES.items():
         trials = [trial for trial in search.trials if trial.state == state]
         label = "pruned, its last score" if state == "pruned" else state
-        _draw(axes, search, trials, places, own | marks | {"label": label})
+        _draw(axes, search, trials, positions, own | marks | {"label": label})
     star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
-    _draw(axes, search, [search.best] if search.best else [], places, star)
+    _draw(axes, search, [search.best] if search.best else [], positions, star)
 
 
-def mark_reference_configs(axes: Axes, search: SearchResult, places: Mapping[int, float]) -> None:
-    """Put a diamond around the trial of the library's defaults, a square around the one of the paper's."""
+def mark_reference_configs(axes: Axes, search: SearchResult, positions: Mapping[int, float]) -> None:
+    """Mark the trial of the library's defaults with a diamond, and that of the paper's values with a square."""
     space = search.space
-    if default := _trial_of(search, space.config("default")):
+    if default := _find_trial(search, space.config("default")):
         look = _RING | {"marker": "D", "markersize": 10, "label": "library's defaults"}
-        _draw(axes, search, [default], places, look)
-    if space.paper is not None and (paper := _trial_of(search, space.config("paper"))):
+        _draw(axes, search, [default], positions, look)
+    if space.paper is not None and (paper := _find_trial(search, space.config("paper"))):
         look = _RING | {"marker": "s", "markersize": 12, "label": "paper's values"}
-        _draw(axes, search, [paper], places, look)
+        _draw(axes, search, [paper], positions, look)
 
 
 def _draw(
     axes: Axes,
     search: SearchResult,
     trials: Iterable[Trial],
-    places: Mapping[int, float],
+    positions: Mapping[int, float],
     look: dict[str, Any],
 ) -> None:
     edge = 0.03 if search.objective == "accuracy" else 0.97
-    placed = [trial for trial in trials if trial.number in places]
+    placed = [trial for trial in trials if trial.number in positions]
     scores = {trial.number: plotted_score(search, trial.score) for trial in placed if trial.score is not None}
     lost = [trial.number for trial in placed if trial.score is None]
     points = [
@@ -86,19 +86,19 @@ def _draw(
     ]
     for numbers, heights, transform in points:
         if numbers:
-            xs = [places[number] for number in numbers]
+            xs = [positions[number] for number in numbers]
             axes.plot(xs, heights, linestyle="none", transform=transform, **look)
             look = {key: value for key, value in look.items() if key != "label"}  # once in the legend
 
 
-def _trial_of(search: SearchResult, config: Mapping[str, Any]) -> Trial | None:
-    """Return the first trial that has a configuration's values of all that is searched."""
+def _find_trial(search: SearchResult, config: Mapping[str, Any]) -> Trial | None:
+    """Return the first trial with a configuration's searched values."""
     names = [dimension.name for dimension in search.space.search]
     same = (t for t in search.trials if all(_same(t.params.get(n), config.get(n)) for n in names))
     return next(same, None)
 
 
 def _same(a: Any, b: Any) -> bool:
-    # 1 - (1 - 0.9) is not 0.9 to the bit, and a complement is stored that way.
+    # A complement is stored as 1 - (1 - 0.9), which is not exactly 0.9.
     numbers = isinstance(a, int | float) and isinstance(b, int | float)
     return math.isclose(a, b, rel_tol=1e-9) if numbers else bool(a == b)

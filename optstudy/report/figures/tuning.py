@@ -18,20 +18,19 @@ from optstudy.records.look import Look, Looks
 from optstudy.records.naming import RowKey
 from optstudy.records.search import SearchResult
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.best_so_far import BestSoFar, best_so_far_over, best_so_far_with_band
+from optstudy.report.figures.best_so_far import Curve, best_so_far_over, best_so_far_with_band
 from optstudy.report.figures.rows import (
-    RowStyle,
-    empty,
-    label_sides,
+    empty_figure,
+    label_axes,
     legend,
     panels,
-    row_styles,
+    row_looks,
     set_heading,
     thin_ticks,
     write_in_panel,
 )
 from optstudy.report.figures.search import draw_slice
-from optstudy.report.figures.style import GREY, INK, column, column_styled, note
+from optstudy.report.figures.style import GREY, INK, column_styled, new_column_figure, note
 from optstudy.report.figures.trials import mark_reference_configs, score_axis
 
 _SMALL = 0.65  # marks, of their size in a figure of one search
@@ -42,50 +41,46 @@ _SCORES = {"accuracy": "validation accuracy (%)", "loss": "validation loss"}
 def tuning_curves(evidence: Evidence) -> Figure:
     """Draw the best score so far of each search against its trials and against its gradient work.
 
-    Every trial spends its work, and only completed ones improve the best. Searches that differ in their seed alone are
-    one line, their median, in the band from the worst to the best of them. A random search that pruned nothing has a
-    band of its own: any order of its trials was as likely, and 200 orders give the band that holds 95 % of them, which
-    closes where every trial is in. A sampler that learns has one order, and no band.
-
-    Args:
-        evidence: The searches.
+    Every trial costs work, but only completed ones improve the best score. Searches that differ in their seed alone are
+    one line, their median, in the band from the worst to the best of them. The trials of a random search without
+    pruning are exchangeable: its band holds 95 % of 200 random orders. An adaptive sampler has no band.
 
     Returns:
         Two panels for each objective.
     """
     if not evidence.searches:
-        return empty("There are no searches")
+        return empty_figure("There are no searches")
     groups = _replicates(evidence.searches, evidence.looks)
     objectives = list(dict.fromkeys(group[0].objective for _, group in groups))
-    drawn = column(0.75 + 1.75 * len(objectives) + 0.07 * len(groups))
-    found = drawn.subplots(len(objectives), 2, sharey="row", squeeze=False)
+    figure = new_column_figure(0.75 + 1.75 * len(objectives) + 0.07 * len(groups))
+    all_axes = figure.subplots(len(objectives), 2, sharey="row", squeeze=False)
     handles: dict[str, Any] = {}
-    for line, objective in zip(found, objectives, strict=True):
+    for line, objective in zip(all_axes, objectives, strict=True):
         own = [(look, group) for look, group in groups if group[0].objective == objective]
         values: list[float] = []
         for axes, by_work in zip(line, (False, True), strict=True):
             for look, group in own:
                 curve = _best_so_far(group, by_work=by_work)
-                values += curve.finite()
-                handles[look.name] = _draw(axes, curve, look)
+                values += curve[1][np.isfinite(curve[1])].tolist()
+                handles[look.label] = _draw(axes, curve, look)
         _score_axis(line[0], objective, values)
         line[0].set_ylabel(f"Best {_SCORES[objective]}")
-    for axes in found[:, 0]:
+    for axes in all_axes[:, 0]:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    for axes in found[:, 1]:
+    for axes in all_axes[:, 1]:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlim(left=0)
-    found[-1, 0].set_xlabel("Trials")
-    found[-1, 1].set_xlabel("Gradient work (mini-batches)")
+    all_axes[-1, 0].set_xlabel("Trials")
+    all_axes[-1, 1].set_xlabel("Gradient work (mini-batches)")
     if "accuracy" in objectives:
-        set_heading(drawn, "The axis of accuracy is logarithmic in the error")
-    legend(drawn, handles)
-    return drawn
+        set_heading(figure, "The axis of accuracy is logarithmic in the error")
+    legend(figure, handles)
+    return figure
 
 
-def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[RowStyle, list[SearchResult]]]:
-    """Gather the searches that differ in their seed alone, each such group with its style."""
+def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Look, list[SearchResult]]]:
+    """Group the searches that differ in their seed alone; each group has a look."""
     groups: dict[str, list[SearchResult]] = {}
     for one in searches:
         rest = sorted((name, repr(value)) for name, value in one.settings.items() if name != "seed")
@@ -95,29 +90,29 @@ def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Ro
         suffix = one.study if repeated else ""
         groups.setdefault(key + suffix, []).append(one)
     names = [RowKey(group[0].study, group[0].optimizer, "best") for group in groups.values()]
-    found = []
-    for look, group in zip(row_styles(names, looks).values(), groups.values(), strict=True):
-        name = f"{look.name} ({len(group)} searches)" if len(group) > 1 else look.name
-        found.append((replace(look, name=name), group))
-    return found
+    labelled = []
+    for look, group in zip(row_looks(names, looks).values(), groups.values(), strict=True):
+        label = f"{look.label} ({len(group)} searches)" if len(group) > 1 else look.label
+        labelled.append((replace(look, label=label), group))
+    return labelled
 
 
-def _best_so_far(group: Sequence[SearchResult], *, by_work: bool) -> BestSoFar:
+def _best_so_far(group: Sequence[SearchResult], *, by_work: bool) -> Curve:
     settings = group[0].settings
     if len(group) == 1 and (settings.get("sampler"), settings.get("pruner")) == ("random", "none"):
         return best_so_far_with_band(group[0], by_work=by_work)
     return best_so_far_over(group, by_work=by_work)
 
 
-def _draw(axes: Axes, curve: BestSoFar, look: RowStyle) -> Any:
-    best = np.where(np.isfinite(curve.best), curve.best, math.nan)
-    if curve.low is not None and curve.high is not None:
-        axes.fill_between(
-            curve.places, curve.low, curve.high, step="post", color=look.colour, alpha=0.2, lw=0
-        )
+def _draw(axes: Axes, curve: Curve, look: Look) -> Any:
+    positions, (best, *band) = curve
+    if band:
+        low, high = band
+        axes.fill_between(positions, low, high, step="post", color=look.colour, alpha=0.2, lw=0)
+    best = np.where(np.isfinite(best), best, math.nan)
     better = np.flatnonzero(np.isfinite(best) & (np.append(math.nan, best[:-1]) != best))
     [line] = axes.plot(
-        curve.places, best, ds="steps-post", ls=look.line, markevery=better.tolist(), **look.marks
+        positions, best, ds="steps-post", ls=look.line, markevery=better.tolist(), **look.marks
     )
     return line
 
@@ -134,36 +129,33 @@ def _score_axis(axes: Axes, objective: str, values: Sequence[float]) -> None:
 
 @column_styled
 def learning_rates(evidence: Evidence) -> Figure:
-    """Draw the score of every trial against its learning rate, a panel a search, with a common y axis.
-
-    Args:
-        evidence: The searches.
+    """Draw the score of every trial against its learning rate, one panel per search, with a common y axis.
 
     Returns:
-        Points, ringed where library or paper chose the values; a sentence where ``lr`` was not searched.
+        Points, with rings at the library's and the paper's values; a message where ``lr`` was not searched.
     """
     searches = evidence.searches
     if not searches:
-        return empty("There are no searches")
+        return empty_figure("There are no searches")
     names = [RowKey(one.study, one.optimizer, "best") for one in searches]
-    titles = [style.name for style in row_styles(names, evidence.looks).values()]
+    titles = [look.label for look in row_looks(names, evidence.looks).values()]
     objectives = {one.objective for one in searches}
     if len(objectives) > 1:
         titles = [f"{title}\n{_SCORES[one.objective]}" for title, one in zip(titles, searches, strict=True)]
-    drawn, found = panels(titles, below=False, common="y" if len(objectives) == 1 else "", height=1.3)
+    figure, all_axes = panels(titles, below=False, common="y" if len(objectives) == 1 else "", height=1.3)
     handles: dict[str, Any] = {}
-    for axes, one in zip(found, searches, strict=True):
+    for axes, one in zip(all_axes, searches, strict=True):
         alike = [other for other in searches if other.objective == one.objective]
         trials = tuple(trial for other in alike for trial in other.trials)
         _draw_rates(axes, one, evidence.looks[one.optimizer], all_trials=trials)
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, _grey(handle, name))
     scores = "Validation score" if len(objectives) > 1 else _SCORES[searches[0].objective].capitalize()
-    label_sides(found, len(searches), "Learning rate", scores)
+    label_axes(all_axes, len(searches), "Learning rate", scores)
     if "accuracy" in objectives:
-        set_heading(drawn, "The axis of accuracy is logarithmic in the error")
-    legend(drawn, handles)
-    return drawn
+        set_heading(figure, "The axis of accuracy is logarithmic in the error")
+    legend(figure, handles)
+    return figure
 
 
 def _draw_rates(axes: Axes, one: SearchResult, look: Look, all_trials: tuple[Any, ...]) -> None:
@@ -176,14 +168,14 @@ def _draw_rates(axes: Axes, one: SearchResult, look: Look, all_trials: tuple[Any
         axes.set_xticks([])
         write_in_panel(axes, "The learning rate\nwas not searched")
         return
-    places = draw_slice(axes, one, rates[0], look)
-    mark_reference_configs(axes, one, places)
+    positions = draw_slice(axes, one, rates[0], look)
+    mark_reference_configs(axes, one, positions)
     for line in axes.lines:
         line.set_markersize(_SMALL * line.get_markersize())
 
 
 def _grey(handle: Any, name: str) -> Line2D:
-    """Return a legend's entry that stands for all optimizers."""
+    """Return a legend entry for all optimizers."""
     marks = {
         "marker": handle.get_marker(),
         "mfc": handle.get_markerfacecolor(),

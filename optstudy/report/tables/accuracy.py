@@ -2,27 +2,29 @@
 
 from collections.abc import Sequence
 
-from optstudy.comparison.table import Accuracy, Comparison
-from optstudy.report.tables.table import UNKNOWN, Column, Table, numbers, row_columns
+from optstudy.comparison.table import Comparison
+from optstudy.report.tables.table import Column, Table, known, numbers, row_columns
+from optstudy.statistics import Interval
 
 
 def accuracy_table(comparison: Comparison) -> Table:
-    """Write the accuracies of each row in per cent, "± half width" where that is known.
-
-    The paper's values have columns of their own where any row has some. Rows have ranks where there are pairs.
-    """
+    """Return the table of accuracies in per cent, with the paper's values and ranks if there are any."""
     rows = comparison.rows
     seeds = (f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds) for row in rows)
     columns = [*row_columns(comparison), numbers("Seeds", seeds)]
-    columns += _accuracy_columns("Train (%)", [row.train_accuracy for row in rows])
-    columns += _accuracy_columns("Test (%)", [row.test_accuracy for row in rows])
+    columns += _accuracy_columns(
+        "Train (%)", [(row.train_accuracy, row.paper and row.paper[0]) for row in rows]
+    )
+    columns += _accuracy_columns(
+        "Test (%)", [(row.test_accuracy, row.paper and row.paper[1]) for row in rows]
+    )
     if comparison.pairs:
         columns.append(numbers("Rank", (row.rank for row in rows)))
     return Table(tuple(columns), accuracy_caption(comparison), "tab:comparison")
 
 
 def accuracy_caption(comparison: Comparison) -> str:
-    """Say what the numbers of the table are and what was left out, for printing under it."""
+    """Describe the numbers of the table, and the runs left out."""
     rows = comparison.rows
     sentences = [] if rows else ["There are no finished final runs."]
     if any(row.seeds > 1 for row in rows):
@@ -30,7 +32,7 @@ def accuracy_caption(comparison: Comparison) -> str:
             "Accuracy is the mean over seeds, ± half the width of its 95 % Student t interval over seeds.",
             "The interval leaves out the sampling error of the test images.",
         ]
-    if any(row.test_accuracy.paper is not None for row in rows):
+    if any(row.paper for row in rows):
         sentences += [
             "The paper's values are of one seed; Diff. is ours minus the paper's, in percentage points."
         ]
@@ -47,23 +49,19 @@ def accuracy_caption(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
-def _accuracy_columns(header: str, found: Sequence[Accuracy]) -> list[Column]:
-    """Write accuracies, and beside them the paper's and the differences where there are any."""
-    columns = [numbers(header, map(_percent, found))]
-    if any(accuracy.paper is not None for accuracy in found):
-        columns += [numbers("Paper's", map(_paper, found)), numbers("Diff.", map(_difference, found))]
+def _accuracy_columns(header: str, accuracies: Sequence[tuple[Interval, float | None]]) -> list[Column]:
+    """Return the column of accuracies, and beside it the paper's values and the differences, where there are any."""
+    columns = [numbers(header, (_percent(ours) for ours, _ in accuracies))]
+    papers = [paper for _, paper in accuracies]
+    if any(papers):
+        differences = [paper and ours.mean - paper for ours, paper in accuracies]
+        columns += [
+            numbers("Paper's", known(papers, lambda paper: f"{100 * paper:.2f}")),
+            numbers("Diff.", known(differences, lambda difference: f"{100 * difference:+.2f}")),
+        ]
     return columns
 
 
-def _percent(accuracy: Accuracy) -> str:
-    if accuracy.low is None or accuracy.high is None:
-        return f"{100 * accuracy.mean:.2f}"
-    return f"{100 * accuracy.mean:.2f} ± {50 * (accuracy.high - accuracy.low):.2f}"
-
-
-def _paper(accuracy: Accuracy) -> str:
-    return UNKNOWN if accuracy.paper is None else f"{100 * accuracy.paper:.2f}"
-
-
-def _difference(accuracy: Accuracy) -> str:
-    return UNKNOWN if accuracy.paper is None else f"{100 * (accuracy.mean - accuracy.paper):+.2f}"
+def _percent(accuracy: Interval) -> str:
+    half = accuracy.half_width
+    return f"{100 * accuracy.mean:.2f}" + (f" ± {100 * half:.2f}" if half is not None else "")

@@ -5,7 +5,7 @@ from optstudy.report.tables.table import UNKNOWN, Table, known, number, numbers,
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """Write what training took, and how soon the target was reached."""
+    """Return the table of training costs, and of the costs to reach the target."""
     rows, target = comparison.rows, [row.to_target for row in comparison.rows]
     reached = [one and f"{one.reached} of {row.seeds}" for row, one in zip(rows, target, strict=True)]
     columns = [
@@ -22,7 +22,7 @@ def cost_table(comparison: Comparison) -> Table:
 
 
 def _cost_caption(targets: set[float]) -> str:
-    said = ", ".join(f"{100 * target:g} %" for target in sorted(targets))
+    shown = ", ".join(f"{100 * target:g} %" for target in sorted(targets))
     work = "gradient work (a forward and backward pass of one mini-batch is 1, a Hessian product 2)"
     timed = (
         "Milliseconds are those of 100 steps timed while the other workers idled, and seconds are at that pace;"
@@ -34,7 +34,7 @@ def _cost_caption(targets: set[float]) -> str:
     ]
     if targets:
         sentences.append(
-            f"The target is a test accuracy of {said}, fixed with the study, and nothing is chosen by it. Epochs and"
+            f"The target is a test accuracy of {shown}, fixed with the study, and nothing is chosen by it. Epochs and"
             " seconds are medians over seeds; a seed that never reached it counts as later than all others, and"
             " where half of them or more never did there is no median."
         )

@@ -18,8 +18,8 @@ Format = Literal["markdown", "latex", "csv"]
 Metric = Literal["accuracy", "cost", "geometry", "classes", "networks", "tuning"]
 
 
-def tables_of(comparison: Comparison, metric: Metric = "accuracy") -> list[Table]:
-    """Return the tables that show a metric."""
+def build_tables(comparison: Comparison, metric: Metric = "accuracy") -> list[Table]:
+    """Build the tables of a metric."""
     if metric != "accuracy":
         return [_TABLES[metric](comparison)]
     pairs = [pair_table(comparison)] if comparison.pairs else []
@@ -40,20 +40,20 @@ def render(
     format: Format,  # noqa: A002 - named like the flag --format
     metric: Metric = "accuracy",
 ) -> str:
-    """Write the comparison as text.
+    """Write the tables of a comparison as text.
 
     Args:
-        comparison: What ``compare`` returned.
-        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``tables_of`` and their
+        comparison: The comparison.
+        format: ``markdown`` and ``latex`` (for the package booktabs) hold the cells of ``build_tables`` and their
             captions; ``csv`` holds the plain numbers of ``to_pandas``, accuracies as fractions, and of other metrics
             the cells of their table.
-        metric: What the tables show.
+        metric: The table to write.
 
     Returns:
         The text, ending with a newline.
 
     Raises:
-        UsageError: If there is no such format.
+        UsageError: If the format is unknown.
     """
     if format == "csv":
         return (
@@ -62,13 +62,13 @@ def render(
     if format not in ("markdown", "latex"):
         raise UsageError(f"format is {format!r}; give markdown, latex or csv")
     write = _markdown if format == "markdown" else _latex
-    return "\n".join(write(table) for table in tables_of(comparison, metric))
+    return "\n".join(write(table) for table in build_tables(comparison, metric))
 
 
 def _csv(comparison: Comparison, metric: Metric) -> str:
     import pandas as pd
 
-    [table] = tables_of(comparison, metric)
+    [table] = build_tables(comparison, metric)
     return pd.DataFrame(table.rows, columns=table.headers).to_csv(index=False)
 
 
@@ -76,7 +76,7 @@ def _markdown(table: Table) -> str:
     import pandas as pd
 
     frame = pd.DataFrame(table.rows, columns=table.headers)
-    # tabulate would read the cells as numbers and print 98.90 as 98.9.
+    # tabulate would parse the cells as numbers and print 98.90 as 98.9.
     text = frame.to_markdown(
         index=False, disable_numparse=True, colalign=[column.side for column in table.columns]
     )
@@ -96,7 +96,7 @@ def _latex(table: Table) -> str:
         caption=_escape(table.caption),
         label=table.label,
     )
-    # Over both columns of a paper that has two, and narrow enough for one that has one.
+    # Across both columns of a two-column paper, and narrow enough for a single column.
     narrow = "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{2.4pt}"
     return written.replace(r"\begin{table}", narrow).replace(r"\end{table}", r"\end{table*}")
 
@@ -104,6 +104,6 @@ def _latex(table: Table) -> str:
 def _escape(text: str) -> str:
     special = {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
     words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    words |= {"<": "$<$", ">": "$>$"}  # LaTeX's own font has Spanish marks there
+    words |= {"<": "$<$", ">": "$>$"}  # in LaTeX's default font these are inverted punctuation marks
     escaped = text.translate(special | {ord(letter): word for letter, word in words.items()})
     return re.sub(r"--(?=\w)", "-{}-", escaped)  # two hyphens before an option's name, not a dash

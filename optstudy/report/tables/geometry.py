@@ -7,41 +7,41 @@ from optstudy.comparison.table import Comparison
 from optstudy.report.tables.table import UNKNOWN, Table, known, number, numbers, row_columns, words
 from optstudy.statistics import Interval
 
-FEWEST_RANKED = 5  # runs; of fewer a rank correlation describes nothing
+FEWEST_RANKED = 5  # runs; with fewer a rank correlation is meaningless
 
 
 def geometry_table(comparison: Comparison) -> Table:
-    """Write the curvature where the seeds ended."""
-    found = [row.geometry for row in comparison.rows]
+    """Return the table of the curvature at the end of training."""
+    geometries = [row.geometry for row in comparison.rows]
     columns = [
         *row_columns(comparison),
-        numbers("Runs", (str(one.runs) if one else "0" for one in found)),
-        numbers("First eigenvalue", known(found, lambda one: _interval(one.lambda_1))),
-        numbers("Second", known(found, lambda one: _interval(one.lambda_2))),
-        numbers("Ratio", known(found, lambda one: _interval(one.ratio))),
-        words("Verdicts", known(found, _verdicts)),
-        numbers("Steps separated", known(found, lambda one: _share(one.separated.mean))),
-        numbers("Trace", known(found, lambda one: _interval(one.trace))),
-        numbers("Loss rise", known(found, lambda one: _interval(one.loss_rise))),
-        numbers("tau", known(found, _tau)),
+        numbers("Runs", (str(one.runs) if one else "0" for one in geometries)),
+        numbers("First eigenvalue", known(geometries, lambda one: _interval(one.lambda_1))),
+        numbers("Second", known(geometries, lambda one: _interval(one.lambda_2))),
+        numbers("Ratio", known(geometries, lambda one: _interval(one.ratio))),
+        words("Verdicts", known(geometries, _verdicts)),
+        numbers("Steps separated", known(geometries, lambda one: _share(one.separated.mean))),
+        numbers("Trace", known(geometries, lambda one: _interval(one.trace))),
+        numbers("Loss rise", known(geometries, lambda one: _interval(one.loss_rise))),
+        numbers("tau", known(geometries, _tau)),
     ]
-    under = (
+    caption = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
         " seeds, on each study's own sample. Verdicts are of the ratio in each run, and a step is"
         " separated where its ratio is during the last steps of training. Eigenvalues keep their signs. Loss rise is"
         " how much the loss rises at distance 1 along the first eigenvector, mean of both sides. tau is Kendall's tau-b"
         " of that rise with the test error over these runs alone, where there are 5 or more:"
-        " it describes them, and proves nothing of flatness."
+        " it is descriptive, and no evidence that flatness matters."
     )
-    return Table(tuple(columns), under, "tab:geometry")
+    return Table(tuple(columns), caption, "tab:geometry")
 
 
-def _verdicts(found: Geometry) -> str:
-    return ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
+def _verdicts(geometry: Geometry) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in geometry.verdicts.items())
 
 
-def _tau(found: Geometry) -> str:
-    return number(found.flatness.tau, "+.2f") if found.runs >= FEWEST_RANKED else UNKNOWN
+def _tau(geometry: Geometry) -> str:
+    return number(geometry.flatness.tau, "+.2f") if geometry.runs >= FEWEST_RANKED else UNKNOWN
 
 
 def _interval(interval: Interval) -> str:
@@ -52,7 +52,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _share(value: float) -> str:
-    """Write a share in per cent, but 100 only for all of it and 0 only for nothing."""
+    """Format a share in per cent: 100 only for all, and 0 only for none."""
     if not math.isfinite(value):
         return UNKNOWN
     if value not in (0.0, 1.0) and round(100 * value) in (0, 100):

@@ -10,7 +10,7 @@ from optstudy.statistics import PairTest
 
 
 def pair_table(comparison: Comparison) -> Table:
-    """Write the pairs: who, the difference in points with its interval, the p-value, the verdict on A."""
+    """Return the table of pairs: difference in points with its interval, p-value, and verdict for A."""
     tests = [pair.test for pair in comparison.pairs]
     columns = [
         *pair_columns(comparison, comparison.pairs),
@@ -23,21 +23,21 @@ def pair_table(comparison: Comparison) -> Table:
 
 
 def networks_table(comparison: Comparison) -> Table:
-    """Write McNemar's test of each seed's two networks."""
-    found = [(pair, seed, one) for pair in comparison.pairs for seed, one in pair.networks.items()]
+    """Return the table of McNemar's tests, of the two networks of each seed."""
+    tests = [(pair, seed, one) for pair in comparison.pairs for seed, one in pair.networks.items()]
     columns = [
-        *pair_columns(comparison, [pair for pair, _, _ in found]),
-        numbers("Seed", (str(seed) for _, seed, _ in found)),
-        numbers("only A correct", (str(one.first_only) for _, _, one in found)),
-        numbers("only B correct", (str(one.second_only) for _, _, one in found)),
-        numbers("p (McNemar)", (p_label(one.p) for _, _, one in found)),
+        *pair_columns(comparison, [pair for pair, _, _ in tests]),
+        numbers("Seed", (str(seed) for _, seed, _ in tests)),
+        numbers("only A correct", (str(one.first_only) for _, _, one in tests)),
+        numbers("only B correct", (str(one.second_only) for _, _, one in tests)),
+        numbers("p (McNemar)", (p_label(one.p) for _, _, one in tests)),
     ]
-    under = (
+    caption = (
         "McNemar's exact test of these two networks, on the test images that only one of them classifies correctly. It"
         " says nothing about their optimizers: between equal ones it claims a difference far more often than it should,"
         " since another seed gives another network."
     )
-    return Table(tuple(columns), under, "tab:networks")
+    return Table(tuple(columns), caption, "tab:networks")
 
 
 def pair_columns(comparison: Comparison, pairs: Sequence[Pair]) -> list[Column]:
@@ -45,8 +45,8 @@ def pair_columns(comparison: Comparison, pairs: Sequence[Pair]) -> list[Column]:
     looks = comparison.looks
     return [
         *study_column(pair.study for pair in pairs),
-        words("A", (looks.row(pair.a) for pair in pairs)),
-        words("B", (looks.row(pair.b) for pair in pairs)),
+        words("A", (looks.row_label(pair.a) for pair in pairs)),
+        words("B", (looks.row_label(pair.b) for pair in pairs)),
     ]
 
 
@@ -55,18 +55,18 @@ def _interval(test: PairTest) -> str:
 
 
 def pair_caption(comparison: Comparison) -> str:
-    """Say what the verdicts mean, what the study could have shown, and what would show more."""
+    """Describe the tests of each study, the difference they detect, and the seeds that half of it takes."""
     sentences: list[str] = []
     for study in dict.fromkeys(pair.study for pair in comparison.pairs):
         sentences += _family([pair for pair in comparison.pairs if pair.study == study])
     if sentences:
-        sentences.append("Verdicts speak of these configurations, not of the optimizers at their best.")
+        sentences.append("Verdicts compare these configurations, not the optimizers at their best.")
     return " ".join(sentences)
 
 
 def _family(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Say what the pairs of one study are, and how small a difference they could have shown."""
-    study, judged, tests = pairs[0].study, pairs[0].family, [pair.test for pair in pairs]
+    """Yield the sentences on one study's pairs."""
+    study, family, tests = pairs[0].study, pairs[0].family, [pair.test for pair in pairs]
     counts = sorted({test.difference.seeds for test in tests})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     yield (
@@ -77,9 +77,12 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
     if smallest is None:
         yield "One seed supports no verdict."
         return
-    yield f"Intervals are Bonferroni's and p-values Holm's, over {judged} pair{'s' * (judged > 1)}."
+    yield f"Intervals are Bonferroni's and p-values Holm's, over {family} pair{'s' * (family > 1)}."
     if any(test.verdict in ("better", "worse") and test.low < 0 < test.high for test in tests):
-        yield "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
+        yield (
+            "Holm's tests decide; Bonferroni's intervals are wider, and may contain zero although a difference is"
+            " significant."
+        )
     if not smallest:  # all predictions are the same
         return
     yield (
@@ -97,6 +100,6 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def _configs(pairs: Sequence[Pair]) -> str:
-    """Write the options that train the same configurations; the best ones need none."""
+    """Return the options that train the same configurations; none for the best ones."""
     names = dict.fromkeys(key.config for pair in pairs for key in (pair.a, pair.b))
     return "" if list(names) == ["best"] else "".join(f" --config {name}" for name in names)

@@ -17,21 +17,21 @@ class Column:
 
     header: str
     cells: tuple[str, ...]
-    numeric: bool  # numbers are aligned to the right, words to the left
+    numeric: bool  # aligned to the right
 
     @property
     def side(self) -> Literal["left", "right"]:
-        """The side to which the cells are aligned, in every format."""
+        """The alignment of the cells in every format."""
         return "right" if self.numeric else "left"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one length, and what is said under them."""
+    """Columns of the same length, with a caption."""
 
     columns: tuple[Column, ...]
     caption: str
-    label: str  # of LaTeX
+    label: str  # LaTeX label
 
     @property
     def headers(self) -> list[str]:
@@ -55,28 +55,28 @@ def numbers(header: str, cells: Iterable[str]) -> Column:
 
 
 def p_label(p: float) -> str:
-    """Return a p-value as a table shows it."""
+    """Format a p-value."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
 def known(values: Sequence[T | None], cell: Callable[[T], str]) -> Iterator[str]:
-    """Yield a cell for each value that is known, and a dash for each that is not."""
+    """Yield a cell for each value; a dash for each that is None."""
     return (UNKNOWN if value is None else cell(value) for value in values)
 
 
 def number(value: float, form: str) -> str:
-    """Return a number in a format such as ``.1f``; a dash where it is not finite."""
+    """Format a number, as ``.1f`` for example; a dash if it is not finite."""
     return format(value, form) if math.isfinite(value) else UNKNOWN
 
 
 def study_column(studies: Iterable[str]) -> list[Column]:
-    """Return the column that names each row's study; none where it is the same in all."""
+    """Return the column of each row's study; none if all are of the same study."""
     names = tuple(studies)
     return [words("Study", names)] if len(set(names)) > 1 else []
 
 
 def row_columns(comparison: Comparison) -> list[Column]:
-    """Return the columns that name the rows of a comparison."""
+    """Return the columns of each row's study, optimizer and configuration."""
     rows = comparison.rows
     return [
         *study_column(row.study for row in rows),

@@ -9,7 +9,7 @@ from optstudy.report.tables.table import UNKNOWN, Table, numbers, study_column, 
 
 
 def tuning_table(comparison: Comparison) -> Table:
-    """Write what each search found, and what it took."""
+    """Return the table of searches: their cost, scores and selected configuration."""
     searches = comparison.searches
     columns = [
         *study_column(one.study for one in searches),
@@ -29,14 +29,14 @@ def tuning_table(comparison: Comparison) -> Table:
 def _caption(searches: Sequence[SearchResult]) -> str:
     if not searches:
         return "There are no finished searches."
-    again = any(one.finalists for one in searches)
-    counted = "all trials, and of the best ones trained again" if again else "all trials"
+    retrained = any(one.finalists for one in searches)
+    counted = "all trials, and of the best ones trained again" if retrained else "all trials"
     caption = (
         f"Gradient work is of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
         " equal trials are not equal work. The score is that of the chosen trial on the validation images, the highest"
         " or one of the highest of many, and so flatters it."
     )
-    if again:
+    if retrained:
         caption += (
             " The best trials were trained again from other seeds before one was chosen; the retrained score is the"
             " chosen one's mean over these, where a seed whose score is not finite counts as the worst."
@@ -54,12 +54,12 @@ def _configuration(search: SearchResult) -> str:
 
 
 def value_label(value: Any) -> str:
-    """Return a hyperparameter's value as a table shows it."""
+    """Format the value of a hyperparameter."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def score_label(score: float | None, objective: Objective) -> str:
-    """Return a validation score as a table shows it."""
+    """Format a validation score."""
     if score is None:
         return UNKNOWN
     return f"{100 * score:.2f} %" if objective == "accuracy" else f"{score:.4f}"

@@ -49,7 +49,7 @@ def reproduced(workspace: Path, tolerance: float = 0.01) -> Reproduced:
 
 def run_id(workspace: Path) -> str:
     [run] = [
-        run for run in tracking_of(workspace).final_runs(["tiny"]).runs if run.optimizer == "sgd" and run.seed
+        run for run in tracking_of(workspace).final_runs(["tiny"])[0] if run.optimizer == "sgd" and run.seed
     ]
     return run.run_id
 
@@ -100,7 +100,7 @@ def test_all_runs_of_a_study_are_made_again_also_one_that_diverged(workspace: Pa
 
     found = again(recorded_in_mlflow(tracking_of(workspace), "tiny"), tolerance=0.0)
 
-    assert {run.outcome for run in tracking_of(workspace).final_runs(["tiny"]).runs} == {"diverged"}
+    assert {run.outcome for run in tracking_of(workspace).final_runs(["tiny"])[0]} == {"diverged"}
     assert [one.name for one in found] == ["tiny/sgd/default/seed-0", "tiny/sgd/default/seed-1"]
     assert {one.judgement for one in found} == {"identical"}
 

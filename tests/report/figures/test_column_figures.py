@@ -39,8 +39,8 @@ OVER_ROWS: dict[str, Callable[[Evidence], Figure]] = {
     "times_to_target": figures.times_to_target,
 }
 FIRST_ROW: dict[str, Callable[[Evidence], Figure]] = {
-    "confusion_of": lambda found: figures.confusion_of(next(iter(found.rows().values())), LONG),
-    "surface_of": lambda found: figures.surface_of(next(iter(found.rows().values())), LONG),
+    "mean_confusion": lambda found: figures.mean_confusion(next(iter(found.rows().values())), LONG),
+    "loss_surface": lambda found: figures.loss_surface(next(iter(found.rows().values())), LONG),
 }
 
 
@@ -142,7 +142,7 @@ def test_whatever_records_lack_the_figure_is_readable_and_as_wide_as_a_column(
 
     assert drawn.get_figwidth() == COLUMN
     assert drawn.get_figheight() < 9.5
-    if name == "surface_of" and len(drawn.axes) > 1:
+    if name == "loss_surface" and len(drawn.axes) > 1:
         drawn.axes[0].remove()  # its labels are turned, so that their boxes overlap where they do not
     assert_readable(drawn)
 
@@ -157,7 +157,7 @@ def test_figures_become_png_and_pdf(name: str) -> None:
 
 def test_pdf_has_the_same_bytes_in_another_process_and_no_date() -> None:
     code = (
-        "import sys; from optstudy.report.figures.style import *; d = figure(2, 1); a = d.add_subplot();"
+        "import sys; from optstudy.report.figures.style import *; d = new_figure(2, 1); a = d.add_subplot();"
         "a.plot([1, 2], [3, 4]); a.set_title('$x$, \\N{GREEK SMALL LETTER TAU}'); sys.stdout.buffer.write(pdf(d))"
     )
 

@@ -9,10 +9,10 @@ import pytest
 from finals import LOOKS
 from matplotlib.colors import to_rgb
 
-from optstudy.records.look import look_of
+from optstudy.records.look import derive_look
 from optstudy.report.figures import png
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.style import figure, note, styled
+from optstudy.report.figures.style import new_figure, note, styled
 
 PAPER = ["sgd", "adagrad", "adam", "adahessian"]
 PACKAGED = [*PAPER, "adamw", "rmsprop", "nadam", "radam"]
@@ -39,7 +39,7 @@ def test_colours_stand_out_from_white_paper(name: str) -> None:
 
 
 def test_optimizer_that_is_not_known_keeps_its_colour_and_takes_none_of_the_papers() -> None:
-    assert LOOKS["lion"] == look_of("lion")
+    assert LOOKS["lion"] == derive_look("lion")
     assert LOOKS["lion"].colour not in {LOOKS[name].colour for name in PAPER}
 
 
@@ -49,7 +49,7 @@ def test_labels_are_those_of_the_table() -> None:
 
 def test_png_has_the_same_bytes_each_time_and_no_metadata() -> None:
     def draw() -> bytes:
-        drawn = figure(2, 1)
+        drawn = new_figure(2, 1)
         drawn.add_subplot().plot([1, 2], [3, 4])
         return png(drawn)
 
@@ -69,7 +69,7 @@ def test_style_does_not_leak_into_the_users_own_figures() -> None:
 
 
 def test_note_takes_the_place_of_ticks() -> None:
-    axes = figure(2, 1).add_subplot()
+    axes = new_figure(2, 1).add_subplot()
 
     note(axes, "nothing to see")
 
@@ -80,7 +80,7 @@ def test_note_takes_the_place_of_ticks() -> None:
 @pytest.mark.parametrize("low", [1e-8, 0.013, 0.9, 30.0])
 @pytest.mark.parametrize("span", [1.0, 1.01, 2.0, 5.0, 30.0, 1000.0, 1e6])
 def test_log_axis_holds_its_values_and_has_a_tick_to_read_them_by(low: float, span: float) -> None:
-    axes = figure(3, 2).add_subplot()
+    axes = new_figure(3, 2).add_subplot()
 
     log_axis(axes, "y", [low, low * span])
 
@@ -92,7 +92,7 @@ def test_log_axis_holds_its_values_and_has_a_tick_to_read_them_by(low: float, sp
 
 
 def test_log_axis_without_a_positive_value_still_has_limits() -> None:
-    axes = figure(3, 2).add_subplot()
+    axes = new_figure(3, 2).add_subplot()
 
     log_axis(axes, "x", [0.0, -1.0])
 
@@ -104,7 +104,7 @@ def test_log_axis_without_a_positive_value_still_has_limits() -> None:
     [[98.2], [9.8, 99.1], [98.7, 98.9, 99.0], [0.0, 100.0], [100.0], [0.0], [99.99, 100.0], []],
 )
 def test_accuracy_axis_holds_its_values_and_has_ticks(percents: list[float]) -> None:
-    axes = figure(3, 2).add_subplot()
+    axes = new_figure(3, 2).add_subplot()
 
     accuracy_axis(axes, "y", percents)
 
@@ -115,7 +115,7 @@ def test_accuracy_axis_holds_its_values_and_has_ticks(percents: list[float]) -> 
 
 
 def test_accuracy_axis_sets_equal_ratios_of_error_equally_far_apart() -> None:
-    axes = figure(3, 2).add_subplot()
+    axes = new_figure(3, 2).add_subplot()
 
     accuracy_axis(axes, "y", [80.0, 99.9])
 

@@ -24,7 +24,7 @@ from optstudy.records.naming import RowKey
 from optstudy.records.run import CostToTarget, Predictions
 from optstudy.records.search import Trial
 from optstudy.report import figures
-from optstudy.report.figures.rows import row_styles
+from optstudy.report.figures.rows import row_looks
 
 
 def drawn(axes: Axes, line: int = 0) -> NDArray[np.float64]:
@@ -106,7 +106,7 @@ def test_confusion_is_the_mean_of_the_seeds_shares() -> None:
         for one, guess in zip(runs_of(["sgd"], 2), guesses, strict=True)
     ]
 
-    [image] = figures.confusion_of(row, "SGD").axes[0].images
+    [image] = figures.mean_confusion(row, "SGD").axes[0].images
 
     np.testing.assert_allclose(np.asarray(image.get_array()), [[75, 25], [0, 100]])
 
@@ -118,7 +118,7 @@ def test_surface_is_that_of_the_seed_with_the_median_rise() -> None:
         for one, rise in zip(runs_of(["sgd"], 3), rises, strict=True)
     ]
 
-    found = figures.surface_of(row, "SGD")
+    found = figures.loss_surface(row, "SGD")
 
     assert found.get_suptitle().startswith("SGD: seed 2, the median rise of 3 seeds")
 
@@ -222,8 +222,8 @@ def test_runs_that_never_reached_the_target_leave_the_curve_below_a_hundred() ->
 def test_rows_of_one_optimizer_share_its_line_and_marker_and_differ_in_shade() -> None:
     rows = [RowKey(study, "adam", config) for study in ("a", "b") for config in ("best", "paper")]
 
-    found = list(row_styles(rows, LOOKS).values())
+    found = list(row_looks(rows, LOOKS).values())
 
     assert len({look.colour for look in found}) == 4
     assert {(look.line, look.marker) for look in found} == {(LOOKS["adam"].line, LOOKS["adam"].marker)}
-    assert [look.name for look in found] == ["a: Adam", "a: Adam (paper)", "b: Adam", "b: Adam (paper)"]
+    assert [look.label for look in found] == ["a: Adam", "a: Adam (paper)", "b: Adam", "b: Adam (paper)"]

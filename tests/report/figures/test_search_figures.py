@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finals import LOOKS
+from finals import LOOKS, look_keys
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -49,7 +49,7 @@ def searched(
 ) -> SearchResult:
     best = select_best(trials, objective)
     return SearchResult(
-        "quick", replace(space, name=optimizer, **vars(LOOKS[optimizer])), objective, trials, best
+        "quick", replace(space, name=optimizer, **look_keys(optimizer)), objective, trials, best
     )
 
 
@@ -133,9 +133,7 @@ def test_importances_are_bars_in_per_cent_with_the_largest_on_top() -> None:
 def test_importances_that_cannot_be_told_are_a_sentence() -> None:
     (axes,) = importances(MIXED).axes
 
-    assert [text.get_text() for text in axes.texts] == [
-        "These trials do not tell the hyperparameters' importance"
-    ]
+    assert [text.get_text() for text in axes.texts] == ["The trials do not determine importances"]
 
 
 def test_slices_have_a_panel_for_each_hyperparameter_on_its_own_scale() -> None:

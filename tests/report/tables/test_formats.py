@@ -21,7 +21,7 @@ from optstudy.errors import UsageError
 from optstudy.records.curvature import FinalCurvature
 from optstudy.records.run import CostToTarget
 from optstudy.report.tables.accuracy import accuracy_caption, accuracy_table
-from optstudy.report.tables.formats import render, tables_of
+from optstudy.report.tables.formats import build_tables, render
 from optstudy.report.tables.pairs import pair_caption, pair_table
 
 KNOWN: dict[str, Any] = {
@@ -106,7 +106,7 @@ def test_numbers_are_aligned_to_the_right_and_words_to_the_left_in_every_format(
         line for line in render(comparison, "markdown", metric).splitlines() if re.match(r"\|:?-+", line)
     ]
 
-    for table, letters, rule in zip(tables_of(comparison, metric), latex, rules, strict=True):
+    for table, letters, rule in zip(build_tables(comparison, metric), latex, rules, strict=True):
         sides = [column.side for column in table.columns]
         assert letters == "".join(side[0] for side in sides)
         assert ["right" if cell.endswith(":") else "left" for cell in rule.strip("|").split("|")] == sides
@@ -220,16 +220,17 @@ def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_
     assert pair_caption(pairs_alone(*pairs)) == (
         "Differences of quick are over 3 to 5 common seeds and 10,000 test images."
         " Intervals are Bonferroni's and p-values Holm's, over 2 pairs."
-        " Holm's tests decide; Bonferroni's intervals are wider, and may hold zero where a difference is shown."
+        " Holm's tests decide; Bonferroni's intervals are wider, and may contain zero although a difference is"
+        " significant."
         " The smallest difference that Bonferroni's test would have shown four times in five is 0.40 points,"
         f" for the pair whose difference varies most; to show half of that takes about {enough} seeds:"
         f" optstudy train --study quick --config best --config paper --seeds {enough}."
-        " Verdicts speak of these configurations, not of the optimizers at their best."
+        " Verdicts compare these configurations, not the optimizers at their best."
     )
 
 
 def test_the_pairs_caption_explains_an_interval_that_holds_zero_beside_a_difference_that_is_shown() -> None:
-    explained = "Holm's tests decide; Bonferroni's intervals are wider, and may hold zero"
+    explained = "Holm's tests decide; Bonferroni's intervals are wider, and may contain zero"
 
     assert explained in pair_caption(pairs_alone(KNOWN))  # from -0.01 to +0.72 points, and better
     assert explained not in pair_caption(pairs_alone(KNOWN | {"low": 0.0001}))
@@ -249,7 +250,7 @@ def test_the_pairs_caption_names_no_number_of_seeds_where_the_images_are_too_few
 def test_the_pairs_caption_claims_no_verdict_from_one_seed() -> None:
     assert pair_caption(pairs_alone(SINGLE)) == (
         "Differences of quick are over 1 common seed and 10,000 test images. One seed supports no verdict."
-        " Verdicts speak of these configurations, not of the optimizers at their best."
+        " Verdicts compare these configurations, not the optimizers at their best."
     )
 
 
@@ -267,7 +268,7 @@ def test_each_study_has_its_sentences_in_the_pairs_caption() -> None:
     text = pair_caption(pairs_alone(KNOWN, SINGLE | {"study": "other"}))
 
     assert text.index("Differences of quick") < text.index("Differences of other")
-    assert text.count("Verdicts speak of") == 1
+    assert text.count("Verdicts compare") == 1
 
 
 def test_without_pairs_nothing_is_said_of_them() -> None:
@@ -289,7 +290,7 @@ def test_markdown_has_both_tables_with_a_cell_for_each_header_and_their_captions
         [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()]
         for part in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     ]
-    for table, wanted in zip(tables, tables_of(comparison), strict=True):
+    for table, wanted in zip(tables, build_tables(comparison), strict=True):
         assert [table[0], *table[2:]] == [wanted.headers, *wanted.rows]
         assert {len(cells) for cells in table} == {len(wanted.headers)}
     assert [line for line in text.splitlines() if line and not line.startswith("|")] == [
@@ -395,7 +396,7 @@ def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
 
     assert "nan" not in text
     assert "inf" not in text
-    [table] = tables_of(comparison_of(bare, full, correct=answers([full])), metric)
+    [table] = build_tables(comparison_of(bare, full, correct=answers([full])), metric)
     assert {len(row) for row in table.rows} == {len(table.headers)}
     shown = {"cost": "1 of 1", "geometry": "1 separated", "classes": " to "}[metric]
     assert any(shown in cell for cell in table.rows[1])
@@ -409,6 +410,6 @@ def test_the_share_of_steps_whose_ratio_was_separated_is_a_mean_over_the_runs() 
         for seed, share in ((0, 0.5), (1, 1.0))
     ]
 
-    [table] = tables_of(comparison_of(*runs), "geometry")
+    [table] = build_tables(comparison_of(*runs), "geometry")
 
     assert table.rows[0][table.headers.index("Steps separated")] == "75 %"
