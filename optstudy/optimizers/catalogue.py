@@ -9,7 +9,6 @@ from optstudy.optimizers.space_file import parse_space
 from optstudy.records.look import Looks, derive_look
 from optstudy.records.space import Space
 
-
 PACKAGED = Path(__file__).parents[1] / "_tuning"
 
 
