@@ -9,7 +9,7 @@ from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult
 from optstudy.report.citation import cited
-from optstudy.report.tables.table import p_label
+from optstudy.report.tables.table import counted, p_label
 
 
 def verdict_sentence(pair: Pair, margin: float, looks: Looks) -> str:
@@ -75,21 +75,19 @@ def study_setup(evidence: Evidence, study: str) -> list[str]:
 def tuning_sentence(searches: Sequence[SearchResult]) -> str:
     """Describe the searches of one study."""
     one = searches[0].settings
-    trials = sorted({len(search.trials) for search in searches})
-    count = " to ".join(str(number) for number in dict.fromkeys((trials[0], trials[-1])))
+    trials = counted("trial", (len(search.trials) for search in searches))
     sampler = {"tpe": "TPE", "gp": "a Gaussian process", "random": "random search", "qmc": "a Sobol sequence"}
     pruner = {"median": ", the median pruner", "hyperband": ", Hyperband", "none": ", no pruning"}
-    size = f"{one['tune_size']:,} other{_s(one['tune_size'])}" if one["tune_size"] else "all others"
+    size = counted("other", [one["tune_size"]]) if one["tune_size"] else "all others"
     sentence = (
-        f"Each optimizer was searched with {count} trial{_s(trials[-1])} of {_epochs(one['tune_epochs'])}"
+        f"Each optimizer was searched with {trials} of {counted('epoch', [one['tune_epochs']])}"
         f" ({sampler[one['sampler']]}{pruner[one['pruner']]}), judged by the {one['objective']} on"
-        f" {one['validation']:,} training image{_s(one['validation'])} held out for validation, and trained on"
-        f" {size}."
+        f" {counted('training image', [one['validation']])} held out for validation, and trained on {size}."
     )
     if any(search.finalists for search in searches):
         seeds = one["finalist_seeds"]
         sentence += (
-            f" The best {one['finalists']} trials were trained again from {seeds} other seed{_s(seeds)}, and the one"
+            f" The best {one['finalists']} trials were trained again from {counted('other seed', [seeds])}, and the one"
             f" with the best {'mean of these' if seeds > 1 else 'score there'} was chosen."
         )
     return sentence
@@ -100,12 +98,11 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
     plan = next((one.plan for one in runs if one.plan is not None), None)
     if plan is None:
         return ""
-    seeds = sorted({len(row) for row in Evidence(tuple(runs)).rows().values()})
-    count = " to ".join(str(number) for number in dict.fromkeys((seeds[0], seeds[-1])))
+    seeds = counted("seed", map(len, Evidence(tuple(runs)).rows().values()))
     images = f"{plan.split.size:,}" if plan.split.size else "all"
     return (
-        f"Each configuration was trained for {_epochs(plan.epochs)} from {count}"
-        f" seed{_s(seeds[-1])} on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
+        f"Each configuration was trained for {counted('epoch', [plan.epochs])} from {seeds}"
+        f" on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
         f" mini-batches of {plan.batch_size}); the test set only reports."
     )
 
@@ -134,7 +131,7 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
         parts.append(
             "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
             " has a part from the seeds and a part from the images; p-values are Holm's [@holm] and intervals"
-            f" Bonferroni's over {pairs[0].family} pair{_s(pairs[0].family)}, and equivalence was tested by"
+            f" Bonferroni's over {counted('pair', [pairs[0].family])}, and equivalence was tested by"
             f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
         )
     if any(one.curvature is not None for one in runs):
@@ -144,12 +141,3 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
             " residuals in float64 and a check for missed eigenvalues."
         )
     return " ".join(part for part in parts if part)
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{_s(count)}"
-
-
-def _s(count: int) -> str:
-    """Return the plural ending of a counted noun."""
-    return "" if count == 1 else "s"

@@ -1,17 +1,11 @@
-"""What goes into MLflow comes back, nothing twice; a silent server is waited for, and then named."""
+"""What is logged to MLflow is read back, and nothing is logged twice."""
 
 import io
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -25,7 +19,6 @@ from optstudy.tracking import (
     LoggedRun,
     Tracking,
     embedded,
-    hide_credentials,
     open_tracking,
     reader,
     save_model,
@@ -53,7 +46,7 @@ def record(epoch: int, **changes: Any) -> EpochRecord:
 
 
 @pytest.fixture
-def store_of(store_folder: Path) -> Tracking:
+def store(store_folder: Path) -> Tracking:
     return open_tracking(Location(store_folder))[0]
 
 
@@ -63,15 +56,15 @@ def client(store_folder: Path) -> MlflowClient:
     return MlflowClient(embedded.uri(store_folder))
 
 
-def open_run(kept: Tracking, name: str = "sgd/seed-0", **options: Any) -> str:
+def open_run(tracking: Tracking, name: str = "sgd/seed-0", **options: Any) -> str:
     given: dict[str, Any] = {"key": "k", "tags": {}, "params": {}, "started_at": 1.0, **options}
-    return kept.open_run(given.pop("experiment", "mine/final"), name, **given)
+    return tracking.open_run(given.pop("experiment", "mine/final"), name, **given)
 
 
-def final_run(kept: Tracking, study: str, seed: int, outcome: str = "completed", **given: Any) -> str:
+def final_run(tracking: Tracking, study: str, seed: int, outcome: str = "completed", **given: Any) -> str:
     """Write a final run as a study does."""
     run_id = open_run(
-        kept,
+        tracking,
         f"sgd/seed-{seed}",
         experiment=f"{study}/final",
         tags={"optstudy.study": study, "optstudy.paper_setting": "true"},
@@ -84,8 +77,8 @@ def final_run(kept: Tracking, study: str, seed: int, outcome: str = "completed",
         "final/seconds": 12.0,
         "final/gradient_work": 600.0,
     }
-    kept.log_metrics(run_id, [(name, value, 0, 1.0) for name, value in values.items()])
-    kept.close_run(run_id, outcome, 50.0)
+    tracking.log_metrics(run_id, [(name, value, 0, 1.0) for name, value in values.items()])
+    tracking.close_run(run_id, outcome, 50.0)
     return run_id
 
 
@@ -99,8 +92,8 @@ def history(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, floa
     }
 
 
-def test_params_and_tags_come_back(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of, key="of everything", tags={"a": "1"}, params={"lr": 0.1, "nesterov": False})
+def test_params_and_tags_come_back(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store, key="of everything", tags={"a": "1"}, params={"lr": 0.1, "nesterov": False})
 
     run = client.get_run(run_id)
 
@@ -112,13 +105,13 @@ def test_params_and_tags_come_back(store_of: Tracking, client: MlflowClient) -> 
     assert run.data.tags["optstudy.key"] == "of everything"
 
 
-def test_logging_epochs_again_changes_no_history(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of)
+def test_logging_epochs_again_changes_no_history(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store)
     records = [record(1), record(2, exact_loss=0.3, exact_accuracy=0.9, full_gradient_norm=1.5)]
-    store_of.log_epochs(run_id, records, "test")
+    store.log_epochs(run_id, records, "test")
     before = history(client, run_id)
 
-    store_of.log_epochs(run_id, records, "test")
+    store.log_epochs(run_id, records, "test")
 
     assert history(client, run_id) == before
     assert before["train/loss"] == [(1, 1.0, 1_700_000_001_000), (2, 0.5, 1_700_000_002_000)]
@@ -126,18 +119,18 @@ def test_logging_epochs_again_changes_no_history(store_of: Tracking, client: Mlf
     assert before["test/accuracy"] == [(1, 0.6, 1_700_000_001_000), (2, 0.6, 1_700_000_002_000)]
 
 
-def test_a_number_that_is_not_known_is_not_logged(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of)
+def test_a_number_that_is_not_known_is_not_logged(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store)
 
-    store_of.log_epochs(run_id, [record(1, train_loss=None, heldout_loss=None, gradient_norm=None)], "test")
+    store.log_epochs(run_id, [record(1, train_loss=None, heldout_loss=None, gradient_norm=None)], "test")
 
     assert set(history(client, run_id)) == {"train/accuracy", "test/accuracy", "epoch_seconds"}
 
 
-def test_a_trial_logs_validation_and_never_test(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of)
+def test_a_trial_logs_validation_and_never_test(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store)
 
-    store_of.log_epochs(run_id, [record(1)], "validation")
+    store.log_epochs(run_id, [record(1)], "validation")
 
     names = set(history(client, run_id))
     assert {"validation/loss", "validation/accuracy"} <= names
@@ -145,12 +138,12 @@ def test_a_trial_logs_validation_and_never_test(store_of: Tracking, client: Mlfl
 
 
 def test_more_metrics_than_a_request_takes_are_all_there(
-    store_of: Tracking, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    store: Tracking, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PAGE", 3)
-    run_id = open_run(store_of)
+    run_id = open_run(store)
 
-    store_of.log_metrics(run_id, [("x", float(step), step, 1.0) for step in range(8)])
+    store.log_metrics(run_id, [("x", float(step), step, 1.0) for step in range(8)])
 
     assert [value for _, value, _ in history(client, run_id)["x"]] == [float(step) for step in range(8)]
 
@@ -166,36 +159,36 @@ def test_more_metrics_than_a_request_takes_are_all_there(
     ],
 )
 def test_a_run_ends_in_the_state_of_its_outcome(
-    outcome: str, status: str, store_of: Tracking, client: MlflowClient
+    outcome: str, status: str, store: Tracking, client: MlflowClient
 ) -> None:
-    run_id = open_run(store_of)
+    run_id = open_run(store)
 
-    store_of.close_run(run_id, outcome, 4.0)
+    store.close_run(run_id, outcome, 4.0)
 
     run = client.get_run(run_id)
     assert (run.info.status, run.info.end_time) == (status, 4000)
     assert run.data.tags["optstudy.outcome"] == outcome
 
 
-def test_an_interrupted_run_goes_on_under_its_id(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of, params={"lr": 0.1})
-    store_of.interrupt_open_runs()
-    [known] = store_of.logged_runs("mine/final").values()
+def test_an_interrupted_run_goes_on_under_its_id(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store, params={"lr": 0.1})
+    store.interrupt_open_runs()
+    [known] = store.logged_runs("mine/final").values()
 
-    again = open_run(store_of, params={"lr": 0.1}, logged=known)
+    again = open_run(store, params={"lr": 0.1}, logged=known)
 
     assert known == LoggedRun(run_id, "k", finished=False, ended=False)
     assert again == run_id
     assert client.get_run(run_id).info.status == "RUNNING"
 
 
-def test_what_ended_is_known_and_what_was_superseded_is_not(store_of: Tracking) -> None:
+def test_what_ended_is_known_and_what_was_superseded_is_not(store: Tracking) -> None:
     for seed, outcome in enumerate(("completed", "pruned", "failed", "interrupted", "completed")):
-        store_of.close_run(open_run(store_of, f"sgd/{seed}"), outcome)
-    open_run(store_of, "sgd/running")
-    store_of.set_tags(store_of.logged_runs("mine/final")["sgd/4"].run_id, {"optstudy.superseded": "true"})
+        store.close_run(open_run(store, f"sgd/{seed}"), outcome)
+    open_run(store, "sgd/running")
+    store.set_tags(store.logged_runs("mine/final")["sgd/4"].run_id, {"optstudy.superseded": "true"})
 
-    known = store_of.logged_runs("mine/final")
+    known = store.logged_runs("mine/final")
 
     assert {name: (run.finished, run.ended) for name, run in known.items()} == {
         "sgd/0": (True, True),
@@ -206,24 +199,24 @@ def test_what_ended_is_known_and_what_was_superseded_is_not(store_of: Tracking) 
     }
 
 
-def test_an_experiment_that_is_not_there_has_no_runs(store_of: Tracking) -> None:
-    assert store_of.logged_runs("nobody/final") == {}
-    assert store_of.studies() == []
-    assert store_of.experiment_ids("nobody") == {}
-    assert store_of.final_runs(["nobody"]) == ([], {})
+def test_an_experiment_that_is_not_there_has_no_runs(store: Tracking) -> None:
+    assert store.logged_runs("nobody/final") == {}
+    assert store.studies() == []
+    assert store.experiment_ids("nobody") == {}
+    assert store.final_runs(["nobody"]) == ([], {})
 
 
-def test_trials_lie_under_their_search(store_of: Tracking, client: MlflowClient) -> None:
-    parent = open_run(store_of, "sgd", experiment="mine/tuning")
-    trial = open_run(store_of, "sgd/000", experiment="mine/tuning", parent=parent)
+def test_trials_lie_under_their_search(store: Tracking, client: MlflowClient) -> None:
+    parent = open_run(store, "sgd", experiment="mine/tuning")
+    trial = open_run(store, "sgd/000", experiment="mine/tuning", parent=parent)
 
     assert client.get_run(trial).data.tags["mlflow.parentRunId"] == parent
 
 
-def test_final_runs_come_back_whole(store_of: Tracking) -> None:
-    run_id = final_run(store_of, "mine", seed=3, outcome="diverged")
+def test_final_runs_come_back_whole(store: Tracking) -> None:
+    run_id = final_run(store, "mine", seed=3, outcome="diverged")
 
-    [run], _ = store_of.final_runs(["mine"])
+    [run], _ = store.final_runs(["mine"])
 
     assert run == FinalRun(
         margin=0.001,
@@ -247,39 +240,39 @@ def test_final_runs_come_back_whole(store_of: Tracking) -> None:
 
 
 def test_final_runs_are_read_over_all_pages_and_what_is_left_out_is_counted(
-    store_of: Tracking, monkeypatch: pytest.MonkeyPatch
+    store: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "PAGE", 2)
     for study in ("mine", "other", "third"):
         for seed in range(5):
-            final_run(store_of, study, seed)
-    store_of.set_tags(final_run(store_of, "mine", 5), {"optstudy.superseded": "true"})
-    final_run(store_of, "mine", 6, outcome="failed")
-    final_run(store_of, "mine", 7, outcome="interrupted")
-    open_run(store_of, "sgd/seed-8")
+            final_run(store, study, seed)
+    store.set_tags(final_run(store, "mine", 5), {"optstudy.superseded": "true"})
+    final_run(store, "mine", 6, outcome="failed")
+    final_run(store, "mine", 7, outcome="interrupted")
+    open_run(store, "sgd/seed-8")
 
-    runs, excluded = store_of.final_runs(["mine", "third"])
+    runs, excluded = store.final_runs(["mine", "third"])
 
     assert [(run.study, run.seed) for run in runs] == [
         (study, seed) for study in ("mine", "third") for seed in range(5)
     ]
     assert excluded == {"superseded": 1, "failed": 1, "unfinished": 2}
-    assert sorted(store_of.studies()) == ["mine", "other", "third"]
+    assert sorted(store.studies()) == ["mine", "other", "third"]
 
 
-def test_the_study_written_last_comes_last(store_of: Tracking) -> None:
+def test_the_study_written_last_comes_last(store: Tracking) -> None:
     for moment, study in enumerate(("b", "c", "a")):
-        final_run(store_of, study, seed=0, started_at=100.0 + moment)
-    final_run(store_of, "b", seed=1, started_at=200.0)
-    open_run(store_of, "sgd/000", experiment="d/tuning", started_at=300.0)
+        final_run(store, study, seed=0, started_at=100.0 + moment)
+    final_run(store, "b", seed=1, started_at=200.0)
+    open_run(store, "sgd/000", experiment="d/tuning", started_at=300.0)
 
-    assert store_of.studies() == ["c", "a", "b"]
+    assert store.studies() == ["c", "a", "b"]
 
 
-def test_the_data_are_the_runs_input(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of)
+def test_the_data_are_the_runs_input(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store)
 
-    store_of.log_dataset(run_id, DATA, "training images")
+    store.log_dataset(run_id, DATA, "training images")
 
     inputs = client.get_run(run_id).inputs
     assert inputs is not None
@@ -290,29 +283,29 @@ def test_the_data_are_the_runs_input(store_of: Tracking, client: MlflowClient) -
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training images")]
 
 
-def test_artifacts_lie_at_the_root_of_the_run(store_of: Tracking, client: MlflowClient) -> None:
-    run_id = open_run(store_of)
+def test_artifacts_lie_at_the_root_of_the_run(store: Tracking, client: MlflowClient) -> None:
+    run_id = open_run(store)
 
-    store_of.log_files(run_id, {"a.png": b"png", "b.json": b"{}"})
+    store.log_files(run_id, {"a.png": b"png", "b.json": b"{}"})
 
     assert sorted(found.path for found in client.list_artifacts(run_id)) == ["a.png", "b.json"]
     assert Path(client.download_artifacts(run_id, "a.png")).read_bytes() == b"png"
 
 
-def log_predictions(kept: Tracking, run_id: str, labels: list[int], predicted: list[int]) -> None:
+def log_predictions(tracking: Tracking, run_id: str, labels: list[int], predicted: list[int]) -> None:
     """Log predictions as a final run does."""
     file = io.BytesIO()
     np.savez_compressed(file, labels=labels, predicted=predicted)
-    kept.log_files(run_id, {"predictions.npz": file.getvalue()})
+    tracking.log_files(run_id, {"predictions.npz": file.getvalue()})
 
 
-def test_images_are_right_where_the_prediction_is_the_label(store_of: Tracking) -> None:
-    one, other = (final_run(store_of, "mine", seed) for seed in (0, 1))
-    log_predictions(store_of, one, [0, 1, 2, 3], [0, 1, 0, 3])
-    log_predictions(store_of, other, [0, 1, 2, 3], [1, 1, 2, 0])
+def test_images_are_right_where_the_prediction_is_the_label(store: Tracking) -> None:
+    one, other = (final_run(store, "mine", seed) for seed in (0, 1))
+    log_predictions(store, one, [0, 1, 2, 3], [0, 1, 0, 3])
+    log_predictions(store, other, [0, 1, 2, 3], [1, 1, 2, 0])
 
-    runs, _ = store_of.final_runs(["mine"])
-    found = {run.run_id: read_predictions(store_of, run).predictions for run in runs}
+    runs, _ = store.final_runs(["mine"])
+    found = {run.run_id: read_predictions(store, run).predictions for run in runs}
 
     assert {run_id: some and some.correct.tolist() for run_id, some in found.items()} == {
         one: [True, True, False, True],
@@ -322,127 +315,38 @@ def test_images_are_right_where_the_prediction_is_the_label(store_of: Tracking) 
 
 
 @pytest.mark.parametrize("data", [b"", b"PK nothing", b"no archive at all"])
-def test_damaged_predictions_are_named(store_of: Tracking, data: bytes) -> None:
-    run_id = final_run(store_of, "mine", 0)
-    store_of.log_files(run_id, {"predictions.npz": data})
+def test_damaged_predictions_are_named(store: Tracking, data: bytes) -> None:
+    run_id = final_run(store, "mine", 0)
+    store.log_files(run_id, {"predictions.npz": data})
 
     with pytest.raises(OptstudyError, match=rf"^predictions\.npz of run {run_id} is damaged"):
-        read_predictions(store_of, store_of.final_runs(["mine"])[0][0])
+        read_predictions(store, store.final_runs(["mine"])[0][0])
 
 
-def test_a_run_without_predictions_says_nothing_of_images(store_of: Tracking) -> None:
-    bare, other, whole = (final_run(store_of, "mine", seed) for seed in (0, 1, 2))
-    store_of.log_files(other, {"epochs.json": b"[]"})
-    log_predictions(store_of, whole, [0, 1], [0, 0])
-    runs, _ = store_of.final_runs(["mine"])
+def test_a_run_without_predictions_says_nothing_of_images(store: Tracking) -> None:
+    bare, other, whole = (final_run(store, "mine", seed) for seed in (0, 1, 2))
+    store.log_files(other, {"epochs.json": b"[]"})
+    log_predictions(store, whole, [0, 1], [0, 0])
+    runs, _ = store.final_runs(["mine"])
     assert {run.run_id for run in runs} == {bare, other, whole}
 
-    assert {run.run_id for run in runs if read_predictions(store_of, run).predictions} == {whole}
+    assert {run.run_id for run in runs if read_predictions(store, run).predictions} == {whole}
 
 
-def test_what_mlflow_refuses_is_one_line(store_of: Tracking) -> None:
-    run_id = open_run(store_of, params={"lr": 0.1})
+def test_what_mlflow_refuses_is_one_line(store: Tracking) -> None:
+    run_id = open_run(store, params={"lr": 0.1})
     known = LoggedRun(run_id, "k", finished=False, ended=False)
 
     with pytest.raises(OptstudyError, match=r"^MLflow at sqlite:///.* refused: .*param.*'lr'") as raised:
-        open_run(store_of, params={"lr": 0.2}, logged=known)
+        open_run(store, params={"lr": 0.2}, logged=known)
 
     assert "\n" not in str(raised.value)
 
 
-class TestServers:
-    """A server that does not answer."""
+def test_a_run_that_mlflow_returns_is_one_of_ours(store: Tracking, client: MlflowClient) -> None:
+    run: Run = client.get_run(open_run(store))
 
-    def test_a_server_that_is_not_there_is_one_line_without_its_password(self) -> None:
-        kept = Tracking(f"http://me:secret@127.0.0.1:{free_port()}/base", patience=0.3)
-
-        with pytest.raises(OptstudyError) as raised:
-            kept.studies()
-
-        assert str(raised.value) == (
-            f"the tracking server {kept.shown_uri} has not answered for 0 s; start it and give the same command"
-            " again: nothing finished is lost"
-        )
-        assert "secret" not in str(raised.value)
-
-    def test_a_server_that_listens_and_says_nothing_is_one_line(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        with closing(socket.create_server(("127.0.0.1", 0))) as mute:
-            kept = Tracking(f"http://127.0.0.1:{mute.getsockname()[1]}", patience=0.3)
-
-            with pytest.raises(OptstudyError, match="has not answered"):
-                kept.studies()
-
-    def test_a_server_that_comes_back_in_time_is_no_error(self) -> None:
-        with answering([503, 502, 200]) as (uri, statuses):
-            assert Tracking(uri, patience=30.0).studies() == []
-
-        assert statuses == []
-
-    def test_after_giving_up_once_nothing_waits_again(self) -> None:
-        """A study that closes many runs on its way out must not wait a minute for each."""
-        kept = Tracking("http://127.0.0.1:9", patience=0.3)
-        attempts = 0
-
-        def silent() -> None:
-            nonlocal attempts
-            attempts += 1
-            raise requests.ConnectionError
-
-        with pytest.raises(OptstudyError):
-            kept._connection.call(silent)
-        before = attempts
-        with pytest.raises(OptstudyError):
-            kept._connection.call(silent)
-
-        assert before > 1
-        assert attempts == before + 1
-
-    def test_a_server_that_refuses_is_not_asked_again(self) -> None:
-        with answering([403]) as (uri, statuses):
-            with pytest.raises(OptstudyError, match=rf"^MLflow at {uri} refused: .*no entry$"):
-                Tracking(uri, patience=30.0).studies()
-
-            assert statuses == []
-
-    @pytest.mark.parametrize(
-        ("status", "said"), [(503, "has not answered for 0 s"), (403, "refused: .*no entry")]
-    )
-    def test_a_server_that_fails_is_no_run_without_predictions(
-        self, status: int, said: str, store_of: Tracking
-    ) -> None:
-        final_run(store_of, "mine", 0)
-        [run], _ = store_of.final_runs(["mine"])
-
-        with answering([status] * 100) as (uri, _), pytest.raises(OptstudyError, match=said):
-            read_predictions(Tracking(uri, patience=0.3), run)
-
-    def test_interrupting_a_run_survives_a_server_that_is_gone(self) -> None:
-        tracking = Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1)
-        tracking._open_runs.add("0" * 32)
-
-        tracking.interrupt_open_runs()
-
-    @pytest.mark.parametrize(
-        ("uri", "public"),
-        [
-            ("http://me:secret@host:5000/x?y=1", "http://host:5000/x?y=1"),
-            ("https://host", "https://host"),
-            ("postgresql://me:p@ss@host/db", "postgresql://host/db"),
-            ("sqlite:////work/mlflow.db", "sqlite:////work/mlflow.db"),
-        ],
-    )
-    def test_an_address_is_shown_without_user_and_password(self, uri: str, public: str) -> None:
-        assert hide_credentials(uri) == public
-
-    def test_the_environment_names_a_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-
-        assert open_tracking(Location(tmp_path))[0].shown_uri == "http://127.0.0.1:9"
-        assert open_tracking(Location(tmp_path, "http://127.0.0.1:10"))[0].shown_uri == "http://127.0.0.1:10"
-        assert list(tmp_path.iterdir()) == []
+    assert run.data.tags["mlflow.source.name"] == "optstudy"
 
 
 class TestModels:
@@ -450,7 +354,7 @@ class TestModels:
 
     @pytest.mark.slow  # mlflow.pytorch takes seconds to import
     def test_a_saved_model_gives_the_same_outputs_for_any_number_of_images(
-        self, store_of: Tracking, client: MlflowClient, tmp_path: Path
+        self, store: Tracking, client: MlflowClient, tmp_path: Path
     ) -> None:
         import mlflow.pytorch
 
@@ -460,8 +364,8 @@ class TestModels:
         )
         images = torch.rand(7, 1, 8, 8)
         save_model(model.eval(), images[:2], tmp_path / "model")
-        run_id = open_run(store_of)
-        store_of.log_model(run_id, tmp_path / "model", "mine-sgd")
+        run_id = open_run(store)
+        store.log_model(run_id, tmp_path / "model", "mine-sgd")
 
         outputs = client.get_run(run_id).outputs
         assert outputs is not None
@@ -485,40 +389,3 @@ class TestModels:
         [inputs], [outputs] = saved.signature.inputs.inputs, saved.signature.outputs.inputs
         assert (inputs.shape, outputs.shape) == ((-1, 1, 8, 8), (-1, 3))
         assert np.array_equal(saved.load_input_example(str(tmp_path / "model")), example.numpy())
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def answering(statuses: list[int]) -> Iterator[tuple[str, list[int]]]:
-    """Serve on loopback, answering each request with the next status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the library's name
-            self.send_response(statuses.pop(0))
-            self.end_headers()
-            self.wfile.write(b'{"error_code": "PERMISSION_DENIED", "message": "no entry"}')
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", statuses
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_a_run_that_mlflow_returns_is_one_of_ours(store_of: Tracking, client: MlflowClient) -> None:
-    run: Run = client.get_run(open_run(store_of))
-
-    assert run.data.tags["mlflow.source.name"] == "optstudy"

@@ -6,7 +6,7 @@ import colorsys
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -149,14 +149,6 @@ def thin_ticks(axes: Axes, side: Literal["x", "y"], inches: float, least: float)
             ticks[tick] = position
     if ticks:
         axis.set_major_locator(FixedLocator(sorted(ticks)))
-
-
-def seed_count(rows: Iterable[Sized]) -> str:
-    """Return the number of seeds per row as words: "10 seeds", "1 seed", or "3 to 10 seeds"."""
-    counts = sorted({len(row) for row in rows})
-    if not counts:
-        return "no seeds"
-    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + f" seed{'s' * (counts[-1] > 1)}"
 
 
 def _shade(colour: str, index: int) -> str:

@@ -5,7 +5,16 @@ from collections.abc import Iterator, Sequence
 
 from optstudy.comparison.pairs import Pair, seeds_to_show_all, smallest_difference
 from optstudy.comparison.table import Comparison
-from optstudy.report.tables.table import UNKNOWN, Column, Table, numbers, p_label, study_column, words
+from optstudy.report.tables.table import (
+    UNKNOWN,
+    Column,
+    Table,
+    counted,
+    numbers,
+    p_label,
+    study_column,
+    words,
+)
 from optstudy.statistics import PairTest
 
 
@@ -67,17 +76,13 @@ def pair_caption(comparison: Comparison) -> str:
 def _family(pairs: Sequence[Pair]) -> Iterator[str]:
     """Yield the sentences on one study's pairs."""
     study, family, tests = pairs[0].study, pairs[0].family, [pair.test for pair in pairs]
-    counts = sorted({test.difference.seeds for test in tests})
-    seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    yield (
-        f"Differences of {study} are over {seeds} common seed{'s' * (counts[-1] > 1)} and"
-        f" {tests[0].difference.images:,} test images."
-    )
+    seeds = counted("common seed", (test.difference.seeds for test in tests))
+    yield f"Differences of {study} are over {seeds} and {tests[0].difference.images:,} test images."
     smallest = smallest_difference(pairs)
     if smallest is None:
         yield "One seed supports no verdict."
         return
-    yield f"Intervals are Bonferroni's and p-values Holm's, over {family} pair{'s' * (family > 1)}."
+    yield f"Intervals are Bonferroni's and p-values Holm's, over {counted('pair', [family])}."
     if any(test.verdict in ("better", "worse") and test.low < 0 < test.high for test in tests):
         yield (
             "Holm's tests decide; Bonferroni's intervals are wider, and may contain zero although a difference is"

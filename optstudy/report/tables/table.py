@@ -54,6 +54,13 @@ def numbers(header: str, cells: Iterable[str]) -> Column:
     return Column(header, tuple(cells), numeric=True)
 
 
+def counted(noun: str, numbers: Iterable[int]) -> str:
+    """Return a count, or the range of several, with its noun: "1 seed", "10 seeds", "3 to 10 seeds"."""
+    known = sorted(numbers)
+    ends = dict.fromkeys((known[0], known[-1]))
+    return " to ".join(f"{end:,}" for end in ends) + f" {noun}{'' if known[-1] == 1 else 's'}"
+
+
 def p_label(p: float) -> str:
     """Format a p-value."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004

@@ -1,0 +1,145 @@
+"""Calls are retried while the server is unreachable; then one line names it, without its password."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+from finals import final_run
+
+from optstudy.errors import OptstudyError
+from optstudy.records.location import Location
+from optstudy.tracking import (
+    Tracking,
+    hide_credentials,
+    open_tracking,
+)
+from optstudy.tracking.evidence import read_predictions
+
+
+def test_a_server_that_is_not_there_is_one_line_without_its_password() -> None:
+    tracking = Tracking(f"http://me:secret@127.0.0.1:{free_port()}/base", patience=0.3)
+
+    with pytest.raises(OptstudyError) as raised:
+        tracking.studies()
+
+    assert str(raised.value) == (
+        f"the tracking server {tracking.shown_uri} has not answered for 0 s; start it and give the same command"
+        " again: nothing finished is lost"
+    )
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_listens_and_says_nothing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        tracking = Tracking(f"http://127.0.0.1:{mute.getsockname()[1]}", patience=0.3)
+
+        with pytest.raises(OptstudyError, match="has not answered"):
+            tracking.studies()
+
+
+def test_a_server_that_comes_back_in_time_is_no_error() -> None:
+    with answering([503, 502, 200]) as (uri, statuses):
+        assert Tracking(uri, patience=30.0).studies() == []
+
+    assert statuses == []
+
+
+def test_after_giving_up_once_nothing_waits_again() -> None:
+    """A study that closes many runs on its way out must not wait a minute for each."""
+    tracking = Tracking("http://127.0.0.1:9", patience=0.3)
+    attempts = 0
+
+    def silent() -> None:
+        nonlocal attempts
+        attempts += 1
+        raise requests.ConnectionError
+
+    with pytest.raises(OptstudyError):
+        tracking._connection.call(silent)
+    before = attempts
+    with pytest.raises(OptstudyError):
+        tracking._connection.call(silent)
+
+    assert before > 1
+    assert attempts == before + 1
+
+
+def test_a_server_that_refuses_is_not_asked_again() -> None:
+    with answering([403]) as (uri, statuses):
+        with pytest.raises(OptstudyError, match=rf"^MLflow at {uri} refused: .*no entry$"):
+            Tracking(uri, patience=30.0).studies()
+
+        assert statuses == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(503, "has not answered for 0 s"), (403, "refused: .*no entry")]
+)
+def test_a_server_that_fails_is_no_run_without_predictions(status: int, said: str) -> None:
+    with answering([status] * 100) as (uri, _), pytest.raises(OptstudyError, match=said):
+        read_predictions(Tracking(uri, patience=0.3), final_run())
+
+
+def test_interrupting_a_run_survives_a_server_that_is_gone() -> None:
+    tracking = Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1)
+    tracking._open_runs.add("0" * 32)
+
+    tracking.interrupt_open_runs()
+
+
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        ("http://me:secret@host:5000/x?y=1", "http://host:5000/x?y=1"),
+        ("https://host", "https://host"),
+        ("postgresql://me:p@ss@host/db", "postgresql://host/db"),
+        ("sqlite:////work/mlflow.db", "sqlite:////work/mlflow.db"),
+    ],
+)
+def test_an_address_is_shown_without_user_and_password(uri: str, public: str) -> None:
+    assert hide_credentials(uri) == public
+
+
+def test_the_environment_names_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    assert open_tracking(Location(tmp_path))[0].shown_uri == "http://127.0.0.1:9"
+    assert open_tracking(Location(tmp_path, "http://127.0.0.1:10"))[0].shown_uri == "http://127.0.0.1:10"
+    assert list(tmp_path.iterdir()) == []
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def answering(statuses: list[int]) -> Iterator[tuple[str, list[int]]]:
+    """Serve on loopback, answering each request with the next status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the library's name
+            self.send_response(statuses.pop(0))
+            self.end_headers()
+            self.wfile.write(b'{"error_code": "PERMISSION_DENIED", "message": "no entry"}')
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", statuses
+        finally:
+            server.shutdown()
+            thread.join()
