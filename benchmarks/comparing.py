@@ -1,6 +1,6 @@
-"""How long `optstudy compare` takes on 1,000 final runs of 15 epochs in an embedded store, and how much is MLflow's.
+"""Time `optstudy compare` on 1,000 final runs of 15 epochs in an embedded store, with and without MLflow's part.
 
-python benchmarks/comparing.py                  about a minute, nearly all of it to write the runs
+python benchmarks/comparing.py                  about a minute, nearly all of it for writing the runs
 """
 
 import argparse
@@ -22,7 +22,7 @@ from optstudy.tracking import Tracking, open_tracking, open_written
 
 OPTIMIZERS = ("sgd", "adagrad", "adam", "adahessian")
 EPOCHS, IMAGES = 15, 10_000
-MOST_SECONDS, MOST_OWN = 10.0, 1.0
+MAX_SECONDS, MAX_OWN = 10.0, 1.0
 METRICS = [one.name.format(heldout="test") for one in EPOCH[:5]]
 LABELS = np.random.default_rng(0).integers(0, 10, IMAGES)
 
@@ -49,12 +49,12 @@ def write_run(tracking: Tracking, optimizer: str, seed: int) -> None:
 
 
 def own_seconds(folder: Path) -> float:
-    """Read in this process, and return what is spent outside of MLflow's calls and of imports."""
+    """Compare in this process, and return the seconds spent outside of MLflow's calls and imports."""
     from optstudy.comparison import read, table
     from optstudy.tracking.connection import Connection
 
     table.compare(read.read_studies(open_written(Location(folder)), ["big"]))  # imports
-    theirs: list[float] = []
+    mlflow_seconds: list[float] = []
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -62,33 +62,33 @@ def own_seconds(folder: Path) -> float:
             try:
                 return function(*arguments, **options)
             finally:
-                theirs.append(time.perf_counter() - began)
+                mlflow_seconds.append(time.perf_counter() - began)
 
         return call
 
-    # A profiler would make Python's own work look larger than it is.
+    # A profiler would overstate the time of Python code.
     with mock.patch.object(Connection, "call", timed(Connection.call)):
         began = time.perf_counter()
         table.compare(read.read_studies(open_written(Location(folder)), ["big"]))
-        return time.perf_counter() - began - sum(theirs)
+        return time.perf_counter() - began - sum(mlflow_seconds)
 
 
 def main() -> int:
-    """Write, measure, print, and return the exit status."""
+    """Write the runs, time the command, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="final runs (default: 1000)")
     count = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         tracking, _ = open_tracking(Location(Path(folder)))
-        for place in range(count):
-            write_run(tracking, OPTIMIZERS[place % 4], place // 4)
+        for index in range(count):
+            write_run(tracking, OPTIMIZERS[index % 4], index // 4)
         start = "from optstudy.cli import main; main()"
         command = [sys.executable, "-c", start, "compare", "--study", "big", "--workspace", folder]
         began = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603  # our own command
         seconds, own = time.perf_counter() - began, own_seconds(Path(folder))
-    print(f"{count} runs: {seconds:.1f} s for the command, {own:.2f} s of it neither MLflow's nor imports")
-    for wanted, measured in ((MOST_SECONDS, seconds), (MOST_OWN, own)):
+    print(f"{count} runs: {seconds:.1f} s for the command, {own:.2f} s of it outside of MLflow and imports")
+    for wanted, measured in ((MAX_SECONDS, seconds), (MAX_OWN, own)):
         print(f"{'met    ' if measured < wanted else 'NOT MET'}  under {wanted:g} s: {measured:.2f} s")
     return 0
 

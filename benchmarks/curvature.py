@@ -1,7 +1,7 @@
-"""What curvature costs, and how exact it is: the project beside PyHessian, curvlinops and hessian-eigenthings.
+"""Cost and accuracy of curvature: optstudy beside PyHessian, curvlinops and hessian-eigenthings.
 
-    python benchmarks/curvature.py                  all parts, about an hour, most of it to train as long as the paper
-    python benchmarks/curvature.py --epochs 20      the same where training is not over, about ten minutes
+    python benchmarks/curvature.py                  all parts, about an hour, mostly to train as long as the paper
+    python benchmarks/curvature.py --epochs 20      the same before training has converged, about ten minutes
     python benchmarks/curvature.py --quick          the same with little training and few steps, a minute or two
     python benchmarks/curvature.py --part trace     one part; may be given several times
 
@@ -11,9 +11,9 @@ training  what tracing every step costs while training
 whole     the top two over all 60,000 images
 plane     the loss at 41 by 41 points
 
-LeNet-5, trained here by the project: by SGD, by Adam, and by full-batch Adam until it fits the 100 images. All on
-two threads, rows in turns; the fastest of a row's turns counts, since other programs can only slow one down. The
-truth is computed in float64 by two programs. Exit status 1 only if a promise of correctness does not hold.
+LeNet-5, trained by SGD, by Adam, and by full-batch Adam until it fits the 100 images. All rows use two threads and are
+timed alternately; the minimum of a row's times counts, since other programs can only slow it down. The reference values
+are computed in float64 by two programs. The exit status is 1 only if a requirement of accuracy is not met.
 
 The other libraries: pip install --group peers
 """
@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 from curves.oneshot import oneshot
 from curves.plane import plane
-from curves.report import Bar, show
+from curves.report import Requirement, show
 from curves.tracing import trace, training
 from curves.trained import THREADS, converge, images_for_curvature, train
 from curves.whole import whole
@@ -45,12 +45,12 @@ PACKAGES = ("torch", "pyhessian", "curvlinops-for-pytorch", "hessian-eigenthings
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done."""
+    """Size of the benchmark."""
 
-    images: int  # trained on in an epoch; 0 for all
-    loss: float  # at which the converged model has converged
-    last: int  # steps traced
-    turns: int
+    images: int  # training images; 0 for all
+    loss: float  # training loss of the converged model
+    last: int  # steps tracked
+    repeats: int
     counts: tuple[int, ...]  # images of `whole`
     points: int
 
@@ -59,47 +59,55 @@ FULL = Size(0, 1e-6, 100, 2, (6_000, 30_000, 60_000), 41)
 QUICK = Size(10_000, 1e-4, 20, 1, (600, 1_500, 3_000), 11)
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--part", action="append", choices=PARTS, help="what to do (default: all)")
-    parser.add_argument("--epochs", type=int, help="of training (default: 150; 1 with --quick)")
+    parser.add_argument("--part", action="append", choices=PARTS, help="part to run (default: all)")
+    parser.add_argument("--epochs", type=int, help="training epochs (default: 150; 1 with --quick)")
     parser.add_argument(
-        "--models", type=Path, metavar="DIR", help="keep trained states here, and use those found"
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help="folder of trained states: those present are used, others are added",
     )
-    parser.add_argument("--quick", action="store_true", help="little of everything")
+    parser.add_argument("--quick", action="store_true", help="little training and few steps")
     parser.add_argument(
-        "--arpack-seconds", type=float, metavar="S", help="let ARPACK try the whole training set for so long"
+        "--arpack-seconds",
+        type=float,
+        metavar="S",
+        help="time limit of ARPACK on the whole training set (default: not run)",
     )
     return parser.parse_args()
 
 
 def main() -> int:
     """Measure, print, and return the exit status."""
-    chosen = parsed()
-    size, epochs = (QUICK, chosen.epochs or 1) if chosen.quick else (FULL, chosen.epochs or 150)
+    arguments = parse_arguments()
+    size, epochs = (QUICK, arguments.epochs or 1) if arguments.quick else (FULL, arguments.epochs or 150)
     torch.set_num_threads(THREADS)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}")
-    if chosen.models:
-        chosen.models.mkdir(parents=True, exist_ok=True)
-    with nullcontext(chosen.models) if chosen.models else tempfile.TemporaryDirectory() as folder:
+    if arguments.models:
+        arguments.models.mkdir(parents=True, exist_ok=True)
+    with nullcontext(arguments.models) if arguments.models else tempfile.TemporaryDirectory() as folder:
         images = images_for_curvature()
         sgd, adam = (train(name, epochs, size.images, Path(folder)) for name in ("SGD", "Adam"))
         runs = [sgd, adam, converge(images, size.loss, Path(folder))]
-    parts: dict[str, Callable[[], list[Bar]]] = {
-        "oneshot": functools.partial(oneshot, runs, images, size.turns),
-        "trace": functools.partial(trace, runs, images, size.last, size.turns),
-        "training": functools.partial(training, sgd, images, size.last, 3 * size.turns),  # each is short
-        "whole": functools.partial(whole, sgd, size.counts, size.last, chosen.arpack_seconds),
-        "plane": functools.partial(plane, sgd, images, size.points, size.turns),
+    parts: dict[str, Callable[[], list[Requirement]]] = {
+        "oneshot": functools.partial(oneshot, runs, images, size.repeats),
+        "trace": functools.partial(trace, runs, images, size.last, size.repeats),
+        "training": functools.partial(
+            training, sgd, images, size.last, 3 * size.repeats
+        ),  # each one is short
+        "whole": functools.partial(whole, sgd, size.counts, size.last, arguments.arpack_seconds),
+        "plane": functools.partial(plane, sgd, images, size.points, size.repeats),
     }
-    bars: list[Bar] = []
-    for name in chosen.part or PARTS:
+    requirements: list[Requirement] = []
+    for name in arguments.part or PARTS:
         began = time.perf_counter()
-        bars += parts[name]()
+        requirements += parts[name]()
         print(f"({name}: {time.perf_counter() - began:.0f} s)")
-    return show(bars)
+    return show(requirements)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What driver, tracking and checkpoints cost: their share of the core time of a study.
+"""Share of the driver, tracking and checkpoints in the processor time of a study.
 
 python benchmarks/driver.py [--preset quick] [--jobs 2]
 
-The driver's own processor time is everything that is not training: Optuna, MLflow, figures, models, rungs on
-disk. The workers' holds training, evaluation, and their imports. What is left is time in which a core had
-nothing to do.
+The driver's processor time is everything except training: Optuna, MLflow, figures, models, rungs on disk. The workers'
+processor time is training, evaluation and their imports. The rest is idle time of the cores.
 """
 
 import argparse
@@ -21,7 +20,7 @@ LIMIT = 0.05
 
 
 def main() -> None:
-    """Run a study in an empty folder, and print who spent how much."""
+    """Run a study in an empty folder, and print the processor time of driver and workers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--jobs", type=int, default=available_cores())

@@ -1,13 +1,13 @@
-"""How long an epoch of SGD on LeNet-5 takes: the project's training beside what others write, and the floor.
+"""Time an epoch of SGD on LeNet-5: optstudy, common training loops, and the lower limit.
 
-    python benchmarks/training.py            some minutes: 100 steps at a time, scaled to an epoch
+    python benchmarks/training.py            some minutes: repeats of 100 steps, scaled to an epoch
     python benchmarks/training.py --full     whole epochs
-    python benchmarks/training.py --part allocator   steps in two workers at once, with glibc's defaults and without
+    python benchmarks/training.py --part allocator   steps in two workers at once, with and without glibc's defaults
 
-60,000 images of MNIST at 32 by 32, batch 100, learning rate 0.1, on two threads and on one. Every row has a
-process of its own; all are timed in turns, one at a time, and the fastest of a row's turns counts, since other
-programs can only slow one down. Exit status 1 if the losses of the project's training and of the plain loop
-differ by more than rounding, or if the allocator changes a bit of the weights.
+60,000 images of MNIST at 32 by 32, batch size 100, learning rate 0.1, on two threads and on one. Every row runs in its
+own process; the rows are timed alternately, one at a time, and the minimum of a row's times counts, since other
+programs can only slow it down. The exit status is 1 if the losses of optstudy and of the plain loop differ by more than
+rounding, or if the allocator changes a bit of the weights.
 """
 
 import argparse
@@ -46,10 +46,10 @@ STEPS_IN_EPOCH = 600
 BATCH = 100
 LEARNING_RATE = 0.1
 TURNS = 6  # the first warms up
-WANTED = {"loader": 3.5, "plain": 1.4}  # how many times as fast ours is to be, on two threads
+WANTED = {"loader": 3.5, "plain": 1.4}  # required speed-ups of optstudy, on two threads
 TOLERANCE = 1e-4
 
-Turn = Callable[[], float]  # runs the steps of one turn, and returns their seconds
+Turn = Callable[[], float]  # runs the steps of one turn, and returns the seconds they took
 
 SGD = Method("torch.optim.SGD", {"lr": LEARNING_RATE})
 ADAHESSIAN = Method(
@@ -62,7 +62,7 @@ ADAHESSIAN = Method(
 
 
 class Layers(nn.Module):
-    """LeNet-5 as everyone writes it, with the weights that `LeNet5` draws."""
+    """LeNet-5 in plain layers, with the initial weights of `LeNet5`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Layers(nn.Module):
 
 
 class Digits(torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's MNIST, which makes a PIL image of each digit and transforms it, on the packaged files."""
+    """torchvision's MNIST, which converts each digit to a PIL image and transforms it, from the packaged files."""
 
     def __init__(self) -> None:
         folder = Path(optstudy.workloads.__file__).parent
@@ -96,7 +96,7 @@ class Digits(torchvision.datasets.MNIST):  # type: ignore[misc]  # torchvision h
 
 
 def eager_loop(model: nn.Module, source: Iterator[tuple[Tensor, Tensor]], steps: int) -> Turn:
-    """Train as everyone writes it."""
+    """Train with a plain PyTorch loop."""
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
     def turn() -> float:
@@ -129,8 +129,8 @@ def from_memory() -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def ours(method: Method, steps: int, threads: int) -> Turn:
-    """Train with the project itself; a turn is an epoch over as many images as the steps take."""
-    plan = plan_of(method, steps, epochs=TURNS, threads=threads)
+    """Train with optstudy; a turn is an epoch over as many images as the steps take."""
+    plan = build_plan(method, steps, epochs=TURNS, threads=threads)
     state = start(plan)
 
     def turn() -> float:
@@ -141,20 +141,20 @@ def ours(method: Method, steps: int, threads: int) -> Turn:
     return turn
 
 
-def plan_of(method: Method, steps: int, epochs: int, threads: int) -> Plan:
-    """Describe a run of the project over as many images as the steps take."""
+def build_plan(method: Method, steps: int, epochs: int, threads: int) -> Plan:
+    """Return the plan of a run over as many images as the steps take."""
     split = Split("final", size=steps * BATCH)
     return Plan("mnist", split, "lenet5", "cross_entropy", method, epochs, (), BATCH, seed=0, threads=threads)
 
 
 def compiled(model: nn.Module) -> nn.Module:
-    """Have torch compile the model's forward and backward pass."""
+    """Compile the model's forward and backward pass."""
     model.compile(dynamic=False)
     return model
 
 
 def floor(steps: int) -> Turn:
-    """Do nothing but the floating-point operations of the steps, at the best rate of a matrix product."""
+    """Estimate the time of the steps' floating-point operations at the best rate of a matrix product."""
 
     def turn() -> float:
         return steps / STEPS_IN_EPOCH * epoch_operations() / max(map(product_rate, (512, 1024, 2048)))
@@ -164,9 +164,15 @@ def floor(steps: int) -> Turn:
 
 def epoch_operations() -> int:
     """Count the multiplications and additions of an epoch in convolutions and linear layers."""
-    outputs = {"conv1": 28 * 28, "conv2": 10 * 10, "conv3": 1, "fc1": 1, "fc2": 1}  # places of each kernel
+    outputs = {
+        "conv1": 28 * 28,
+        "conv2": 10 * 10,
+        "conv3": 1,
+        "fc1": 1,
+        "fc2": 1,
+    }  # output positions of each kernel
     weights = {name: weight.numel() for name, weight in LeNet5().named_parameters()}
-    products = {name: places * weights[f"{name}.weight"] for name, places in outputs.items()}
+    products = {name: positions * weights[f"{name}.weight"] for name, positions in outputs.items()}
     # Each is done three times: outputs, gradient by weights, gradient by inputs, which conv1 does not need.
     for_image = 2 * (3 * sum(products.values()) - products["conv1"])
     return STEPS_IN_EPOCH * BATCH * for_image
@@ -203,7 +209,7 @@ ROWS: Mapping[str, tuple[str, Callable[[int, int], Turn]]] = {
 
 
 def serve(row: str, steps: int, threads: int, pipe: "Connection[Any, Any]") -> None:
-    """Take turns in a process of its own: one for each message, until the pipe closes."""
+    """Run turns in this process: one for each message, until a false one."""
     torch.set_num_threads(threads)
     turn = ROWS[row][1](steps, threads)
     while pipe.recv():
@@ -245,11 +251,11 @@ def show(threads: int, seconds: Mapping[str, float]) -> None:
 
 
 class LossProbe:
-    """Writes down the loss of every step."""
+    """Records the loss before every step."""
 
     name = "loss"
 
-    def wants(self, moment: Moment) -> bool:  # noqa: ARG002  # all of them
+    def wants(self, moment: Moment) -> bool:  # noqa: ARG002  # all steps
         """Observe every step."""
         return True
 
@@ -261,29 +267,31 @@ class LossProbe:
 
 def largest_difference(steps: int = 50) -> float:
     """Train both ways from the same weights on the same batches; compare the losses of all steps."""
-    plan = plan_of(SGD, steps, epochs=1, threads=1)
+    plan = build_plan(SGD, steps, epochs=1, threads=1)
     _, history = advance(start(plan), plan, until=1, probes=[LossProbe()])
     train, _ = load_split(plan.dataset, plan.split)
     torch.manual_seed(plan.seed)
     model = Layers()
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     differences = []
-    for (x, y), seen in zip(batches(*train, BATCH, plan.seed, epoch=1), history.observations, strict=True):
+    for (x, y), observation in zip(
+        batches(*train, BATCH, plan.seed, epoch=1), history.observations, strict=True
+    ):
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(prepare(x)), y)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
-        watched = seen.values["loss"]
-        assert isinstance(watched, float)
-        differences.append(abs(watched - loss.item()) / loss.item())
+        observed = observation.values["loss"]
+        assert isinstance(observed, float)
+        differences.append(abs(observed - loss.item()) / loss.item())
     return max(differences)
 
 
 def compare_allocators(steps: int, turns: int) -> bool:
-    """Print what a step takes in two workers at once, with glibc's defaults and with the study's settings.
+    """Print the time of a step in two concurrent workers, with glibc's defaults and with a study's settings.
 
-    Both pairs of workers live throughout and take turns, each of an epoch over as many images as the steps take, with
-    the evaluation at its end. The first turn warms up; its page faults are shown apart.
+    The two pairs of workers alternate, each with an epoch over as many images as the steps take and the evaluation at
+    its end. The first turn warms up; its page faults are shown separately.
 
     Returns:
         Whether all four workers end with the same bits.
@@ -292,18 +300,19 @@ def compare_allocators(steps: int, turns: int) -> bool:
         os.environ.pop(name, None)
     tuned = environments("cpu", threads=1, jobs=2)
     default = [{name: value for name, value in one.items() if name not in ALLOCATOR} for one in tuned]
-    plan = plan_of(SGD, steps, epochs=turns, threads=1)
+    plan = build_plan(SGD, steps, epochs=turns, threads=1)
     rows: dict[str, list[tuple[float, ...]]] = {"glibc's defaults": [], "a study's workers": []}
     states: dict[str, list[bytes | None]] = {name: [None, None] for name in rows}
     with LocalWorkers(default) as one, LocalWorkers(tuned) as other:
         for turn in range(turns):
             print(f"allocator, turn {turn + 1} of {turns}", file=sys.stderr)
             for name, workers in zip(rows, (one, other), strict=True):
-                before = used_by(workers)
+                before = resource_use(workers)
                 tasks = [Task(run_rung, (plan, state, turn, turn + 1)) for state in states[name]]
                 trained = run_all(tasks, workers)
                 spent = [
-                    (now - then) / (2 * steps) for now, then in zip(used_by(workers), before, strict=True)
+                    (now - then) / (2 * steps)
+                    for now, then in zip(resource_use(workers), before, strict=True)
                 ]
                 rows[name].append(
                     (statistics.mean(rung.epochs[-1].seconds for rung, _ in trained) / steps, *spent)
@@ -325,10 +334,10 @@ def compare_allocators(steps: int, turns: int) -> bool:
     return equal
 
 
-def used_by(workers: LocalWorkers) -> tuple[float, float]:
-    """Return the seconds of the CPU and the page faults that two workers have had so far."""
-    found = run_all([Task(resource.getrusage, (resource.RUSAGE_SELF,))] * 2, workers)
-    return sum(one.ru_utime + one.ru_stime for one in found), sum(one.ru_minflt for one in found)
+def resource_use(workers: LocalWorkers) -> tuple[float, float]:
+    """Return the CPU seconds and the page faults of two workers so far."""
+    usages = run_all([Task(resource.getrusage, (resource.RUSAGE_SELF,))] * 2, workers)
+    return sum(one.ru_utime + one.ru_stime for one in usages), sum(one.ru_minflt for one in usages)
 
 
 def processor() -> str:
@@ -346,14 +355,14 @@ def main() -> int:
     parser.add_argument(
         "--full", action="store_true", help="turns of an epoch, two of each row after the first"
     )
-    parser.add_argument("--part", choices=("epoch", "allocator"), default="epoch", help="what to measure")
-    chosen = parser.parse_args()
-    if not 1 <= chosen.steps <= STEPS_IN_EPOCH:
-        parser.error(f"--steps is {chosen.steps}; give 1 to {STEPS_IN_EPOCH}")
-    steps, turns = (STEPS_IN_EPOCH, 3) if chosen.full else (chosen.steps, TURNS)
+    parser.add_argument("--part", choices=("epoch", "allocator"), default="epoch", help="part to run")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.steps <= STEPS_IN_EPOCH:
+        parser.error(f"--steps is {arguments.steps}; give 1 to {STEPS_IN_EPOCH}")
+    steps, turns = (STEPS_IN_EPOCH, 3) if arguments.full else (arguments.steps, TURNS)
     cores = multiprocessing.cpu_count()
     print(f"{processor()}, {cores} cores; torch {torch.__version__}, torchvision {torchvision.__version__}")
-    if chosen.part == "allocator":
+    if arguments.part == "allocator":
         return int(not compare_allocators(steps, turns))
     difference = largest_difference()
     print(f"losses of 50 steps differ by {difference:.1e} at most between optstudy and (b), relatively")

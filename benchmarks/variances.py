@@ -1,9 +1,9 @@
-"""How much of an optimizer's test accuracy is the luck of the search, of the seed, and of the test images.
+"""Variance of an optimizer's test accuracy due to the search, the seeds and the test images.
 
     python benchmarks/variances.py docs/results --opt sgd --opt adam --study mnist --study mnist-seed-1 ...
 
-Each study is a search of its own, from another seed. The spread between the studies' means, beyond what their seeds
-explain, is that of tuning; the spread inside a study that of the seeds; p (1 - p) / N that of the test images.
+Each study is an independent search from another seed. The variance between the studies' means, beyond what their seeds
+explain, is that of tuning; the variance within a study is that of the seeds; p (1 - p) / N is that of the test images.
 """
 
 import argparse
@@ -21,23 +21,23 @@ from optstudy.statistics import variance_components
 def main() -> int:
     """Print the table, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of a report")
+    parser.add_argument("folder", type=Path, help="folder of a report")
     parser.add_argument("--opt", action="append", required=True, help="an optimizer; may be repeated")
     parser.add_argument("--study", action="append", required=True, help="a study; at least two")
-    given = parser.parse_args()
-    archive = read_archive(given.folder)
+    arguments = parser.parse_args()
+    archive = read_archive(arguments.folder)
     print(
         "| Optimizer | Means of the searches (%) | Tuning (points) | Seeds (points) | Test images (points) |"
     )
     print("|:--|:--|--:|--:|--:|")
-    for optimizer in given.opt:
+    for optimizer in arguments.opt:
         groups = [
             [
                 one.run.test_accuracy
                 for one in archive.runs
                 if one.run.id.row == RowKey(study, optimizer, "best")
             ]
-            for study in given.study
+            for study in arguments.study
         ]
         between, within = variance_components(groups)
         means = [float(np.mean(group)) for group in groups]

@@ -1,4 +1,4 @@
-"""The top two eigenvalues of a Hessian as each library finds them, their products counted."""
+"""The top two eigenvalues of a Hessian by each library, and the number of products."""
 
 import copy
 import importlib
@@ -22,12 +22,12 @@ from torch.nn import functional
 from curves.report import Images
 from optstudy.curvature import top_eigenpairs
 
-EXACT = 1e-8  # residual of the truth, whose square is about the error: what float64 carries at an eigenvalue of 1e-6
+EXACT = 1e-8  # residual of the reference values; its square is about their error, which float64 resolves down to 1e-6
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Two eigenvalues, in the order in which a library returned them, and what they took."""
+    """Two eigenvalues, in the order in which a library returned them, and their cost."""
 
     first: float
     second: float
@@ -36,7 +36,7 @@ class Answer:
 
     @property
     def ratio(self) -> float:
-        """Of the first to the second, by magnitude."""
+        """Ratio of the first to the second, by magnitude."""
         return abs(self.first / self.second) if self.second else float("inf")
 
     def errors(self, true: "Answer") -> tuple[float, float, float]:
@@ -67,9 +67,8 @@ def power_iteration(**options: Any) -> Solver:
     def solve(model: nn.Module, images: Images, seed: int) -> Answer:
         torch.manual_seed(seed)
         with counted_products() as products, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # backward with create_graph warns of the cycle that is broken below
+            # backward with create_graph warns of the reference cycle, which zero_grad breaks.
+            warnings.simplefilter("ignore")
             (first, second), _ = pyhessian.hessian(
                 model, functional.cross_entropy, data=images, cuda=False
             ).eigenvalues(top_n=2, **options)
@@ -81,7 +80,7 @@ def power_iteration(**options: Any) -> Solver:
 
 @contextmanager
 def counted_products() -> Iterator[list[None]]:
-    """Count PyHessian's products: the list given gets an item for each."""
+    """Count PyHessian's products: the yielded list gets an item for each."""
     module: Any = importlib.import_module("pyhessian.hessian")
     original = module.hessian_vector_product
     products: list[None] = []
@@ -107,7 +106,7 @@ def arpack(tolerance: float) -> Solver:
 
 
 def arpack_over(model: nn.Module, batches: Any, tolerance: float, seed: int) -> Answer:
-    """Do the same on batches."""
+    """Run ARPACK on the products of curvlinops over batches."""
     operator = HessianLinearOperator(
         model, nn.CrossEntropyLoss(), list(model.parameters()), batches, check_deterministic=False
     ).to_scipy()
@@ -144,14 +143,14 @@ def eigenthings(steps: int | None) -> Solver:
 
 @dataclass(frozen=True)
 class Truth:
-    """The values in float64 at a tight tolerance."""
+    """Reference values in float64."""
 
     answer: Answer
     disagreement: float  # of two independent programs, relative to the second value
 
 
 def truth(model: nn.Module, images: Images) -> Answer:
-    """Find them in float64 at a tight tolerance."""
+    """Compute reference values in float64 at a tight tolerance."""
     pairs = top_eigenpairs(
         model, functional.cross_entropy, images, tolerance=EXACT, max_products=400, dtype=torch.float64
     )
@@ -160,7 +159,7 @@ def truth(model: nn.Module, images: Images) -> Answer:
 
 
 def confirmed(model: nn.Module, images: Images) -> Truth:
-    """Find them also by ARPACK, on the products of curvlinops."""
+    """Compute reference values also by ARPACK, on the products of curvlinops."""
     answer = truth(model, images)
     other = arpack(1e-12)(copy.deepcopy(model).double(), (images[0].double(), images[1]), 0)
     apart = max(abs(answer.first - other.first), abs(answer.second - other.second)) / abs(answer.second)
@@ -169,13 +168,13 @@ def confirmed(model: nn.Module, images: Images) -> Truth:
 
 @dataclass(frozen=True)
 class Timed:
-    """A row's turns."""
+    """The repeats of a row."""
 
     answers: list[Answer]
-    seconds: float  # of the fastest
+    seconds: float  # minimum over the repeats
 
     def worst(self, true: Answer) -> tuple[float, float, float]:
-        """Return the largest errors over the turns, each from another random start."""
+        """Return the largest errors over the repeats, each from a different random start."""
         first, second, ratio = (
             max(some) for some in zip(*(a.errors(true) for a in self.answers), strict=True)
         )
@@ -183,20 +182,22 @@ class Timed:
 
     @property
     def products(self) -> float:
-        """Mean over the turns."""
+        """Mean over the repeats."""
         return sum(answer.products for answer in self.answers) / len(self.answers)
 
     @property
     def check(self) -> float:
-        """Mean over the turns."""
+        """Mean over the repeats."""
         return sum(answer.check for answer in self.answers) / len(self.answers)
 
 
-def in_turns(rows: Mapping[str, tuple[Solver, nn.Module]], images: Images, turns: int) -> dict[str, Timed]:
-    """Solve with all rows in turns, a seed a turn, after one that warms up."""
+def in_repeats(
+    rows: Mapping[str, tuple[Solver, nn.Module]], images: Images, repeats: int
+) -> dict[str, Timed]:
+    """Solve with all rows alternately, with one seed per repeat, after one that warms up."""
     answers: dict[str, list[Answer]] = {row: [] for row in rows}
     seconds: dict[str, list[float]] = {row: [] for row in rows}
-    for turn in range(turns + 1):
+    for turn in range(repeats + 1):
         for row, (solver, model) in rows.items():
             began = time.perf_counter()
             answer = solver(model, images, turn)
@@ -208,6 +209,6 @@ def in_turns(rows: Mapping[str, tuple[Solver, nn.Module]], images: Images, turns
 
 
 def moved(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Give a model other weights, and return it."""
+    """Load weights into a model, and return it."""
     model.load_state_dict(weights)
     return model

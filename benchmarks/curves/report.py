@@ -1,4 +1,4 @@
-"""What the parts print: tables, and bars that are met or not."""
+"""Output of the parts: tables, and requirements that are met or not."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ Images = tuple[Tensor, Tensor]  # inputs and targets, one batch
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Something wanted, with the number that was measured."""
+class Requirement:
+    """A requirement and the measured number."""
 
-    wanted: str
+    description: str
     measured: str
     met: bool
-    promise: bool = False  # of correctness, not of a clock: the program fails where it is not met
+    accuracy: bool = False  # rather than time; the program fails if it is not met
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows, the first column to the left and the others to the right."""
+    """Print rows, with the first column left-aligned and the others right-aligned."""
     lines = [[title, *columns], *map(list, rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns) + 1)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns) + 1)]
     print()
     for line in lines:
         first, *others = (
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         print("  ".join([first, *others]), flush=True)
 
 
-def show(bars: Iterable[Bar]) -> int:
-    """Print the bars, and return the exit status."""
-    broken = 0
+def show(requirements: Iterable[Requirement]) -> int:
+    """Print the requirements, and return the exit status."""
+    failed = 0
     print()
-    for bar in bars:
-        broken |= bar.promise and not bar.met
-        print(f"{'met    ' if bar.met else 'NOT MET'}  {bar.wanted}: {bar.measured}")
-    return int(broken)
+    for one in requirements:
+        failed |= one.accuracy and not one.met
+        print(f"{'met    ' if one.met else 'NOT MET'}  {one.description}: {one.measured}")
+    return int(failed)

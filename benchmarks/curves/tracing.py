@@ -1,4 +1,4 @@
-"""The trace of a run's last steps, beside PyHessian on the same weights, and what it costs while training."""
+"""Tracking a run's last steps, beside PyHessian on the same weights, and its cost while training."""
 
 import math
 import time
@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from curves.oneshot import AGREEMENT, TIGHTENED, error_to_first
 from curves.peers import Answer, confirmed, moved, power_iteration, truth
-from curves.report import Bar, Images, table
-from curves.trained import Trained, Weights, short_epochs, trail
+from curves.report import Images, Requirement, table
+from curves.trained import Trained, Weights, record_trajectory, short_epochs
 from optstudy.curvature import EigenTracker, expand
 from optstudy.curvature.build import unchecked
 from optstudy.training import Moment, Probe, advance
@@ -22,55 +22,55 @@ from optstudy.workloads.models import LeNet5
 
 TOLERANCE = 1e-3
 PRODUCTS, FEWER, FASTER, MULTIPLE = 5.0, 4.0, 3.0, 9.0
-LONG = 6  # times the steps, where not all are traced
+LONG = 6  # times the steps, if not all are tracked
 OTHER = 5  # PyHessian goes over every fifth step
-COMPARED = 2  # steps from one whose truth is found to the next: what is lost may return after a few
-CONFIRMED = 10  # the same, by ARPACK too
+COMPARED = 2  # steps between two reference values; a lost value may return after a few steps
+CONFIRMED = 10  # steps between two reference values by ARPACK
 COLUMNS = ("products", "tracked", "ms", "below 1", "lambda_1", "lambda_2", "ratio")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was found at one step."""
+class StepResult:
+    """The result of one step."""
 
     answer: Answer
     verified: bool
-    inside: tuple[float, float]  # the interval of the ratio
+    interval: tuple[float, float]  # of the ratio
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One pass over a trail."""
+    """One pass over a trajectory."""
 
-    seen: dict[int, Seen]  # by place in the trail
-    seconds: float  # a step
+    results: dict[int, StepResult]  # by index in the trajectory
+    seconds: float  # per step
 
     @property
     def products(self) -> float:
-        """A step, checks included."""
-        return fmean(one.answer.products for one in self.seen.values())
+        """Mean products per step, checks included."""
+        return fmean(one.answer.products for one in self.results.values())
 
     @property
     def tracked(self) -> float:
-        """A step without a check."""
-        return fmean(one.answer.products for one in self.seen.values() if not one.verified)
+        """Mean products per step without a check."""
+        return fmean(one.answer.products for one in self.results.values() if not one.verified)
 
     @property
     def below(self) -> int:
-        """How many ratios are below 1."""
-        return sum(one.answer.ratio < 1 for one in self.seen.values())
+        """Number of ratios below 1."""
+        return sum(one.answer.ratio < 1 for one in self.results.values())
 
 
 def replay_ours(
     run: Trained, weights: Sequence[Weights], images: Images, recalled: int = EigenTracker.recalled
 ) -> Replay:
-    """Track the trail."""
-    live, memory, seen, seconds = restore(run.state, run.plan), None, {}, 0.0
+    """Track a trajectory."""
+    live, memory, results, seconds = restore(run.state, run.plan), None, {}, 0.0
     steps = range(len(weights))
     tracker = EigenTracker(functional.cross_entropy, images, steps, tolerance=TOLERANCE, recalled=recalled)
-    for place, some in enumerate(weights):
+    for index, some in enumerate(weights):
         model = moved(live.model, some)
-        moment = Moment(place, False, model, live.loss, live.optimizer, *images)
+        moment = Moment(index, False, model, live.loss, live.optimizer, *images)
         began = time.perf_counter()
         memory, values = tracker.observe(moment, memory)
         seconds += time.perf_counter() - began
@@ -78,39 +78,39 @@ def replay_ours(
             float(values[name])
             for name in ("ratio_low", "ratio_high", "lambda_1", "lambda_2", "products", "verified")
         )
-        seen[place] = Seen(Answer(first, second, int(products)), bool(verified), (low, high))
-    return Replay(seen, seconds / len(weights))
+        results[index] = StepResult(Answer(first, second, int(products)), bool(verified), (low, high))
+    return Replay(results, seconds / len(weights))
 
 
 def replay_theirs(weights: Sequence[Weights], images: Images, **options: float) -> Replay:
-    """Have PyHessian, at its defaults or with options, go over every fifth of the trail."""
-    model, solve, seen, seconds = LeNet5().eval(), power_iteration(**options), {}, 0.0
-    for place in range(0, len(weights), OTHER):
-        moved(model, weights[place])
+    """Run PyHessian, at its defaults or with options, on every fifth step of a trajectory."""
+    model, solve, results, seconds = LeNet5().eval(), power_iteration(**options), {}, 0.0
+    for index in range(0, len(weights), OTHER):
+        moved(model, weights[index])
         began = time.perf_counter()
-        answer = solve(model, images, place)
+        answer = solve(model, images, index)
         seconds += time.perf_counter() - began
-        seen[place] = Seen(answer, verified=False, inside=(0.0, math.inf))
-    return Replay(seen, seconds / len(seen))
+        results[index] = StepResult(answer, verified=False, interval=(0.0, math.inf))
+    return Replay(results, seconds / len(results))
 
 
-def trace(runs: Iterable[Trained], images: Images, last: int, turns: int) -> list[Bar]:
-    """Print a row for each library and model; the fastest of the turns counts."""
-    print(f"\ntrace: the last {last} steps of an epoch; PyHessian on every {OTHER}th, a step's mean of these")
-    rows, bars, passes = [], [], {}
+def trace(runs: Iterable[Trained], images: Images, last: int, repeats: int) -> list[Requirement]:
+    """Print a row for each library and model, the minimum over the repeats."""
+    print(f"\ntrace: the last {last} steps of an epoch; PyHessian on every {OTHER}th, means over these steps")
+    rows, requirements, passes = [], [], {}
     for run in runs:
-        weights = trail(run, images, last)
-        pairs = [(replay_ours(run, weights, images), replay_theirs(weights, images)) for _ in range(turns)]
+        weights = record_trajectory(run, images, last)
+        pairs = [(replay_ours(run, weights, images), replay_theirs(weights, images)) for _ in range(repeats)]
         mine, theirs = (min(some, key=lambda one: one.seconds) for some in zip(*pairs, strict=True))
         model = LeNet5().eval()
         apart, answers = 0.0, {}
-        verified = {place for place, one in mine.seen.items() if one.verified}
-        for place in sorted(verified | set(range(0, last, COMPARED))):
-            moved(model, weights[place])
-            answers[place] = truth(model, images)
-            if place % CONFIRMED == 0:
+        verified = {index for index, one in mine.results.items() if one.verified}
+        for index in sorted(verified | set(range(0, last, COMPARED))):
+            moved(model, weights[index])
+            answers[index] = truth(model, images)
+            if index % CONFIRMED == 0:
                 apart = max(apart, confirmed(model, images).disagreement)
-        given, tightened = as_exact(weights, images, answers)
+        given, tightened = tighten(weights, images, answers)
         passes[run.name] = mine, theirs, tightened
         rows += [
             row(f"{run.name}, optstudy", mine, answers),
@@ -118,21 +118,20 @@ def trace(runs: Iterable[Trained], images: Images, last: int, turns: int) -> lis
             row(f"{run.name}, PyHessian", theirs, answers),
             row(f"{run.name}, PyHessian, {given}", tightened, answers),
         ]
-        bars += promises(run.name, mine, answers, apart)
+        requirements += accuracy_requirements(run.name, mine, answers, apart)
     table("", COLUMNS, rows)
-    return bars + clocks(passes)
+    return requirements + cost_requirements(passes)
 
 
-def as_exact(weights: Sequence[Weights], images: Images, true: dict[int, Answer]) -> tuple[str, Replay]:
-    """Tighten PyHessian until its values are as exact as our residuals promise; what was given, and the pass.
+def tighten(weights: Sequence[Weights], images: Images, true: dict[int, Answer]) -> tuple[str, Replay]:
+    """Tighten PyHessian until its values are as exact as our residuals promise; return the options, and the pass.
 
-    A setting that fails at the first step goes no further; if all fail, the tightest that was tried is shown, at the
-    steps that it was tried at.
+    Options that fail at the first step are not run on the others; if all fail, the last pass is returned.
     """
 
     def exact(found: Replay) -> bool:
-        shared = found.seen.keys() & true.keys()
-        return max(error_to_first(found.seen[place].answer, true[place]) for place in shared) <= TOLERANCE
+        shared = found.results.keys() & true.keys()
+        return max(error_to_first(found.results[index].answer, true[index]) for index in shared) <= TOLERANCE
 
     for tol, most in TIGHTENED:
         given = f"tol {tol:g}, maxIter {most}"
@@ -145,96 +144,108 @@ def as_exact(weights: Sequence[Weights], images: Images, true: dict[int, Answer]
 
 
 def row(name: str, found: Replay, true: dict[int, Answer]) -> list[str]:
-    """Return what is shown of a pass: means of a step, and the largest errors."""
-    compared = [(found.seen[place].answer, right) for place, right in true.items() if place in found.seen]
+    """Return the cells of a pass: means per step, and the largest errors."""
+    compared = [
+        (found.results[index].answer, right) for index, right in true.items() if index in found.results
+    ]
     errors = zip(*(answer.errors(right) for answer, right in compared), strict=True)
     return [
         name,
         f"{found.products:.2f}",
         f"{found.tracked:.2f}",
         f"{1e3 * found.seconds:.1f}",
-        f"{found.below} of {len(found.seen)}",
+        f"{found.below} of {len(found.results)}",
         *(f"{max(some):.1e}" for some in errors),
     ]
 
 
-def promises(name: str, mine: Replay, true: dict[int, Answer], apart: float) -> list[Bar]:
-    """Return what must hold of ours."""
-    errors = {place: error_to_first(mine.seen[place].answer, right) for place, right in true.items()}
+def accuracy_requirements(
+    name: str, mine: Replay, true: dict[int, Answer], apart: float
+) -> list[Requirement]:
+    """Return the requirements of our accuracy."""
+    errors = {index: error_to_first(mine.results[index].answer, right) for index, right in true.items()}
     lost = sum(error > TOLERANCE for error in errors.values())
-    verified = [place for place in true if mine.seen[place].verified]
-    sure = max(errors[place] for place in verified)
-    outside = sum(not _holds(mine.seen[place], true[place]) for place in verified)
+    verified = [index for index in true if mine.results[index].verified]
+    sure = max(errors[index] for index in verified)
+    outside = sum(not _holds(mine.results[index], true[index]) for index in verified)
     return [
-        Bar(
+        Requirement(
             f"{name}: float64 twice, apart at most {AGREEMENT:g}",
             f"{apart:.1e}",
             apart <= AGREEMENT,
-            promise=True,
+            accuracy=True,
         ),
-        Bar(
+        Requirement(
             f"{name}: error of verified steps at tolerance {TOLERANCE:g}",
             f"{sure:.1e}",
             sure <= TOLERANCE,
-            promise=True,
+            accuracy=True,
         ),
-        Bar(
+        Requirement(
             f"{name}: true ratio outside the interval of verified steps",
             f"{outside} of {len(verified)}",
             not outside,
-            promise=True,
+            accuracy=True,
         ),
-        Bar(
+        Requirement(
             f"{name}: error of every step, tracked ones too, which may lose a value",
             f"{max(errors.values()):.1e}, above {TOLERANCE:g} at {lost} of {len(errors)} steps",
             not lost,
         ),
-        Bar(f"{name}: no ratio below 1", f"{mine.below} of {len(mine.seen)}", not mine.below, promise=True),
+        Requirement(
+            f"{name}: no ratio below 1", f"{mine.below} of {len(mine.results)}", not mine.below, accuracy=True
+        ),
     ]
 
 
-def _holds(seen: Seen, true: Answer) -> bool:
-    low, high = seen.inside
+def _holds(result: StepResult, true: Answer) -> bool:
+    low, high = result.interval
     return low * (1 - AGREEMENT) <= true.ratio <= high * (1 + AGREEMENT)
 
 
-def clocks(passes: Mapping[str, tuple[Replay, Replay, Replay]]) -> list[Bar]:
-    """Return the bars of cost, of our pass and PyHessian's two; each takes the worst model."""
+def cost_requirements(passes: Mapping[str, tuple[Replay, Replay, Replay]]) -> list[Requirement]:
+    """Return the requirements of cost, for the worst model: ours and PyHessian's two passes."""
     products = {name: mine.products for name, (mine, *_) in passes.items()}
-    bars = [Bar(f"at most {PRODUCTS:g} products a step", each(products), max(products.values()) <= PRODUCTS)]
-    for place, how in ((1, "at its defaults"), (2, f"at an error of {TOLERANCE:g}, or at its least")):
-        fewer = {name: some[place].products / some[0].products for name, some in passes.items()}
-        faster = {name: some[place].seconds / some[0].seconds for name, some in passes.items()}
-        bars += [
-            Bar(
+    requirements = [
+        Requirement(
+            f"at most {PRODUCTS:g} products a step", each(products), max(products.values()) <= PRODUCTS
+        )
+    ]
+    for index, how in ((1, "at its defaults"), (2, f"at an error of {TOLERANCE:g}, or at its least")):
+        fewer = {name: some[index].products / some[0].products for name, some in passes.items()}
+        faster = {name: some[index].seconds / some[0].seconds for name, some in passes.items()}
+        requirements += [
+            Requirement(
                 f"{FEWER:g} times fewer products than PyHessian {how}",
                 each(fewer),
                 min(fewer.values()) >= FEWER,
             ),
-            Bar(f"{FASTER:g} times as fast as PyHessian {how}", each(faster), min(faster.values()) >= FASTER),
+            Requirement(
+                f"{FASTER:g} times as fast as PyHessian {how}", each(faster), min(faster.values()) >= FASTER
+            ),
         ]
-    return bars
+    return requirements
 
 
 def each(numbers: dict[str, float]) -> str:
-    """Show a number for each model."""
+    """Format a number for each model."""
     return ", ".join(f"{name} {number:.2f}" for name, number in numbers.items())
 
 
 @dataclass(frozen=True)
 class Bare:
-    """Makes the graph and the products that the bar allows, and nothing of them: no tracker can take less."""
+    """Computes the graph and the required number of products only: a lower limit for trackers."""
 
     images: Images
     steps: range
     name: str = "bare"
 
     def wants(self, moment: Moment) -> bool:
-        """Whether a step is among them."""
+        """Whether the step is one of `steps`."""
         return moment.step in self.steps
 
     def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
-        """Multiply the same vector again and again."""
+        """Multiply the same vector repeatedly."""
         at = unchecked(moment.model, functional.cross_entropy, self.images, parameters=None, dtype=None)
         operator = expand(at).hessian
         vector = torch.ones(operator.dim)
@@ -243,8 +254,8 @@ class Bare:
         return state, {}
 
 
-def training(run: Trained, images: Images, steps: int, turns: int) -> list[Bar]:
-    """Print how much longer training takes with its steps traced, in turns with training alone."""
+def training(run: Trained, images: Images, steps: int, repeats: int) -> list[Requirement]:
+    """Print how much longer training takes with tracking, alternating with training alone."""
 
     def alone(count: int) -> float:
         return epoch(run, count, [])
@@ -256,13 +267,13 @@ def training(run: Trained, images: Images, steps: int, turns: int) -> list[Bar]:
     def bare(count: int) -> float:
         return epoch(run, count, [Bare(images, range(run.state.step, run.state.step + count))])
 
-    whole = LONG * steps  # alone these take about as long as fewer that are traced, so nothing favours either
-    triples = [(alone(whole) / LONG, traced(steps, 1), bare(steps)) for _ in range(turns)]
+    whole = LONG * steps  # these take about as long alone as fewer with tracking
+    triples = [(alone(whole) / LONG, traced(steps, 1), bare(steps)) for _ in range(repeats)]
     plain, full, least = (min(some) for some in zip(*triples, strict=True))
     multiple, every = full / plain, max(2, math.ceil(full / plain))
     floor = f"the graph and {PRODUCTS:g} products of every step, nothing else"
     rows = [["every step", f"{multiple:.2f}"], [floor, f"{least / plain:.2f}"]]
-    for _ in range(2):  # the further apart two steps are, the more products the later one takes
+    for _ in range(2):  # steps further apart take more products
         beside, few = alone(whole), traced(whole, every)
         rows.append([f"every {every}th", f"{few / beside:.2f}"])
         equal = max(2, round(every * (few - beside) / beside))
@@ -270,7 +281,7 @@ def training(run: Trained, images: Images, steps: int, turns: int) -> list[Bar]:
     rows.append([f"as much as training, by the last: every {equal}th", "2.00"])
     table(f"training: {run.name}, {steps} steps, or {whole} where not all are traced", ("multiple",), rows)
     return [
-        Bar(
+        Requirement(
             f"tracing every step: at most {MULTIPLE:g} times training",
             f"{multiple:.2f}; {floor}: {least / plain:.2f}",
             multiple <= MULTIPLE,

@@ -1,4 +1,4 @@
-"""The models: trained by the project's own `advance`, and one that fits its sample exactly."""
+"""The models: trained by `optstudy.training.advance`, and one that fits its sample exactly."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,14 +22,14 @@ METHODS = {
     "Adam": Method("torch.optim.Adam", {"lr": 1e-3}),
 }
 SAMPLES = 100
-MOST_STEPS = 30_000
+MAX_STEPS = 30_000
 
 Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run where it ended."""
+    """A trained run."""
 
     name: str
     plan: Plan
@@ -45,28 +45,28 @@ class Trained:
 
     @property
     def layers(self) -> Layers:
-        """The same function as everyone writes it."""
+        """The same model in plain layers."""
         model = Layers()
         model.load_state_dict(self.state.model)
         return model.eval()
 
 
 def images_for_curvature() -> Images:
-    """Return the sample that the project measures on."""
+    """Return the sample on which studies measure curvature."""
     images = sample_images(load_split("mnist", Split("final"))[0], SAMPLES, seed=0, device="cpu")
     assert isinstance(images, tuple)
     return images
 
 
-def plan_of(method: Method, epochs: int, size: int = 0) -> Plan:
-    """Describe a run on ``size`` images of MNIST, or on all."""
+def build_plan(method: Method, epochs: int, size: int = 0) -> Plan:
+    """Return the plan of a run on ``size`` images of MNIST, or on all."""
     split = Split("final", size=size)
     return Plan("mnist", split, "lenet5", "cross_entropy", method, epochs, (), 100, seed=0, threads=THREADS)
 
 
 def train(name: str, epochs: int, size: int, folder: Path) -> Trained:
-    """Train with a method for some epochs; a state kept in the folder is taken instead."""
-    plan = plan_of(METHODS[name], epochs + 1, size)  # one is left to be traced
+    """Train for some epochs, or read the state from the folder."""
+    plan = build_plan(METHODS[name], epochs + 1, size)  # one more, to be tracked
     path = folder / f"{name}-{epochs}-{size}.pt"
     if not path.exists():
         state, _ = advance(start(plan), plan, until=epochs)
@@ -76,11 +76,11 @@ def train(name: str, epochs: int, size: int, folder: Path) -> Trained:
 
 def converge(images: Images, loss: float, folder: Path) -> Trained:
     """Minimise the sample's loss by full-batch Adam until it is below ``loss``."""
-    plan = plan_of(METHODS["Adam"], epochs=1, size=SAMPLES)
+    plan = build_plan(METHODS["Adam"], epochs=1, size=SAMPLES)
     path = folder / f"converged-{loss:g}.pt"
     if not path.exists():
         live, value, steps = restore(start(plan), plan), torch.inf, 0
-        while value >= loss and steps < MOST_STEPS:
+        while value >= loss and steps < MAX_STEPS:
             value, steps = float(STEP_FUNCTIONS[""](live, *images)[0]), steps + 1
         path.write_bytes(capture(live, 0, steps, {}, diverged=False).to_bytes())
     state = RunState.from_bytes(path.read_bytes())
@@ -89,34 +89,34 @@ def converge(images: Images, loss: float, folder: Path) -> Trained:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Keeps the weights before each of some steps."""
+    """Records the weights before each of some steps."""
 
     steps: range
-    kept: list[Weights]
+    weights: list[Weights]
     name: str = "recorder"
 
     def wants(self, moment: Moment) -> bool:
-        """Whether a step is among them."""
+        """Whether the step is one of `steps`."""
         return moment.step in self.steps
 
     def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Copy the weights."""
-        self.kept.append(copied(moment.model.state_dict()))
+        self.weights.append(copied(moment.model.state_dict()))
         return state, {}
 
 
-def trail(run: Trained, images: Images, last: int) -> list[Weights]:
+def record_trajectory(run: Trained, images: Images, last: int) -> list[Weights]:
     """Train for one more epoch, or ``last`` more steps on the sample; return the weights before the last steps."""
     if run.steps:
-        return list(descend(run, images, last))
+        return list(trajectory(run, images, last))
     size = len(load_split("mnist", run.plan.split)[0][1])
     after = run.state.step + steps_per_epoch(size, run.plan.batch_size)
     recorder = Recorder(range(after - last, after), [])
     advance(run.state, run.plan, until=run.state.epoch + 1, probes=[recorder])
-    return recorder.kept
+    return recorder.weights
 
 
-def descend(run: Trained, images: Images, steps: int) -> Iterator[Weights]:
+def trajectory(run: Trained, images: Images, steps: int) -> Iterator[Weights]:
     """Yield the weights before each of some more steps on the sample."""
     live = restore(run.state, run.plan)
     for _ in range(steps):
@@ -125,7 +125,7 @@ def descend(run: Trained, images: Images, steps: int) -> Iterator[Weights]:
 
 
 def short_epochs(run: Trained, steps: int, epochs: int) -> tuple[Plan, RunState]:
-    """Return a run that goes on from here in epochs of few steps."""
+    """Return a plan that continues the run with epochs of a few steps, and the state."""
     plan = replace(run.plan, split=Split("final", size=100 * steps), epochs=run.state.epoch + epochs)
     return plan, run.state
 

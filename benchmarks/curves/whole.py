@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from curves.peers import arpack_over
-from curves.report import Bar, table
+from curves.report import Requirement, table
 from curves.tracing import epoch
 from curves.trained import THREADS, Trained, Weights
 from optstudy.curvature import Operator, hessian, top_eigenpairs
@@ -24,7 +24,7 @@ from optstudy.workloads.models import LeNet5
 from optstudy.workloads.splits import load_split
 
 TOLERANCE = 1e-3
-FEW = 3  # products, after which the memory is what it will be
+FEW = 3  # products, after which memory no longer grows
 FLAT = 1.1  # resident memory of the largest sample, its images left out, over that of the smallest
 IMAGE = 32 * 32  # bytes
 MEBI = 2**20
@@ -32,7 +32,7 @@ MEBI = 2**20
 
 @dataclass(frozen=True)
 class Work:
-    """What a process of its own does."""
+    """The task of a separate process."""
 
     weights: Weights
     count: int  # images
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of it."""
+    """Its result."""
 
     values: tuple[float, float]
     residuals: tuple[float, ...]
@@ -51,7 +51,7 @@ class Done:
     check: int
     seconds: float
     check_seconds: float
-    resident: int  # the most, in bytes
+    resident: int  # maximum, in bytes
 
 
 class Clock:
@@ -65,9 +65,9 @@ class Clock:
 
         def apply(rows: Tensor) -> Tensor:
             began = time.perf_counter()
-            found = operator.apply(rows)
+            images = operator.apply(rows)
             self.taken.append((len(rows), time.perf_counter() - began))
-            return found
+            return images
 
         other = operator.in_dtype
         return dataclasses.replace(
@@ -85,7 +85,7 @@ class Clock:
 
 
 def work(task: Work) -> Done:
-    """Find the pairs of the Hessian on some images."""
+    """Compute the top two eigenpairs of the Hessian on some images."""
     torch.set_num_threads(THREADS)
     model = LeNet5()
     model.load_state_dict(task.weights)
@@ -117,13 +117,13 @@ def work(task: Work) -> Done:
 
 
 def resident() -> int:
-    """Return the most memory that this process has held."""
+    """Return the largest resident memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def alone(task: Work, limit: float | None = None) -> Done | None:
-    """Work in a process of its own, so that its memory is its own; None if it takes longer than the limit."""
+    """Run a task in a new process, to measure its memory; None if it takes longer than the limit."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         future = pool.submit(work, task)
@@ -135,12 +135,12 @@ def alone(task: Work, limit: float | None = None) -> Done | None:
             return None
 
 
-def whole(run: Trained, counts: Sequence[int], steps: int, peer_limit: float | None) -> list[Bar]:
+def whole(run: Trained, counts: Sequence[int], steps: int, peer_limit: float | None) -> list[Requirement]:
     """Print time and memory on samples of several sizes, the last of them solved in full."""
     weights = run.state.model
     training = epoch(run, steps, []) * counts[-1] / (100 * steps)  # of an epoch over as many images
-    few = [must(alone(Work(weights, count, most=FEW))) for count in counts[:-1]]
-    full = must(alone(Work(weights, counts[-1])))
+    few = [unlimited(alone(Work(weights, count, most=FEW))) for count in counts[:-1]]
+    full = unlimited(alone(Work(weights, counts[-1])))
     rows = [
         [f"{count:,} images, memory alone", "", "", *cells(one, training)[2:]]
         for count, one in zip(counts[:-1], few, strict=True)
@@ -158,13 +158,15 @@ def whole(run: Trained, counts: Sequence[int], steps: int, peer_limit: float | N
     own = [one.resident - count * IMAGE for count, one in zip(counts[:-1], few, strict=True)]
     grown = (full.resident - counts[-1] * IMAGE) / own[0]
     return [
-        Bar(
+        Requirement(
             f"whole: converged, residual at tolerance {TOLERANCE:g}",
             f"{worst:.1e}",
             full.converged and worst <= TOLERANCE,
-            promise=True,
+            accuracy=True,
         ),
-        Bar(f"whole: memory grows at most {FLAT:g} times, images left out", f"{grown:.2f}", grown <= FLAT),
+        Requirement(
+            f"whole: memory grows at most {FLAT:g} times, images left out", f"{grown:.2f}", grown <= FLAT
+        ),
     ]
 
 
@@ -172,7 +174,7 @@ COLUMNS = ("lambda_1", "lambda_2", "products", "check", "s", "s of check", "x ep
 
 
 def cells(one: Done, training: float) -> list[str]:
-    """Return what is shown of one."""
+    """Return the cells of a result."""
     return [
         *(f"{value:.5g}" for value in one.values),
         str(one.products),
@@ -184,7 +186,7 @@ def cells(one: Done, training: float) -> list[str]:
     ]
 
 
-def must(done: Done | None) -> Done:
-    """Return what has no limit."""
+def unlimited(done: Done | None) -> Done:
+    """Return the result of a task without a time limit."""
     assert done is not None
     return done

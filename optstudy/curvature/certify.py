@@ -75,9 +75,8 @@ def certify(
         if goal.probability is None:
             break
         last = float(known.values[-1])
-        coarse = noise * math.sqrt(operator.dim) > goal.probability * abs(
-            last
-        )  # for a check to reach the probability
+        # Whether products are too inexact for a check to reach the probability.
+        coarse = noise * math.sqrt(operator.dim) > goal.probability * abs(last)
         check, outermost = check_complement(
             finest if coarse else operator,
             known,

@@ -194,9 +194,7 @@ class EigenTracker:
         pairs = result.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
         ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), result.noise)
-        gradient = (
-            expansion.gradient / expansion.gradient.abs().max()
-        )  # so that squares do not overflow float32
+        gradient = expansion.gradient / expansion.gradient.abs().max()  # its squares do not overflow float32
         return {
             **{f"lambda_{i}": value for i, value in enumerate(values, 1)},
             **{f"residual_{i}": residual for i, residual in enumerate(residuals, 1)},

@@ -7,7 +7,7 @@ from optstudy.errors import UsageError, nearest
 from optstudy.records.plan import Description
 from optstudy.workloads import downloads, mnist
 from optstudy.workloads.dataset import Dataset, describe
-from optstudy.workloads.user_code import call, load_object
+from optstudy.workloads.user_code import call, is_user_code, load_object
 
 NAMES = ("mnist", "fashion-mnist", "cifar10")
 
@@ -33,14 +33,14 @@ def load(reference: str) -> Dataset:
             return downloads.fashion_mnist(downloads.data_folder())
         case "cifar10":
             return downloads.cifar10(downloads.data_folder())
-        case _ if ":" in reference or "." in reference:
+        case _ if is_user_code(reference):
             return _from_user(reference, Path.cwd())
     raise UsageError(_unknown(reference))
 
 
 def check_dataset(reference: str) -> None:
     """Raise UsageError unless the data set, or the function that loads it, exists; nothing is loaded."""
-    if ":" in reference or "." in reference:
+    if is_user_code(reference):
         load_object(reference)
     elif reference not in NAMES:
         raise UsageError(_unknown(reference))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from optstudy.errors import UsageError, nearest
 from optstudy.workloads.dataset import Dataset
-from optstudy.workloads.user_code import call, load_object
+from optstudy.workloads.user_code import call, is_user_code, load_object
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss over the batch
 
@@ -115,7 +115,7 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
             returns something else.
     """
     check_model(reference)
-    if _is_user_code(reference):
+    if is_user_code(reference):
         return _user_model(reference)
     match tuple(dataset.train_x.shape[1:]):
         case (channels, 32, 32):
@@ -129,7 +129,7 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
 
 def check_model(reference: str) -> None:
     """Raise UsageError unless the model, or the function that builds it, exists; nothing is built."""
-    if _is_user_code(reference):
+    if is_user_code(reference):
         load_object(reference)
     elif reference != "lenet5":
         raise UsageError(_unknown("model", reference, "lenet5", "net.py:make"))
@@ -146,7 +146,7 @@ def load_loss(reference: str) -> Loss:
     """
     if reference == "cross_entropy":
         return functional.cross_entropy
-    if not _is_user_code(reference):
+    if not is_user_code(reference):
         raise UsageError(_unknown("loss", reference, "cross_entropy", "loss.py:name"))
     loss: Loss = load_object(reference)
     if not callable(loss) or isinstance(loss, type):
@@ -165,10 +165,6 @@ def _user_model(reference: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UsageError(f"model {reference} returned {_describe(model)}; it must return a torch.nn.Module")
     return model
-
-
-def _is_user_code(reference: str) -> bool:
-    return ":" in reference or "." in reference
 
 
 def _unknown(what: str, reference: str, known: str, example: str) -> str:

@@ -21,6 +21,11 @@ _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _OPTSTUDY = Path(__file__).resolve().parents[1]
 
 
+def is_user_code(reference: str) -> bool:
+    """Whether a reference names code, as in ``net.py:make``, rather than something built in, such as ``mnist``."""
+    return ":" in reference or "." in reference
+
+
 def load_object(reference: str) -> Any:
     """Import the object that a reference names.
 
@@ -95,7 +100,7 @@ def sources(reference: str) -> dict[str, str]:
     Raises:
         UsageError: If a named file is missing, or a file is not Python.
     """
-    if ":" not in reference and "." not in reference:
+    if not is_user_code(reference):
         return {}
     where, _ = _parse(reference)
     pending = _below(*_qualified(_existing(where))) if where.endswith(".py") else _imported(where, Path.cwd())
