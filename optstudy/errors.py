@@ -7,6 +7,8 @@ from collections.abc import Iterable
 class OptstudyError(Exception):
     """The work failed. The command line prints only the message and exits with status 1."""
 
+    details: str = ""  # traceback of the worker, if its task failed
+
 
 class UsageError(OptstudyError):
     """The request is invalid. The command line exits with status 2."""

@@ -1,9 +1,10 @@
 """A study that retrained the best trials of its searches and timed its rows, finished once for all tests."""
 
 import contextlib
+import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import tiny
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from optstudy.study.events import Event, Notice
 from optstudy.tracking import embedded
 
 # Touchy's first trial fails, so that its search has nothing to choose among. Its runs are logged first, and
@@ -22,6 +24,26 @@ CHOOSING: Mapping[str, Any] = {
     "finalist_seeds": 2,
     "samples": 20,
     "eigen_last": 2,
+}
+
+
+# Artifacts of a final run.
+FILES = {
+    "gradient_norm.png",
+    "confusion.png",
+    "predictions.npz",
+    "weights.pt",
+    "epochs.json",
+    "plan.json",
+    "study.json",
+}
+CURVATURE_FILES = {
+    "eigen_ratio.png",
+    "spectrum.png",
+    "landscape_1d.png",
+    "landscape_2d.png",
+    "eigen.npz",
+    "analysis.npz",
 }
 
 
@@ -96,3 +118,26 @@ def written(workspace: Path) -> dict[str, int]:
     """Return the rungs and paces on disk, each with the moment at which it was written."""
     folder = workspace / "tuning" / "studies" / "tiny" / "rungs"
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+
+
+def artifact(workspace: Path, run: Run, name: str) -> bytes:
+    return Path(MlflowClient(embedded.uri(workspace)).download_artifacts(run.info.run_id, name)).read_bytes()
+
+
+def best(workspace: Path, optimizer: str = "sgd") -> dict[str, Any]:
+    """Return the file of a search's best configuration."""
+    content: dict[str, Any] = json.loads(
+        (workspace / "tuning" / "best" / "tiny" / f"{optimizer}.json").read_text()
+    )
+    return content
+
+
+def rung_times(workspace: Path, study: str = "tiny") -> dict[Path, int]:
+    """Return the rungs on disk, each with the time at which it was written."""
+    folder = workspace / "tuning" / "studies" / study / "rungs"
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("[0-9]*.json")}
+
+
+def texts(events: Iterable[Event], *, problem: bool = False) -> list[str]:
+    """Return the texts of notices, or of problems."""
+    return [event.text for event in events if isinstance(event, Notice) and event.problem == problem]

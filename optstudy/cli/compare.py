@@ -6,6 +6,7 @@ import click
 
 from optstudy.cli import options
 from optstudy.errors import UsageError
+from optstudy.records.location import Location
 
 
 @click.command()
@@ -43,7 +44,7 @@ from optstudy.errors import UsageError
 def compare(
     studies: tuple[str, ...],
     optimizers: tuple[str, ...],
-    where: options.Where,
+    location: Location,
     output: Path | None,
     as_json: bool,
     **how: str,
@@ -59,8 +60,8 @@ def compare(
 
     if output is not None and output.exists():
         raise UsageError(f"{output} already exists; give another --output")
-    update_moved_workspace(where)
-    evidence = read_studies(open_recorded(where), studies, workspace=where.workspace)
+    update_moved_workspace(location)
+    evidence = read_studies(open_recorded(location), studies, workspace=location.workspace)
     check_optimizers(evidence, optimizers)
     comparison = comparison_of(evidence)
     if optimizers:
@@ -69,4 +70,4 @@ def compare(
         show_comparison(comparison, as_json=as_json, **how)
     else:
         write_comparison(comparison, output, as_json=as_json, **how)
-    next_step("optstudy ui", where, study=evidence.studies[-1])
+    next_step("optstudy ui", location, study=evidence.studies[-1])

@@ -6,6 +6,8 @@ from typing import Any
 import click
 
 from optstudy.cli import options
+from optstudy.execution.pool import WorkerPool
+from optstudy.records.location import Location
 
 
 @click.command()
@@ -78,10 +80,12 @@ from optstudy.cli import options
 @options.computing
 @options.as_json
 def curvature(
-    where: options.Where,
+    location: Location,
+    worker_pool: WorkerPool,
+    quiet: bool,
     as_json: bool,
     output: Path | None,
-    **asked: Any,
+    **request_fields: Any,
 ) -> None:
     """Measure the Hessian of a run (STUDY/RUN or its ID), of a study's runs, or of a checkpoint.
 
@@ -103,10 +107,10 @@ def curvature(
     from optstudy.posthoc.curvature import draw_results
     from optstudy.posthoc.request import CurvatureRequest
 
-    request = CurvatureRequest(**asked)
+    request = CurvatureRequest(**request_fields)
     if output is not None:
         check_output(output)
-    results = measure(request, where)
+    results = measure(request, location, worker_pool, quiet=quiet)
     if as_json:
         click.echo(json_bytes(results, request), nl=False)
     elif request.sweep:
@@ -114,7 +118,7 @@ def curvature(
     else:
         show_results(results)
     if output is not None:
-        looks = read_looks({one.optimizer for one in results}, where.workspace)
+        looks = read_looks({one.optimizer for one in results}, location.workspace)
         write_files(output, {**draw_results(results, request, looks), RESULT: json_bytes(results, request)})
     if request.checkpoint is None:
-        next_step("optstudy compare", where, study=results[0].run.partition("/")[0])
+        next_step("optstudy compare", location, quiet=quiet, study=results[0].run.partition("/")[0])

@@ -1,4 +1,4 @@
-"""Carries out a curvature request on the terminal, and prints and writes its results."""
+"""Carry out a curvature request on the terminal, and print and write its results."""
 
 import json
 import os
@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from optstudy.cli.options import Where
 from optstudy.cli.output import print_table
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.curvature import measure_request
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.records.io import write_bytes
+from optstudy.records.location import Location
 from optstudy.report.tables.table import numbers, words
 from optstudy.study.events import Notice
 
@@ -23,72 +24,74 @@ RESULT = "curvature.json"  # always written beside the figures
 MANY = 10_000  # images, on which a product takes about a second
 
 
-def measure(request: CurvatureRequest, where: Where) -> list[CurvatureResult]:
+def measure(
+    request: CurvatureRequest, location: Location, worker_pool: WorkerPool, *, quiet: bool
+) -> list[CurvatureResult]:
     """Carry out a curvature request, with progress on standard error; results in the order of the request.
 
     Raises:
         OptstudyError: If a measurement failed, or the command was interrupted.
     """
-    found: list[CurvatureResult] = []
-    console, expected = Console(stderr=True, quiet=where.quiet, highlight=False), 0
+    results: list[CurvatureResult] = []
+    console, expected = Console(stderr=True, quiet=quiet, highlight=False), 0
     try:
         with console.status("reading") as status:
-            for event in measure_request(request, where, where.worker_pool):
+            for event in measure_request(request, location, worker_pool):
                 match event:
                     case Notice(text):
                         click.echo(f"note: {text}", err=True)
                         continue
                     case CurvatureResult():
-                        found.append(event)
-                        line = _reported(event, request)
+                        results.append(event)
+                        line = _progress_line(event, request)
                     case sizes:
-                        expected, line = len(sizes), _announced(sizes)
-                if not where.quiet:
+                        expected, line = len(sizes), _announcement(sizes)
+                if not quiet:
                     click.echo(line, err=True)
-                status.update(f"measured {len(found)} of {expected}")
+                status.update(f"measured {len(results)} of {expected}")
     except KeyboardInterrupt as error:
         raise OptstudyError("interrupted; partial measurements were discarded") from error
-    return sorted(found, key=lambda one: (one.run, request.at.index(one.at), one.samples, one.seed))
+    return sorted(results, key=lambda one: (one.run, request.at.index(one.at), one.samples, one.seed))
 
 
-def _announced(sizes: Sequence[int]) -> str:
+def _announcement(sizes: Sequence[int]) -> str:
     """Return the line that announces the measurements."""
     count, largest = len(sizes), max(sizes)
     times = "once" if count == 1 else f"{count} times"
     long = "; that many take minutes each" if largest >= MANY else ""
-    return f"measuring {times}, on {_counted(largest)}{' at most' * (count > 1)}{long}"
+    return f"measuring {times}, on {_images(largest)}{' at most' * (count > 1)}{long}"
 
 
-def _reported(one: CurvatureResult, request: CurvatureRequest) -> str:
+def _progress_line(one: CurvatureResult, request: CurvatureRequest) -> str:
     draw = f", draw {one.seed}" if request.sweep else ""
-    return f"measured {one.run} at its {one.at} on {_counted(one.samples)}{draw}"
+    return f"measured {one.run} at its {one.at} on {_images(one.samples)}{draw}"
 
 
-def _counted(images: int) -> str:
+def _images(images: int) -> str:
     return f"{images:,} image{'s' * (images != 1)}"
 
 
-def show_results(found: Sequence[CurvatureResult]) -> None:
+def show_results(results: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements."""
     print_table(
         [
-            words("Run", (one.run for one in found)),
-            words("At", (one.at for one in found)),
-            numbers("Images", (f"{one.samples:,}" for one in found)),
-            words("Eigenvalues", map(_eigenvalues, found)),
-            words("Ratio", (_interval(one.ratio) if len(one.values) > 1 else "" for one in found)),
-            words("Verdict", (one.verdict if len(one.values) > 1 else "" for one in found)),
-            numbers("Loss", (f"{one.loss:.3g}" for one in found)),
-            numbers("Gradient", (f"{one.gradient_norm:.3g}" for one in found)),
-            numbers("Products", (str(one.products) for one in found)),
-            words("In", (one.dtype for one in found)),
+            words("Run", (one.run for one in results)),
+            words("At", (one.at for one in results)),
+            numbers("Images", (f"{one.samples:,}" for one in results)),
+            words("Eigenvalues", map(_eigenvalues, results)),
+            words("Ratio", (_interval(one.ratio) if len(one.values) > 1 else "" for one in results)),
+            words("Verdict", (one.verdict if len(one.values) > 1 else "" for one in results)),
+            numbers("Loss", (f"{one.loss:.3g}" for one in results)),
+            numbers("Gradient", (f"{one.gradient_norm:.3g}" for one in results)),
+            numbers("Products", (str(one.products) for one in results)),
+            words("In", (one.dtype for one in results)),
         ]
     )
-    for one in found:
-        if more := _further(one):
+    for one in results:
+        if more := _trace_and_rise(one):
             click.echo(f"{one.run} at its {one.at}: {more}")
-    click.echo(_explained(found))
-    _say_unconverged(found)
+    click.echo(_caption(results))
+    _warn_if_unconverged(results)
 
 
 def _eigenvalues(one: CurvatureResult) -> str:
@@ -96,8 +99,8 @@ def _eigenvalues(one: CurvatureResult) -> str:
     return ", ".join(f"{value:.4g} ± {residual:.0e}" for value, residual in pairs)
 
 
-def _explained(found: Sequence[CurvatureResult]) -> str:
-    k, worst = len(found[0].values), max(one.probability for one in found)
+def _caption(results: Sequence[CurvatureResult]) -> str:
+    k, worst = len(results[0].values), max(one.probability for one in results)
     missed = "a larger eigenvalue" if k == 1 else f"one larger than the last of the {k}"
     sentences = [
         "± is the residual, Gradient the norm of the loss's gradient, In the precision that was used.",
@@ -112,7 +115,7 @@ def _explained(found: Sequence[CurvatureResult]) -> str:
     return " ".join(sentences)
 
 
-def _further(one: CurvatureResult) -> str:
+def _trace_and_rise(one: CurvatureResult) -> str:
     parts = []
     if len(one.grid):
         parts.append(f"trace {_interval(one.trace)}")
@@ -127,10 +130,10 @@ def _interval(numbers: Floats) -> str:
     return f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
-def show_sweep(found: Sequence[CurvatureResult]) -> None:
+def show_sweep(results: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements on samples of many sizes: mean and range over the draws of each."""
     groups: dict[tuple[str, str, int], list[CurvatureResult]] = {}
-    for one in found:
+    for one in results:
         groups.setdefault((one.run, one.at, one.samples), []).append(one)
     print_table(
         [
@@ -147,7 +150,7 @@ def show_sweep(found: Sequence[CurvatureResult]) -> None:
         ]
     )
     click.echo("Mean over the draws, and their range. --json has each of them with its interval.")
-    _say_unconverged(found)
+    _warn_if_unconverged(results)
 
 
 def _verdicts(draws: Sequence[CurvatureResult]) -> str:
@@ -160,8 +163,8 @@ def _spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} [{min(values):.4g}, {max(values):.4g}]"
 
 
-def _say_unconverged(found: Sequence[CurvatureResult]) -> None:
-    if not all(one.converged for one in found):
+def _warn_if_unconverged(results: Sequence[CurvatureResult]) -> None:
+    if not all(one.converged for one in results):
         click.echo("Not all eigenvalues have converged; their intervals are wide.")
 
 
@@ -174,9 +177,9 @@ def check_output(folder: Path) -> None:
     """
     if (folder / RESULT).exists():
         raise UsageError(f"{folder / RESULT} already exists; give another --output")
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise OptstudyError(f"cannot write {folder}: {there} is not a writable folder")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise OptstudyError(f"cannot write {folder}: {existing} is not a writable folder")
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -186,17 +189,17 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         UsageError: If one of them already exists.
         OptstudyError: If the folder cannot be written.
     """
-    there = [name for name in files if (folder / name).exists()]
-    if there:
-        raise UsageError(f"{folder / there[0]} already exists; give another --output")
+    existing = [name for name in files if (folder / name).exists()]
+    if existing:
+        raise UsageError(f"{folder / existing[0]} already exists; give another --output")
     for name, data in files.items():
         write_bytes(folder / name, data)
     click.echo(f"Saved to {folder}: {', '.join(files)}", err=True)
 
 
-def json_bytes(found: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:
+def json_bytes(results: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:
     """Return measurements as JSON: an object if the request names a single one, else a list."""
-    study = request.target is not None and found[0].run.startswith(f"{request.target}/")
+    study = request.target is not None and results[0].run.startswith(f"{request.target}/")
     several = study or request.sweep or len(request.at) > 1
-    shown = [one.to_dict() for one in found]
-    return (json.dumps(shown if several else shown[0], indent=2, allow_nan=False) + "\n").encode()
+    content = [one.to_dict() for one in results]
+    return (json.dumps(content if several else content[0], indent=2, allow_nan=False) + "\n").encode()

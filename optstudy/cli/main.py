@@ -1,4 +1,4 @@
-"""The command group, and how a command ends."""
+"""The command group, and how errors become exit statuses."""
 
 import importlib
 import signal
@@ -10,7 +10,7 @@ from optstudy import __version__
 from optstudy.cli.retry import same_command
 from optstudy.errors import OptstudyError, UsageError, nearest
 
-# name -> module; each is imported when its help or itself is asked for
+# Each is imported from the module of its name when it is run, or its help is shown.
 COMMANDS = (
     "study",
     "tune",
@@ -26,7 +26,7 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """Commands in the order in which they are used, each in a file of its own."""
+    """Commands in the order of use, each in its own file."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
@@ -61,15 +61,14 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OptstudyError as error:
         click.echo(f"optstudy: {error}", err=True)
-        again = same_command(error)
-        if again:
-            click.echo(again, err=True)
+        if command := same_command(error):
+            click.echo(command, err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("optstudy: interrupted; the same command goes on from here", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone
+        sys.stderr.close()  # the reader of the output has gone
         sys.exit(1)
 
 

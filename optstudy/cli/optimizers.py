@@ -6,13 +6,14 @@ import click
 
 from optstudy.cli import options
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.location import Location
 
 
 @click.command()
 @click.argument("name", required=False)
 @options.reading
 @options.as_json
-def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
+def optimizers(name: str | None, location: Location, as_json: bool) -> None:
     """List the optimizers, or show the search space of one.
 
     Example: optstudy optimizers adam
@@ -21,13 +22,13 @@ def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
     from optstudy.optimizers import find_spaces, load_space
 
     if name is not None:
-        show_space(load_space(name, where.workspace), as_json=as_json)
-        next_step("optstudy tune", where, optimizers=(name,))
+        show_space(load_space(name, location.workspace), as_json=as_json)
+        next_step("optstudy tune", location, optimizers=(name,))
         return
     spaces, problems = [], []
-    for known in find_spaces(where.workspace):
+    for known in find_spaces(location.workspace):
         try:
-            spaces.append(load_space(known, where.workspace))
+            spaces.append(load_space(known, location.workspace))
         except UsageError as error:
             problems.append(str(error))
     if as_json:
@@ -39,4 +40,4 @@ def optimizers(name: str | None, where: options.Where, as_json: bool) -> None:
         click.echo(f"optstudy: {problem}", err=True)
     if problems:
         raise OptstudyError(problems[-1])
-    next_step(f"optstudy optimizers {spaces[0].name}", where)
+    next_step(f"optstudy optimizers {spaces[0].name}", location)

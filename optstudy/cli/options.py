@@ -1,54 +1,21 @@
-"""Options that commands share, and the records in which commands receive them."""
+"""Options that commands share."""
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
 from optstudy.study.keys import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
 from optstudy.study.presets import parse_setting
 
 if TYPE_CHECKING:
-    from optstudy.execution.pool import WorkerPool
     from optstudy.study.driver import Study
 
 Command = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Where(Location):
-    """Where a study lives and runs."""
-
-    jobs: int | None = None
-    ray: str | None = None
-    data_dir: Path | None = None
-    quiet: bool = False
-
-    @property
-    def worker_pool(self) -> "WorkerPool":
-        """Where workers run."""
-        from optstudy.execution.pool import WorkerPool
-
-        return WorkerPool(self.jobs, self.data_dir, self.ray)
-
-    def open_study(self, name: str, settings: dict[str, Any], preset: str | None = None) -> "Study":
-        """Open a study here, with the settings that a command was given."""
-        from optstudy.study.driver import Study
-
-        return Study(
-            name,
-            preset=preset,
-            workspace=self.workspace,
-            tracking_uri=self.tracking_uri,
-            jobs=self.jobs,
-            ray=self.ray,
-            data_dir=self.data_dir,
-            **settings,
-        )
 
 
 class CountOrAll(click.ParamType[int | str]):
@@ -189,28 +156,27 @@ _seeds_and_curvature = (
 
 
 def reading(command: Command) -> Command:
-    """Options of a command that only reads; it receives ``where``."""
+    """Add the options of a command that only reads; it receives ``location``."""
 
     @functools.wraps(command)
-    def bundled(*, workspace: Path, tracking_uri: str | None, **others: Any) -> Any:
-        return command(where=Where(workspace, tracking_uri), **others)
+    def bundled(**given: Any) -> Any:
+        return command(location=_location(given), **given)
 
     return _with_options(bundled, (_workspace, _tracking))
 
 
 def computing(command: Command) -> Command:
-    """Options of a command that computes without changing a study; it receives ``where``."""
+    """Add the options of a command that computes; it receives ``location``, ``worker_pool`` and ``quiet``."""
 
     @functools.wraps(command)
     def bundled(**given: Any) -> Any:
-        where = Where(**{name: given.pop(name) for name in Where.__dataclass_fields__})
-        return command(where=where, **given)
+        return command(location=_location(given), worker_pool=_worker_pool(given), **given)
 
     return _with_options(bundled, _running)
 
 
 def running(*, tuning: bool = False, training: bool = False) -> Callable[[Command], Command]:
-    """Options of a command that runs a study; it receives ``where`` and ``settings``.
+    """Add the options of a command that runs a study; it receives ``settings`` in addition to those of `computing`.
 
     ``settings`` holds the keys of a specification that were given, as flags or by ``--set``.
     """
@@ -227,17 +193,47 @@ def running(*, tuning: bool = False, training: bool = False) -> Callable[[Comman
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def bundled(*, pairs: tuple[str, ...], optimizers: tuple[str, ...], **given: Any) -> Any:
-            where = Where(**{name: given.pop(name) for name in Where.__dataclass_fields__})
+            location = _location(given)
             flags = {name: given.pop(name) for name in list(given) if name in KEYS}
             settings = dict(parse_setting(pair) for pair in pairs)
             settings |= {name: value for name, value in flags.items() if value is not None}
             if optimizers:
-                settings["optimizers"] = _names(optimizers, where.workspace)
-            return command(where=where, settings=settings, **given)
+                settings["optimizers"] = _names(optimizers, location.workspace)
+            return command(location=location, worker_pool=_worker_pool(given), settings=settings, **given)
 
         return _with_options(bundled, options)
 
     return decorate
+
+
+def open_study(
+    name: str,
+    location: Location,
+    worker_pool: WorkerPool,
+    settings: dict[str, Any],
+    preset: str | None = None,
+) -> "Study":
+    """Open a study with the options that a command was given."""
+    from optstudy.study.driver import Study
+
+    return Study(
+        name,
+        preset=preset,
+        workspace=location.workspace,
+        tracking_uri=location.tracking_uri,
+        jobs=worker_pool.jobs,
+        ray=worker_pool.ray,
+        data_dir=worker_pool.data_dir,
+        **settings,
+    )
+
+
+def _location(given: dict[str, Any]) -> Location:
+    return Location(given.pop("workspace"), given.pop("tracking_uri"))
+
+
+def _worker_pool(given: dict[str, Any]) -> WorkerPool:
+    return WorkerPool(given.pop("jobs"), given.pop("data_dir"), given.pop("ray"))
 
 
 def _with_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:

@@ -1,4 +1,4 @@
-"""Prints results on standard output, and the next command on standard error."""
+"""Print results on standard output, and the next command on standard error."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from optstudy.cli.options import Where
 from optstudy.cli.progress import show_estimate
 from optstudy.comparison.table import Comparison
 from optstudy.errors import OptstudyError
+from optstudy.records.location import Location
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
 from optstudy.report.tables.table import UNKNOWN, Column, numbers, words
@@ -36,11 +36,11 @@ def show_comparison(
             print_table(table.columns)
             click.echo(table.caption)
     else:
-        click.echo(_written(comparison, as_json=as_json, form=form, metric=metric), nl=False)
+        click.echo(_formatted(comparison, as_json=as_json, form=form, metric=metric), nl=False)
 
 
 def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form: str, metric: str) -> None:
-    """Write what would be printed into a new file; a table for the terminal as Markdown.
+    """Write to a new file what `show_comparison` would print; a terminal table is written as Markdown.
 
     Raises:
         OptstudyError: If it cannot be written.
@@ -48,13 +48,13 @@ def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form:
     form = "markdown" if form == "table" else form
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(_written(comparison, as_json=as_json, form=form, metric=metric))
+            file.write(_formatted(comparison, as_json=as_json, form=form, metric=metric))
     except OSError as error:
         raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
     click.echo(f"Saved to {path}", err=True)
 
 
-def _written(comparison: Comparison, *, as_json: bool, form: str, metric: str) -> str:
+def _formatted(comparison: Comparison, *, as_json: bool, form: str, metric: str) -> str:
     if as_json:
         return json.dumps(comparison.to_dict(), indent=2) + "\n"
     return render(comparison, form, metric)  # type: ignore[arg-type]  # click checked them
@@ -64,26 +64,26 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     """Print the configurations that the searches selected."""
     from optstudy.study.tuning.best import read_best_file
 
-    found = {name: read_best_file(study.files.best(name)) for name in optimizers}
+    bests = {name: read_best_file(study.files.best(name)) for name in optimizers}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(bests, indent=2))
         return
     objective = study.specification.tuning.objective
-    kept = found.values()
-    scores = (score_label(best["score"], objective) for best in kept)
+    scores = (score_label(best["score"], objective) for best in bests.values())
     configs = (
-        ", ".join(f"{key} {value_label(value)}" for key, value in best["config"].items()) for best in kept
+        ", ".join(f"{key} {value_label(value)}" for key, value in best["config"].items())
+        for best in bests.values()
     )
     print_table(
         [
-            words("Optimizer", found),
+            words("Optimizer", bests),
             numbers(f"Validation {objective}", scores),
-            numbers("Trial", (f"{best['trial']} of {best['trials']}" for best in kept)),
-            numbers("Gradient work", (f"{best['gradient_work']:,.0f}" for best in kept)),
+            numbers("Trial", (f"{best['trial']} of {best['trials']}" for best in bests.values())),
+            numbers("Gradient work", (f"{best['gradient_work']:,.0f}" for best in bests.values())),
             words("Configuration", configs),
         ]
     )
-    counts = {best["trials"] for best in found.values()}
+    counts = {best["trials"] for best in bests.values()}
     if len(counts) > 1:
         click.echo(
             "The optimizers have different numbers of trials; tune them all with the same --trials to compare."
@@ -92,7 +92,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
 
 
 def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> None:
-    """Print what a study would do."""
+    """Print the keys and the estimate of a study."""
     keys = study.specification.to_keys()
     if as_json:
         content: dict[str, Any] = {
@@ -109,7 +109,7 @@ def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> No
 
 
 def show_spaces(spaces: Sequence[Space]) -> None:
-    """Print the optimizers that can be tuned."""
+    """Print the optimizers that have a space file."""
     print_table(
         [
             words("Optimizer", (space.name for space in spaces)),
@@ -121,7 +121,7 @@ def show_spaces(spaces: Sequence[Space]) -> None:
 
 
 def show_space(space: Space, *, as_json: bool) -> None:
-    """Print what is searched of one optimizer."""
+    """Print the search space of an optimizer."""
     default, paper = space.config("default"), space.config("paper") if space.paper is not None else {}
     if as_json:
         content = {
@@ -143,7 +143,7 @@ def show_space(space: Space, *, as_json: bool) -> None:
     print_table(
         [
             words("Hyperparameter", names),
-            words("Searched", map(_searched, space.search)),
+            words("Searched", map(_range, space.search)),
             words("Default", (value_label(default[name]) for name in names)),
             words("Paper", (value_label(paper[name]) if paper else UNKNOWN for name in names)),
             words("Why", (item.why for item in space.search)),
@@ -153,7 +153,7 @@ def show_space(space: Space, *, as_json: bool) -> None:
 
 
 def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
-    """Print how far studies are."""
+    """Print the progress of studies."""
     print_table(
         [
             words("Study", (one.study for one in statuses)),
@@ -164,42 +164,47 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
     )
 
 
-def _of(done: int, asked: int) -> str:
-    return f"{done} of {asked}" if asked or done else UNKNOWN
+def _of(done: int, planned: int) -> str:
+    return f"{done} of {planned}" if planned or done else UNKNOWN
 
 
-def update_moved_workspace(where: Where) -> None:
+def update_moved_workspace(location: Location) -> None:
     """Update the artifact paths of a workspace that was moved, and notify the user."""
     from optstudy.tracking.embedded import update_moved_paths
 
-    notice = update_moved_paths(where.workspace)
+    notice = update_moved_paths(location.workspace)
     if notice is not None:
         click.echo(f"note: {notice}", err=True)
 
 
 def show_links(links: Sequence[tuple[str, str]]) -> None:
-    """Print where to look."""
+    """Print links to MLflow's pages."""
     for text, link in links:
         click.echo(f"{text}: {link}")
 
 
 def next_step(
-    command: str, where: Where, *, study: str | None = None, optimizers: Sequence[str] = ()
+    command: str,
+    location: Location,
+    *,
+    study: str | None = None,
+    optimizers: Sequence[str] = (),
+    quiet: bool = False,
 ) -> None:
-    """Name the command that comes next, with the options that it needs."""
-    if where.quiet:
+    """Print the command that comes next, with the options that it needs."""
+    if quiet:
         return
     words = [command]
     for name in optimizers:
         words += ["--opt", shlex.quote(name)]
     if study is not None:
         words += ["--study", shlex.quote(study)]
-    if where.workspace != Path():
-        words += ["--workspace", shlex.quote(str(where.workspace))]
-    if where.tracking_uri is not None:
+    if location.workspace != Path():
+        words += ["--workspace", shlex.quote(str(location.workspace))]
+    if location.tracking_uri is not None:
         from optstudy import tracking
 
-        words += ["--tracking-uri", shlex.quote(tracking.hide_credentials(where.tracking_uri))]
+        words += ["--tracking-uri", shlex.quote(tracking.hide_credentials(location.tracking_uri))]
     click.echo(f"next: {' '.join(words)}", err=True)
 
 
@@ -215,7 +220,7 @@ def print_table(columns: Sequence[Column]) -> None:
     Console(width=width, highlight=False).print(table)
 
 
-def _searched(item: Range | Choice) -> str:
+def _range(item: Range | Choice) -> str:
     if isinstance(item, Range) and item.log:
         return f"{item}, evenly in log({'1 - ' * item.complement}{item.name})"
     return str(item)

@@ -1,4 +1,4 @@
-"""Shows a running study on standard error: one line of progress, and a line for what happens."""
+"""Show a running study on standard error: a progress bar, and a line for each event."""
 
 from collections.abc import Iterable
 
@@ -30,7 +30,7 @@ class _Remaining(ProgressColumn):
 
 
 def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
-    """Show events as they come.
+    """Show events as they arrive.
 
     Raises:
         OptstudyError: At the end, if there were problems.
@@ -69,13 +69,13 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     problems += 1
                     console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)
                 case _:
-                    console.print(Text(line_of(event)), soft_wrap=True)
+                    console.print(Text(format_event(event)), soft_wrap=True)
     if problems:
         raise OptstudyError(f"{problems} problem{'s' * (problems > 1)}, shown above; the rest is done")
 
 
-def line_of(event: Event) -> str:
-    """One line for an event."""
+def format_event(event: Event) -> str:
+    """Return the line of an event."""
     match event:
         case Notice():
             return f"note: {event.text}"
@@ -88,8 +88,8 @@ def line_of(event: Event) -> str:
             best = event.best
             assert best is not None
             values = ", ".join(f"{name} {value_label(value)}" for name, value in best.params.items())
-            among = len(event.finalists)
-            how = f", by other seeds of the {among} best" if among else ""
+            count = len(event.finalists)
+            how = f", by other seeds of the {count} best" if count else ""
             return f"{event.optimizer}: best is trial {best.number} with {values}{how}"
         case RunEnded():
             return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"

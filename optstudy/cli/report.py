@@ -7,6 +7,7 @@ import click
 
 from optstudy.cli import options
 from optstudy.errors import UsageError
+from optstudy.records.location import Location
 
 
 @click.command()
@@ -21,7 +22,7 @@ from optstudy.errors import UsageError
 )
 @options.reading
 @options.as_json
-def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json: bool) -> None:
+def report(studies: tuple[str, ...], location: Location, output: Path, as_json: bool) -> None:
     """Write the report of a study: a page to read, and the figures, tables and text that a paper takes from it.
 
     Example: optstudy report --study quick --output report
@@ -36,12 +37,12 @@ def report(studies: tuple[str, ...], where: options.Where, output: Path, as_json
         raise UsageError(f"cannot read {output}: {error.strerror}; give another --output") from error
     if taken:
         raise UsageError(f"{output} is not empty; give another --output")
-    update_moved_workspace(where)
-    written = write_report(open_recorded(where), studies, output, workspace=where.workspace)
+    update_moved_workspace(location)
+    written = write_report(open_recorded(location), studies, output, workspace=location.workspace)
     if as_json:
         content = {"page": str(written.page), "files": list(written.files), "run": written.run}
         click.echo(json.dumps(content, indent=2))
     else:
         click.echo(f"{written.page} (open it in a browser)")
     click.echo(f"{len(written.files)} files in {output}; logged as {written.run}", err=True)
-    next_step("optstudy ui", where, study=written.studies[0])
+    next_step("optstudy ui", location, study=written.studies[0])

@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from optstudy.cli import options
+from optstudy.execution.pool import WorkerPool
+from optstudy.records.location import Location
 
 
 @click.command()
@@ -27,7 +29,14 @@ from optstudy.cli import options
 @options.computing
 @options.as_json
 def reproduce(
-    where: options.Where, target: str, runs: Path | None, tolerance: float, device: str | None, as_json: bool
+    location: Location,
+    worker_pool: WorkerPool,
+    quiet: bool,
+    target: str,
+    runs: Path | None,
+    tolerance: float,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Rerun a run from its record, and compare the two metric by metric.
 
@@ -38,19 +47,21 @@ def reproduce(
     Example: optstudy reproduce quick/sgd/seed-0
     """
     from optstudy.cli.output import update_moved_workspace
-    from optstudy.cli.reproduce_output import reproduced, show_reproduced, to_json
+    from optstudy.cli.reproduce_output import rerun, show_reproduction, to_json
     from optstudy.errors import OptstudyError, UsageError
 
     if math.isnan(tolerance):
         raise UsageError("--tolerance is nan; give a fraction such as 0.01")
     if runs is None:
-        update_moved_workspace(where)
-    found = reproduced(target, where, runs, tolerance, device)
+        update_moved_workspace(location)
+    reproductions = rerun(target, location, worker_pool, runs, tolerance, device, quiet=quiet)
     if as_json:
-        click.echo(to_json(found), nl=False)
+        click.echo(to_json(reproductions), nl=False)
     else:
-        for one in found:
-            show_reproduced(one)
-    different = [one.name for one in found if one.judgement == "different"]
+        for one in reproductions:
+            show_reproduction(one)
+    different = [one.name for one in reproductions if one.judgement == "different"]
     if different:
-        raise OptstudyError(f"{len(different)} of {len(found)} runs differ from their record: {different[0]}")
+        raise OptstudyError(
+            f"{len(different)} of {len(reproductions)} runs differ from their record: {different[0]}"
+        )

@@ -1,4 +1,4 @@
-"""Reruns runs from their records, and prints how the two compare."""
+"""Rerun runs from their records on the terminal, and print how the two compare."""
 
 import dataclasses
 import json
@@ -8,60 +8,64 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from optstudy.cli.options import Where
 from optstudy.cli.output import print_table
 from optstudy.errors import OptstudyError
-from optstudy.posthoc.reproduce import (
-    RecordedRun,
-    Reproduced,
-    recorded_in_archive,
-    recorded_in_mlflow,
-    reproduce,
-)
+from optstudy.execution.pool import WorkerPool
+from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow
+from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records.io import plain
+from optstudy.records.location import Location
 from optstudy.report.archive import RUNS, read_archive
 from optstudy.report.tables.table import numbers, words
 from optstudy.study.events import WorkDone
 from optstudy.tracking import open_written
 
 
-def reproduced(
-    target: str, where: Where, runs: Path | None, tolerance: float, device: str | None
-) -> list[Reproduced]:
+def rerun(
+    target: str,
+    location: Location,
+    worker_pool: WorkerPool,
+    runs: Path | None,
+    tolerance: float,
+    device: str | None,
+    *,
+    quiet: bool,
+) -> list[Reproduction]:
     """Rerun the runs that a name matches, with progress on standard error.
 
     Raises:
         UsageError: If the name matches no run.
         OptstudyError: If a run fails.
     """
-    recorded = _recorded(target, where, runs)
+    recorded = _recorded(target, location, runs)
     if device is not None:
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
-    where.worker_pool.check(plan.device)
+    worker_pool.check(plan.device)
     own = dict.fromkeys(name for run in recorded for name in run.plan.references)
-    workers = where.worker_pool.workers(
+    workers = worker_pool.workers(
         plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(own)
     )
     with workers:
-        found = _watched(recorded, reproduce(recorded, workers, tolerance), quiet=where.quiet)
+        reproductions = _watch(recorded, reproduce(recorded, workers, tolerance), quiet=quiet)
     order = [run.name for run in recorded]
-    return sorted(found, key=lambda one: order.index(one.name))
+    return sorted(reproductions, key=lambda one: order.index(one.name))
 
 
-def _watched(
-    recorded: list[RecordedRun], events: Iterator[WorkDone | Reproduced], *, quiet: bool
-) -> list[Reproduced]:
+def _watch(
+    recorded: list[RecordedRun], events: Iterator[WorkDone | Reproduction], *, quiet: bool
+) -> list[Reproduction]:
     epochs = {run.name: run.plan.epochs for run in recorded}
-    total, ended, found = sum(epochs.values()), 0, []
+    total, ended = sum(epochs.values()), 0
+    reproductions: list[Reproduction] = []
     if not quiet:
         click.echo(f"rerunning {_counted(len(recorded), 'run')}, {total} epochs in all", err=True)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     try:
         with console.status("starting workers") as status:
             for event in events:
-                if isinstance(event, Reproduced):
-                    found.append(event)
+                if isinstance(event, Reproduction):
+                    reproductions.append(event)
                 elif event.record is not None:
                     ended += 1
                     epoch = f"epoch {event.record.epoch} of {epochs[event.run]}"
@@ -70,16 +74,16 @@ def _watched(
         raise OptstudyError(
             "interrupted; partial results were discarded, and the same command starts again"
         ) from error
-    return found
+    return reproductions
 
 
-def _recorded(target: str, where: Where, runs: Path | None) -> list[RecordedRun]:
+def _recorded(target: str, location: Location, runs: Path | None) -> list[RecordedRun]:
     if runs is None:
-        return recorded_in_mlflow(open_written(where), target)
+        return recorded_in_mlflow(open_written(location), target)
     return recorded_in_archive(read_archive(runs.parent if runs.name == RUNS else runs), target)
 
 
-def show_reproduced(one: Reproduced) -> None:
+def show_reproduction(one: Reproduction) -> None:
     """Print what differs here, the metrics that are not identical, and the verdict."""
     click.echo(one.name)
     if one.differing:
@@ -116,22 +120,22 @@ def show_reproduced(one: Reproduced) -> None:
     click.echo(_verdict(one))
 
 
-def _verdict(one: Reproduced) -> str:
+def _verdict(one: Reproduction) -> str:
     values = sum(metric.values for metric in one.metrics)
     counted = f"{_counted(len(one.metrics), 'metric')} of {values:,} values"
     first = one.first_parted
     if first is None:
         ending = "identical to the bit" if not one.doubts else "the numbers agree, the record does not"
         return f"{one.name}: {ending}, {counted}"
-    where = f"first parted at {first.parted} in {first.metric}: {first.there} there, {first.here} here"
+    position = f"first parted at {first.parted} in {first.metric}: {first.there} there, {first.here} here"
     stated = f"within {one.tolerance:g}" if one.judgement == "within tolerance" else "different"
-    return f"{one.name}: {stated}, {counted}; {where}"
+    return f"{one.name}: {stated}, {counted}; {position}"
 
 
-def to_json(found: list[Reproduced]) -> str:
+def to_json(reproductions: list[Reproduction]) -> str:
     """Return what ``--json`` prints; a number that is not finite is None."""
     content = []
-    for one in found:
+    for one in reproductions:
         first = one.first_parted
         shown = {
             "run": one.name,

@@ -1,27 +1,21 @@
-"""The command that was given, with something changed."""
+"""The command line as given, with another study name or without a flag."""
 
 import shlex
 import sys
 
 
 def same_command(error: Exception) -> str | None:
-    """The same command with a study name that is free, where the error is that its study differs."""
-    free = getattr(error, "free_name", None)
-    if free is None:
+    """Return the command with an unused study name if the error is a ChangedStudyError, else None."""
+    name = getattr(error, "free_name", None)
+    if name is None:
         return None
-    arguments = sys.argv[1:]
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument == "--study":
-            skip = True
-        elif not argument.startswith("--study="):
-            kept.append(argument)
-    return shlex.join(["optstudy", *kept, "--study", free])
+    words = [word for word in sys.argv[1:] if not word.startswith("--study=")]
+    if "--study" in words:
+        index = words.index("--study")
+        del words[index : index + 2]
+    return shlex.join(["optstudy", *words, "--study", name])
 
 
 def command_without(flag: str) -> str:
-    """The same command without a flag."""
+    """Return the command without a flag."""
     return shlex.join(["optstudy", *(word for word in sys.argv[1:] if word != flag)])

@@ -6,12 +6,13 @@ import json
 import click
 
 from optstudy.cli import options
+from optstudy.records.location import Location
 
 
 @click.command()
 @options.reading
 @options.as_json
-def status(where: options.Where, as_json: bool) -> None:
+def status(location: Location, as_json: bool) -> None:
     """Show the progress of the workspace's studies.
 
     Example: optstudy status
@@ -19,14 +20,14 @@ def status(where: options.Where, as_json: bool) -> None:
     from optstudy.cli.output import next_step, show_statuses, update_moved_workspace
     from optstudy.study.status import read_statuses, runs_elsewhere
 
-    update_moved_workspace(where)
-    statuses = read_statuses(where)
+    update_moved_workspace(location)
+    statuses = read_statuses(location)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(status) for status in statuses], indent=2))
     else:
         show_statuses(statuses)
-    for line in runs_elsewhere(where):
+    for line in runs_elsewhere(location):
         click.echo(f"note: {line}", err=True)
     last = statuses[-1].study
     done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in statuses if s.study == last)
-    next_step("optstudy compare" if done else "optstudy study", where, study=last)
+    next_step("optstudy compare" if done else "optstudy study", location, study=last)

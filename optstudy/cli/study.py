@@ -5,6 +5,8 @@ from typing import Any
 import click
 
 from optstudy.cli import options
+from optstudy.execution.pool import WorkerPool
+from optstudy.records.location import Location
 
 
 @click.command()
@@ -23,7 +25,9 @@ def study(
     preset: str | None,
     name: str | None,
     dry_run: bool,
-    where: options.Where,
+    location: Location,
+    worker_pool: WorkerPool,
+    quiet: bool,
     settings: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -36,11 +40,11 @@ def study(
     from optstudy.cli.retry import command_without
 
     name = name or preset or "quick"
-    made = where.open_study(name, settings, preset)
+    opened = options.open_study(name, location, worker_pool, settings, preset)
     if dry_run:
-        show_plan(made, made.estimate(), as_json=as_json)
+        show_plan(opened, opened.estimate(), as_json=as_json)
         click.echo(f"next: {command_without('--dry-run')}", err=True)
         return
-    watch(made.run(), quiet=where.quiet)
-    show_comparison(made.compare(), as_json=as_json)
-    next_step("optstudy ui", where, study=name)
+    watch(opened.run(), quiet=quiet)
+    show_comparison(opened.compare(), as_json=as_json)
+    next_step("optstudy ui", location, quiet=quiet, study=name)

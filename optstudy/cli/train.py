@@ -5,6 +5,8 @@ from typing import Any
 import click
 
 from optstudy.cli import options
+from optstudy.execution.pool import WorkerPool
+from optstudy.records.location import Location
 from optstudy.records.naming import CONFIGS
 
 
@@ -22,7 +24,13 @@ from optstudy.records.naming import CONFIGS
 @options.running(training=True)
 @options.as_json
 def train(
-    study: str | None, chosen: tuple[str, ...], where: options.Where, settings: dict[str, Any], as_json: bool
+    study: str | None,
+    chosen: tuple[str, ...],
+    location: Location,
+    worker_pool: WorkerPool,
+    quiet: bool,
+    settings: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Train configurations over several seeds on all training images; report the test set.
 
@@ -31,7 +39,7 @@ def train(
     from optstudy.cli.output import next_step, show_comparison
     from optstudy.cli.progress import watch
 
-    made = where.open_study(study or "main", settings)
-    watch(made.run("training", optimizers=settings.get("optimizers"), configs=chosen), quiet=where.quiet)
-    show_comparison(made.compare(), as_json=as_json)
-    next_step("optstudy compare", where, study=study)
+    opened = options.open_study(study or "main", location, worker_pool, settings)
+    watch(opened.run("training", optimizers=settings.get("optimizers"), configs=chosen), quiet=quiet)
+    show_comparison(opened.compare(), as_json=as_json)
+    next_step("optstudy compare", location, quiet=quiet, study=study)

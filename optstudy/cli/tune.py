@@ -5,13 +5,22 @@ from typing import Any
 import click
 
 from optstudy.cli import options
+from optstudy.execution.pool import WorkerPool
+from optstudy.records.location import Location
 
 
 @click.command()
 @options.study
 @options.running(tuning=True)
 @options.as_json
-def tune(study: str | None, where: options.Where, settings: dict[str, Any], as_json: bool) -> None:
+def tune(
+    study: str | None,
+    location: Location,
+    worker_pool: WorkerPool,
+    quiet: bool,
+    settings: dict[str, Any],
+    as_json: bool,
+) -> None:
     """Search the best hyperparameters of each optimizer.
 
     Example: optstudy tune --opt sgd --opt adam --trials 20 --epochs 5
@@ -19,8 +28,8 @@ def tune(study: str | None, where: options.Where, settings: dict[str, Any], as_j
     from optstudy.cli.output import next_step, show_best
     from optstudy.cli.progress import watch
 
-    made = where.open_study(study or "main", settings)
+    opened = options.open_study(study or "main", location, worker_pool, settings)
     chosen = settings.get("optimizers")
-    watch(made.run("tuning", optimizers=chosen), quiet=where.quiet)
-    show_best(made, chosen or made.specification.optimizers, as_json=as_json)
-    next_step("optstudy train", where, study=study, optimizers=chosen or ())
+    watch(opened.run("tuning", optimizers=chosen), quiet=quiet)
+    show_best(opened, chosen or opened.specification.optimizers, as_json=as_json)
+    next_step("optstudy train", location, quiet=quiet, study=study, optimizers=chosen or ())

@@ -30,7 +30,7 @@ def gather_provenance(plan: Plan | None = None) -> Provenance:
         exactly its versions are installed.
     """
     commit, tree = _checkout(Path.cwd())
-    found = {
+    entries = {
         "python": platform.python_version(),
         "system": platform.platform(),
         "commit": commit,
@@ -38,7 +38,7 @@ def gather_provenance(plan: Plan | None = None) -> Provenance:
         "optstudy_commit": _image_commit() or _own_commit(),
         "lock": _lock(),
     }
-    environment = {name: value for name, value in found.items() if value}
+    environment = {name: value for name, value in entries.items() if value}
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     if plan is None:
         return Provenance(versions, environment)

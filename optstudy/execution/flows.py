@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import OptstudyError
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,6 @@ class Task:
     name: str = "the same task"  # shown in the error message if workers die running it
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A task that raised, or whose worker died each time."""
-
-    message: str  # one line
-    details: str  # traceback
-    usage: bool = False  # whether the task raised a UsageError
-
-    def error(self) -> OptstudyError:
-        """The exception to raise if the work cannot continue without this task."""
-        return (UsageError if self.usage else OptstudyError)(self.message)
-
-
 class Workers(Protocol):
     """Anything that runs tasks: `submit` never blocks, `next_result` blocks until a task ends."""
 
@@ -44,7 +31,7 @@ class Workers(Protocol):
         """Queue a task; ``ticket`` identifies its result."""
 
     def next_result(self) -> tuple[int, Any]:
-        """Return the ticket of a finished task, and its result or a Failure."""
+        """Return the ticket of a finished task, and its result, or an OptstudyError if it failed."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +42,9 @@ class Gather:
 
 
 Flow = Generator[Task | Gather | object, Any, Any]
-"""A sequential program, as a generator. It yields a `Task` and is sent its result or a `Failure`, yields a `Gather`
-and is sent the results of its flows, or yields any other object, which `drive` passes on as an event."""
+"""A sequential program, as a generator. It yields a `Task` and is sent its result, or an `OptstudyError` if it
+failed; yields a `Gather` and is sent the results of its flows; or yields any other object, which `drive` passes on as
+an event."""
 
 
 @dataclass(eq=False)
@@ -123,6 +111,18 @@ def _returned(node: _FlowNode, value: Any) -> list[tuple[_FlowNode, Any]]:
     return [] if parent.missing else [(parent, parent.results)]
 
 
+def require(task: Task) -> Flow:
+    """Run a task within a flow; returns its result.
+
+    Raises:
+        OptstudyError: If it fails.
+    """
+    result = yield task
+    if isinstance(result, OptstudyError):
+        raise result
+    return result
+
+
 def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
     """Run tasks and return their results in order.
 
@@ -133,6 +133,6 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
         workers.submit(ticket, task)
     results = dict(workers.next_result() for _ in tasks)
     for result in results.values():
-        if isinstance(result, Failure):
-            raise result.error()
+        if isinstance(result, OptstudyError):
+            raise result
     return [results[ticket] for ticket in range(len(tasks))]

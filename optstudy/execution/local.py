@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.flows import Failure, Task
+from optstudy.execution.flows import Task
 
-ATTEMPTS = 3  # a task whose worker dies is run again until it has failed this often
+ATTEMPTS = 3  # of a task whose worker dies
 # Settings of glibc's allocator, which by default returns the memory of each step's temporaries to the system, so that
 # the next step faults it in again. Other C libraries ignore them.
 ALLOCATOR = {
@@ -120,7 +120,7 @@ class LocalWorkers:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # next_result notices
                 connection.send(task)
 
-    def _replace(self, dead: Connection, ticket: int, task: Task) -> Failure | None:
+    def _replace(self, dead: Connection, ticket: int, task: Task) -> OptstudyError | None:
         process = self._processes.pop(dead)
         dead.close()
         process.kill()
@@ -129,8 +129,9 @@ class LocalWorkers:
         self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
         if self._attempts[ticket] >= ATTEMPTS:
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            message = f"a worker died {ATTEMPTS} times at {task.name} (last by {how}); is memory short?"
-            return Failure(message, message)
+            return OptstudyError(
+                f"a worker died {ATTEMPTS} times at {task.name} (last by {how}); is memory short?"
+            )
         self.submit(ticket, task)
         return None
 
@@ -180,16 +181,17 @@ def in_worker() -> bool:
 
 
 def attempt(message: bytes) -> bytes:
-    """Run a pickled task and return its pickled result, or a pickled Failure."""
+    """Run a pickled task; return its pickled result, or a pickled OptstudyError."""
     try:
         task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
         return pickle.dumps(task.function(*task.arguments))
     except Exception as error:  # noqa: BLE001  # a user's model may raise anything; the driver decides
         summary = str(error).splitlines()[0] if str(error) else ""
+        kind = UsageError if isinstance(error, UsageError) else OptstudyError
         known = isinstance(error, OptstudyError)
-        text = summary if known else f"{type(error).__name__}: {summary}"
-        usage = isinstance(error, UsageError)
-        return pickle.dumps(Failure(text, traceback.format_exc(), usage))
+        failure = kind(summary if known else f"{type(error).__name__}: {summary}")
+        failure.details = traceback.format_exc()
+        return pickle.dumps(failure)
 
 
 def serve() -> None:

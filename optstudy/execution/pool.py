@@ -6,7 +6,6 @@ from pathlib import Path
 
 from optstudy.execution.local import LocalWorkers, environments
 from optstudy.execution.ray import RayWorkers
-from optstudy.training import check_device
 
 
 @dataclass(frozen=True)
@@ -20,14 +19,7 @@ class WorkerPool:
     def workers(
         self, device: str, threads: int, *, deterministic: bool = False, references: Sequence[str] = ()
     ) -> LocalWorkers | RayWorkers:
-        """Start workers.
-
-        Args:
-            device: Device of the tensors.
-            threads: CPU threads of a worker.
-            deterministic: Whether runs use deterministic algorithms.
-            references: References that may name the user's own code, which a cluster's nodes must have, too.
-        """
+        """Start workers; ``references`` may name the user's own code, which a cluster's nodes must have, too."""
         if self.ray is None:
             return LocalWorkers(
                 environments(device, threads, self.jobs, self.data_dir, deterministic=deterministic)
@@ -44,5 +36,7 @@ class WorkerPool:
 
     def check(self, device: str) -> None:
         """Raise UsageError unless local workers can use a device; workers of a cluster check it themselves."""
+        from optstudy.training import check_device
+
         if self.ray is None:
             check_device(device)

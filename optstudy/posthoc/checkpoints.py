@@ -1,4 +1,4 @@
-"""A file of weights, and whether it fits a model."""
+"""Read a checkpoint's weights, and load them into a model if they fit."""
 
 import io
 import warnings
@@ -26,35 +26,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give one that torch.save wrote")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of formats that are refused below
-            found = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore"):  # about formats that are rejected below
+            content = torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
         raise OptstudyError(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # torch raises whatever its readers do, in long texts about trust
+    except Exception as error:  # torch.load raises errors of many kinds, with long messages
         raise OptstudyError(
             f"{path}: not a file of weights alone; write one by torch.save(model.state_dict(), FILE)"
         ) from error
     for name in _NESTED:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
-    if not isinstance(found, dict) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
         raise OptstudyError(
             f"{path}: holds no weights by name; write it by torch.save(model.state_dict(), FILE)"
         )
-    for name, value in found.items():
+    for name, value in content.items():
         if value.layout != torch.strided or value.is_meta or value.is_complex():
             raise OptstudyError(f"{path}: {name} is no dense tensor of real numbers")
-    return dict(found)
+    return dict(content)
 
 
-def fitted(plan: Plan, path: Path) -> tuple[bytes, str | None]:
-    """Read weights for a plan's model; a worker's task.
+def fit_checkpoint(plan: Plan, path: Path) -> tuple[bytes, str | None]:
+    """Read weights for a plan's model; a worker's task. See `read_weights` and `load_weights`.
 
     Returns:
-        A state_dict as torch.save writes it, and a notice as `load_weights` gives it.
-
-    Raises:
-        OptstudyError: As `read_weights` and `load_weights` do.
+        A state_dict as written by torch.save, and a notice.
     """
     weights = read_weights(path)
     model = build_model(plan.model, load(plan.dataset))
@@ -68,15 +69,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     """Load weights into a model.
 
     Args:
-        model: Whose weights are replaced.
-        weights: By name.
-        source: Where they are from, for messages.
+        model: The model.
+        weights: Weights by name.
+        source: Their source, for messages.
 
     Returns:
-        A notice where the names differ and only the shapes, in their order, tell what belongs where.
+        A notice if the names differ, and the weights were matched by the order of their shapes; else None.
 
     Raises:
-        UsageError: If they do not fit; the message says which parameter and how.
+        UsageError: If the weights do not fit; the message names the parameter and the difference.
     """
     wanted = model.state_dict()
     if list(weights) != list(wanted) and set(weights) != set(wanted):
@@ -96,15 +97,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 
 def _difference(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     missing = [name for name in wanted if name not in weights]
-    surplus = [name for name in weights if name not in wanted]
-    if missing and surplus:  # other names: only the order tells what belongs where
+    extra = [name for name in weights if name not in wanted]
+    if missing and extra:  # other names: match by order
         for ours, theirs in zip(wanted, weights, strict=False):
             if wanted[ours].shape != weights[theirs].shape:
                 return (
                     f"{theirs} has shape {tuple(weights[theirs].shape)}, where the model has {ours} of shape"
                     f" {tuple(wanted[ours].shape)}; it is of another model"
                 )
-        missing, surplus = list(wanted)[len(weights) :], list(weights)[len(wanted) :]
+        missing, extra = list(wanted)[len(weights) :], list(weights)[len(wanted) :]
     if missing:
         return f"{missing[0]} of shape {tuple(wanted[missing[0]].shape)} is missing; it is of another model"
-    return f"{surplus[0]} is none of the model's parameters; it is of another model"
+    return f"{extra[0]} is none of the model's parameters; it is of another model"

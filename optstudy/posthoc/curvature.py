@@ -1,16 +1,16 @@
-"""A curvature request, carried out: runs found, samples chosen, each measured."""
+"""Carry out a curvature request: find the runs, choose the samples, measure each, and draw the results."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
 from optstudy.errors import UsageError
-from optstudy.execution.flows import Failure, Task, run_all
+from optstudy.execution.flows import Task, run_all
 from optstudy.execution.pool import WorkerPool
-from optstudy.posthoc.checkpoints import fitted
-from optstudy.posthoc.find_runs import find_runs, subject_of
+from optstudy.posthoc.checkpoints import fit_checkpoint
+from optstudy.posthoc.find_runs import find_runs, read_subject
 from optstudy.posthoc.measure import Subject, measure_all
 from optstudy.posthoc.request import CurvatureRequest
-from optstudy.posthoc.samples import choose_samples, count_images, own_sample
+from optstudy.posthoc.samples import choose_samples, count_images, default_sample
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.location import Location
 from optstudy.records.look import Looks
@@ -24,11 +24,6 @@ def measure_request(
     request: CurvatureRequest, location: Location, worker_pool: WorkerPool
 ) -> Iterator[Notice | list[int] | CurvatureResult]:
     """Carry out a curvature request.
-
-    Args:
-        request: The request.
-        location: Location of the runs.
-        worker_pool: Where to start the workers.
 
     Yields:
         Notices; then the number of images of each measurement to come; then each result as it is completed.
@@ -47,18 +42,15 @@ def measure_request(
         plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
     ) as workers:
         [total] = run_all([Task(count_images, (plan,))], workers)
-        samples, notice = choose_samples(request, own_sample(plan), total)
+        samples, notice = choose_samples(request, default_sample(plan), total)
         notices += [notice] if notice else []
         if request.checkpoint is not None:
-            [(weights, notice)] = run_all([Task(fitted, (plan, request.checkpoint))], workers)
+            [(weights, notice)] = run_all([Task(fit_checkpoint, (plan, request.checkpoint))], workers)
             subjects = [dataclasses.replace(subjects[0], weights=weights)]
             notices += [notice] if notice else []
         yield from map(Notice, notices)
         yield [sample.size(total) for sample in samples] * len(subjects)
-        for result in measure_all(subjects, samples, request, workers):
-            if isinstance(result, Failure):
-                raise result.error()
-            yield result
+        yield from measure_all(subjects, samples, request, workers)
 
 
 def draw_results(
@@ -84,7 +76,7 @@ def draw_results(
 
 
 def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subject], list[str]]:
-    """Return the subjects to measure, a checkpoint without its weights, and notices about those left out."""
+    """Return the subjects to measure, a checkpoint without its weights, and notices about excluded runs."""
     if request.checkpoint is not None:
         return [Subject(str(request.checkpoint), _plan(request), None)], []
     assert request.target is not None
@@ -92,10 +84,10 @@ def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subje
     runs = find_runs(tracking, request.target)
     pairs = [(run, at) for run in runs for at in request.at]
     lost = [pair for pair in pairs if pair[0].outcome == "diverged" and pair[1] != "start"]
-    texts = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in lost]
+    notices = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in lost]
     if len(lost) == len(pairs):
-        raise UsageError(f"{texts[0]}; --at start measures where it began")
-    return [subject_of(tracking, *pair) for pair in pairs if pair not in lost], texts
+        raise UsageError(f"{notices[0]}; --at start measures where it began")
+    return [read_subject(tracking, *pair) for pair in pairs if pair not in lost], notices
 
 
 def _plan(request: CurvatureRequest) -> Plan:

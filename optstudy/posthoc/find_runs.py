@@ -23,9 +23,8 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
     studies = tracking.studies()
     study, _, rest = target.partition("/")
     runs = tracking.final_runs([study] if study in studies else studies)[0]
-    found = matching_runs(runs, target)
-    if found:
-        return found
+    if matching := matching_runs(runs, target):
+        return matching
     if study not in studies:
         known = f"; there are {', '.join(studies)}" if studies else ""
         raise UsageError(f"{target!r} is no study, run or run ID{nearest(study, studies)}{known}")
@@ -44,13 +43,13 @@ def matching_runs(runs: Sequence[FinalRun], target: str) -> list[FinalRun]:
         UsageError: If the prefix fits several IDs.
     """
     named = [run for run in runs if f"{run.id}/".startswith(f"{target}/")]
-    found = named or [run for run in runs if run.run_id.startswith(target)]
-    if not named and (len(found) > 1 or (found and not target)):
-        raise UsageError(f"{len(found)} runs begin with {target!r}; give more of the ID")
-    return found
+    matching = named or [run for run in runs if run.run_id.startswith(target)]
+    if not named and (len(matching) > 1 or (matching and not target)):
+        raise UsageError(f"{len(matching)} runs begin with {target!r}; give more of the ID")
+    return matching
 
 
-def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
+def read_plan(tracking: Tracking, run: FinalRun) -> Plan:
     """Return the plan that a run recorded.
 
     Raises:
@@ -60,7 +59,7 @@ def plan_of(tracking: Tracking, run: FinalRun) -> Plan:
     return from_json(Plan, data, f"plan.json of run {run.id}")
 
 
-def subject_of(tracking: Tracking, run: FinalRun, at: str) -> Subject:
+def read_subject(tracking: Tracking, run: FinalRun, at: str) -> Subject:
     """Return a run's weights at its start, middle or end; weights before the end are retrained."""
     weights = tracking.read_file(run, "weights.pt") if at == "end" else None
-    return Subject(str(run.id), plan_of(tracking, run), weights, run.optimizer, at)
+    return Subject(str(run.id), read_plan(tracking, run), weights, run.optimizer, at)

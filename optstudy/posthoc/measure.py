@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.flows import Failure, Flow, Gather, Task, Workers, drive
+from optstudy.execution.flows import Flow, Gather, Task, Workers, drive, require
 from optstudy.posthoc.checkpoints import load_weights
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import Sample, sampled_images
@@ -44,28 +44,28 @@ class Subject:
 
 def measure_all(
     subjects: Sequence[Subject], samples: Sequence[Sample], request: CurvatureRequest, workers: Workers
-) -> Iterator[CurvatureResult | Failure]:
-    """Measure every subject on every sample, yielding each result as it is completed."""
+) -> Iterator[CurvatureResult]:
+    """Measure every subject on every sample, yielding each result as it is completed.
+
+    Raises:
+        OptstudyError: If a measurement fails.
+    """
     yield from drive([_subject_flow(subject, samples, request) for subject in subjects], workers)
 
 
 def _subject_flow(subject: Subject, samples: Sequence[Sample], request: CurvatureRequest) -> Flow:
     if subject.weights is None:
-        weights = yield Task(weights_at, (subject.plan, subject.epoch), cost=math.inf)
-        if isinstance(weights, Failure):
-            yield weights
-            return
+        weights = yield from require(Task(train_weights, (subject.plan, subject.epoch), cost=math.inf))
         subject = replace(subject, weights=weights)
     yield Gather(tuple(_sample_flow(subject, sample, request) for sample in samples))
 
 
 def _sample_flow(subject: Subject, sample: Sample, request: CurvatureRequest) -> Flow:
-    result = yield Task(measure, (subject, sample, request), cost=sample.count or math.inf)
-    yield result
+    yield (yield from require(Task(measure, (subject, sample, request), cost=sample.count or math.inf)))
 
 
-def weights_at(plan: Plan, epoch: int) -> bytes:
-    """Train to the end of an epoch, as the run did; a worker's task."""
+def train_weights(plan: Plan, epoch: int) -> bytes:
+    """Retrain a run to the end of an epoch, and return its weights; a worker's task."""
     state, _ = advance(start(plan), plan, epoch)
     buffer = io.BytesIO()
     torch.save(state.model, buffer)

@@ -15,7 +15,7 @@ from optstudy.training import ImageBatches, as_batches, sample_images
 from optstudy.workloads.splits import load_split
 
 DRAWS = 3  # samples of each size of a sweep
-LONGEST = 18  # digits of an image's number
+MAX_DIGITS = 18  # of an index
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Sample:
         return len(self.indices) if self.indices is not None else self.count or total
 
 
-def own_sample(plan: Plan) -> Sample:
+def default_sample(plan: Plan) -> Sample:
     """Return the sample on which a run's own curvature was measured; 100 images if it was not measured."""
     return Sample(100) if plan.trace is None else Sample(plan.trace.samples, plan.trace.seed)
 
@@ -51,12 +51,9 @@ def count_images(plan: Plan) -> int:
 
 
 def choose_samples(request: CurvatureRequest, own: Sample, total: int) -> tuple[list[Sample], str | None]:
-    """Return the samples of a request, and a notice if one is larger than the training set.
+    """Return the samples of a request, and a notice if one is larger than the training set of ``total`` images.
 
-    Args:
-        request: The request.
-        own: Sample to use if the request names none; its seed is used in any case.
-        total: Number of training images.
+    ``own`` is the sample to use if the request names none; its seed is used in any case.
 
     Raises:
         UsageError: If a file of indices is invalid.
@@ -105,6 +102,6 @@ def read_indices(path: Path, total: int) -> tuple[int, ...]:
 def _index(text: str, where: str, total: int) -> int:
     if not text.isdecimal():
         raise UsageError(f"{where}: {text[:40]!r} is no image; write one whole number a line")
-    if len(text) > LONGEST or int(text) >= total:
+    if len(text) > MAX_DIGITS or int(text) >= total:
         raise UsageError(f"{where}: there is no training image {text[:40]}; they go from 0 to {total - 1}")
     return int(text)

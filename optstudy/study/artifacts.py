@@ -23,13 +23,6 @@ def draw_run(
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """Draw a run's figures and serialize the data behind them; a worker's task.
 
-    Args:
-        title: Title of the figures.
-        look: Look of the optimizer.
-        plan: Plan of the run.
-        rungs: All rungs of the run.
-        curvature: Curvature at the end of the run; None if it was not measured.
-
     Returns:
         Files by name, and the error message of each figure that could not be drawn.
     """
@@ -43,7 +36,7 @@ def draw_run(
     return files, failed
 
 
-def stability_of(plan: Plan) -> Stability | None:
+def read_stability(plan: Plan) -> Stability | None:
     """Return the stability threshold of a plan's optimizer; None if it is not known."""
     method = plan.method
     seed = plan.seed if method.seeded else None
@@ -77,14 +70,14 @@ def _figures(
 ) -> dict[str, Callable[[], figures.Figure]]:
     dataset, predicted = load(plan.dataset), np.array(rungs[-1].predicted)
     epochs = [record for rung in rungs for record in rung.epochs]
-    found: dict[str, Callable[[], figures.Figure]] = {
+    drawn: dict[str, Callable[[], figures.Figure]] = {
         "gradient_norm.png": lambda: figures.gradient_norm(epochs, title, look),
         "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),
     }
     if trace is not None:
-        found["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, look, stability_of(plan))
+        drawn["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, look, read_stability(plan))
     if curvature is not None:
-        found["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, look)
-        found["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
-        found["spectrum.png"] = lambda: figures.spectrum(curvature, title, look)
-    return found
+        drawn["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, look)
+        drawn["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
+        drawn["spectrum.png"] = lambda: figures.spectrum(curvature, title, look)
+    return drawn

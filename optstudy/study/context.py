@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from optstudy.execution.flows import Failure, Flow, Task
+from optstudy.errors import OptstudyError
+from optstudy.execution.flows import Flow, Task
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.metrics import provenance_tags
 from optstudy.records.plan import Description, Plan, run_key
 from optstudy.records.provenance import Provenance
-from optstudy.records.run import Rung
 from optstudy.records.space import Space
 from optstudy.study.estimate import curvature_seconds, epoch_seconds
-from optstudy.study.run_cache import Rungs
+from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
@@ -34,7 +34,7 @@ class Context:
     provenance: Provenance  # of the numbers computed here, without the user's files
     data: Description
     rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
-    rungs: Rungs
+    cache: RunCache
     tracking: Tracking
     logged: Mapping[str, Mapping[str, LoggedRun]]  # already in MLflow at the start, by experiment and name
 
@@ -47,12 +47,7 @@ class Context:
         return {name: digest for named in plan.references for name, digest in self.sources[named].items()}
 
     def provenance_tags(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """Return the tags that record the provenance of a run.
-
-        Args:
-            plan: Plan of the run.
-            machines: The machines that computed its rungs.
-        """
+        """Return the tags that record the provenance of a run whose rungs these machines computed."""
         return provenance_tags(replace(self.provenance, sources=self._files(plan)).with_machines(machines))
 
     def experiment(self, kind: str) -> str:
@@ -65,20 +60,16 @@ class Context:
         return logged if logged is not None and logged.key == self.key(plan) else None
 
     def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
-        """Read a rung from disk, or compute it; a flow that returns a Rung or a Failure.
+        """Read a rung from disk, or compute it from the end of epoch ``since`` to the end of ``until``.
 
-        Args:
-            optimizer: The optimizer's name in the study.
-            plan: The run's plan.
-            since: Epoch at which the previous rung ended.
-            until: Epoch at which this rung ends.
-            last: Whether the run's state is needed after this rung; a stored rung without it is then recomputed.
+        ``last`` states that the run's state is needed after this rung; a stored rung without it is then recomputed.
+        The flow returns a Rung, or an OptstudyError if it failed.
         """
         key = self.key(plan)
-        stored = self.rungs.read(key, until)
-        if stored is not None and not (last and self.rungs.state(key, until) is None):
+        stored = self.cache.read(key, until)
+        if stored is not None and not (last and self.cache.state(key, until) is None):
             return stored
-        state = self.rungs.state(key, since) if since else None
+        state = self.cache.state(key, since) if since else None
         result = yield Task(
             run_rung_on,
             (self.data.checksum, plan, state, since, until),
@@ -89,30 +80,23 @@ class Context:
         if not isinstance(result, tuple):
             return result
         rung, after = result
-        self.rungs.write(key, until, rung, after)
-        return rung
-
-    def keep_failure(self, plan: Plan, until: int, failure: Failure) -> Rung:
-        """Store a failure like any result, so that a resumed search sees the same outcome."""
-        rung = Rung((), (), "failed", problem=failure.message)
-        self.rungs.write(self.key(plan), until, rung, None)
+        self.cache.write(key, until, rung, after)
         return rung
 
     def curvature(self, optimizer: str, plan: Plan) -> Flow:
-        """Read the curvature at the end of a run from disk, or measure it; a flow.
+        """Read the curvature at the end of a run from disk, or measure it.
 
-        Returns:
-            A CurvatureResult, or a Failure.
+        The flow returns a CurvatureResult, or an OptstudyError if it failed.
         """
         key = self.key(plan)
-        stored = self.rungs.curvature(key)
+        stored = self.cache.curvature(key)
         if stored is not None:
             return stored
-        state = self.rungs.state(key, plan.epochs)
+        state = self.cache.state(key, plan.epochs)
         result = yield Task(measure_final_curvature, (plan, state), self.curvature_seconds(optimizer, plan))
-        if isinstance(result, Failure):
+        if isinstance(result, OptstudyError):
             return result
-        self.rungs.write_curvature(key, result)
+        self.cache.write_curvature(key, result)
         return CurvatureResult.from_bytes(result)
 
     def dataset(self) -> Dataset:

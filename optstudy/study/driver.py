@@ -21,11 +21,11 @@ from optstudy.study.checks import check_names
 from optstudy.study.context import Context
 from optstudy.study.estimate import StudyEstimate, estimate_study
 from optstudy.study.events import Event, Notice
-from optstudy.study.final_runs import final_flow, tag_superseded
+from optstudy.study.final_runs import final_run_flow, tag_superseded
 from optstudy.study.fingerprint import check_data, check_fingerprint
 from optstudy.study.notices import adjusted_counts, lost_files, moved_server
 from optstudy.study.presets import read_preset
-from optstudy.study.run_cache import Rungs
+from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification, check_keys
 from optstudy.study.timing import time_rows
 from optstudy.study.tuning.best import read_best
@@ -187,7 +187,7 @@ class Study:
         Args:
             seeds: Runs of each configuration, from seed 0 on.
             optimizers: Which of the study's; all by default.
-            configs: Where hyperparameters come from: ``best``, ``paper``, ``default``.
+            configs: Sources of the hyperparameters: ``best``, ``paper``, ``default``.
             settings: Keys of a preset to change, such as ``train_epochs``.
 
         Returns:
@@ -289,7 +289,7 @@ class Study:
             provenance=replace(provenance, versions=fingerprint["versions"], data=estimate.data.checksum),
             data=estimate.data,
             rehearsals=estimate.rehearsals,
-            rungs=Rungs(self.files.folder / "rungs"),
+            cache=RunCache(self.files.folder / "rungs"),
             tracking=tracking,
             logged=logged,
         )
@@ -317,7 +317,7 @@ def _train(context: Context, optimizer: str, config: str, params: Mapping[str, A
     """Train the final runs of a configuration."""
     yield from tag_superseded(context, optimizer, config, params)
     seeds = range(context.specification.training.seeds)
-    yield Gather(tuple(final_flow(context, optimizer, config, seed, params) for seed in seeds))
+    yield Gather(tuple(final_run_flow(context, optimizer, config, seed, params) for seed in seeds))
 
 
 def _run_to_end(events: Iterator[Event]) -> list[Event]:
@@ -335,7 +335,7 @@ def _run_to_end(events: Iterator[Event]) -> list[Event]:
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate settings, in which functions may stand for their references."""
+    """Validate settings; functions are replaced by their references."""
     functions = {
         key: reference_to(value) for key, value in settings.items() if key in ("model", "dataset", "loss")
     }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task, Workers, run_all
@@ -28,12 +28,12 @@ class StudyEstimate:
 
     data: Description
     rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
-    jobs: int  # number of workers
     trials: int  # of each optimizer
     trial_seconds: Mapping[str, float]  # all trials and finalists of an optimizer, on one worker
     runs: int  # final runs of each optimizer
     run_seconds: Mapping[str, float]  # all final runs of an optimizer, on one worker
     disk_bytes: int
+    jobs: int = 1  # number of workers
     startup_seconds: float = 0.0  # until the workers have imported what they need
 
     @property
@@ -57,13 +57,6 @@ def estimate_study(
 ) -> StudyEstimate:
     """Check that a study's plans can run, and time a few steps of each optimizer.
 
-    Args:
-        workers: The workers that will do the work.
-        specification: The study's specification.
-        spaces: Spaces by optimizer.
-        tuning: Whether the study tunes.
-        configs: Configurations to train.
-
     Raises:
         OptstudyError: If the data, model, loss or an optimizer cannot be used.
     """
@@ -80,16 +73,15 @@ def estimate_study(
         ],
         workers,
     )
-    return estimate_work(
+    estimate = estimate_work(
         data,
         dict(zip(spaces, rehearsals, strict=True)),
         specification,
         spaces,
-        jobs=len(workers),
         tuning=tuning,
         configs=configs,
-        startup_seconds=startup,
     )
+    return replace(estimate, jobs=len(workers), startup_seconds=startup)
 
 
 def ready() -> None:
@@ -125,12 +117,10 @@ def estimate_work(
     specification: Specification,
     spaces: Mapping[str, Space],
     *,
-    jobs: int,
     tuning: bool,
     configs: Sequence[str],
-    startup_seconds: float = 0.0,
 ) -> StudyEstimate:
-    """Estimate the work of a study from timed steps of its optimizers; see `estimate_study`."""
+    """Estimate the work of a study from timed steps of its optimizers, on one worker."""
     settings = specification.tuning
     trials = settings.whole_trials if tuning else 0
     finalists = min(settings.finalists, trials)
@@ -148,13 +138,11 @@ def estimate_work(
     return StudyEstimate(
         data=data,
         rehearsals=rehearsals,
-        jobs=jobs,
         trials=trials,
         trial_seconds=trial_seconds,
         runs=runs,
         run_seconds=run_seconds,
         disk_bytes=runs * (2 * states + RUN_BYTES * count) + (trials + retrained) * count * TRIAL_BYTES,
-        startup_seconds=startup_seconds,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from optstudy.execution.flows import Failure, Flow, Task
+from optstudy.errors import OptstudyError
+from optstudy.execution.flows import Flow, Task, require
 from optstudy.records.metrics import RunEnd, Tag, final_metrics
 from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
@@ -27,7 +28,9 @@ from optstudy.workloads.models import build_model
 Weights = dict[str, torch.Tensor]
 
 
-def final_flow(context: Context, optimizer: str, config: str, seed: int, params: Mapping[str, Any]) -> Flow:
+def final_run_flow(
+    context: Context, optimizer: str, config: str, seed: int, params: Mapping[str, Any]
+) -> Flow:
     """Train one configuration from one seed, in rungs of one epoch."""
     run = _final_run(context, optimizer, config, seed, params)
     if already_ended(context, run):
@@ -99,15 +102,13 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     curvature = None
     if run.plan.trace is not None and run.outcome == "completed":
         curvature = yield from context.curvature(run.optimizer, run.plan)
-        if isinstance(curvature, Failure):
-            yield Notice(f"the curvature where {title} ended could not be measured: {curvature.message}")
+        if isinstance(curvature, OptstudyError):
+            yield Notice(f"the curvature where {title} ended could not be measured: {curvature}")
             curvature = None
         else:
             context.tracking.set_tags(run.run_id, {Tag.VERDICT: curvature.verdict})
-    drawn = yield Task(draw_run, (title, context.spaces[run.optimizer].look, run.plan, run.rungs, curvature))
-    if isinstance(drawn, Failure):
-        raise drawn.error()
-    files, failed = drawn
+    look = context.spaces[run.optimizer].look
+    files, failed = yield from require(Task(draw_run, (title, look, run.plan, run.rungs, curvature)))
     for name, reason in failed.items():
         yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
     files["weights.pt"] = _to_bytes(weights)
@@ -160,8 +161,8 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
 
 
 def _weights(context: Context, run: TrainingRun) -> Weights:
-    state = context.rungs.state(context.key(run.plan), run.trained)
-    assert state is not None  # the last rung was asked for with its state
+    state = context.cache.state(context.key(run.plan), run.trained)
+    assert state is not None  # the last rung is stored with its state
     return RunState.from_bytes(state).model
 
 

@@ -12,7 +12,7 @@ from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFile
 from optstudy.workloads.datasets import DataChangedError
 from optstudy.workloads.user_code import sources
 
-LEFT_OUT = ("source", "label", "colour", "style", "cite")  # where a space lies, and how it looks
+EXCLUDED = ("source", "label", "colour", "style", "cite")  # fields of a space that no result depends on
 
 
 def check_fingerprint(
@@ -22,14 +22,7 @@ def check_fingerprint(
     spaces: Mapping[str, Space],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return what the study's results rest on beside its specification.
-
-    Args:
-        files: The study's.
-        recorded: The study as it was begun; None if it is new.
-        specification: What it is made of now.
-        spaces: Of its optimizers.
-        versions: Installed, by package.
+    """Return the fingerprint of a study: what its results depend on in addition to its specification.
 
     Raises:
         ChangedStudyError: If any of it has changed since the study began.
@@ -50,10 +43,10 @@ def check_fingerprint(
 
 
 def check_data(fingerprint: Mapping[str, Any], data: Description) -> dict[str, Any]:
-    """Return the fingerprint with the data's checksum.
+    """Return the fingerprint with the checksum of the data.
 
     Raises:
-        DataChangedError: If the data are not those that the study began with.
+        DataChangedError: If the data have changed since the study began.
     """
     if fingerprint.get("data", {}).get(data.name, data.checksum) != data.checksum:
         raise DataChangedError(data.name)
@@ -78,4 +71,4 @@ def _plain(space: Space) -> dict[str, Any]:
     """A space as JSON, without what does not change a search."""
     content = to_form(space)
     search = [{name: item for name, item in one.items() if name != "why"} for one in content["search"]]
-    return {name: item for name, item in content.items() if name not in LEFT_OUT} | {"search": search}
+    return {name: item for name, item in content.items() if name not in EXCLUDED} | {"search": search}

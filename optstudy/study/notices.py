@@ -9,26 +9,23 @@ from optstudy.tracking import LoggedRun
 
 
 def adjusted_counts(
-    study: str, specification: Specification, asked: Mapping[str, Any], *, tuning: bool, training: bool
+    study: str, specification: Specification, changes: Mapping[str, Any], *, tuning: bool, training: bool
 ) -> Iterator[Notice]:
     """Report if the number of trials or seeds differs from the requested one."""
     tuned, seeds = specification.tuning, specification.training.seeds
     trials, whole = tuned.trials, tuned.whole_trials
-    if tuning and asked.get("trials", trials) < trials:
+    if tuning and changes.get("trials", trials) < trials:
         yield Notice(f"study {study!r} has {trials} trials an optimizer already; it keeps to them")
     if tuning and whole != trials:
         yield Notice(f"{trials} trials become {whole}: they come in whole batches of {tuned.batch}")
-    if training and asked.get("seeds", seeds) < seeds:
+    if training and changes.get("seeds", seeds) < seeds:
         yield Notice(f"study {study!r} has {seeds} seeds a configuration already; it keeps to them")
 
 
 def moved_server(study: str, before: str | None, now: str) -> Iterator[Notice]:
     """Report if a study was previously logged to another server.
 
-    Args:
-        study: The study's name.
-        before: Previous server, "" for the workspace's own store; None if it is not known.
-        now: Present server.
+    A server is "" for the workspace's own store, and None if it is not known.
     """
     if before is not None and before != now:
         advice = f"give --tracking-uri {before}" if before else "give no --tracking-uri"

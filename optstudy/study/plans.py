@@ -11,14 +11,16 @@ from optstudy.study.specification import Specification
 TUNING_SEED = 1000
 
 
-def trial_plan(specification: Specification, space: Space, params: Mapping[str, Any], again: int = 0) -> Plan:
+def trial_plan(
+    specification: Specification, space: Space, params: Mapping[str, Any], repeat: int = 0
+) -> Plan:
     """Return the plan of one trial, trained on one part of the training set and evaluated on another.
 
     Args:
         specification: The study's specification.
         space: Space of the optimizer.
         params: Hyperparameters.
-        again: 0 for the trial itself; 1, 2, ... for a finalist that is retrained from another seed.
+        repeat: 0 for the trial itself; 1, 2, ... for a finalist that is retrained from another seed.
     """
     tuning = specification.tuning
     return _plan(
@@ -28,7 +30,7 @@ def trial_plan(specification: Specification, space: Space, params: Mapping[str, 
         split=Split("tuning", tuning.validation, tuning.tune_size, specification.seed),
         epochs=tuning.tune_epochs,
         sweep_epochs=(),
-        seed=specification.seed + TUNING_SEED * (1 + again),
+        seed=specification.seed + TUNING_SEED * (1 + repeat),
     )
 
 

@@ -1,6 +1,5 @@
 """Cache of finished parts of runs on disk; the keys hash everything that determines the results."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +19,8 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Rungs:
-    """The rungs of a study on disk: all histories and the last state of each run."""
+class RunCache:
+    """The cache of a study's runs: all histories, the last state, the final curvature and the pace of each."""
 
     folder: Path
 
@@ -31,7 +30,7 @@ class Rungs:
             path = self._history(key, until)
             return from_json(Rung, path.read_bytes(), str(path))
         except (OSError, FormError):
-            return None  # absent, or damaged from outside: it is computed again
+            return None  # missing or damaged: it is computed again
 
     def state(self, key: str, epoch: int) -> bytes | None:
         """Return the state at the end of ``epoch``; None if it is not stored."""
@@ -52,7 +51,7 @@ class Rungs:
         try:
             return CurvatureResult.from_bytes(self._curvature_file(key).read_bytes())
         except (OSError, ValueError):
-            return None  # absent, or damaged from outside: it is measured again
+            return None  # missing or damaged: it is measured again
 
     def write_curvature(self, key: str, data: bytes) -> None:
         """Store the curvature at the end of a run."""
@@ -63,7 +62,7 @@ class Rungs:
         try:
             return from_json(Pace, self._pace(key).read_bytes(), str(self._pace(key)))
         except (OSError, FormError):
-            return None  # absent, or damaged from outside: it is timed again
+            return None  # missing or damaged: it is timed again
 
     def write_pace(self, key: str, pace: Pace) -> None:
         """Store the pace of a run."""
@@ -73,10 +72,6 @@ class Rungs:
         """Delete the state of a run that will not continue."""
         for path in self._run(key).glob("*.pt"):
             path.unlink()
-
-    def drop(self, key: str) -> None:
-        """Delete everything that is stored of a run."""
-        shutil.rmtree(self._run(key), ignore_errors=True)
 
     def _run(self, key: str) -> Path:
         return self.folder / key

@@ -38,7 +38,8 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
     for name in names:
         recorded = read_recorded(StudyFiles(workspace, name))
         assert recorded is not None  # listed by its file
-        asked = recorded.specification
+        specification = recorded.specification
+        runs = specification.training.seeds * len(specification.configs)
         done = {
             kind: [run for run, known in tracking.logged_runs(f"{name}/{kind}").items() if known.ended]
             for kind in ("tuning", "final")
@@ -49,11 +50,11 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
                 study=name,
                 optimizer=optimizer,
                 trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
-                trials_asked=asked.tuning.trials if "tuning" in recorded.begun else 0,
+                trials_asked=specification.tuning.trials if "tuning" in recorded.begun else 0,
                 runs=finals[optimizer],
-                runs_asked=asked.training.seeds * len(asked.configs) if "training" in recorded.begun else 0,
+                runs_asked=runs if "training" in recorded.begun else 0,
             )
-            for optimizer in asked.optimizers
+            for optimizer in specification.optimizers
         ]
     return statuses
 
@@ -62,12 +63,12 @@ def runs_elsewhere(location: Location) -> list[str]:
     """Return a message for each of the workspace's studies that is logged to another server."""
     workspace = location.workspace
     now = open_recorded(location).server
-    places = {name: recorded_uri(workspace, name) for name in study_names(workspace)}
+    servers = {name: recorded_uri(workspace, name) for name in study_names(workspace)}
     return [
-        f"study {name!r} is logged to {place or 'the workspace'};"
-        f" {f'give --tracking-uri {place}' if place else 'give no --tracking-uri'} to see its runs"
-        for name, place in places.items()
-        if place is not None and place != now
+        f"study {name!r} is logged to {uri or 'the workspace'};"
+        f" {f'give --tracking-uri {uri}' if uri else 'give no --tracking-uri'} to see its runs"
+        for name, uri in servers.items()
+        if uri is not None and uri != now
     ]
 
 
@@ -82,10 +83,8 @@ def open_recorded(location: Location) -> Tracking:
         return open_written(location)
     except UsageError as error:
         for name in reversed(study_names(workspace)):
-            if place := recorded_uri(workspace, name):
-                raise UsageError(
-                    f"study {name!r} is logged to {place}; give --tracking-uri {place}"
-                ) from error
+            if uri := recorded_uri(workspace, name):
+                raise UsageError(f"study {name!r} is logged to {uri}; give --tracking-uri {uri}") from error
         raise
 
 

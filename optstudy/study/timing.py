@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from optstudy.execution.flows import Failure, Task, Workers
+from optstudy.errors import OptstudyError
+from optstudy.execution.flows import Task, Workers
 from optstudy.records.metrics import STEP_SECONDS
 from optstudy.records.naming import RunId
 from optstudy.records.plan import Plan
@@ -22,12 +23,9 @@ def time_rows(
 ) -> Iterator[Notice]:
     """Time the steps of each row that has not been timed, one row at a time, and log the pace to its runs.
 
-    Args:
-        context: The running study.
-        workers: Its workers, all idle.
-        rows: Hyperparameters by optimizer and config.
+    All workers must be idle. ``rows`` holds hyperparameters by optimizer and config.
     """
-    there = context.tracking.logged_runs(context.experiment("final"))
+    logged = context.tracking.logged_runs(context.experiment("final"))
     for (optimizer, config), params in rows.items():
         plans = {
             RunId(context.files.name, optimizer, config, seed).name: final_plan(
@@ -36,27 +34,27 @@ def time_rows(
             for seed in range(context.specification.training.seeds)
         }
         finished = {
-            name: there[name].run_id
+            name: logged[name].run_id
             for name, plan in plans.items()
-            if name in there and there[name].finished and there[name].key == context.key(plan)
+            if name in logged and logged[name].finished and logged[name].key == context.key(plan)
         }
         if not finished:
             continue
         first = next(iter(plans.values()))
-        pace = context.rungs.pace(context.key(first)) or _time(context, workers, first)
-        if isinstance(pace, Failure):
-            yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace.message}")
+        pace = context.cache.pace(context.key(first)) or _time(context, workers, first)
+        if isinstance(pace, OptstudyError):
+            yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace}")
             continue
         metric = (STEP_SECONDS, pace.step_seconds, 0, pace.timed_at)
         for run_id in finished.values():  # logging a pace again with its own time changes nothing
             context.tracking.log_metrics(run_id, [metric])
 
 
-def _time(context: Context, workers: Workers, plan: Plan) -> Pace | Failure:
+def _time(context: Context, workers: Workers, plan: Plan) -> Pace | OptstudyError:
     workers.submit(0, Task(time_steps, (plan, TIMED_STEPS), name="timing a run's steps"))
     _, seconds = workers.next_result()
-    if isinstance(seconds, Failure):
+    if isinstance(seconds, OptstudyError):
         return seconds
     pace = Pace(seconds, TIMED_STEPS, time.time())
-    context.rungs.write_pace(context.key(plan), pace)
+    context.cache.write_pace(context.key(plan), pace)
     return pace

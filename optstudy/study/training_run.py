@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from optstudy.execution.flows import Failure, Flow
+from optstudy.errors import OptstudyError
+from optstudy.execution.flows import Flow
 from optstudy.records.metrics import TRIAL_WORK, Tag, step_metrics
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, Observation, Outcome, Rung
@@ -22,8 +23,8 @@ class TrainingRun:
     optimizer: str  # its name in the study
     plan: Plan
     params: Mapping[str, Any]  # that MLflow shows
-    tags: Mapping[str, str] = field(default_factory=dict)  # of its own, beside those that all runs have
-    dataset: str | None = None  # the part of the data that MLflow names with it
+    tags: Mapping[str, str] = field(default_factory=dict)  # in addition to those of all runs
+    dataset: str | None = None  # the part of the data set, as MLflow shows it
     parent: str | None = None  # the search's MLflow run
     run_id: str | None = None  # MLflow's; None before the first rung, and where the run had ended before
     rungs: tuple[Rung, ...] = ()
@@ -67,7 +68,7 @@ class TrainingRun:
         return self.epochs[-1].finished_at if self.epochs else None
 
     def score(self, objective: str) -> float | None:
-        """The objective on the held-out images after the last epoch; None where it is not finite or the run failed."""
+        """The objective on the held-out images after the last epoch; None if it is not finite or the run failed."""
         if self.outcome == "failed":
             return None
         last = self.epochs[-1]
@@ -81,20 +82,20 @@ def already_ended(context: Context, run: TrainingRun) -> bool:
 
 
 def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = False) -> Flow:
-    """Train a run to the end of epoch ``until``, and log it; a flow that returns the run with its new rung.
+    """Train a run to the end of epoch ``until``, and log it; returns the run with its new rung.
 
-    Args:
-        context: The running study.
-        run: The run so far.
-        until: Epoch at which the rung ends.
-        last: Whether the run's state is needed after this rung.
+    ``last`` states that the run's state is needed after this rung.
     """
     before = already_ended(context, run)
     rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
-    if isinstance(rung, Failure):
-        rung = _failed(context, run, until, rung)
+    if isinstance(rung, OptstudyError):
+        rung = Rung((), (), "failed", problem=str(rung))
+        if (
+            run.kind != "final"
+        ):  # so that a search that continues sees the same outcome; final runs are retried
+            context.cache.write(context.key(run.plan), until, rung, None)
     if rung.problem and not before:
-        yield _failure_event(context, run, rung.problem)
+        yield _failure_notice(context, run, rung.problem)
     started = run.trained
     run = replace(run, rungs=(*run.rungs, rung))
     if not before:
@@ -107,7 +108,7 @@ def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = F
 
 def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
     """Close a trial or a finalist that will not continue, and delete its state."""
-    context.rungs.drop_state(context.key(run.plan))
+    context.cache.drop_state(context.key(run.plan))
     if run.run_id is not None:
         if run.finished_at is not None:
             work = (TRIAL_WORK, run.gradient_work, 0, run.finished_at)
@@ -122,15 +123,8 @@ def skip_rest(context: Context, run: TrainingRun) -> Flow:
     yield WorkDone(run.name, left, before=already_ended(context, run))
 
 
-def _failed(context: Context, run: TrainingRun, until: int, failure: Failure) -> Rung:
-    """Return a failed rung; store it unless the run is a final one, which is tried again on resume."""
-    if run.kind == "final":
-        return Rung((), (), "failed", problem=failure.message)
-    return context.keep_failure(run.plan, until, failure)
-
-
-def _failure_event(context: Context, run: TrainingRun, problem: str) -> Notice:
-    """A search goes on without a trial; a study lacks a final run."""
+def _failure_notice(context: Context, run: TrainingRun, problem: str) -> Notice:
+    """Return a notice for a trial, which a search can do without, and a problem for a final run."""
     if run.kind == "final":
         return Notice(f"{context.files.name}/{run.name} failed: {problem}", problem=True)
     return Notice(f"trial {run.name} failed: {problem}")

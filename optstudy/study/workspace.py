@@ -93,7 +93,7 @@ def write_recorded(files: StudyFiles, recorded: RecordedStudy) -> None:
     )
 
 
-def merge(files: StudyFiles, old: RecordedStudy, asked: Mapping[str, Any]) -> Specification:
+def merge(files: StudyFiles, old: RecordedStudy, changes: Mapping[str, Any]) -> Specification:
     """Return a study's specification, updated with the requested settings.
 
     Keys of phases that have not started may change. Optimizers, configs, trials and seeds can only grow.
@@ -102,8 +102,8 @@ def merge(files: StudyFiles, old: RecordedStudy, asked: Mapping[str, Any]) -> Sp
         ChangedStudyError: If anything else differs.
     """
     recorded = old.specification.to_keys()
-    now = dict(asked)
-    for key, value in asked.items():
+    now = dict(changes)
+    for key, value in changes.items():
         before = recorded[key]
         if key in ("optimizers", "configs"):
             now[key] = (*before, *(item for item in value if item not in before))

@@ -7,7 +7,7 @@ import cases
 import evidence
 import pytest
 
-from optstudy.cli.progress import duration, line_of, watch
+from optstudy.cli.progress import duration, format_event, watch
 from optstudy.errors import OptstudyError
 from optstudy.records.search import SearchResult, Trial
 from optstudy.study.estimate import StudyEstimate
@@ -31,7 +31,7 @@ ESTIMATE = StudyEstimate(
     ("seconds", "said"),
     [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (360_000, "100.0 h")],
 )
-def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
+def test_a_duration_has_seconds_minutes_or_hours(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
@@ -48,7 +48,7 @@ def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
     ],
 )
 def test_an_event_is_one_line(event: Event, line: str) -> None:
-    assert line_of(event) == line
+    assert format_event(event) == line
 
 
 def test_a_log_file_has_the_estimate_the_share_done_and_each_event(

@@ -13,7 +13,7 @@ import tiny
 from commands import Run
 from mlflow import MlflowClient
 
-from optstudy.cli.options import Where
+from optstudy.cli import options
 from optstudy.comparison.read import read_studies
 from optstudy.comparison.table import compare
 from optstudy.records.location import Location
@@ -201,11 +201,11 @@ def test_the_command_of_a_report_makes_the_same_runs(
     command = study_commands(read_files(tracking, read), "tiny")
 
     def opened(
-        where: Where, name: str, settings: dict[str, Any], preset: str | None = None
+        name: str, location: Any, worker_pool: Any, settings: dict[str, Any], preset: str | None = None
     ) -> tiny.HereStudy:
         return tiny.HereStudy(name, preset=preset, **settings)
 
-    monkeypatch.setattr(Where, "open_study", opened)
+    monkeypatch.setattr(options, "open_study", opened)
     program, *arguments = shlex.split(command)
     ended = run(*arguments)
 

@@ -1,4 +1,4 @@
-"""`optstudy reproduce` says what it found, and its exit status tells whether a run could be made again."""
+"""`optstudy reproduce` prints the comparison, and its exit status is 1 if a run differs."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def changed(finished_copy: Path) -> Path:
     return finished_copy
 
 
-def test_an_identical_run_is_said_to_be_so(finished_copy: Path, run: Run) -> None:
+def test_an_identical_run_is_reported_as_identical(finished_copy: Path, run: Run) -> None:
     ended = run("reproduce", RUN)
 
     assert ended.status == 0

@@ -139,7 +139,7 @@ def test_the_next_command_keeps_the_workspace(run: Run, finished: Path, finished
     assert ended.err == "next: optstudy ui --study tiny --workspace ../copy\n"
 
 
-def test_the_state_of_a_study_is_told(run: Run, finished_copy: Path) -> None:
+def test_status_prints_the_progress_of_a_study(run: Run, finished_copy: Path) -> None:
     ended = run("status", "--json")
     table = run("status")
 

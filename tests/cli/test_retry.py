@@ -18,7 +18,7 @@ from optstudy.study.workspace import ChangedStudyError, StudyFiles
         (["tune", "--model", "my net.py:make"], "optstudy tune --model 'my net.py:make' --study mine-2"),
     ],
 )
-def test_the_command_is_kept_but_for_its_study(
+def test_the_same_command_gets_another_study_name(
     arguments: list[str], same: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["optstudy", *arguments])

@@ -38,7 +38,7 @@ def fetched(address: str) -> tuple[int, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_server_answers_where_the_links_point_and_ends_when_told(
+def test_the_server_answers_where_the_links_point_and_ends_on_a_signal(
     how: signal.Signals, finished_copy: Path
 ) -> None:
     port = free_port()

@@ -1,7 +1,5 @@
 """On a Ray cluster a study gives the bits of this machine, whatever dies meanwhile; only a safe one is joined."""
 
-import dataclasses
-import importlib
 import os
 import re
 import secrets
@@ -13,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +21,7 @@ import tiny
 from outcomes import outcome, rung_files
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.execution.flows import Failure, Task, run_all
+from optstudy.execution.flows import Task, run_all
 from optstudy.execution.local import ALLOCATOR, ATTEMPTS
 from optstudy.execution.ray import RayWorkers, connect, workers
 from optstudy.execution.ray import node as node_module
@@ -30,61 +29,6 @@ from optstudy.study.driver import Study
 
 OPTSTUDY = Path(node_module.__file__).parents[2]
 REMEDY = "install the same there, and keep none in the folder where the study runs"
-
-JOBS = """
-import os, signal, time
-
-def double(x):
-    print("noise")
-    return 2 * x
-
-def wrong():
-    raise ValueError("first line\\nsecond line")
-
-def unpicklable():
-    return lambda: None
-
-def note(path, word):
-    with open(path, "a") as file:
-        file.write(word + "\\n")
-
-def wait_for(path):
-    while not os.path.exists(path):
-        time.sleep(0.01)
-
-def once_forever(path):
-    # The first to come leaves its number and never ends; the second finds it and ends.
-    if os.path.exists(path):
-        return "again"
-    with open(path + ".new", "w") as file:
-        file.write(str(os.getpid()))
-    os.rename(path + ".new", path)
-    time.sleep(600)
-
-def meet(mine, others):
-    # Ends when all are there, so each has a worker of its own.
-    open(mine, "w").close()
-    for path in others:
-        wait_for(path)
-    return os.environ.get("CUDA_VISIBLE_DEVICES"), os.getppid()
-
-def one_stays(mine, others, parent):
-    # All meet; then one of that parent's never ends.
-    meet(mine, others)
-    if os.getppid() == parent and not os.path.exists("chosen"):
-        try:
-            os.mkdir("chosen")
-        except FileExistsError:
-            return "free"
-        time.sleep(600)
-    return "free"
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def environment(*names):
-    return [os.environ.get(name) for name in names]
-"""
 
 DRIVER = """
 import sys, time
@@ -194,16 +138,6 @@ def node(machines: Machines) -> Iterator[Any]:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return a module of the current folder, which workers must find by themselves."""
-    (tmp_path / "jobs.py").write_text(JOBS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "jobs", raising=False)
-    return importlib.import_module("jobs")
-
-
-@pytest.fixture
 def worker(machines: Machines, node: Any, jobs: ModuleType) -> Iterator[RayWorkers]:
     with RayWorkers(machines.address, "cpu", 1) as found:
         yield found
@@ -228,20 +162,20 @@ def test_tasks_run_on_the_nodes_with_the_environment_that_they_need(
 def test_failing_tasks_end_as_they_do_on_local_workers(jobs: ModuleType, worker: RayWorkers) -> None:
     worker.submit(5, Task(jobs.wrong, ()))
     ticket, failure = worker.next_result()
-    assert (ticket, failure.message) == (5, "ValueError: first line")
+    assert (ticket, str(failure)) == (5, "ValueError: first line")
     assert "in wrong" in failure.details
 
     worker.submit(6, Task(jobs.unpicklable, ()))
-    assert "pickle" in worker.next_result()[1].message
+    assert "pickle" in str(worker.next_result()[1])
 
     worker.submit(7, Task(jobs.die, (), name="the first steps of mine"))
     _, failure = worker.next_result()
-    assert isinstance(failure, Failure)
-    assert failure.message.startswith(f"a worker died {ATTEMPTS} times at the first steps of mine")
+    assert isinstance(failure, OptstudyError)
+    assert str(failure).startswith(f"a worker died {ATTEMPTS} times at the first steps of mine")
     assert run_all([Task(jobs.double, (1,))], worker) == [2]
 
 
-def test_dearer_tasks_start_first(jobs: ModuleType, worker: RayWorkers, tmp_path: Path) -> None:
+def test_tasks_of_higher_cost_start_first(jobs: ModuleType, worker: RayWorkers, tmp_path: Path) -> None:
     log, gate = str(tmp_path / "log"), str(tmp_path / "gate")
     assert run_all([Task(jobs.double, (1,))], worker) == [2]
     worker.submit(0, Task(jobs.wait_for, (gate,)))
@@ -350,7 +284,7 @@ def test_a_killed_driver_takes_its_workers_with_it(jobs: ModuleType, machines: M
 def test_no_worker_for_long_is_an_error(
     jobs: ModuleType, machines: Machines, node: Any, worker: RayWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 0.0)
+    monkeypatch.setattr(workers, "TIMEOUT", 0.0)
     worker.submit(0, Task(jobs.once_forever, ("pid",)))
     machines.lose(node)
 
@@ -395,31 +329,35 @@ def test_another_optstudy_in_the_folder_of_the_study_is_not_run(
         ({"folder": "/nowhere"}, "no folder /nowhere; put it on a file system that all nodes share"),
         ({"data_dir": "photos"}, "no data folder photos; put it on a file system that all nodes share"),
         (
-            {"code": "0"},
+            {"environment": {"code": "0"}},
             f"another optstudy in {OPTSTUDY} than the driver's; {REMEDY}",
         ),
-        ({"sources": {"net.py:make": {"net.py": "0"}}}, "another net.py"),
+        ({"sources": {"net.py": "0"}}, "another net.py"),
         ({}, ""),
     ],
 )
-def test_what_a_node_lacks_is_told_in_a_few_words(
+def test_a_difference_of_a_node_is_described_in_one_line(
     user_files: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
 ) -> None:
     assert user_files
     monkeypatch.setattr(sys, "path", [*sys.path])
-    driver = node_module.Home.here(None, ("net.py:make", "torch.optim.SGD", "mnist"))
+    references = ("net.py:make", "torch.optim.SGD", "mnist")
+    driver = node_module.describe_machine(references)
+    folders = {"folder": str(user_files), "data_dir": None}
+    given = {**folders, **{name: value for name, value in change.items() if name in folders}}
+    changed = {name: value for name, value in change.items() if name not in folders}
 
-    assert dataclasses.replace(driver, **change).differs() == said
+    assert node_module.difference(replace(driver, **changed), **given, references=references) == said
 
 
-def test_a_data_folder_that_the_driver_lacks_too_is_not_asked_for(
+def test_a_data_folder_that_the_driver_lacks_is_not_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert node_module.Home.here("data", ()).data_dir is None
+    assert node_module.existing("data") is None
 
     (tmp_path / "data").mkdir()
-    assert node_module.Home.here("data", ()).data_dir == "data"
+    assert node_module.existing("data") == "data"
 
 
 @pytest.mark.parametrize("mode", [None, "disabled"])
@@ -489,7 +427,9 @@ def test_ray_that_fails_in_whatever_words_is_not_taken_for_joined(
     assert str(raised.value) == f"no Ray cluster could be joined at 127.0.0.1:1: {said}"
 
 
-def test_a_wrong_token_is_said(machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_wrong_token_is_named_in_the_error(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text(secrets.token_hex(32))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
 
@@ -513,14 +453,14 @@ def test_a_wrong_token_is_said(machines: Machines, monkeypatch: pytest.MonkeyPat
         ),
     ],
 )
-def test_a_wrong_address_is_said_in_one_line(
+def test_a_wrong_address_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
 ) -> None:
     (tmp_path / "token").write_text(secrets.token_hex(32))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr(connect, "ANSWER", 2.0)
+    monkeypatch.setattr(connect, "TIMEOUT", 2.0)
 
     with pytest.raises(UsageError) as raised:
         RayWorkers(address, "cpu", 1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.checkpoints import fitted, load_weights, read_weights
+from optstudy.posthoc.checkpoints import fit_checkpoint, load_weights, read_weights
 
 
 def net() -> nn.Module:
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_a_users_model_comes_back_under_the_models_names(
         from optstudy.workloads.user_code import call
 
         weights = call("net.py:make").state_dict()
-        found, notice = fitted(cases.plan(), keep(saved(renamed(weights))))
+        found, notice = fit_checkpoint(cases.plan(), keep(saved(renamed(weights))))
 
     assert cases.bits(dict(torch.load(io.BytesIO(found), weights_only=True))) == cases.bits(dict(weights))
     assert notice is not None

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.find_runs import find_runs, plan_of, subject_of
-from optstudy.posthoc.samples import Sample, own_sample
+from optstudy.posthoc.find_runs import find_runs, read_plan, read_subject
+from optstudy.posthoc.samples import Sample, default_sample
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import Tracking, embedded, open_tracking
@@ -83,12 +83,12 @@ def test_a_study_without_final_runs_says_so(store_folder: Path) -> None:
 
 def test_a_run_knows_its_plan_its_sample_and_its_points(tracking: Tracking) -> None:
     [run] = find_runs(tracking, "tiny/sgd/seed-0")
-    plan = plan_of(tracking, run)
+    plan = read_plan(tracking, run)
 
     assert (plan.seed, plan.epochs, plan.model) == (0, 2, "net.py:make")
-    assert own_sample(plan) == Sample(20, 0)
-    assert subject_of(tracking, run, "end").weights is not None
-    assert [subject_of(tracking, run, at).epoch for at in ("start", "middle", "end")] == [0, 1, 2]
+    assert default_sample(plan) == Sample(20, 0)
+    assert read_subject(tracking, run, "end").weights is not None
+    assert [read_subject(tracking, run, at).epoch for at in ("start", "middle", "end")] == [0, 1, 2]
 
 
 def test_a_run_whose_files_are_gone_says_which_and_how_to_have_them_again(finished_copy: Path) -> None:
@@ -100,11 +100,11 @@ def test_a_run_whose_files_are_gone_says_which_and_how_to_have_them_again(finish
     with pytest.raises(
         OptstudyError, match=f"^run {run.run_id} has no weights.pt in sqlite:.*writes it again$"
     ):
-        subject_of(tracking, run, "end")
-    assert subject_of(tracking, run, "start").weights is None
+        read_subject(tracking, run, "end")
+    assert read_subject(tracking, run, "start").weights is None
     shutil.rmtree(files)
     with pytest.raises(OptstudyError, match=f"^run {run.run_id} has no plan.json in "):
-        subject_of(tracking, run, "start")
+        read_subject(tracking, run, "start")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", json.dumps({"epochs": 3})])
@@ -116,4 +116,4 @@ def test_a_plan_that_says_nothing_sensible_is_refused_by_the_runs_name(
     (files_of(finished_copy, run) / "plan.json").write_text(content)
 
     with pytest.raises(OptstudyError, match="^plan.json of run tiny/sgd/seed-0(: dataset)? is "):
-        plan_of(tracking, run)
+        read_plan(tracking, run)

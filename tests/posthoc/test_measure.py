@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.measure import Subject, measure, measure_all, weights_at
+from optstudy.posthoc.measure import Subject, measure, measure_all, train_weights
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import Sample, sampled_images
 from optstudy.records.curvature import CurvatureResult
@@ -215,7 +215,7 @@ def test_earlier_weights_are_those_that_the_run_had() -> None:
     plan = cases.plan()
     state, _ = advance(start(plan), plan, 1)
 
-    assert cases.bits(dict(torch.load(io.BytesIO(weights_at(plan, 1)), weights_only=True))) == cases.bits(
+    assert cases.bits(dict(torch.load(io.BytesIO(train_weights(plan, 1)), weights_only=True))) == cases.bits(
         dict(state.model)
     )
 

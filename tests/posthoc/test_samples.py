@@ -26,7 +26,7 @@ def test_all_images_are_all_however_they_are_named(samples: int | str) -> None:
     assert choose_samples(asked(samples=samples), OWN, total=300) == ([Sample(None, 7)], None)
 
 
-def test_a_sample_beyond_the_data_is_all_of_them_and_said() -> None:
+def test_a_sample_beyond_the_data_is_all_images_with_a_notice() -> None:
     samples, notice = choose_samples(asked(samples=1000), OWN, total=300)
 
     assert samples == [Sample(None, 7)]

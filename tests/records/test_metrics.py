@@ -10,7 +10,7 @@ import evidence
 import pytest
 
 import optstudy
-from optstudy.posthoc.reproduce.recorded import of_run
+from optstudy.posthoc.reproduce.recorded import final_series
 from optstudy.records import metrics
 from optstudy.records.forms import from_form, to_form
 from optstudy.records.metrics import (
@@ -115,6 +115,6 @@ def test_a_new_final_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> Non
     run = replace(one.run, metrics=read_final_metrics(written, "")["metrics"])
 
     assert written["final/test_loss"] == 0.1
-    assert of_run(vars(run))["final/test_loss"].values == 0.1
+    assert final_series(vars(run))["final/test_loss"].values == 0.1
     assert from_form(FinalRun, to_form(run), "a file") == run
     assert "metrics" not in to_form(one.run)

@@ -11,8 +11,8 @@ import pytest
 import reports
 from finals import LOOKS
 
+from optstudy.cli import options
 from optstudy.cli.main import group
-from optstudy.cli.options import Where
 from optstudy.records.evidence import Evidence
 from optstudy.report.commands import study_commands
 from optstudy.study.driver import Study
@@ -56,10 +56,12 @@ class Asking:
                     asking.trained |= {(o, c): self.specification for o in names for c in chosen}
                 raise HeardError
 
-        def opened(where: Where, name: str, settings: dict[str, Any], preset: str | None = None) -> Study:
+        def opened(
+            name: str, location: Any, worker_pool: Any, settings: dict[str, Any], preset: str | None = None
+        ) -> Study:
             return Heard(name, preset=preset, workspace=self.workspace, **settings)
 
-        self.monkeypatch.setattr(Where, "open_study", opened)
+        self.monkeypatch.setattr(options, "open_study", opened)
         for command in commands.splitlines():
             program, *arguments = shlex.split(command)
             assert program == "optstudy"

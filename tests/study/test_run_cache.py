@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optstudy.records import plan as plan_records
 from optstudy.records.plan import Method, Plan, Split, Trace, run_key
 from optstudy.records.run import EpochRecord, Observation, Rung
-from optstudy.study.run_cache import Rungs
+from optstudy.study.run_cache import RunCache
 from optstudy.training import RunState, run_rung
 
 METHOD = Method("torch.optim.Adam", {"lr": 0.1, "betas": (0.9, 0.99)})
@@ -78,7 +78,7 @@ def key(plan: Plan = PLAN, version: str = "2.9", sources: dict[str, str] | None 
 def test_a_rung_and_its_state_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, rung: Rung, state: bytes
 ) -> None:
-    stored = Rungs(tmp_path_factory.mktemp("study") / "rungs")
+    stored = RunCache(tmp_path_factory.mktemp("study") / "rungs")
 
     stored.write("run", 2, rung, state)
 
@@ -87,7 +87,7 @@ def test_a_rung_and_its_state_are_read_as_they_were_written(
 
 
 def test_what_a_worker_returns_survives_the_disk(tmp_path: Path) -> None:
-    stored = Rungs(tmp_path / "rungs")
+    stored = RunCache(tmp_path / "rungs")
     with cases.project(tmp_path):
         rung, state = run_rung(PLAN, None, 0, 2)
 
@@ -137,7 +137,7 @@ def test_a_key_of_format_3_with_every_field_set_holds() -> None:
 
 
 def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) -> None:
-    stored = Rungs(tmp_path)
+    stored = RunCache(tmp_path)
     for epoch in (1, 2, 3):
         stored.write("run", epoch, example(epoch), bytes([epoch]))
     stored.write("other", 1, example(), b"other")
@@ -154,7 +154,7 @@ def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) 
 
 
 def test_a_failed_rung_has_a_history_and_no_state(tmp_path: Path) -> None:
-    stored, failed = Rungs(tmp_path), Rung((), (), "failed", problem="memory is short")
+    stored, failed = RunCache(tmp_path), Rung((), (), "failed", problem="memory is short")
     stored.write("run", 1, example(), b"1")
 
     stored.write("run", 2, failed, None)
@@ -164,17 +164,16 @@ def test_a_failed_rung_has_a_history_and_no_state(tmp_path: Path) -> None:
     assert stored.state("run", 2) is None
 
 
-def test_what_is_not_there_is_absent(tmp_path: Path) -> None:
-    stored = Rungs(tmp_path / "nothing")
+def test_missing_files_read_as_none(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path / "nothing")
 
     assert stored.read("run", 1) is None
     assert stored.state("run", 1) is None
     stored.drop_state("run")
-    stored.drop("run")
 
 
 def test_a_history_cut_anywhere_reads_as_absent(tmp_path: Path) -> None:
-    stored = Rungs(tmp_path)
+    stored = RunCache(tmp_path)
     stored.write("run", 1, example(), b"")
     (path,) = (tmp_path / "run").glob("*.json")
     content = path.read_bytes()
@@ -188,7 +187,7 @@ def test_a_history_cut_anywhere_reads_as_absent(tmp_path: Path) -> None:
     "content", [b"\xff\xfe", b"[]", b"3", b"{}", b'{"epochs": [{}]}', b"null", b"\x00" * 50]
 )
 def test_a_history_that_is_something_else_reads_as_absent(content: bytes, tmp_path: Path) -> None:
-    stored = Rungs(tmp_path)
+    stored = RunCache(tmp_path)
     stored.write("run", 1, example(), b"")
     (path,) = (tmp_path / "run").glob("*.json")
     path.write_bytes(content)
@@ -196,15 +195,12 @@ def test_a_history_that_is_something_else_reads_as_absent(content: bytes, tmp_pa
     assert stored.read("run", 1) is None
 
 
-def test_a_state_can_be_forgotten_and_so_can_a_run(tmp_path: Path) -> None:
-    stored = Rungs(tmp_path)
+def test_a_state_can_be_dropped(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
     stored.write("run", 1, example(), b"state")
 
     stored.drop_state("run")
     assert (stored.read("run", 1), stored.state("run", 1)) == (example(), None)
-
-    stored.drop("run")
-    assert stored.read("run", 1) is None
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)

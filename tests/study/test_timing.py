@@ -19,7 +19,7 @@ from optstudy.records.plan import Method, Plan
 from optstudy.records.run import CostToTarget
 from optstudy.study import timing as study_timing
 from optstudy.study.events import Notice
-from optstudy.study.run_cache import Pace, Rungs
+from optstudy.study.run_cache import Pace, RunCache
 from optstudy.training import advance, start, time_steps, timing
 from optstudy.workloads.user_code import load_object
 
@@ -148,7 +148,7 @@ def final_metrics(workspace: Path) -> dict[str, dict[str, float]]:
 
 def kept_paces(workspace: Path) -> dict[Path, Pace]:
     folder = workspace / "tuning" / "studies" / "tiny" / "rungs"
-    found = {path: Rungs(folder).pace(path.parent.name) for path in folder.glob("*/pace.json")}
+    found = {path: RunCache(folder).pace(path.parent.name) for path in folder.glob("*/pace.json")}
     return {path: pace for path, pace in found.items() if pace is not None}
 
 
@@ -215,7 +215,7 @@ class TestStudy:
     def test_a_study_killed_between_keeping_a_pace_and_logging_it_logs_it_at_the_next_start(
         self, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write = Rungs.write_pace
+        write = RunCache.write_pace
 
         def killed(*arguments: Any) -> None:
             write(*arguments)
@@ -223,7 +223,7 @@ class TestStudy:
 
         settings: dict[str, Any] = {"optimizers": ["sgd"], "configs": ["default"], "seeds": 2}
         with monkeypatch.context() as patch:
-            patch.setattr(Rungs, "write_pace", killed)
+            patch.setattr(RunCache, "write_pace", killed)
             with pytest.raises(KeyboardInterrupt):
                 list(tiny.known_study().run("training", **settings))
         assert "final/step_seconds" not in final_metrics(retrained_copy)["sgd/default/seed-0"]

@@ -113,7 +113,7 @@ def test_a_damaged_specification_is_one_line_that_says_which_file(content: str, 
     assert "\n" not in str(raised.value)
 
 
-def test_optimizers_and_configs_are_added_to_those_that_are_there(files: StudyFiles) -> None:
+def test_new_optimizers_and_configs_are_added_to_the_recorded_ones(files: StudyFiles) -> None:
     old = RecordedStudy(Specification.from_keys({"optimizers": ("sgd", "adam")}), {}, ("tuning", "training"))
 
     merged = merge(files, old, {"optimizers": ("radam", "sgd"), "configs": ("paper",)})

@@ -28,7 +28,7 @@ from optstudy.records.naming import RowKey
 from optstudy.records.plan import run_key
 from optstudy.records.search import Finalist, SearchResult, Trial, read_search
 from optstudy.records.space import Choice, Range, Space
-from optstudy.study.tuning import distributions, first_configs, from_optuna
+from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna
 from optstudy.study.workspace import StudyFiles, read_recorded
 from optstudy.tracking import Tracking, open_tracking
 from optstudy.tracking.evidence import read_files

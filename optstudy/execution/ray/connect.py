@@ -1,4 +1,4 @@
-"""Joining a Ray cluster: only one that asks for a token, quietly, and with an answer when it cannot be done."""
+"""Join a Ray cluster that requires a token; if that fails, the error says why."""
 
 import importlib.util
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 
 from optstudy.errors import UsageError
 
-ANSWER = 20.0  # seconds in which a cluster must answer
+TIMEOUT = 20.0  # seconds
 
 _UNAUTHENTICATED = "it does not know the token"
 
@@ -22,7 +22,11 @@ _PROBE = (
 
 
 def join(address: str) -> Any:
-    """Join a cluster that asks for a token, and return Ray."""
+    """Join a cluster that requires a token, and return the module ray.
+
+    Raises:
+        UsageError: If it cannot be joined, or accepts callers without a token.
+    """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "auto"
     host, _, port = address.rpartition(":")
@@ -63,7 +67,7 @@ def join(address: str) -> Any:
 
 
 def _probe(address: str, mode: str) -> str:
-    """Try to join in another process, which can be ended; return why not, in a few words."""
+    """Try to join in another process, which can be killed; return why it failed, or an empty string."""
     with subprocess.Popen(  # noqa: S603  # this interpreter, a constant program
         [sys.executable, "-c", _PROBE, address],
         stdin=subprocess.DEVNULL,
@@ -72,7 +76,7 @@ def _probe(address: str, mode: str) -> str:
         text=True,
         env={**os.environ, "RAY_AUTH_MODE": mode, "RAY_BACKEND_LOG_LEVEL": "warning"},
     ) as process:
-        timer = threading.Timer(ANSWER, process.kill)
+        timer = threading.Timer(TIMEOUT, process.kill)
         timer.start()
         assert process.stderr is not None
         line = ""
@@ -84,7 +88,7 @@ def _probe(address: str, mode: str) -> str:
             timer.cancel()
             process.kill()
     if process.returncode == -signal.SIGKILL:
-        return f"no answer within {ANSWER:.0f} seconds"
+        return f"no answer within {TIMEOUT:.0f} seconds"
     if process.returncode == 0:
         return ""
     last = line.strip().partition(". ")[0]

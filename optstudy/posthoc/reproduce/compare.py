@@ -12,92 +12,80 @@ Judgement = Literal["identical", "within tolerance", "different"]
 
 @dataclass(frozen=True)
 class Series:
-    """Values of one kind: one, an array, or one for each of some epochs or steps."""
+    """Values of one metric: a scalar, an array, or one value for each of some epochs or steps."""
 
-    values: NDArray[Any]  # any shape; floats, classes or words
+    values: NDArray[Any]  # any shape; floats, classes or strings
     at: tuple[int, ...] = ()  # the epoch or step of each value; empty where values belong to the end
     unit: str = ""  # epoch or step
 
-    def place(self, index: int) -> str:
-        """Say where a value stands; ``index`` counts over the flattened values."""
+    def position(self, index: int) -> str:
+        """Name the epoch, the step or the indices of a value; ``index`` is into the flattened values."""
         if self.unit:
             return f"{self.unit} {self.at[index]}"
         if self.values.size == 1:
             return "the end"
-        found = np.unravel_index(index, self.values.shape)
-        return f"[{', '.join(str(int(part)) for part in found)}]"
+        indices = np.unravel_index(index, self.values.shape)
+        return f"[{', '.join(str(int(each)) for each in indices)}]"
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """One metric of a run, as it was recorded and as it was made again."""
+    """A metric of a run, recorded and rerun."""
 
     metric: str
     judgement: Judgement
-    values: int  # that were compared
-    difference: float  # largest; 0 where identical, inf where it has no size
-    parted: str = ""  # where the first value differs
-    there: str = ""  # that value
-    here: str = ""
-    unit: str = ""  # epoch or step, "" for the end of the run
-    at: int = 0  # the epoch or step
+    values: int  # number of compared values
+    difference: float  # largest; 0 if identical, inf if it is not a finite number
+    parted: str = ""  # position of the first value that differs
+    there: str = ""  # that value as recorded
+    here: str = ""  # that value of the rerun
+    unit: str = ""  # epoch or step; "" for the end of the run
+    at: int = 0  # the epoch or step of that value
 
 
-def compare_metric(metric: str, there: Series, here: Series, tolerance: float) -> MetricComparison:
-    r"""Compare what was recorded with what was made again.
+def compare_metric(metric: str, recorded: Series, rerun: Series, tolerance: float) -> MetricComparison:
+    r"""Compare the recorded values of a metric with those of a rerun.
 
-    The difference of two values by epoch or step is :math:`|a - b| / \max(|a|, |b|)`; in an array of the end,
-    whose entries may be near 0, it is :math:`|a - b| / \max_i |a_i|`; in classes and words it is the share that
-    differ. Numbers that are not finite are equal to
-    themselves alone, and -0 is not 0.
+    The difference of two scalars, epochs or steps is :math:`|a - b| / \max(|a|, |b|)`. In an array, whose entries may
+    be near 0, it is :math:`|a - b| / \max_i |a_i|`. For classes and strings, it is the share that differ. A number
+    that is not finite equals only itself, and -0 does not equal 0.
 
     Args:
-        metric: Its name.
-        there: As recorded.
-        here: As made again.
+        metric: Name of the metric.
+        recorded: Its recorded values.
+        rerun: Its values in the rerun.
         tolerance: Largest difference that counts as within tolerance.
     """
-    if there.values.shape != here.values.shape or there.at != here.at:
-        return _unlike(metric, there, here)
-    a, b = there.values.reshape(-1), here.values.reshape(-1)
+    if recorded.values.shape != rerun.values.shape or recorded.at != rerun.at:
+        return _compare_shapes(metric, recorded, rerun)
+    a, b = recorded.values.reshape(-1), rerun.values.reshape(-1)
     equal = _equal(a, b)
     if equal.all():
         return MetricComparison(metric, "identical", a.size, 0.0)
     first = int(np.argmin(equal))
-    difference = _difference(a, b, equal, by_value=bool(there.unit) or a.size == 1)
+    difference = _difference(a, b, equal, by_value=bool(recorded.unit) or a.size == 1)
     return MetricComparison(
         metric,
         "within tolerance" if difference <= tolerance else "different",
         a.size,
         difference,
-        there.place(first),
+        recorded.position(first),
         str(a[first]),
         str(b[first]),
-        there.unit,
-        there.at[first] if there.unit else 0,
+        recorded.unit,
+        recorded.at[first] if recorded.unit else 0,
     )
 
 
-def _unlike(metric: str, there: Series, here: Series) -> MetricComparison:
-    """Judge two series that have values at different places, as of runs of which one diverged."""
-    if not (there.unit and here.unit):
-        shapes = [f"shape {one.values.shape}" for one in (there, here)]
-        return MetricComparison(
-            metric, "different", there.values.size, math.inf, "its shape", there=shapes[0], here=shapes[1]
-        )
-    first = min(set(there.at) ^ set(here.at))
-    counts = [f"{len(one.at)} {one.unit}s" for one in (there, here)]
-    return MetricComparison(
-        metric=metric,
-        judgement="different",
-        values=len(there.at),
-        difference=math.inf,
-        parted=f"{there.unit} {first}",
-        there=counts[0],
-        here=counts[1],
-        unit=there.unit,
-        at=first,
-    )
+def _compare_shapes(metric: str, recorded: Series, rerun: Series) -> MetricComparison:
+    """Compare series of different lengths or shapes, such as those of a run that diverged and one that did not."""
+    size = recorded.values.size
+    if not (recorded.unit and rerun.unit):
+        there, here = (f"shape {one.values.shape}" for one in (recorded, rerun))
+        return MetricComparison(metric, "different", size, math.inf, "its shape", there, here)
+    first, unit = min(set(recorded.at) ^ set(rerun.at)), recorded.unit
+    there, here = (f"{len(one.at)} {one.unit}s" for one in (recorded, rerun))
+    return MetricComparison(metric, "different", size, math.inf, f"{unit} {first}", there, here, unit, first)
 
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:

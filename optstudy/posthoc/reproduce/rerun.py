@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from optstudy.execution.environment import gather_provenance
-from optstudy.execution.flows import Failure, Flow, Task, Workers, drive
+from optstudy.execution.flows import Flow, Task, Workers, drive, require
 from optstudy.posthoc.reproduce.compare import Judgement, MetricComparison, Series, compare_metric
 from optstudy.posthoc.reproduce.recorded import (
     RecordedRun,
-    of_curves,
-    of_epochs,
-    of_run,
-    of_trace,
-    of_weights,
+    curve_series,
+    epoch_series,
+    final_series,
+    trace_series,
+    weight_series,
 )
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
@@ -25,116 +25,102 @@ from optstudy.study.events import WorkDone
 from optstudy.training import RunState, run_rung
 from optstudy.training.curvature import measure_final_curvature
 
-TOLERANCE = 0.01
-
 
 @dataclass(frozen=True)
-class Reproduced:
-    """A run beside its record."""
+class Reproduction:
+    """The comparison of a rerun with its record."""
 
-    name: str
-    differing: Mapping[str, tuple[str, str]]  # by name, where it was made and here
-    unrecorded: tuple[str, ...]  # what is known here, and not of where it was made
-    absent: tuple[str, ...]  # metrics that were made again and that the record does not have
-    doubts: tuple[str, ...]  # where the record contradicts itself
+    name: str  # STUDY/RUN
+    differing: Mapping[str, tuple[str, str]]  # by name, the recorded and the present environment
+    unrecorded: tuple[str, ...]  # parts of the present environment that were not recorded
+    absent: tuple[str, ...]  # metrics of the rerun that were not recorded
+    doubts: tuple[str, ...]  # contradictions in the record
     metrics: tuple[MetricComparison, ...]
     tolerance: float
     steps_per_epoch: int
 
     @property
     def judgement(self) -> Judgement:
-        """The worst of all metrics; a record that contradicts itself is the record of another run."""
-        found = {one.judgement for one in self.metrics}
-        if "different" in found or self.doubts:
+        """The worst judgement of all metrics; a record that contradicts itself is different."""
+        judgements = {one.judgement for one in self.metrics}
+        if "different" in judgements or self.doubts:
             return "different"
-        return "within tolerance" if "within tolerance" in found else "identical"
+        return "within tolerance" if "within tolerance" in judgements else "identical"
 
     @property
     def first_parted(self) -> MetricComparison | None:
-        """What first went another way; None where nothing did."""
+        """The metric that differs first in training; None if all are identical."""
         parted = [one for one in self.metrics if one.judgement != "identical"]
-        return min(parted, key=self._moment, default=None)
+        return min(parted, key=self._epoch, default=None)
 
-    def _moment(self, one: MetricComparison) -> float:
-        """When a metric parted, in epochs; what belongs to the end comes last."""
+    def _epoch(self, one: MetricComparison) -> float:
+        """Return the epoch, with fraction, at which a metric differs first; infinity for final metrics."""
         return {"epoch": one.at, "step": one.at / self.steps_per_epoch}.get(one.unit, math.inf)
 
 
 def reproduce(
-    runs: Sequence[RecordedRun], workers: Workers, tolerance: float = TOLERANCE
-) -> Iterator[WorkDone | Reproduced]:
-    """Make runs again, telling each epoch, and compare each with its record as it is done.
+    runs: Sequence[RecordedRun], workers: Workers, tolerance: float = 0.01
+) -> Iterator[WorkDone | Reproduction]:
+    """Rerun runs, yielding each epoch and, as each run ends, its comparison with the record.
 
     Args:
-        runs: As they were recorded, all of one study.
-        workers: Where they are made again.
+        runs: Recorded runs of one study.
+        workers: Workers that rerun them.
         tolerance: Largest difference of a metric that counts as within tolerance; see `compare_metric`.
 
     Raises:
-        UsageError: If the data, the model or the optimizer is not here.
+        UsageError: If the data, the model or the optimizer is missing.
         OptstudyError: If a run fails.
     """
-    for event in drive([_reproduction(run, tolerance) for run in runs], workers):
-        if isinstance(event, Failure):
-            raise event.error()
-        yield event
+    yield from drive([_reproduce(run, tolerance) for run in runs], workers)
 
 
-def _reproduction(recorded: RecordedRun, tolerance: float) -> Flow:
-    plan = recorded.plan
-    here = yield Task(gather_provenance, (plan,), name=recorded.name)
-    if isinstance(here, Failure):
-        yield here
-        return
+def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
+    plan, name = recorded.plan, recorded.name
+    provenance = yield from require(Task(gather_provenance, (plan,), name=name))
     epochs: list[EpochRecord] = []
-    seen: list[Observation] = []
+    observations: list[Observation] = []
     machines: list[Mapping[str, str]] = []
     state, rung = None, None
     while rung is None or rung.outcome == "running":
-        since = len(epochs)
-        result = yield Task(run_rung, (plan, state, since, since + 1), name=recorded.name)
-        if isinstance(result, Failure):
-            yield result
-            return
-        rung, state = result
+        epoch = len(epochs)
+        rung, state = yield from require(Task(run_rung, (plan, state, epoch, epoch + 1), name=name))
         epochs += rung.epochs
-        seen += rung.observations
+        observations += rung.observations
         machines.append(rung.machine)
-        yield WorkDone(recorded.name, rung.epochs[-1].seconds, rung.epochs[-1])
+        yield WorkDone(name, rung.epochs[-1].seconds, rung.epochs[-1])
     assert state is not None
     curvature = None
     if plan.trace is not None and rung.outcome == "completed":
-        data = yield Task(measure_final_curvature, (plan, state), name=recorded.name)
-        if isinstance(data, Failure):
-            yield data
-            return
+        data = yield from require(Task(measure_final_curvature, (plan, state), name=name))
         curvature = CurvatureResult.from_bytes(data)
-    series = _series(RunEnd(epochs, seen, curvature)) | of_weights(RunState.from_bytes(state).model)
+    series = _series(RunEnd(epochs, observations, curvature)) | weight_series(
+        RunState.from_bytes(state).model
+    )
     if rung.predicted is not None:
         series["predictions"] = Series(np.array(rung.predicted))
-    here = here.with_machines(machines)
-    nothing = Series(np.zeros(0))
-    yield Reproduced(
-        recorded.name,
-        recorded.provenance.differences(here),
-        tuple(recorded.provenance.unrecorded(here)),
-        tuple(name for name in series if name not in recorded.series),
-        recorded.doubts,
-        tuple(
-            compare_metric(name, s, series.get(name, nothing), tolerance)
-            for name, s in recorded.series.items()
+    provenance, missing = provenance.with_machines(machines), Series(np.zeros(0))
+    yield Reproduction(
+        name=name,
+        differing=recorded.provenance.differences(provenance),
+        unrecorded=tuple(recorded.provenance.unrecorded(provenance)),
+        absent=tuple(metric for metric in series if metric not in recorded.series),
+        doubts=recorded.doubts,
+        metrics=tuple(
+            compare_metric(metric, values, series.get(metric, missing), tolerance)
+            for metric, values in recorded.series.items()
         ),
-        tolerance,
+        tolerance=tolerance,
         steps_per_epoch=epochs[0].gradients,
     )
 
 
 def _series(end: RunEnd) -> dict[str, Series]:
-    """Return the metrics of a run that was made again, as MLflow would have given them back."""
+    """Return the metrics of a rerun, rounded as MLflow stores them."""
     final = read_final_metrics(final_metrics(end), end.curvature.verdict if end.curvature else "")
     return (
-        of_run(final)
-        | of_epochs(end.epochs)
-        | of_trace(eigen_trace(end.observations))
-        | of_curves(end.curvature)
+        final_series(final)
+        | epoch_series(end.epochs)
+        | trace_series(eigen_trace(end.observations))
+        | curve_series(end.curvature)
     )

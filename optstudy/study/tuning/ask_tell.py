@@ -19,14 +19,14 @@ Searching = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
 def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> Searching:
     """Search one optimizer's space, whole batches at a time.
 
-    A deterministic generator: the same results give the same trials. It yields the trials to train until the end of
-    their next rung, all in the state "running", and is sent them back in the same order with their new state, score,
-    epochs and work. At the end of each batch it yields the batch's finished trials. Optuna is asked for all trials of
-    a batch before it is told any result, and trials are reported, pruned and told in the order of their numbers, so
-    the search does not depend on the order in which they were trained.
+    A deterministic generator: the same results give the same trials. It yields the trials to train to the end of
+    their next rung, all in the state "running", and is sent them in the same order with their new state, score,
+    epochs and work. At the end of each batch it yields the batch's finished trials. Optuna suggests all trials of a
+    batch before it receives any result, and receives results in the order of the trials' numbers, so the search does
+    not depend on the order in which they were trained.
 
     Args:
-        space: The search space. The first trials are its paper and default configurations, if they lie inside.
+        space: The search space. The first trials are its paper and default configurations, if they lie in the space.
         settings: Settings of the search.
         seed: Seed of the sampler.
         journal: Optuna journal file to which finished trials are copied, for dashboards; never read back.
@@ -38,16 +38,16 @@ def search(space: Space, settings: TuningSettings, seed: int, journal: Path | No
     ended: list[Trial] = []
     while len(ended) < settings.trials:
         study.sampler = _sampler(settings, seed, len(ended))
-        asked = [study.ask(distributions(space)) for _ in range(settings.batch)]
+        suggested = [study.ask(distributions(space)) for _ in range(settings.batch)]
         batch = {
             one.number: Trial(one.number, from_optuna(space, one.params), "running", None, (), 0, 0.0)
-            for one in asked
+            for one in suggested
         }
         while running := [trial for trial in batch.values() if trial.state == "running"]:
             reported = yield running
             assert reported is not None
             for trial in reported:
-                batch[trial.number] = _report(study, asked[trial.number - len(ended)], trial, settings)
+                batch[trial.number] = _report(study, suggested[trial.number - len(ended)], trial, settings)
         ended += batch.values()
         if journal is not None:
             mirror(study, space.name, journal)
@@ -106,20 +106,20 @@ def _pruner(settings: TuningSettings) -> optuna.pruners.BasePruner:
             return optuna.pruners.NopPruner()
 
 
-def _report(study: optuna.Study, asked: optuna.Trial, trial: Trial, settings: TuningSettings) -> Trial:
+def _report(study: optuna.Study, suggested: optuna.Trial, trial: Trial, settings: TuningSettings) -> Trial:
     """Report a rung to Optuna; return the trial, with its final state if it has ended."""
     if trial.state == "failed":
-        study.tell(asked, state=optuna.trial.TrialState.FAIL)
+        study.tell(suggested, state=optuna.trial.TrialState.FAIL)
         return trial
     worst = WORST[settings.objective]
     if trial.state == "diverged" or trial.score is None:
-        study.tell(asked, worst)
+        study.tell(suggested, worst)
         return replace(trial, state="diverged", score=None)
     score = trial.score if settings.objective == "accuracy" else min(trial.score, worst)
-    asked.report(score, step=trial.epochs)
+    suggested.report(score, step=trial.epochs)
     if trial.state == "completed":
-        study.tell(asked, score)
-    elif asked.should_prune():  # Hyperband marks the trial: ask once only
-        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+        study.tell(suggested, score)
+    elif suggested.should_prune():  # Hyperband marks the trial: ask once only
+        study.tell(suggested, state=optuna.trial.TrialState.PRUNED)
         return replace(trial, state="pruned")
     return trial

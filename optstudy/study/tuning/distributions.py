@@ -22,33 +22,35 @@ def first_configs(space: Space) -> list[dict[str, Any]]:
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Return Optuna's distributions of a space; a hyperparameter searched as 1 - x is named ``1 - x``."""
-    made: dict[str, BaseDistribution] = {}
+    result: dict[str, BaseDistribution] = {}
     for item in space.search:
         if isinstance(item, Choice):
-            made[item.name] = CategoricalDistribution(item.choices)
+            result[item.name] = CategoricalDistribution(item.choices)
         elif item.integer:
-            made[item.name] = IntDistribution(int(item.low), int(item.high), log=item.log)
+            result[item.name] = IntDistribution(int(item.low), int(item.high), log=item.log)
         elif item.complement:
-            made[f"1 - {item.name}"] = FloatDistribution(1 - item.high, 1 - item.low, log=item.log)
+            result[f"1 - {item.name}"] = FloatDistribution(1 - item.high, 1 - item.low, log=item.log)
         else:
-            made[item.name] = FloatDistribution(item.low, item.high, log=item.log)
-    return made
+            result[item.name] = FloatDistribution(item.low, item.high, log=item.log)
+    return result
 
 
-def from_optuna(space: Space, asked: dict[str, Any]) -> dict[str, Any]:
+def from_optuna(space: Space, values: dict[str, Any]) -> dict[str, Any]:
     """Turn Optuna's values into hyperparameters."""
-    return {item.name: _value_of(item, asked) for item in space.search}
+    return {item.name: _hyperparameter(item, values) for item in space.search}
 
 
-def _value_of(item: Range | Choice, asked: dict[str, Any]) -> Any:
+def _hyperparameter(item: Range | Choice, values: dict[str, Any]) -> Any:
     if isinstance(item, Choice):
-        return asked[item.name]
+        return values[item.name]
     # Rounded, so that 1 - (1 - 0.1) is 0.1 again; clamped, since rounding may leave the range.
-    value = round(1 - asked[f"1 - {item.name}"], 12) if item.complement else asked[item.name]
+    value = round(1 - values[f"1 - {item.name}"], 12) if item.complement else values[item.name]
     return min(max(value, item.low), item.high)
 
 
 def to_optuna(space: Space, config: dict[str, Any]) -> dict[str, Any]:
     """Turn hyperparameters into Optuna's values."""
-    made = distributions(space)
-    return {name: 1 - config[name[4:]] if name.startswith("1 - ") else config[name] for name in made}
+    return {
+        name: 1 - config[name[4:]] if name.startswith("1 - ") else config[name]
+        for name in distributions(space)
+    }

@@ -10,29 +10,26 @@ from optstudy.study.training_run import TrainingRun, end_run, train_rung
 
 
 def choose_finalist(context: Context, search: SearchResult, parent: str | None) -> Flow:
-    """Retrain the best trials and select by the new scores alone; the flow returns the search with its finalists.
+    """Retrain the best trials and select by their new scores alone; returns the search with its finalists.
 
-    Args:
-        context: The running study.
-        search: A search whose trials have all ended.
-        parent: The search's MLflow run; None where it is finished already.
+    ``parent`` is the search's MLflow run; None if it was finished before.
     """
     tuning = context.specification.tuning
     trials = best_trials(search.trials, search.objective, tuning.finalists)
     if len(trials) < 2:  # noqa: PLR2004  # nothing to choose among
         return search
-    again = range(1, tuning.finalist_seeds + 1)
-    flows = [_train_finalist(context, search, trial, number, parent) for trial in trials for number in again]
+    repeats = range(1, tuning.finalist_seeds + 1)
+    flows = [_train_finalist(context, search, trial, n, parent) for trial in trials for n in repeats]
     ended: list[TrainingRun] = yield Gather(tuple(flows))
     finalists = []
-    for place, trial in enumerate(trials):
-        own = ended[place * len(again) : (place + 1) * len(again)]
+    for index, trial in enumerate(trials):
+        runs = ended[index * len(repeats) : (index + 1) * len(repeats)]
         finalists.append(
             Finalist(
                 trial.number,
-                tuple(one.plan.seed for one in own),
-                tuple(one.score(search.objective) if one.outcome == "completed" else None for one in own),
-                sum(one.gradient_work for one in own),
+                tuple(run.plan.seed for run in runs),
+                tuple(run.score(search.objective) if run.outcome == "completed" else None for run in runs),
+                sum(run.gradient_work for run in runs),
             )
         )
     best = select_best(search.trials, search.objective, finalists)
@@ -40,10 +37,10 @@ def choose_finalist(context: Context, search: SearchResult, parent: str | None) 
 
 
 def _train_finalist(
-    context: Context, search: SearchResult, trial: Trial, again: int, parent: str | None
+    context: Context, search: SearchResult, trial: Trial, repeat: int, parent: str | None
 ) -> Flow:
-    """Train one finalist from one seed; the flow returns the run as it ended."""
-    plan = trial_plan(context.specification, search.space, trial.params, again)
+    """Train one finalist from one seed; returns the run."""
+    plan = trial_plan(context.specification, search.space, trial.params, repeat)
     run = TrainingRun(
         kind="finalist",
         name=f"{search.optimizer}/{trial.number:03d}/seed-{plan.seed}",

@@ -24,18 +24,17 @@ from optstudy.tracking.run_list_view import trial_columns
 
 
 def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
-    """Search one optimizer's space and write its best configuration; the flow returns the SearchResult.
+    """Search one optimizer's space and write its best configuration; returns the SearchResult.
 
-    Args:
-        context: The running study.
-        space: Space of the optimizer.
-        parent: The search's MLflow run, from `open_search`; None where it is finished already.
+    ``parent`` is the search's MLflow run, from `open_search`; None if it was finished before.
     """
     path = context.files.best(space.name)
-    before = read_best_file(path) if path.exists() else None  # hours before it is needed
+    before = (
+        read_best_file(path) if path.exists() else None
+    )  # a damaged file ends the search before it starts
     trials = yield from _run_trials(context, space, parent)
     objective = context.specification.tuning.objective
-    found = SearchResult(
+    result = SearchResult(
         study=context.files.name,
         space=space,
         objective=objective,
@@ -43,14 +42,14 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
         best=select_best(trials, objective),
         settings=search_settings(context.specification),
     )
-    found = yield from choose_finalist(context, found, parent)
-    if found.best is not None:
-        yield from write_best(context, found, before)
-    return found
+    result = yield from choose_finalist(context, result, parent)
+    if result.best is not None:
+        yield from write_best(context, result, before)
+    return result
 
 
 def open_search(context: Context, space: Space) -> str | None:
-    """Open the MLflow run of a search and return its ID; None where it is finished already."""
+    """Open the MLflow run of a search and return its ID; None if it was finished before."""
     experiment, specification = context.experiment("tuning"), context.specification
     tuning = specification.tuning
     key = f"{space.name} {tuning.whole_trials} trials"

@@ -12,7 +12,7 @@ def importances(search: SearchResult, seed: int) -> dict[str, float]:
     """Share of each hyperparameter in the variance of the score (fANOVA; Hutter et al., 2014).
 
     Returns:
-        Shares by Optuna's names, summing to 1; empty where all completed trials have one score.
+        Shares by Optuna's names, summing to 1; empty if all completed trials have the same score.
     """
     trials = [trial for trial in search.trials if trial.state == "completed" and trial.score is not None]
     if len({trial.score for trial in trials}) < 2:  # noqa: PLR2004  # no variance to share out
@@ -20,10 +20,11 @@ def importances(search: SearchResult, seed: int) -> dict[str, float]:
     study = optuna.create_study(direction="maximize" if search.objective == "accuracy" else "minimize")
     for trial in trials:
         params = to_optuna(search.space, trial.params)
-        made = optuna.trial.create_trial(
-            params=params, distributions=distributions(search.space), value=trial.score
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=distributions(search.space), value=trial.score
+            )
         )
-        study.add_trial(made)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: share for name, share in shares.items() if math.isfinite(share)}

@@ -16,9 +16,9 @@ def mirror(study: optuna.Study, name: str, path: Path) -> None:
     storage = JournalStorage(JournalFileBackend(str(path)))
     direction = study.direction
     copy = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
-    there = len(copy.get_trials(deepcopy=False))
+    copied = len(copy.get_trials(deepcopy=False))
     copy.add_trials(
-        [trial for trial in study.get_trials() if trial.number >= there and trial.state.is_finished()]
+        [trial for trial in study.get_trials() if trial.number >= copied and trial.state.is_finished()]
     )
 
 
@@ -33,5 +33,5 @@ def _is_whole(journal: Path) -> bool:
 
 
 def _set_aside(journal: Path) -> None:
-    places = (journal.with_name(f"{journal.name}.damaged-{number}") for number in itertools.count(1))
-    journal.rename(next(place for place in places if not place.exists()))
+    names = (journal.with_name(f"{journal.name}.damaged-{number}") for number in itertools.count(1))
+    journal.rename(next(name for name in names if not name.exists()))

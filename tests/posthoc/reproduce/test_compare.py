@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from optstudy.posthoc.reproduce import Series, compare_metric
+from optstudy.posthoc.reproduce.compare import Series, compare_metric
 
 by_epoch = arrays.arrays(np.float64, 5)
 finite = arrays.arrays(np.float64, 5, elements=st.floats(-1e300, 1e300))

@@ -1,4 +1,4 @@
-"""The study that RESULTS.md shows can be made again."""
+"""The study that RESULTS.md shows can be reproduced."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 import tiny
 import torch
 
-from optstudy.posthoc.reproduce import Reproduced, recorded_in_archive, reproduce
+from optstudy.posthoc.reproduce.recorded import recorded_in_archive
+from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records.curvature import FinalCurvature
 from optstudy.report.archive import read_archive
 
@@ -19,10 +20,10 @@ CURVATURE = {"final/separated"} | {f"final/{field.name}" for field in dataclasse
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # ten epochs of training, on a machine that may be busy
-def test_a_run_of_the_published_study_is_made_again_to_the_bit_on_a_machine_of_its_kind() -> None:
+def test_a_run_of_the_published_study_is_reproduced_to_the_bit_on_a_machine_of_its_kind() -> None:
     recorded = recorded_in_archive(read_archive(RESULTS), "mnist/sgd/seed-3")
 
-    [found] = [one for one in reproduce(recorded, tiny.Here()) if isinstance(one, Reproduced)]
+    [found] = [one for one in reproduce(recorded, tiny.Here()) if isinstance(one, Reproduction)]
 
     assert found.doubts == ()
     # The instructions were not recorded then; they were these.

@@ -1,4 +1,4 @@
-"""A run is made again from its record to the bit, and a record that was changed is found out."""
+"""A run is reproduced from its record to the bit, and a changed record is detected."""
 
 import io
 import json
@@ -17,13 +17,8 @@ import torch
 
 from optstudy.comparison.read import read_studies
 from optstudy.errors import UsageError
-from optstudy.posthoc.reproduce import (
-    RecordedRun,
-    Reproduced,
-    recorded_in_archive,
-    recorded_in_mlflow,
-    reproduce,
-)
+from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow
+from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records import plan as plan_records
 from optstudy.records.location import Location
 from optstudy.report.archive import archive, read_archive
@@ -37,13 +32,13 @@ def tracking_of(workspace: Path) -> Tracking:
     return open_tracking(Location(workspace))[0]
 
 
-def again(recorded: list[RecordedRun], tolerance: float = 0.01) -> list[Reproduced]:
+def rerun(recorded: list[RecordedRun], tolerance: float = 0.01) -> list[Reproduction]:
     events = reproduce(recorded, tiny.Here(), tolerance)
-    return [event for event in events if isinstance(event, Reproduced)]
+    return [event for event in events if isinstance(event, Reproduction)]
 
 
-def reproduced(workspace: Path, tolerance: float = 0.01) -> Reproduced:
-    [found] = again(recorded_in_mlflow(tracking_of(workspace), RUN), tolerance)
+def reproduced(workspace: Path, tolerance: float = 0.01) -> Reproduction:
+    [found] = rerun(recorded_in_mlflow(tracking_of(workspace), RUN), tolerance)
     return found
 
 
@@ -82,7 +77,7 @@ def report_of(workspace: Path) -> Path:
     return folder
 
 
-def test_a_run_in_mlflow_is_made_again_to_the_bit(finished_copy: Path) -> None:
+def test_a_run_in_mlflow_is_reproduced_to_the_bit(finished_copy: Path) -> None:
     found = reproduced(finished_copy, tolerance=0.0)
 
     assert (found.judgement, found.first_parted, found.doubts, found.differing) == ("identical", None, (), {})
@@ -92,23 +87,23 @@ def test_a_run_in_mlflow_is_made_again_to_the_bit(finished_copy: Path) -> None:
     assert found.absent == ()
 
 
-def test_all_runs_of_a_study_are_made_again_also_one_that_diverged(workspace: Path) -> None:
+def test_all_runs_of_a_study_are_reproduced_also_one_that_diverged(workspace: Path) -> None:
     (workspace / "tuning" / "spaces" / "sgd.toml").write_text(
         'optimizer = "torch.optim.SGD"\n[search.lr]\nlow = 0.1\nhigh = 1e38\nwhy = "x"\n[default]\nlr = 1e38\n'
     )
     list(tiny.study(samples=20, eigen_last=2).run("training", configs=["default"]))
 
-    found = again(recorded_in_mlflow(tracking_of(workspace), "tiny"), tolerance=0.0)
+    found = rerun(recorded_in_mlflow(tracking_of(workspace), "tiny"), tolerance=0.0)
 
     assert {run.outcome for run in tracking_of(workspace).final_runs(["tiny"])[0]} == {"diverged"}
     assert [one.name for one in found] == ["tiny/sgd/default/seed-0", "tiny/sgd/default/seed-1"]
     assert {one.judgement for one in found} == {"identical"}
 
 
-def test_a_run_in_the_files_of_a_report_is_made_again_to_the_bit(finished_copy: Path) -> None:
+def test_a_run_in_the_files_of_a_report_is_reproduced_to_the_bit(finished_copy: Path) -> None:
     recorded = recorded_in_archive(read_archive(report_of(finished_copy)), RUN)
     shutil.rmtree(finished_copy / "mlruns")
-    [found] = again(recorded, tolerance=0.0)
+    [found] = rerun(recorded, tolerance=0.0)
 
     assert (found.name, found.judgement, found.differing) == (RUN, "identical", {})
     assert {"train/loss", "final/lambda_1", "predictions"} <= {one.metric for one in found.metrics}
@@ -238,7 +233,7 @@ def test_a_beginning_of_several_ids_means_none_of_them(finished_copy: Path) -> N
 def test_each_run_of_a_study_is_held_to_its_own_files(finished_copy: Path) -> None:
     recorded = recorded_in_mlflow(tracking_of(finished_copy), "tiny")
 
-    found = again(recorded)
+    found = rerun(recorded)
 
     assert {name for run in recorded for name in run.provenance.sources or ()} == {
         "images.py",

@@ -88,7 +88,7 @@ def test_a_committed_file_is_read_and_not_written_again_where_nothing_changed(
     assert copy.read_bytes() == path.read_bytes()
 
 
-def test_another_choice_is_written_and_told(tmp_path: Path) -> None:
+def test_another_best_trial_is_written_with_a_notice(tmp_path: Path) -> None:
     path = copied(COMMITTED[0], tmp_path)
     before = read_best_file(path)
     best = Trial(0, {**before["config"], "lr": 0.5}, "completed", 0.9, (), before["epochs"], 1)

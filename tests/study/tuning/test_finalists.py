@@ -13,8 +13,8 @@ import pytest
 import studies
 import tiny
 
-from optstudy.errors import UsageError
-from optstudy.execution.flows import Failure, Task, drive
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.execution.flows import Task, drive
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
 from optstudy.records.plan import Description, Plan
@@ -25,7 +25,7 @@ from optstudy.study.context import Context
 from optstudy.study.estimate import estimate_work
 from optstudy.study.events import Event, Notice, WorkDone
 from optstudy.study.plans import final_plan, trial_plan
-from optstudy.study.run_cache import Rungs
+from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification
 from optstudy.study.status import read_statuses
 from optstudy.study.tuning.finalists import choose_finalist
@@ -74,7 +74,7 @@ class Scripted:
             self.plans.append(plan)
         end = self.ends[plan.method.arguments["lr"], plan.seed]
         if end == "failed":
-            return ticket, Failure("RuntimeError: no step today", "")
+            return ticket, OptstudyError("RuntimeError: no step today")
         diverged = end == "diverged"
         score = 0.4 if diverged else float(end)
         accuracy, loss = (score, 1 - score) if score <= 1 else (0.0, score)
@@ -130,7 +130,7 @@ def context_of(folder: Path, known: Mapping[str, LoggedRun] | None = None, **cha
         "provenance": Provenance(data=DATA.checksum),
         "data": DATA,
         "rehearsals": {"sgd": cases.REHEARSAL},
-        "rungs": Rungs(folder / "rungs"),
+        "cache": RunCache(folder / "rungs"),
         "tracking": cast(Tracking, Logged()),
         "logged": {"tiny/tuning": known or {}, "tiny/final": {}},
     }
@@ -406,9 +406,7 @@ def test_an_estimate_counts_the_epochs_of_the_finalists(finalists: int, runs: in
 
     def seconds(*, tuning: bool) -> float:
         rehearsals, spaces = {"sgd": cases.REHEARSAL}, {"sgd": SGD}
-        estimate = estimate_work(
-            DATA, rehearsals, specification, spaces, jobs=1, tuning=tuning, configs=("best",)
-        )
+        estimate = estimate_work(DATA, rehearsals, specification, spaces, tuning=tuning, configs=("best",))
         return estimate.trial_seconds["sgd"]
 
     # 3 epochs of 240 images at batch 25, a tenth of a second a step, and of 60 to judge by

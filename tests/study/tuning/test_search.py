@@ -21,13 +21,9 @@ from optstudy.records.search import WORST, SearchResult, Trial, select_best
 from optstudy.records.space import Choice, Range, Space
 from optstudy.study.keys import PRUNERS, SAMPLERS
 from optstudy.study.specification import Specification, TuningSettings
-from optstudy.study.tuning import (
-    distributions,
-    first_configs,
-    from_optuna,
-    importances,
-    search,
-)
+from optstudy.study.tuning.ask_tell import search
+from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna
+from optstudy.study.tuning.importance import importances
 
 SGD = load_space("sgd", cases.HERE)
 EVERY_SEARCH = pytest.mark.parametrize(

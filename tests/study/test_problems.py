@@ -1,0 +1,254 @@
+"""Failures of a study: each is reported, and costs no other work."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import studies
+import tiny
+
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.optimizers import load_space
+from optstudy.study.driver import Study
+from optstudy.study.events import RunEnded
+from optstudy.study.plans import final_plan
+from optstudy.study.specification import Specification
+from optstudy.study.workspace import read_recorded
+from optstudy.training import run_rung_on
+from optstudy.workloads import datasets
+from optstudy.workloads.datasets import load_description
+
+
+class TestProblems:
+    """What goes wrong is told, costs no more than it must, and leaves the rest."""
+
+    def test_a_search_in_which_every_trial_fails_ends_with_a_problem(self, workspace: Path) -> None:
+        weary = tiny.TOUCHY_SPACE.replace('choices = ["calm", "foul"]', 'choices = ["weary"]')
+        weary = weary.replace('temper = "calm"', 'temper = "weary"').replace(
+            'temper = "foul"', 'temper = "weary"'
+        )
+        (workspace / "tuning" / "spaces" / "weary.toml").write_text(weary)
+
+        events = list(tiny.study(optimizers=("weary", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
+
+        [problem] = studies.texts(events, problem=True)
+        assert problem.startswith("no trial of weary completed (failed); look at the ranges in ")
+        assert problem.endswith(" or, if other optimizers do no better, at model, loss and data")
+        assert studies.runs(workspace, "tuning")["weary"].info.status == "FAILED"
+        assert [row.optimizer for row in tiny.known_study().compare().rows] == ["sgd"]
+        assert not (workspace / "tuning" / "best" / "tiny" / "weary.json").exists()
+
+    def test_a_final_run_that_fails_is_tried_again_by_the_next_command(self, workspace: Path) -> None:
+        settings: dict[str, Any] = {"optimizers": ("touchy",), "configs": ("paper",), "seeds": 1}
+
+        for _ in range(2):
+            events = list(tiny.study(**settings).run("training"))
+            assert studies.texts(events, problem=True) == [
+                "tiny/touchy/paper/seed-0 failed: RuntimeError: no step today"
+            ]
+        with pytest.raises(OptstudyError, match="seed-0 failed: RuntimeError: no step today$"):
+            tiny.study(**settings).train(configs=["paper"])
+
+    def test_a_model_that_cannot_be_exported_costs_no_run(self, workspace: Path) -> None:
+        (workspace / "net.py").write_text(
+            "from torch import nn\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.layer = nn.Linear(64, 3)\n"
+            "    def forward(self, x):\n"
+            "        x = x.flatten(1)\n"
+            "        return self.layer(x) if float(x.sum()) > 0 else self.layer(-x)\n"
+            "make = Net\n"
+        )
+
+        events = list(tiny.study(configs=("default",), seeds=1).run("training"))
+
+        assert studies.texts(events, problem=True) == []
+        assert any("sgd/default/seed-0" in text and "weights.pt" in text for text in studies.texts(events))
+        assert studies.runs(workspace, "final")["sgd/default/seed-0"].info.status == "FINISHED"
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"model": "net.py:wrong"}, r"^net\.py has no 'wrong'"),
+            ({"model": "net.py:four"}, r"^model 'net\.py:four' returns \(25, 4\) for 25 images of 3 classes"),
+            ({"dataset": "images.py:part"}, r"images\.py:part"),
+            ({"validation": 400}, "^the training set has 300 images, too few for 400"),
+            ({"tune_size": 250}, "^the training set has 300 images, too few for 60 .* and 250 to train on"),
+            ({"batch_size": 241}, "^batch_size is 241, but a trial trains on 240 images; give 240 or less"),
+            (
+                {"batch_size": 301, "validation": 1, "tune_size": 0},
+                "^batch_size is 301, but a trial trains on 299 images; give 299 or less",
+            ),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not available; torch finds cpu"),
+            ({"optimizers": ("sdg",)}, "did you mean 'sgd'"),
+        ],
+    )
+    def test_parts_that_do_not_fit_are_refused_before_anything_is_spent(
+        self, changes: dict[str, Any], said: str, workspace: Path
+    ) -> None:
+        with (workspace / "net.py").open("a") as file:
+            file.write("\ndef four():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))\n")
+
+        with pytest.raises(UsageError, match=said) as raised:
+            list(tiny.study(**changes).run())
+
+        assert "\n" not in str(raised.value)
+        assert read_recorded(tiny.study().files) is None
+        assert studies.rung_times(workspace) == {}
+
+    def test_an_optimizer_that_raises_is_named_with_its_space_file_and_the_users_line(
+        self, workspace: Path
+    ) -> None:
+        foul = tiny.TOUCHY_SPACE.replace('temper = "calm"', 'temper = "foul"')
+        (workspace / "tuning" / "spaces" / "touchy.toml").write_text(foul)
+
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.study(optimizers=("sgd", "touchy")).run())
+
+        line = 1 + tiny.TOUCHY.splitlines().index('            raise RuntimeError("no step today")')
+        assert str(raised.value) == (
+            "the first steps of touchy (touchy.py:Touchy, tuning/spaces/touchy.toml) fail at"
+            f" touchy.py:{line}: RuntimeError: no step today"
+        )
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("lr", "rate", "touchy.py:Touchy refuses rate=0.1, temper='calm': "),
+            ('"touchy.py:Touchy"', '"touchy.py:Tuchy"', "touchy.py has no 'Tuchy'; did you mean 'Touchy'?"),
+            ('"touchy.py:Touchy"', '"tuchy.py:Touchy"', "tuchy.py: no such file in "),
+        ],
+    )
+    def test_an_optimizer_that_cannot_be_made_is_named_with_its_space_file(
+        self, old: str, new: str, said: str, workspace: Path
+    ) -> None:
+        (workspace / "tuning" / "spaces" / "touchy.toml").write_text(tiny.TOUCHY_SPACE.replace(old, new))
+
+        with pytest.raises(UsageError) as raised:
+            list(tiny.study(optimizers=("touchy",)).run())
+
+        assert str(raised.value).startswith(f"tuning/spaces/touchy.toml: {said}")
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"model": "net.py:maek"}, r"^net\.py has no 'maek'; did you mean 'make'"),
+            ({"model": "lenet"}, "^model 'lenet' is not known"),
+            ({"loss": "cross_entropi"}, "^loss 'cross_entropi' is not known"),
+            ({"dataset": "minst"}, "^'minst' is no data set; did you mean 'mnist'"),
+            ({"dataset": "images.py:laod"}, r"^images\.py has no 'laod'"),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not available"),
+        ],
+    )
+    def test_what_is_not_there_is_said_before_what_differs(
+        self, changes: dict[str, Any], said: str, finished_copy: Path
+    ) -> None:
+        with pytest.raises(UsageError, match=said):
+            Study("tiny", **changes)
+
+    def test_training_needs_no_room_for_validation(self, workspace: Path) -> None:
+        settings: dict[str, Any] = {
+            "configs": ("default",),
+            "seeds": 1,
+            "tune_size": 10_000,
+            "validation": 10_000,
+        }
+
+        events = list(tiny.study(**settings).run("training"))
+
+        assert [event.run for event in events if isinstance(event, RunEnded)] == ["sgd/default/seed-0"]
+
+    def test_training_what_was_never_tuned_names_the_command_to_run(self, workspace: Path) -> None:
+        with pytest.raises(UsageError) as raised:
+            list(tiny.study().run("training"))
+
+        assert str(raised.value) == (
+            "study 'tiny' has no best configuration of sgd yet; run: optstudy tune --study tiny --opt sgd"
+        )
+
+    @pytest.mark.parametrize("content", ["{", '{"config": {"lr": "high"}}', "[]", '{"config": {"lr": 9}}'])
+    def test_a_damaged_best_file_is_one_line_with_its_name(self, content: str, finished_copy: Path) -> None:
+        path = finished_copy / "tuning" / "best" / "tiny" / "sgd.json"
+        path.write_text(content)
+
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.known_study().run("training"))
+
+        assert str(raised.value).startswith(str(path.relative_to(finished_copy)))
+        assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"trial": 3}', '{"config": 5}'])
+    def test_a_damaged_best_file_is_found_before_a_search_begins(
+        self, content: str, finished_copy: Path
+    ) -> None:
+        path = finished_copy / "tuning" / "best" / "tiny" / "sgd.json"
+        path.write_text(content)
+
+        with pytest.raises(OptstudyError) as raised:
+            list(tiny.known_study().run("tuning", trials=8))
+
+        said = str(raised.value)
+        assert said.startswith(str(path.relative_to(finished_copy)))
+        assert said.endswith("; restore the file, or remove it and tune again")
+        assert "\n" not in said
+        assert path.read_text() == content
+
+    def test_a_study_that_another_process_runs_is_refused(self, workspace: Path) -> None:
+        first = tiny.study().run()
+        next(first)
+
+        with pytest.raises(UsageError, match="^study 'tiny' is being run by process "):
+            next(iter(tiny.study().run()))
+        first.close()  # type: ignore[attr-defined]
+
+
+class TestData:
+    """The data set is the same in every process, and whenever the study goes on."""
+
+    def test_other_data_than_before_are_refused(self, workspace: Path) -> None:
+        with (workspace / "images.py").open("a") as file:
+            file.write(
+                "\n\nfrom pathlib import Path\n\ndef drawn():\n    seed = int(Path('seed.txt').read_text())\n"
+                "    return Dataset(*part(300, seed), *part(100, 1), ('top', 'middle', 'low'))\n"
+            )
+        (workspace / "seed.txt").write_text("0")
+        settings: dict[str, Any] = {"dataset": "images.py:drawn", "configs": ("default",), "seeds": 1}
+        list(tiny.study(**settings).run("training"))
+        (workspace / "seed.txt").write_text("1")
+        datasets._from_user.cache_clear()  # as in another process
+
+        with pytest.raises(UsageError) as raised:
+            list(tiny.study(**settings).run("training", seeds=2))
+
+        assert str(raised.value) == (
+            "images.py:drawn returned other data than before; it must return the same each time, in every"
+            " process, for example with fixed seeds (data that were changed on purpose need another --study)"
+        )
+
+    @pytest.mark.slow
+    def test_data_that_differ_between_processes_are_refused_and_nothing_is_stored(
+        self, workspace: Path
+    ) -> None:
+        with (workspace / "images.py").open("a") as file:
+            file.write(
+                "\n\ndef drawn():\n    import os\n"
+                "    return Dataset(*part(300, os.getpid()), *part(100, 1), ('top', 'middle', 'low'))\n"
+            )
+
+        with pytest.raises(UsageError, match="^images.py:drawn returned other data than before; "):
+            list(tiny.study(jobs=2, dataset="images.py:drawn", seeds=8, configs=("default",)).run())
+
+        kept = (workspace / "tuning" / "studies" / "tiny" / "rungs").rglob("*.json")
+        assert not any(json.loads(path.read_text())["outcome"] == "failed" for path in kept)
+
+    def test_a_rung_on_other_data_is_not_trained(self, user_files: Path) -> None:
+        sgd = load_space("sgd", user_files)
+        specification = Specification.from_keys(tiny.SETTINGS)
+        plan = final_plan(specification, sgd, sgd.default, 0)
+        checksum = load_description(plan.dataset).checksum
+
+        assert run_rung_on("of other data", plan, None, 0, 1) is None
+        assert run_rung_on(checksum, plan, None, 0, 1) is not None
