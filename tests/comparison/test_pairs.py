@@ -164,7 +164,7 @@ def turned(pair: Pair) -> tuple[str, str, str, str, float, float]:
 
 @settings(max_examples=20)
 @given(shuffled=st.permutations(MANY))
-def test_the_order_of_runs_does_not_change_what_is_said(
+def test_the_order_of_runs_does_not_change_the_verdicts(
     of_many: Comparison, shuffled: list[FinalRun]
 ) -> None:
     found, expected = (
@@ -214,7 +214,7 @@ def test_the_same_predictions_are_equivalent() -> None:
     )
 
 
-def test_each_studys_margin_says_what_is_equivalent_in_it() -> None:
+def test_each_study_uses_its_own_margin() -> None:
     runs = [
         final_run(optimizer, seed=seed, study=study, margin=margin)
         for study, margin in (("strict", 0.001), ("lax", 0.5))
@@ -294,7 +294,7 @@ def without_a_common_seed(runs: list[FinalRun]) -> list[FinalRun]:
 
 
 @pytest.mark.parametrize("kept", [without_predictions, without_a_common_seed])
-def test_the_table_ranks_nothing_beside_a_row_that_could_not_be_compared(
+def test_no_row_is_ranked_if_one_cannot_be_compared(
     kept: Callable[[list[FinalRun]], list[FinalRun]],
 ) -> None:
     runs = runs_of(SKILL)
@@ -307,7 +307,7 @@ def test_the_table_ranks_nothing_beside_a_row_that_could_not_be_compared(
     assert [row.rank for row in comparison.rows] == ["tie", "tie", "tie"]
 
 
-def test_without_a_verdict_nothing_is_said_of_what_could_have_been_shown() -> None:
+def test_without_a_verdict_there_is_no_detectable_difference() -> None:
     runs = runs_of(["adam", "sgd"], 1)
 
     assert smallest_difference(pair_rows(runs, answers(runs))) is None

@@ -50,7 +50,7 @@ def test_the_interval_of_the_images_is_wilsons_at_the_mean_over_seeds() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_without_predictions_nothing_is_said_of_images() -> None:
+def test_without_predictions_there_is_no_image_summary() -> None:
     assert summarise_images([]) is None
 
 
@@ -69,7 +69,9 @@ def test_a_seed_that_never_reached_it_counts_as_later_than_all_others() -> None:
 
 
 @pytest.mark.parametrize("epochs", [[None], [1.0, None], [1.0, None, None], [None, None]])
-def test_where_half_of_the_seeds_or_more_never_did_there_is_no_median(epochs: list[float | None]) -> None:
+def test_there_is_no_median_if_half_of_the_seeds_or_more_never_reached_the_target(
+    epochs: list[float | None],
+) -> None:
     found = summarise_target(reached(*epochs))
 
     assert found is not None

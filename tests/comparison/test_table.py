@@ -83,7 +83,7 @@ def test_order_of_the_runs_does_not_matter() -> None:
     assert comparison_of(*reversed(runs)) == comparison_of(*runs)
 
 
-def test_paper_values_stand_only_beside_the_papers_model_and_data() -> None:
+def test_paper_values_need_the_papers_model_and_data() -> None:
     ours, other = (
         comparison_of(final_run("adahessian", paper_setting=setting)).rows[0] for setting in (True, False)
     )
@@ -107,7 +107,7 @@ def test_diverged_run_counts() -> None:
     assert row.test_accuracy.mean == pytest.approx(0.545)
 
 
-def test_json_has_fractions_and_null_where_nothing_is_known() -> None:
+def test_json_has_fractions_and_null_for_unknown_values() -> None:
     comparison = comparison_of(final_run("adamw", test=0.9874, train=0.9969), unfinished=2)
 
     document = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))

@@ -125,7 +125,7 @@ def test_a_step_whose_loss_was_not_finite_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("observations", [[], [BLIND], [seen(5, probe="other")]])
-def test_a_run_on_which_nothing_was_seen_has_no_trace(observations: list[Observation]) -> None:
+def test_a_run_without_observations_has_no_trace(observations: list[Observation]) -> None:
     assert eigen_trace(observations) is None
 
 

@@ -123,7 +123,7 @@ def test_a_space_is_read_as_it_was_written(name: str) -> None:
         ({"epoch": 3}, "epoch is unknown; did you mean 'epochs'?"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_one_line_that_says_where_what_and_what_would_be_right(
+def test_a_wrong_value_is_one_line_with_its_location_and_the_expected_kind(
     change: Mapping[str, Any], line: str
 ) -> None:
     content = {**json.loads(json.dumps(to_form(PLAN))), **change}

@@ -49,7 +49,7 @@ def test_no_metric_of_the_end_and_no_tag_is_spelled_elsewhere() -> None:
     assert [one for one in texts if re.search(r"final/[a-z]", one[1]) and " " not in one[1]] == []
 
 
-def test_names_are_there_once_and_fields_exist() -> None:
+def test_names_are_unique_and_fields_exist() -> None:
     names = [one.name for one in (*FINAL, *EPOCH, *(one for each in STEP.values() for one in each))]
 
     assert len(names) == len(set(names))

@@ -46,7 +46,7 @@ def test_a_loss_gets_better_as_it_falls() -> None:
     assert running_best(TRIALS, "loss") == [None, 0.5, 0.5, 0.5, 0.25, 0.25]
 
 
-def test_a_search_without_a_completed_trial_chooses_nothing() -> None:
+def test_a_search_without_a_completed_trial_has_no_best() -> None:
     trials = (trial(0, "failed", None, 0.0), trial(1, "pruned", 0.4, 3.0))
     found = replace(search(), trials=trials, best=select_best(trials, "accuracy")).summary()
 

@@ -74,7 +74,7 @@ def not_finite() -> Evidence:
         not_finite,
     ],
 )
-def test_the_comparison_is_made_again_to_the_last_digit(make: Callable[[], Evidence], tmp_path: Path) -> None:
+def test_the_comparison_is_reproduced_to_the_last_digit(make: Callable[[], Evidence], tmp_path: Path) -> None:
     found = make()
 
     again = kept(found, tmp_path, failed=2)
@@ -86,7 +86,7 @@ def test_the_comparison_is_made_again_to_the_last_digit(make: Callable[[], Evide
     assert again.rows
 
 
-def test_predictions_come_back_whole(tmp_path: Path) -> None:
+def test_predictions_are_read_as_written(tmp_path: Path) -> None:
     found = Evidence(many_classes().runs + two_sets_of_images().runs[4:], ())
 
     reports.write(archive(found), tmp_path)
@@ -102,7 +102,7 @@ def test_predictions_come_back_whole(tmp_path: Path) -> None:
         assert same.classes == one.predictions.classes
 
 
-def test_plans_and_epochs_of_all_runs_are_kept(tmp_path: Path) -> None:
+def test_plans_and_epochs_of_all_runs_are_written(tmp_path: Path) -> None:
     found = reports.made_up(("sgd", "adam"), 2)
 
     reports.write(archive(found), tmp_path)
@@ -126,7 +126,7 @@ def test_each_run_and_each_search_has_a_line(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_says_where_files_lay_on_this_machine() -> None:
+def test_no_file_contains_local_paths() -> None:
     for data in archive(reports.typical()).values():
         assert b"/home/me" not in data
         assert str(Path.cwd()).encode() not in data
@@ -174,7 +174,7 @@ def test_predictions_that_are_cut_short_or_changed_never_show_a_traceback(place:
             read_archive(tmp_path)
 
 
-def test_the_files_of_the_first_version_are_read_and_written_again_with_the_same_content(
+def test_files_of_the_first_version_are_read_and_rewritten_with_the_same_content(
     tmp_path: Path,
 ) -> None:
     folder = Path(__file__).parents[1] / "stored" / "archive-0.0"  # 4 runs and 2 searches of docs/results

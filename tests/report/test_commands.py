@@ -114,7 +114,7 @@ ASKED: Mapping[str, Callable[[], Evidence]] = {
 
 
 @pytest.mark.parametrize("made", ASKED.values(), ids=ASKED)
-def test_the_command_asks_for_the_same_runs(
+def test_the_commands_request_the_same_runs(
     made: Callable[[], Evidence], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = made()
@@ -144,9 +144,7 @@ def test_the_command_asks_for_the_same_runs(
         assert plans[2] == plans[3]
 
 
-def test_the_command_trains_and_searches_nothing_that_the_study_did_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_train_and_search_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, made in enumerate(ASKED.values()):
         found = made()
         asking = Asking(tmp_path / str(number), monkeypatch)
@@ -156,7 +154,7 @@ def test_the_command_trains_and_searches_nothing_that_the_study_did_not(
         assert asking.trained.keys() <= known | failed
 
 
-def test_one_command_does_where_all_optimizers_were_treated_alike() -> None:
+def test_one_command_suffices_if_all_optimizers_are_treated_alike() -> None:
     assert study_commands(reports.typical(), "quick").startswith(
         "optstudy study --study quick --opt sgd --opt adagrad --opt adam --opt adahessian --set configs=best"
     )

@@ -17,7 +17,7 @@ def test_each_figure_has_a_file_name_of_its_own() -> None:
     assert names == ["a-b", "a-b-2", "a_b", "a_b-2", "a-b-2-2", "a-b-3"]
 
 
-def test_nothing_is_drawn_of_what_was_not_kept() -> None:
+def test_only_recorded_results_are_drawn() -> None:
     found = reports.nothing_kept()
 
     assert [one.name for one in gallery(made_up.comparison_of(found), found)] == ["accuracies"]

@@ -89,7 +89,7 @@ def test_the_page_has_every_sentence_and_every_cell(once: reports.Once, case: st
 
 
 @EVERY
-def test_each_exhibit_is_shown_described_and_kept_as_pdf_and_png(once: reports.Once, case: str) -> None:
+def test_each_figure_is_shown_described_and_written_as_pdf_and_png(once: reports.Once, case: str) -> None:
     folder, page = read(once, case)
 
     names = sorted(path.stem for path in (folder / "figures").glob("*.pdf"))
@@ -131,7 +131,7 @@ def test_names_with_any_letter_are_shown_as_they_are(once: reports.Once) -> None
 
 
 @pytest.mark.parametrize("case", ["typical", "two_studies"])
-def test_the_chosen_configuration_stands_beside_its_range(once: reports.Once, case: str) -> None:
+def test_the_chosen_configuration_is_next_to_its_range(once: reports.Once, case: str) -> None:
     _, page = read(once, case)
 
     for one in reports.CASES[case]().searches:
@@ -159,7 +159,7 @@ def test_versions_and_the_command_are_on_the_page(once: reports.Once, case: str)
     assert "the last run ended on 21 September 2026" in page.text
 
 
-def test_a_page_of_runs_that_recorded_no_specification_says_so(once: reports.Once) -> None:
+def test_the_page_states_that_no_specification_was_recorded(once: reports.Once) -> None:
     _, page = read(once, "nothing_kept")
 
     assert study_commands(reports.nothing_kept(), "quick") == ""

@@ -63,7 +63,7 @@ NAN = math.nan
         ),
     ],
 )
-def test_a_verdict_is_said_with_its_numbers(changes: dict[str, Any], sentence: str) -> None:
+def test_a_verdict_has_its_numbers(changes: dict[str, Any], sentence: str) -> None:
     assert verdict_sentence(pair_of(**PAIR | changes), 0.001, LOOKS) == sentence
 
 
@@ -130,7 +130,7 @@ def test_the_headline_ranks_only_where_every_rank_is_known(
     st.lists(st.sampled_from(["tie", "1", "2", "3"]), min_size=2, max_size=4),
     st.lists(st.sampled_from(["better", "worse", "equivalent", OPEN]), max_size=6),
 )
-def test_no_headline_names_a_best_beside_a_tie(ranks: list[str], verdicts: list[str]) -> None:
+def test_no_headline_ranks_rows_if_one_is_tied(ranks: list[str], verdicts: list[str]) -> None:
     said = headline(rows(ranks), judged(*verdicts), LOOKS)
 
     assert ("from the best" in said) <= ("tie" not in ranks and len(set(ranks)) == len(ranks))
@@ -154,7 +154,7 @@ def test_one_of_everything_is_no_plural() -> None:
     )
 
 
-def test_what_was_asked_is_said_with_the_numbers_of_the_study() -> None:
+def test_the_searches_are_described_with_the_numbers_of_the_study() -> None:
     tuned = tuning_sentence([search_with(12, sampler="qmc"), search_with(20, sampler="qmc")])
     again = tuning_sentence([search_with(finalists=3, finalist_seeds=2, tune_size=5000, objective="loss")])
     once = tuning_sentence([search_with(finalists=3, finalist_seeds=1)])
@@ -169,7 +169,7 @@ def test_what_was_asked_is_said_with_the_numbers_of_the_study() -> None:
     assert once.endswith("from 1 other seed, and the one with the best score there was chosen.")
 
 
-def test_nothing_is_said_of_training_where_no_plan_is_known() -> None:
+def test_training_is_not_described_without_a_plan() -> None:
     found = reports.nothing_kept()
 
     assert training_sentence(found.runs) == ""
@@ -193,7 +193,7 @@ def test_methods_claim_no_more_than_was_done() -> None:
     assert "Hessian" not in methods(made_up.comparison_of(plain), plain, "quick")
 
 
-def test_all_that_is_cited_has_an_entry_and_nothing_else_has_one() -> None:
+def test_exactly_the_cited_keys_have_entries() -> None:
     found = reports.typical()
     text = methods(made_up.comparison_of(found), found, "quick")
 

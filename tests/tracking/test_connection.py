@@ -21,7 +21,7 @@ from optstudy.tracking import (
 from optstudy.tracking.evidence import read_predictions
 
 
-def test_a_server_that_is_not_there_is_one_line_without_its_password() -> None:
+def test_an_unreachable_server_is_one_line_without_its_password() -> None:
     tracking = Tracking(f"http://me:secret@127.0.0.1:{free_port()}/base", patience=0.3)
 
     with pytest.raises(OptstudyError) as raised:
@@ -34,7 +34,7 @@ def test_a_server_that_is_not_there_is_one_line_without_its_password() -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_a_server_that_listens_and_says_nothing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with closing(socket.create_server(("127.0.0.1", 0))) as mute:
         tracking = Tracking(f"http://127.0.0.1:{mute.getsockname()[1]}", patience=0.3)
@@ -43,14 +43,14 @@ def test_a_server_that_listens_and_says_nothing_is_one_line(monkeypatch: pytest.
             tracking.studies()
 
 
-def test_a_server_that_comes_back_in_time_is_no_error() -> None:
+def test_a_server_that_recovers_in_time_is_no_error() -> None:
     with answering([503, 502, 200]) as (uri, statuses):
         assert Tracking(uri, patience=30.0).studies() == []
 
     assert statuses == []
 
 
-def test_after_giving_up_once_nothing_waits_again() -> None:
+def test_after_giving_up_once_no_call_is_retried() -> None:
     """A study that closes many runs on its way out must not wait a minute for each."""
     tracking = Tracking("http://127.0.0.1:9", patience=0.3)
     attempts = 0
@@ -70,7 +70,7 @@ def test_after_giving_up_once_nothing_waits_again() -> None:
     assert attempts == before + 1
 
 
-def test_a_server_that_refuses_is_not_asked_again() -> None:
+def test_a_refused_call_is_not_retried() -> None:
     with answering([403]) as (uri, statuses):
         with pytest.raises(OptstudyError, match=rf"^MLflow at {uri} refused: .*no entry$"):
             Tracking(uri, patience=30.0).studies()
@@ -81,12 +81,12 @@ def test_a_server_that_refuses_is_not_asked_again() -> None:
 @pytest.mark.parametrize(
     ("status", "said"), [(503, "has not answered for 0 s"), (403, "refused: .*no entry")]
 )
-def test_a_server_that_fails_is_no_run_without_predictions(status: int, said: str) -> None:
+def test_a_failing_server_is_an_error_not_missing_predictions(status: int, said: str) -> None:
     with answering([status] * 100) as (uri, _), pytest.raises(OptstudyError, match=said):
         read_predictions(Tracking(uri, patience=0.3), final_run())
 
 
-def test_interrupting_a_run_survives_a_server_that_is_gone() -> None:
+def test_interrupting_runs_ignores_an_unreachable_server() -> None:
     tracking = Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1)
     tracking._open_runs.add("0" * 32)
 

@@ -115,12 +115,12 @@ def read_again(search: SearchResult) -> SearchResult:
 
 @given(search=searches)
 @settings(max_examples=40)
-def test_a_search_comes_back_from_its_file_as_it_was(search: SearchResult) -> None:
+def test_a_search_is_read_as_written(search: SearchResult) -> None:
     assert typed(read_again(search)) == typed(search)
 
 
 @pytest.mark.parametrize("space", cases.spaces(), ids=lambda space: space.name)
-def test_a_search_of_every_packaged_space_comes_back_as_it_was(space: Space) -> None:
+def test_a_search_of_every_packaged_space_is_read_as_written(space: Space) -> None:
     lowest = {
         name: one.choices[-1] if isinstance(one, CategoricalDistribution) else cast(Any, one).low
         for name, one in distributions(space).items()
@@ -144,7 +144,7 @@ def _without_folder(space: Space) -> Space:
     return replace(space, source=Path(space.source.name))
 
 
-def test_a_file_tells_not_where_on_this_machine_a_space_lay() -> None:
+def test_a_search_file_has_no_local_path_of_its_space() -> None:
     space = load_space("sgd", cases.HERE)
     one = replace(made_up.search_result(), space=space)
 
@@ -168,7 +168,7 @@ def test_choices_keep_their_kinds_and_their_order() -> None:
 
 
 @pytest.mark.parametrize("scaled", [0, 3])
-def test_what_was_seen_along_a_run_comes_back_to_the_bit(scaled: int) -> None:
+def test_the_eigenvalue_trace_is_read_back_to_the_bit(scaled: int) -> None:
     one = replace(
         made_up.trace(np.random.default_rng(0), 1.4, 20),
         probability=np.where(np.arange(20) % 4 == 0, 1e-12, math.nan),
@@ -246,7 +246,7 @@ class TestStudy:
             assert one.curvature.values[0] == one.run.curvature.lambda_1
             assert one.curvature.samples == 20
 
-    def test_a_plan_comes_back_with_the_key_of_its_run(self, retrained_copy: Path) -> None:
+    def test_a_plan_is_read_back_with_the_key_of_its_run(self, retrained_copy: Path) -> None:
         """So it is what was trained, to the type of each value."""
         recorded = read_recorded(StudyFiles(Path(), "tiny"))
         assert recorded is not None

@@ -92,7 +92,7 @@ def history(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, floa
     }
 
 
-def test_params_and_tags_come_back(store: Tracking, client: MlflowClient) -> None:
+def test_params_and_tags_are_logged(store: Tracking, client: MlflowClient) -> None:
     run_id = open_run(store, key="of everything", tags={"a": "1"}, params={"lr": 0.1, "nesterov": False})
 
     run = client.get_run(run_id)
@@ -119,7 +119,7 @@ def test_logging_epochs_again_changes_no_history(store: Tracking, client: Mlflow
     assert before["test/accuracy"] == [(1, 0.6, 1_700_000_001_000), (2, 0.6, 1_700_000_002_000)]
 
 
-def test_a_number_that_is_not_known_is_not_logged(store: Tracking, client: MlflowClient) -> None:
+def test_an_unknown_number_is_not_logged(store: Tracking, client: MlflowClient) -> None:
     run_id = open_run(store)
 
     store.log_epochs(run_id, [record(1, train_loss=None, heldout_loss=None, gradient_norm=None)], "test")
@@ -137,7 +137,7 @@ def test_a_trial_logs_validation_and_never_test(store: Tracking, client: MlflowC
     assert not any(name.startswith("test/") for name in names)
 
 
-def test_more_metrics_than_a_request_takes_are_all_there(
+def test_more_metrics_than_fit_a_request_are_all_logged(
     store: Tracking, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PAGE", 3)
@@ -182,7 +182,7 @@ def test_an_interrupted_run_goes_on_under_its_id(store: Tracking, client: Mlflow
     assert client.get_run(run_id).info.status == "RUNNING"
 
 
-def test_what_ended_is_known_and_what_was_superseded_is_not(store: Tracking) -> None:
+def test_logged_runs_have_their_state_and_omit_superseded_ones(store: Tracking) -> None:
     for seed, outcome in enumerate(("completed", "pruned", "failed", "interrupted", "completed")):
         store.close_run(open_run(store, f"sgd/{seed}"), outcome)
     open_run(store, "sgd/running")
@@ -199,21 +199,21 @@ def test_what_ended_is_known_and_what_was_superseded_is_not(store: Tracking) -> 
     }
 
 
-def test_an_experiment_that_is_not_there_has_no_runs(store: Tracking) -> None:
+def test_a_missing_experiment_has_no_runs(store: Tracking) -> None:
     assert store.logged_runs("nobody/final") == {}
     assert store.studies() == []
     assert store.experiment_ids("nobody") == {}
     assert store.final_runs(["nobody"]) == ([], {})
 
 
-def test_trials_lie_under_their_search(store: Tracking, client: MlflowClient) -> None:
+def test_trials_are_children_of_their_search(store: Tracking, client: MlflowClient) -> None:
     parent = open_run(store, "sgd", experiment="mine/tuning")
     trial = open_run(store, "sgd/000", experiment="mine/tuning", parent=parent)
 
     assert client.get_run(trial).data.tags["mlflow.parentRunId"] == parent
 
 
-def test_final_runs_come_back_whole(store: Tracking) -> None:
+def test_final_runs_are_read_as_logged(store: Tracking) -> None:
     run_id = final_run(store, "mine", seed=3, outcome="diverged")
 
     [run], _ = store.final_runs(["mine"])
@@ -239,7 +239,7 @@ def test_final_runs_come_back_whole(store: Tracking) -> None:
     assert run.files.endswith(f"/{run_id}/artifacts")
 
 
-def test_final_runs_are_read_over_all_pages_and_what_is_left_out_is_counted(
+def test_final_runs_are_read_over_all_pages_and_excluded_ones_are_counted(
     store: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "PAGE", 2)
@@ -283,7 +283,7 @@ def test_the_data_are_the_runs_input(store: Tracking, client: MlflowClient) -> N
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training images")]
 
 
-def test_artifacts_lie_at_the_root_of_the_run(store: Tracking, client: MlflowClient) -> None:
+def test_artifacts_are_at_the_root_of_the_run(store: Tracking, client: MlflowClient) -> None:
     run_id = open_run(store)
 
     store.log_files(run_id, {"a.png": b"png", "b.json": b"{}"})
@@ -299,7 +299,7 @@ def log_predictions(tracking: Tracking, run_id: str, labels: list[int], predicte
     tracking.log_files(run_id, {"predictions.npz": file.getvalue()})
 
 
-def test_images_are_right_where_the_prediction_is_the_label(store: Tracking) -> None:
+def test_images_are_correct_where_prediction_and_label_agree(store: Tracking) -> None:
     one, other = (final_run(store, "mine", seed) for seed in (0, 1))
     log_predictions(store, one, [0, 1, 2, 3], [0, 1, 0, 3])
     log_predictions(store, other, [0, 1, 2, 3], [1, 1, 2, 0])
@@ -323,7 +323,7 @@ def test_damaged_predictions_are_named(store: Tracking, data: bytes) -> None:
         read_predictions(store, store.final_runs(["mine"])[0][0])
 
 
-def test_a_run_without_predictions_says_nothing_of_images(store: Tracking) -> None:
+def test_a_run_without_predictions_has_none(store: Tracking) -> None:
     bare, other, whole = (final_run(store, "mine", seed) for seed in (0, 1, 2))
     store.log_files(other, {"epochs.json": b"[]"})
     log_predictions(store, whole, [0, 1], [0, 0])
@@ -333,7 +333,7 @@ def test_a_run_without_predictions_says_nothing_of_images(store: Tracking) -> No
     assert {run.run_id for run in runs if read_predictions(store, run).predictions} == {whole}
 
 
-def test_what_mlflow_refuses_is_one_line(store: Tracking) -> None:
+def test_a_refusal_by_mlflow_is_one_line(store: Tracking) -> None:
     run_id = open_run(store, params={"lr": 0.1})
     known = LoggedRun(run_id, "k", finished=False, ended=False)
 

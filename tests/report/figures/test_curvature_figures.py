@@ -137,7 +137,7 @@ class TestRatio:
         assert below.get_ylim()[1] < 10
         assert f"2 / lr\n(full-batch\nheuristic)\nis {threshold:.3g}" in named(below)
 
-    def test_a_preconditioned_threshold_stands_in_a_panel_of_its_own(self) -> None:
+    def test_a_preconditioned_threshold_has_its_own_panel(self) -> None:
         drawn = eigen_ratio(trace(scaled=4), "", LOOKS["adam"], ADAM)
 
         _, values, scaled = drawn.axes

@@ -40,7 +40,7 @@ def band(axes: Axes) -> tuple[float, float]:
     return float(corners[:, 1].min()), float(corners[:, 1].max())
 
 
-def test_median_lies_in_the_band_from_the_least_seed_to_the_most() -> None:
+def test_median_is_inside_the_band_from_minimum_to_maximum() -> None:
     runs = [
         replace(run_evidence(seed=seed), epochs=(epoch(1, norm), epoch(2, norm)))
         for seed, norm in enumerate((1.0, 2.0, 8.0))
@@ -171,9 +171,7 @@ def test_every_trial_spends_its_work_and_only_completed_ones_improve_the_best() 
     ("sampler", "pruner", "bands"),
     [("tpe", "none", 0), ("tpe", "median", 0), ("random", "median", 0), ("random", "none", 1)],
 )
-def test_only_a_random_search_that_prunes_nothing_has_a_band_of_its_own(
-    sampler: str, pruner: str, bands: int
-) -> None:
+def test_only_a_random_search_without_pruning_has_its_own_band(sampler: str, pruner: str, bands: int) -> None:
     found = figures.tuning_curves(evidence_of(searches=[search_result(sampler=sampler, pruner=pruner)]))
 
     assert [len(axes.collections) for axes in found.axes] == [bands, bands]

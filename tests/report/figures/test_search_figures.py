@@ -96,7 +96,7 @@ def test_best_so_far_falls_where_the_objective_is_a_loss() -> None:
 
 
 @pytest.mark.parametrize(("objective", "edge"), [("accuracy", 0.03), ("loss", 0.97)])
-def test_trial_without_a_score_stands_at_the_edge_where_scores_are_bad(objective: str, edge: float) -> None:
+def test_trial_without_a_score_is_drawn_at_the_bad_edge(objective: str, edge: float) -> None:
     drawn = history(searched(trial(0, 0.5), trial(1, None, "failed"), objective=objective))
 
     failed = lines(drawn)["failed"]
@@ -105,7 +105,7 @@ def test_trial_without_a_score_stands_at_the_edge_where_scores_are_bad(objective
     assert heights[0][1] == pytest.approx(edge)
 
 
-def test_diverged_trial_with_a_score_stands_at_its_score() -> None:
+def test_diverged_trial_with_a_score_is_drawn_at_its_score() -> None:
     drawn = history(searched(trial(0, 0.5), trial(1, 0.1, "diverged")))
 
     assert points(drawn)["diverged"] == [(1, 10.0)]

@@ -57,7 +57,7 @@ def test_norm_that_is_not_finite_leaves_a_gap_and_a_cross() -> None:
     np.testing.assert_array_equal(lines["not finite"].get_xdata(), [2])
 
 
-def test_run_without_a_finite_norm_says_so() -> None:
+def test_run_without_a_finite_norm_has_a_message() -> None:
     axes, lines = axes_and_lines(gradient_norm([record(1, None), record(2, None)], "SGD"))
 
     assert lines == {}

@@ -153,7 +153,7 @@ def test_unknown_format_is_refused_with_the_known_ones() -> None:
         render(comparison_of(), "html")  # type: ignore[arg-type] # the point of the test
 
 
-def test_caption_says_what_the_spread_is_and_how_many_runs_were_left_out() -> None:
+def test_caption_describes_the_spread_and_counts_excluded_runs() -> None:
     text = accuracy_caption(comparison_of(*seeds([0.98, 0.99]), unfinished=2, failed=1, superseded=0))
 
     assert "95 % Student t interval over seeds" in text
@@ -166,20 +166,20 @@ def test_caption_claims_no_interval_for_single_seeds() -> None:
     assert accuracy_caption(comparison_of(final_run(paper_setting=False))) == "One seed shows no spread."
 
 
-def test_caption_says_what_the_papers_values_are_where_they_stand() -> None:
+def test_caption_describes_the_papers_values_if_there_are_any() -> None:
     assert accuracy_caption(comparison_of(final_run())).startswith(
         "The paper's values are of one seed; Diff. is ours minus the paper's, in percentage points."
     )
 
 
-def test_caption_of_an_empty_comparison_says_so() -> None:
+def test_caption_of_an_empty_comparison_states_that_there_are_no_runs() -> None:
     assert (
         accuracy_caption(comparison_of(failed=3))
         == "There are no finished final runs. Runs left out: 3 failed."
     )
 
 
-def test_ranks_stand_last_where_there_are_pairs() -> None:
+def test_ranks_are_the_last_column_if_there_are_pairs() -> None:
     table = accuracy_table(whole([*SKILL], 5))
 
     assert table.headers[-1] == "Rank"
@@ -211,7 +211,7 @@ def test_pairs_name_their_study_where_there_are_several() -> None:
     assert [row[0] for row in table.rows] == ["quick", "other"]
 
 
-def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_shows_more() -> None:
+def test_the_pairs_caption_states_the_detectable_difference_and_the_command_for_more_seeds() -> None:
     known = KNOWN | {"family": 2}
     pairs = [known, known | {"a": "lion/best", "seeds": 3}, SINGLE | {"b": "lion/best", "seeds": 3}]
     enough = seeds_to_show_all([pair_of(**pair) for pair in pairs], 0.002)
@@ -229,7 +229,7 @@ def test_the_pairs_caption_says_what_could_have_been_shown_and_the_command_that_
     )
 
 
-def test_the_pairs_caption_explains_an_interval_that_holds_zero_beside_a_difference_that_is_shown() -> None:
+def test_the_pairs_caption_explains_an_interval_with_zero_and_a_significant_difference() -> None:
     explained = "Holm's tests decide; Bonferroni's intervals are wider, and may contain zero"
 
     assert explained in pair_caption(pairs_alone(KNOWN))  # from -0.01 to +0.72 points, and better
@@ -271,7 +271,7 @@ def test_each_study_has_its_sentences_in_the_pairs_caption() -> None:
     assert text.count("Verdicts compare") == 1
 
 
-def test_without_pairs_nothing_is_said_of_them() -> None:
+def test_without_pairs_there_is_no_pair_table() -> None:
     comparison = comparison_of(final_run())
 
     assert pair_table(comparison).rows == []
@@ -322,7 +322,7 @@ def special() -> Comparison:
     return comparison_of(*runs, correct=answers(runs), unfinished=1)
 
 
-def test_latex_has_both_tables_whole() -> None:
+def test_latex_has_both_complete_tables() -> None:
     text = render(special(), "latex")
 
     for part in (
@@ -383,9 +383,7 @@ def test_no_format_of_any_comparison_with_pairs_prints_nan(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["markdown", "latex"])
 @pytest.mark.parametrize("metric", ["cost", "geometry", "classes"])
-def test_other_metrics_have_a_table_each_that_says_nothing_of_what_is_not_known(
-    form: Any, metric: Any
-) -> None:
+def test_other_metrics_have_a_table_each_with_dashes_for_unknown_values(form: Any, metric: Any) -> None:
     bare, full = final_run("sgd"), final_run("adam")
     full = replace(
         full, target=0.97, cost_to_target=CostToTarget(2.0, 14.0, 1200.0),

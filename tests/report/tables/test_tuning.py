@@ -60,7 +60,7 @@ def test_the_study_is_named_where_there_are_several() -> None:
 
 
 @pytest.mark.parametrize(("finalists", "said"), [((), False), (trained_again(0.5), True)])
-def test_the_caption_speaks_of_finalists_only_where_there_are_some(
+def test_the_caption_mentions_finalists_only_if_there_are_some(
     finalists: tuple[Finalist, ...], said: bool
 ) -> None:
     caption = tuning_table(Comparison((), (), {}, (replace(SEARCH, finalists=finalists),))).caption
@@ -69,7 +69,7 @@ def test_the_caption_speaks_of_finalists_only_where_there_are_some(
     assert "flatters" in caption
 
 
-def test_without_searches_the_table_says_so() -> None:
+def test_without_searches_the_caption_states_it() -> None:
     table = tuning_table(Comparison((), (), {}))
 
     assert table.rows == []
