@@ -87,7 +87,7 @@ def tuning_sentence(searches: Sequence[SearchResult]) -> str:
     if any(search.finalists for search in searches):
         seeds = one["finalist_seeds"]
         sentence += (
-            f" The best {one['finalists']} trials were trained again from {counted('other seed', [seeds])}, and the one"
+            f" The best {one['finalists']} trials were retrained from {counted('other seed', [seeds])}, and the one"
             f" with the best {'mean of these' if seeds > 1 else 'score there'} was chosen."
         )
     return sentence
@@ -103,7 +103,7 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
     return (
         f"Each configuration was trained for {counted('epoch', [plan.epochs])} from {seeds}"
         f" on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
-        f" mini-batches of {plan.batch_size}); the test set only reports."
+        f" mini-batches of {plan.batch_size}); test images are used only for reporting."
     )
 
 
@@ -112,10 +112,9 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     searches = [one for one in evidence.searches if one.study == study]
     runs = [one for one in evidence.runs if one.run.study == study]
     versions = runs[0].run.provenance.versions if runs else {}
-    names = ", ".join(
-        f"{look.label}{cited(look.cite)}"
-        for look in (evidence.looks[name] for name in dict.fromkeys(one.run.optimizer for one in runs))
-    )
+    looks = [evidence.looks[name] for name in dict.fromkeys(one.run.optimizer for one in runs)]
+    *others, last = (f"{look.label}{cited(look.cite)}" for look in looks)
+    names = f"{', '.join(others)} and {last}" if others else last
     rows = [row for row in comparison.rows if row.study == study]
     pairs = [pair for pair in comparison.pairs if pair.study == study]
     tool = " ".join(part for part in ("optstudy", versions.get("optstudy", ""), "[@optstudy]") if part)
@@ -130,7 +129,7 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     if any(not math.isnan(pair.test.p) for pair in pairs):
         parts.append(
             "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
-            " has a part from the seeds and a part from the images; p-values are Holm's [@holm] and intervals"
+            " accounts for both seeds and images; p-values are Holm's [@holm] and intervals"
             f" Bonferroni's over {counted('pair', [pairs[0].family])}, and equivalence was tested by"
             f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
         )

@@ -164,7 +164,7 @@ def test_the_searches_are_described_with_the_numbers_of_the_study() -> None:
     assert "judged by the loss on 10,000 training images held out for validation" in again
     assert "trained on 5,000 others" in again
     assert again.endswith(
-        "The best 3 trials were trained again from 2 other seeds, and the one with the best mean of these was chosen."
+        "The best 3 trials were retrained from 2 other seeds, and the one with the best mean of these was chosen."
     )
     assert once.endswith("from 1 other seed, and the one with the best score there was chosen.")
 
@@ -182,7 +182,7 @@ def test_methods_claim_no_more_than_was_done() -> None:
     alone = methods(made_up.comparison_of(single), single, "quick")
 
     assert whole.startswith(
-        "We compared SGD [@sgd], AdaGrad [@adagrad], Adam [@adam], AdaHessian [@adahessian]"
+        "We compared SGD [@sgd], AdaGrad [@adagrad], Adam [@adam] and AdaHessian [@adahessian]"
         " with optstudy 0.1.0 [@optstudy]."
     )
     for said in ("Optuna [@optuna]", "from 10 seeds", "over 6 pairs", "inside 0.1 points", "on 100 fixed"):

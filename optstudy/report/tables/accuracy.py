@@ -39,9 +39,7 @@ def accuracy_caption(comparison: Comparison) -> str:
     if any(row.seeds == 1 for row in rows):
         sentences += ["One seed shows no spread."]
     if comparison.pairs:
-        sentences += [
-            "A row has a rank where each of its pairs is decided; tie means that at least one is open."
-        ]
+        sentences += ["A row has a rank if all its pairs are decided, and is a tie otherwise."]
     if diverged := sum(row.diverged for row in rows):
         sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
     if left_out := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):

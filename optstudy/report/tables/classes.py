@@ -18,8 +18,8 @@ def classes_table(comparison: Comparison) -> Table:
     ]
     many = ", ".join(f"{count:,}" for count in sorted({one.count for one in images if one})) or "no"
     caption = (
-        f"Wilson's 95 % interval is that of the mean accuracy over seeds on {many} test images: at most about how far"
-        " another draw of images would move it, whatever the seed. The worst class is that of the lowest mean"
-        " accuracy over seeds."
+        f"Wilson's 95 % interval, for the mean accuracy over seeds on {many} test images, is approximately an upper"
+        " bound on the sampling error of the test images. The worst class is the one with the lowest mean accuracy"
+        " over seeds."
     )
     return Table(tuple(columns), caption, "tab:classes")

@@ -25,8 +25,8 @@ def _cost_caption(targets: set[float]) -> str:
     shown = ", ".join(f"{100 * target:g} %" for target in sorted(targets))
     work = "gradient work (a forward and backward pass of one mini-batch is 1, a Hessian product 2)"
     timed = (
-        "Milliseconds are those of 100 steps timed while the other workers idled, and seconds are at that pace;"
-        f" where none were timed ({UNKNOWN}), seconds are by the clock, and other runs may have slowed them."
+        "Milliseconds are those of 100 steps timed while the other workers were idle, and seconds are computed from"
+        f" them; where no steps were timed ({UNKNOWN}), seconds are measured, and other runs may have slowed them down."
     )
     sentences = [
         f"Seconds of training and {work} are means over seeds; probes and evaluation are not counted.",
@@ -34,8 +34,8 @@ def _cost_caption(targets: set[float]) -> str:
     ]
     if targets:
         sentences.append(
-            f"The target is a test accuracy of {shown}, fixed with the study, and nothing is chosen by it. Epochs and"
-            " seconds are medians over seeds; a seed that never reached it counts as later than all others, and"
-            " where half of them or more never did there is no median."
+            f"The target is a test accuracy of {shown}, fixed with the study; no choice depends on it. Epochs and"
+            " seconds are medians over seeds; a seed that never reached the target counts as later than all others, so"
+            " there is no median if half of the seeds or more never did."
         )
     return " ".join(sentences)

@@ -27,11 +27,11 @@ def geometry_table(comparison: Comparison) -> Table:
     ]
     caption = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
-        " seeds, on each study's own sample. Verdicts are of the ratio in each run, and a step is"
-        " separated where its ratio is during the last steps of training. Eigenvalues keep their signs. Loss rise is"
-        " how much the loss rises at distance 1 along the first eigenvector, mean of both sides. tau is Kendall's tau-b"
-        " of that rise with the test error over these runs alone, where there are 5 or more:"
-        " it is descriptive, and no evidence that flatness matters."
+        " seeds, on each study's own sample. Verdicts are those of each run's ratio. Steps separated is the share of"
+        " the last steps of training with the verdict separated. Eigenvalues keep their signs. Loss rise is how much"
+        " the loss rises at distance 1 along the first eigenvector, as a mean of both sides. tau is Kendall's tau-b of"
+        " that rise with the test error over these runs alone, where there are 5 or more: it is descriptive, and no"
+        " evidence that flatness matters."
     )
     return Table(tuple(columns), caption, "tab:geometry")
 

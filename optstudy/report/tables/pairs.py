@@ -91,15 +91,15 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
     if not smallest:  # all predictions are the same
         return
     yield (
-        "The smallest difference that Bonferroni's test would have shown four times in five is"
+        "The smallest difference that Bonferroni's test detects with a power of 80 % is"
         f" {100 * smallest:.2f} points, for the pair whose difference varies most;"
     )
     enough = seeds_to_show_all(pairs, smallest / 2)
     if enough is None:
-        yield "no number of seeds would show half of that on so few test images."
+        yield "no number of seeds would detect half of that on so few test images."
     else:
         yield (
-            f"to show half of that takes about {enough} seeds:"
+            f"to detect half of that takes about {enough} seeds:"
             f" optstudy train --study {study}{_configs(pairs)} --seeds {enough}."
         )
 

@@ -30,16 +30,16 @@ def _caption(searches: Sequence[SearchResult]) -> str:
     if not searches:
         return "There are no finished searches."
     retrained = any(one.finalists for one in searches)
-    counted = "all trials, and of the best ones trained again" if retrained else "all trials"
+    counted = "all trials and of the retrained finalists" if retrained else "all trials"
     caption = (
-        f"Gradient work is of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
-        " equal trials are not equal work. The score is that of the chosen trial on the validation images, the highest"
-        " or one of the highest of many, and so flatters it."
+        f"Gradient work is that of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
+        " equal trials are not equal work. The score is that of the chosen trial on the validation images; as one of"
+        " the highest of many, it is biased upwards."
     )
     if retrained:
         caption += (
-            " The best trials were trained again from other seeds before one was chosen; the retrained score is the"
-            " chosen one's mean over these, where a seed whose score is not finite counts as the worst."
+            " The best trials were retrained from other seeds before one was chosen; the retrained score is its mean"
+            " over these seeds, where a score that is not finite counts as the worst."
         )
     return caption
 

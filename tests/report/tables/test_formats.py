@@ -222,8 +222,8 @@ def test_the_pairs_caption_states_the_detectable_difference_and_the_command_for_
         " Intervals are Bonferroni's and p-values Holm's, over 2 pairs."
         " Holm's tests decide; Bonferroni's intervals are wider, and may contain zero although a difference is"
         " significant."
-        " The smallest difference that Bonferroni's test would have shown four times in five is 0.40 points,"
-        f" for the pair whose difference varies most; to show half of that takes about {enough} seeds:"
+        " The smallest difference that Bonferroni's test detects with a power of 80 % is 0.40 points,"
+        f" for the pair whose difference varies most; to detect half of that takes about {enough} seeds:"
         f" optstudy train --study quick --config best --config paper --seeds {enough}."
         " Verdicts compare these configurations, not the optimizers at their best."
     )
@@ -241,7 +241,7 @@ def test_the_pairs_caption_names_no_number_of_seeds_where_the_images_are_too_few
     text = pair_caption(pairs_alone(KNOWN | {"image_variance": 1e-6}))
 
     assert (
-        "is 0.40 points, for the pair whose difference varies most; no number of seeds would show half"
+        "is 0.40 points, for the pair whose difference varies most; no number of seeds would detect half"
         in text
     )
     assert "optstudy train" not in text

@@ -65,8 +65,8 @@ def test_the_caption_mentions_finalists_only_if_there_are_some(
 ) -> None:
     caption = tuning_table(Comparison((), (), {}, (replace(SEARCH, finalists=finalists),))).caption
 
-    assert ("trained again" in caption) is said
-    assert "flatters" in caption
+    assert ("retrained" in caption) is said
+    assert "biased upwards" in caption
 
 
 def test_without_searches_the_caption_states_it() -> None:
