@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from optstudy.errors import UsageError
 from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
 from optstudy.study.keys import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
@@ -195,10 +196,9 @@ def running(*, tuning: bool = False, training: bool = False) -> Callable[[Comman
         def bundled(*, pairs: tuple[str, ...], optimizers: tuple[str, ...], **given: Any) -> Any:
             location = _location(given)
             flags = {name: given.pop(name) for name in list(given) if name in KEYS}
-            settings = dict(parse_setting(pair) for pair in pairs)
-            settings |= {name: value for name, value in flags.items() if value is not None}
             if optimizers:
-                settings["optimizers"] = _names(optimizers, location.workspace)
+                flags["optimizers"] = _names(optimizers, location.workspace)
+            settings = _settings(flags, pairs)
             return command(location=location, worker_pool=_worker_pool(given), settings=settings, **given)
 
         return _with_options(bundled, options)
@@ -234,6 +234,20 @@ def _location(given: dict[str, Any]) -> Location:
 
 def _worker_pool(given: dict[str, Any]) -> WorkerPool:
     return WorkerPool(given.pop("jobs"), given.pop("data_dir"), given.pop("ray"))
+
+
+def _settings(flags: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return the settings given as flags or by ``--set``.
+
+    Raises:
+        UsageError: If a key is given twice.
+    """
+    settings = {name: value for name, value in flags.items() if value is not None}
+    for name, value in map(parse_setting, pairs):
+        if name in settings:
+            raise UsageError(f"--set {name}: {name} is given twice; give it once, as an option or by --set")
+        settings[name] = value
+    return settings
 
 
 def _with_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:

@@ -38,6 +38,18 @@ from optstudy.tracking import embedded, stores
         ),
         ("study --set trials", "--set 'trials' lacks a value; write --set trials=VALUE"),
         (
+            "study --trials 2 --set trials=3",
+            "--set trials: trials is given twice; give it once, as an option or by --set",
+        ),
+        (
+            "study --opt sgd --set optimizers=adam",
+            "--set optimizers: optimizers is given twice; give it once, as an option or by --set",
+        ),
+        (
+            "study --set trials=2 --set trials=3",
+            "--set trials: trials is given twice; give it once, as an option or by --set",
+        ),
+        (
             "study --seeds 99999999999999999999",
             "seeds is 99999999999999999999; it must be 1000 or less",
         ),
@@ -198,19 +210,19 @@ def test_a_server_that_does_not_answer_is_status_1(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("changes", "message"),
     [
-        (["--device", "cuda:63"], "optstudy: device 'cuda:63' is not available; torch finds cpu"),
-        (["--dataset", "minst"], "optstudy: 'minst' is no data set; did you mean 'mnist'?"),
+        ({"device": "cuda:63"}, "optstudy: device 'cuda:63' is not available; torch finds cpu"),
+        ({"dataset": "minst"}, "optstudy: 'minst' is no data set; did you mean 'mnist'?"),
     ],
 )
 def test_what_only_a_worker_can_find_out_is_one_line_too(
-    arguments: list[str], said: str, run: Run, workspace: Path
+    changes: dict[str, str], message: str, run: Run, workspace: Path
 ) -> None:
-    ended = run("tune", "--opt", "sgd", "--jobs", "1", *tiny.options(), *arguments)
+    ended = run("tune", "--jobs", "1", *tiny.options(**changes))
 
     assert ended.status == 2
-    assert ended.line.startswith(said)
+    assert ended.line.startswith(message)
     assert not (workspace / "tuning" / "studies" / "main" / "specification.json").exists()
 
 

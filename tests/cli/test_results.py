@@ -191,7 +191,7 @@ def test_a_plan_is_printed_and_nothing_is_written(run: Run, user_files: Path) ->
 
 @pytest.mark.slow
 def test_tuning_and_training_print_their_results_alone(run: Run, workspace: Path) -> None:
-    settings = ["--jobs", "1", "--opt", "sgd", "--study", "mine", *tiny.options(trials=2, seeds=1)]
+    settings = ["--jobs", "1", "--study", "mine", *tiny.options(trials=2, seeds=1)]
 
     tuned = run("tune", "--json", *settings)
     trained = run("train", "--json", *settings)
