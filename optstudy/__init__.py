@@ -11,7 +11,7 @@ __all__ = ["Dataset", "Study", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Both bring torch, and Study mlflow, seconds of imports; `import optstudy` and `--help` stay light.
+    # Imported on demand: torch and mlflow take seconds, which `import optstudy` and `--help` do not need.
     if name == "Study":
         from optstudy.study.driver import Study
 

@@ -14,14 +14,14 @@ class UsageError(OptstudyError):
     """The request is invalid. The command line exits with status 2."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` with the known name closest to ``name``, or an empty string."""
-    near = closest(name, known)
-    return f"; did you mean '{near}'?" if near else ""
+    candidate = closest(name, known)
+    return f"; did you mean '{candidate}'?" if candidate else ""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name closest to a misspelled one; None if none is close enough."""
     names = list(known)
-    swapped = [each for each in names if sorted(each) == sorted(name)]
-    return next(iter(swapped or difflib.get_close_matches(name, names, n=1, cutoff=0.75)), None)
+    anagrams = [candidate for candidate in names if sorted(candidate) == sorted(name)]
+    return next(iter(anagrams or difflib.get_close_matches(name, names, n=1, cutoff=0.75)), None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from optstudy.errors import closest, nearest
+from optstudy.errors import closest, suggestion
 
 KEYS = ("trials", "seeds", "seed", "batch", "batch_size", "model", "sgd", "adam", "make")
 
@@ -20,10 +20,10 @@ KEYS = ("trials", "seeds", "seed", "batch", "batch_size", "model", "sgd", "adam"
 )
 def test_a_slip_of_the_hand_is_understood(typed: str, meant: str) -> None:
     assert closest(typed, KEYS) == meant
-    assert nearest(typed, KEYS) == f"; did you mean '{meant}'?"
+    assert suggestion(typed, KEYS) == f"; did you mean '{meant}'?"
 
 
 @pytest.mark.parametrize("typed", ["patch", "need", "tail", "hotel", "dam", "lion", ""])
 def test_what_merely_resembles_a_name_is_not_suggested(typed: str) -> None:
     assert closest(typed, ("trials", "seeds", "batch_size", "model", "adamax")) is None
-    assert nearest("lion", KEYS) == ""
+    assert suggestion("lion", KEYS) == ""

@@ -8,7 +8,7 @@ import click
 
 from optstudy import __version__
 from optstudy.cli.retry import same_command
-from optstudy.errors import OptstudyError, UsageError, nearest
+from optstudy.errors import OptstudyError, UsageError, suggestion
 
 # Each is imported from the module of its name when it is run, or its help is shown.
 COMMANDS = (
@@ -33,7 +33,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
-            raise UsageError(f"no command {cmd_name!r}{nearest(cmd_name, COMMANDS)}; see optstudy --help")
+            raise UsageError(f"no command {cmd_name!r}{suggestion(cmd_name, COMMANDS)}; see optstudy --help")
         command = getattr(importlib.import_module(f"optstudy.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command

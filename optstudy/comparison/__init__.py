@@ -1,1 +1,1 @@
-"""From final runs to rows, pairs and ranks."""
+"""Compare final runs: rows, pairs and ranks."""

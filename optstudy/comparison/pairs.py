@@ -1,4 +1,4 @@
-"""The pairs of a comparison, and the ranks of its rows; tests and verdicts are computed in statistics/pairs."""
+"""Pair the rows of a comparison and rank them; tests and verdicts are computed in `optstudy.statistics.pairs`."""
 
 import itertools
 import math
@@ -14,12 +14,12 @@ from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
 from optstudy.statistics import Discordance, PairTest, compare_pairs, difference, discordance, seeds_needed
 
-Correct = Mapping[str, NDArray[np.bool_]]  # which test images are classified correctly, by run ID
+CorrectMasks = Mapping[str, NDArray[np.bool_]]  # masks of the correctly classified test images, by run ID
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Test accuracy of A minus that of B, over the seeds that both have."""
+    """Test accuracy of A minus that of B, over their common seeds."""
 
     a: RowKey
     b: RowKey
@@ -60,15 +60,15 @@ class Pair:
         return dict(plain(content))
 
 
-def pair_rows(runs: Sequence[FinalRun], correct: Correct) -> tuple[Pair, ...]:
+def pair_rows(runs: Sequence[FinalRun], correct: CorrectMasks) -> tuple[Pair, ...]:
     """Compare all pairs of rows of each study.
 
     Args:
-        runs: Final runs, each seed of a configuration once; A comes before B in this order.
-        correct: Correctly classified images of each run; runs without are left out.
+        runs: Final runs, at most one per seed of a configuration; the row that comes first is A.
+        correct: Masks of correctly classified images; runs without a mask are omitted.
 
     Returns:
-        The pairs of each study, which are one family of tests.
+        All pairs; the pairs of a study are one family of tests.
     """
     pairs: list[Pair] = []
     for study in dict.fromkeys(run.study for run in runs):
@@ -76,38 +76,42 @@ def pair_rows(runs: Sequence[FinalRun], correct: Correct) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def row_rank(row: RowKey, pairs: Sequence[Pair], others: int) -> str:
+def row_rank(row: RowKey, pairs: Sequence[Pair], other_rows: int) -> str:
     """Return the rank of a row in its study, or "tie" if one of its pairs is undecided.
 
-    A pair is missing, and so undecided, if the two rows share no seed or one has no predictions; ``others`` is the
+    A pair whose rows share no seed, or lack predictions, is missing and counts as undecided; ``other_rows`` is the
     number of other rows in the study.
     """
-    own = [pair for pair in pairs if row in (pair.a, pair.b)]
-    if not own or len(own) < others or any(pair.test.verdict not in ("better", "worse") for pair in own):
+    row_pairs = [pair for pair in pairs if row in (pair.a, pair.b)]
+    if (
+        not row_pairs
+        or len(row_pairs) < other_rows
+        or any(pair.test.verdict not in ("better", "worse") for pair in row_pairs)
+    ):
         return "tie"
-    return str(1 + sum((pair.test.verdict == "worse") == (pair.a == row) for pair in own))
+    return str(1 + sum((pair.test.verdict == "worse") == (pair.a == row) for pair in row_pairs))
 
 
 def smallest_difference(pairs: Sequence[Pair]) -> float | None:
-    """Return the difference that all pairs of a study detect with 80 % power; None without a verdict."""
+    """Return the smallest difference that every pair of a study detects with 80 % power; None without a verdict."""
     return max((pair.test.smallest for pair in pairs if not math.isnan(pair.test.smallest)), default=None)
 
 
-def seeds_to_show_all(pairs: Sequence[Pair], wanted: float) -> int | None:
-    """Return the number of seeds that detects a difference in all pairs of a study, more than it has.
+def seeds_to_detect(pairs: Sequence[Pair], effect: float) -> int | None:
+    """Return the number of seeds, more than a study has, that detects a difference in every pair.
 
     Returns:
-        None if there are too few test images for any number of seeds.
+        None if no number of seeds suffices on so few test images.
     """
     tests = [pair.test for pair in pairs if not math.isnan(pair.test.smallest)]
-    needed = [seeds_needed(test.difference, wanted, pairs[0].family) for test in tests]
-    enough = [count for count in needed if count is not None]
-    # Pairs may have unequal numbers of seeds, so that fewer could suffice for the worst of them.
-    more = 1 + max(pair.test.difference.seeds for pair in pairs)
-    return max(more, *enough) if len(enough) == len(needed) else None
+    needed = [seeds_needed(test.difference, effect, pairs[0].family) for test in tests]
+    finite = [count for count in needed if count is not None]
+    # Pairs may differ in their number of seeds, and the pair that needs most seeds may have fewer than another.
+    minimum = 1 + max(pair.test.difference.seeds for pair in pairs)
+    return max(minimum, *finite) if len(finite) == len(needed) else None
 
 
-def _pair_rows_of_study(runs: Sequence[FinalRun], correct: Correct) -> list[Pair]:
+def _pair_rows_of_study(runs: Sequence[FinalRun], correct: CorrectMasks) -> list[Pair]:
     rows: dict[RowKey, dict[int, NDArray[np.bool_]]] = {}
     for run in runs:
         if run.run_id in correct:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.records.evidence import Evidence
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_evidence
@@ -15,7 +15,7 @@ def read_studies(
     *,
     workspace: Path = Path(),
 ) -> Evidence:
-    """Read the evidence for a comparison of studies, by default the latest that has a finished run.
+    """Read the evidence for a comparison of studies, by default the latest with a finished run.
 
     Args:
         tracking: The MLflow store.
@@ -23,7 +23,7 @@ def read_studies(
         workspace: Folder whose space files define the looks of optimizers.
 
     Raises:
-        UsageError: If there is no such study, or none at all.
+        UsageError: If a study does not exist, or there are no studies.
         OptstudyError: If a file cannot be read.
     """
     known = tracking.studies()
@@ -32,25 +32,25 @@ def read_studies(
     for name in studies:
         if name not in known:
             raise UsageError(
-                f"no study {name!r} has final runs{nearest(name, known)}; there are {', '.join(known)}"
+                f"no study {name!r} has final runs{suggestion(name, known)}; there are {', '.join(known)}"
             )
     if studies:
         return read_evidence(tracking, tuple(dict.fromkeys(studies)), workspace)
     latest_first = (read_evidence(tracking, [name], workspace) for name in reversed(known))
-    finished = next((evidence for evidence in latest_first if evidence.runs), None)
-    return finished or read_evidence(tracking, known[-1:], workspace)
+    latest_finished = next((evidence for evidence in latest_first if evidence.runs), None)
+    return latest_finished or read_evidence(tracking, known[-1:], workspace)
 
 
 def check_optimizers(evidence: Evidence, optimizers: Sequence[str]) -> None:
     """Check that optimizers have final runs.
 
     Raises:
-        UsageError: If one has none.
+        UsageError: If an optimizer has no final runs.
     """
-    known = sorted({one.run.optimizer for one in evidence.runs})
+    known = sorted({final.run.optimizer for final in evidence.runs})
     for name in optimizers:
         if name not in known:
             raise UsageError(
-                f"no final runs of {name!r} in {', '.join(evidence.studies)}{nearest(name, known)};"
+                f"no final runs of {name!r} in {', '.join(evidence.studies)}{suggestion(name, known)};"
                 f" there are {', '.join(known)}"
             )

@@ -1,4 +1,4 @@
-"""Summaries of a row's runs beside accuracy: test images, cost to the target, curvature."""
+"""Summaries of a row's runs other than accuracy: test images, cost to the target, curvature."""
 
 import math
 from collections import Counter
@@ -18,14 +18,14 @@ class ImageSummary:
     """Accuracy on the test images, mean over seeds; fractions."""
 
     count: int
-    low: float  # Wilson interval of the mean accuracy: the sampling error of the images alone
+    low: float  # Wilson interval of the mean accuracy: only the sampling error of the images
     high: float
     worst_class: int
     worst_accuracy: float  # mean over seeds
 
 
 @dataclass(frozen=True)
-class ToTarget:
+class TargetSummary:
     """The cost at which a target test accuracy was reached, median over seeds.
 
     A run that never reached it is censored: the median is known if more than half of the seeds reached it.
@@ -39,7 +39,7 @@ class ToTarget:
 
 
 @dataclass(frozen=True)
-class Geometry:
+class GeometrySummary:
     """The curvature at the end of training; means over the measured runs with Student t intervals."""
 
     runs: int
@@ -54,60 +54,60 @@ class Geometry:
 
 
 def summarise_images(predictions: Sequence[Predictions]) -> ImageSummary | None:
-    """Summarise predictions of the same images over seeds; None without any."""
+    """Summarise predictions of the same images over seeds; None if there are none."""
     if not predictions:
         return None
     labels = predictions[0].labels
-    correct = np.mean([one.correct for one in predictions], axis=0)
+    correct = np.mean([run.correct for run in predictions], axis=0)
     by_class = {int(label): float(correct[labels == label].mean()) for label in np.unique(labels)}
     worst = min(by_class, key=lambda label: by_class[label])
-    share = wilson_interval(float(correct.sum()), len(labels))
-    assert share.low is not None
-    assert share.high is not None
-    return ImageSummary(len(labels), share.low, share.high, worst, by_class[worst])
+    interval = wilson_interval(float(correct.sum()), len(labels))
+    assert interval.low is not None
+    assert interval.high is not None
+    return ImageSummary(len(labels), interval.low, interval.high, worst, by_class[worst])
 
 
-def summarise_target(runs: Sequence[FinalRun]) -> ToTarget | None:
+def summarise_target(runs: Sequence[FinalRun]) -> TargetSummary | None:
     """Summarise the cost at which runs reached their study's target; None without a target."""
     target = runs[0].target
     if target is None:
         return None
     reached = [(run, run.cost_to_target) for run in runs if run.cost_to_target is not None]
 
-    def median(cost: Callable[[FinalRun, CostToTarget], float]) -> float:
+    def median(value: Callable[[FinalRun, CostToTarget], float]) -> float:
         if 2 * len(reached) <= len(runs):
             return math.nan
         censored = [math.inf] * (len(runs) - len(reached))
-        return float(np.median([*(cost(run, spent) for run, spent in reached), *censored]))
+        return float(np.median([*(value(run, cost) for run, cost in reached), *censored]))
 
-    return ToTarget(
+    return TargetSummary(
         target,
         len(reached),
-        epochs=median(lambda _, spent: spent.epochs),
+        epochs=median(lambda _, cost: cost.epochs),
         seconds=median(_seconds_to_target),
-        gradient_work=median(lambda _, spent: spent.gradient_work),
+        gradient_work=median(lambda _, cost: cost.gradient_work),
     )
 
 
-def _seconds_to_target(run: FinalRun, spent: CostToTarget) -> float:
+def _seconds_to_target(run: FinalRun, cost: CostToTarget) -> float:
     if run.step_seconds is None:
-        return spent.seconds
-    return run.pace_seconds * spent.gradient_work / run.gradient_work  # all steps take the same work
+        return cost.seconds
+    return run.pace_seconds * cost.gradient_work / run.gradient_work  # every step takes the same work
 
 
-def summarise_geometry(runs: Sequence[FinalRun]) -> Geometry | None:
+def summarise_geometry(runs: Sequence[FinalRun]) -> GeometrySummary | None:
     """Summarise the curvature at the end of runs; None if none was measured."""
-    ends = [run.curvature for run in runs if run.curvature is not None]
-    if not ends:
+    curvatures = [run.curvature for run in runs if run.curvature is not None]
+    if not curvatures:
         return None
     errors = [1 - run.test_accuracy for run in runs if run.curvature is not None]
-    means = {name: _mean([getattr(end, name) for end in ends]) for name in _MEANS}
-    return Geometry(
-        runs=len(ends),
+    means = {name: _mean([getattr(curvature, name) for curvature in curvatures]) for name in _MEANS}
+    return GeometrySummary(
+        runs=len(curvatures),
         **means,
-        verdicts=dict(sorted(Counter(end.verdict for end in ends).items())),
+        verdicts=dict(sorted(Counter(curvature.verdict for curvature in curvatures).items())),
         separated=_mean([run.separated for run in runs if run.separated is not None]),
-        flatness=rank_correlation([end.loss_rise for end in ends], errors),
+        flatness=rank_correlation([curvature.loss_rise for curvature in curvatures], errors),
     )
 
 

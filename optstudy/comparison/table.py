@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from optstudy.comparison.pairs import Pair, pair_rows, row_rank
 from optstudy.comparison.summaries import (
-    Geometry,
+    GeometrySummary,
     ImageSummary,
-    ToTarget,
+    TargetSummary,
     summarise_geometry,
     summarise_images,
     summarise_target,
@@ -38,15 +38,15 @@ class Row:
     test_accuracy: Interval
     paper: (
         tuple[float, float] | None
-    )  # Table I's accuracies; None if model, data or optimizer are not the paper's
+    )  # Table I's accuracies; None if model, data or optimizer differ from the paper's
     diverged: int  # number of diverged runs, which count with their last accuracy
     seconds: float  # of training, mean over seeds; at the pace of the timed steps if there are any
     step_seconds: float | None  # of one step, timed while the other workers idled; None if not timed
     gradient_work: float  # mean over seeds; a forward and backward pass of one mini-batch is 1
     rank: str  # in its study; "tie" if one of its pairs is undecided
     images: ImageSummary | None  # None without predictions
-    to_target: ToTarget | None  # None without a target
-    geometry: Geometry | None  # None if no curvature was measured
+    to_target: TargetSummary | None  # None without a target
+    geometry: GeometrySummary | None  # None if no curvature was measured
 
     @property
     def key(self) -> RowKey:
@@ -61,11 +61,11 @@ class Comparison:
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
     excluded: dict[str, int]
-    searches: tuple[SearchResult, ...] = ()  # finished ones
+    searches: tuple[SearchResult, ...] = ()  # finished searches
     looks: Looks = field(default_factory=Looks)
 
     def of_optimizers(self, optimizers: Sequence[str]) -> "Comparison":
-        """Return the rows of some optimizers alone; ranks and p-values remain those among all of the study."""
+        """Return only the rows of some optimizers; ranks and p-values still refer to all rows of the study."""
         return replace(
             self,
             rows=tuple(row for row in self.rows if row.optimizer in optimizers),
@@ -76,7 +76,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, accuracies as fractions; unknown values are None."""
         return {
-            "rows": [plain(_form(row)) for row in self.rows],
+            "rows": [plain(_to_form(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
             "searches": [plain(search.summary()) for search in self.searches],
@@ -98,7 +98,7 @@ class Comparison:
         ]
         types = dict.fromkeys(columns, "float64") | dict.fromkeys([*keys, "rank"], "str")
         types |= {"seeds": "int64", "diverged": "int64"}
-        frame = pd.DataFrame([_flat(row) for row in self.rows], columns=columns).astype(types)
+        frame = pd.DataFrame([_flatten(row) for row in self.rows], columns=columns).astype(types)
         return frame.rename(columns=lambda name: name.removesuffix("_mean"))
 
 
@@ -106,7 +106,7 @@ def compare(evidence: Evidence) -> Comparison:
     """Compare final runs: summarise each row over its seeds, and test each pair.
 
     Args:
-        evidence: Finished runs in any order, each seed of a configuration once; pairs need their predictions.
+        evidence: Finished runs in any order, at most one per seed of a configuration; pairs need predictions.
 
     Returns:
         A row for each study, optimizer and configuration, in this order: the paper's optimizers, then others by
@@ -118,20 +118,22 @@ def compare(evidence: Evidence) -> Comparison:
         key=lambda key: (order_index(studies, key.study), key.study, *sort_key(key.optimizer, key.config)),
     )
     correct = {
-        one.run.run_id: one.predictions.correct for one in evidence.runs if one.predictions is not None
+        final.run.run_id: final.predictions.correct
+        for final in evidence.runs
+        if final.predictions is not None
     }
-    pairs = pair_rows([one.run for key in keys for one in groups[key]], correct)
-    others = {key.study: sum(other.study == key.study for other in keys) - 1 for key in keys}
-    rows = tuple(_row(key, groups[key], row_rank(key, pairs, others[key.study])) for key in keys)
+    pairs = pair_rows([final.run for key in keys for final in groups[key]], correct)
+    other_rows = {key.study: sum(other.study == key.study for other in keys) - 1 for key in keys}
+    rows = tuple(_row(key, groups[key], row_rank(key, pairs, other_rows[key.study])) for key in keys)
     searches = sorted(
         evidence.searches,
-        key=lambda one: (order_index(studies, one.study), one.study, *sort_key(one.optimizer)),
+        key=lambda search: (order_index(studies, search.study), search.study, *sort_key(search.optimizer)),
     )
     return Comparison(rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks)
 
 
 def _row(key: RowKey, evidence: Sequence[RunEvidence], rank: str) -> Row:
-    runs = [one.run for one in evidence]
+    runs = [final.run for final in evidence]
     comparable = key.optimizer in PAPER and all(run.paper_setting for run in runs)
     return Row(
         study=key.study,
@@ -146,26 +148,26 @@ def _row(key: RowKey, evidence: Sequence[RunEvidence], rank: str) -> Row:
         step_seconds=_mean_pace(runs),
         gradient_work=fmean(run.gradient_work for run in runs),
         rank=rank,
-        images=summarise_images([one.predictions for one in evidence if one.predictions is not None]),
+        images=summarise_images([final.predictions for final in evidence if final.predictions is not None]),
         to_target=summarise_target(runs),
         geometry=summarise_geometry(runs),
     )
 
 
 def _mean_pace(runs: Sequence[FinalRun]) -> float | None:
-    known = [run.step_seconds for run in runs if run.step_seconds is not None]
-    return fmean(known) if known else None
+    timed = [run.step_seconds for run in runs if run.step_seconds is not None]
+    return fmean(timed) if timed else None
 
 
-def _form(row: Row) -> dict[str, Any]:
-    """Return a row as JSON has it, the paper's accuracies beside ours."""
+def _to_form(row: Row) -> dict[str, Any]:
+    """Return a row as in JSON, with the paper's accuracies next to ours."""
     form = asdict(row)
     form["train_accuracy"]["paper"], form["test_accuracy"]["paper"] = form.pop("paper") or (None, None)
     return form
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    cells = _form(row)
+def _flatten(row: Row) -> dict[str, Any]:
+    cells = _to_form(row)
     for part in ("train_accuracy", "test_accuracy"):
         cells |= {f"{part}_{name}": value for name, value in cells.pop(part).items()}
     return cells

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.posthoc.measure import Subject
 from optstudy.records.forms import from_json
 from optstudy.records.plan import Plan
@@ -27,12 +27,12 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
         return matching
     if study not in studies:
         known = f"; there are {', '.join(studies)}" if studies else ""
-        raise UsageError(f"{target!r} is no study, run or run ID{nearest(study, studies)}{known}")
+        raise UsageError(f"{target!r} is no study, run or run ID{suggestion(study, studies)}{known}")
     if not runs:
         raise UsageError(f"study {study!r} has no finished final runs yet")
     names = sorted(run.id.name for run in runs)
     raise UsageError(
-        f"study {study!r} has no finished run {rest!r}{nearest(rest, names)}; there are {', '.join(names)}"
+        f"study {study!r} has no finished run {rest!r}{suggestion(rest, names)}; there are {', '.join(names)}"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from optstudy.records.forms import stored_fields
 
-# What numpy and zipfile raise for malformed files; RuntimeError for one that seems encrypted.
+# Raised by numpy and zipfile for malformed files; RuntimeError if the file seems encrypted.
 _DAMAGED = (
     ValueError,
     KeyError,
@@ -48,13 +48,15 @@ def from_npz(data: bytes) -> dict[str, Any]:
 
 
 class ArrayRecord:
-    """A record stored as one npz file, with one array per field; `to_bytes` and `from_bytes` are inverse."""
+    """A record stored as one npz file, with one array per field; `from_bytes` is the inverse of `to_bytes`."""
 
     def to_bytes(self) -> bytes:
         """Return the npz file; a field that is not in `FORMS` is omitted if it has its default value."""
         kind: type = type(self)
-        fields = [(one, getattr(self, one.field)) for one in stored_fields(kind)]
-        return to_npz({one.name: value for one, value in fields if one.always or value != one.default})
+        fields = [(stored, getattr(self, stored.field)) for stored in stored_fields(kind)]
+        return to_npz(
+            {stored.name: value for stored, value in fields if stored.always or value != stored.default}
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -64,13 +66,15 @@ class ArrayRecord:
             ValueError: If the data are not an npz file, or lack a field without a default.
         """
         arrays, kind = from_npz(data), cast("type", cls)
-        known = {one.field: arrays[one.name] for one in stored_fields(kind) if one.name in arrays}
-        known |= {
-            one.field: tuple(known[one.field].tolist())
-            for one in stored_fields(kind)
-            if get_origin(one.kind) is tuple and one.field in known
+        values = {
+            stored.field: arrays[stored.name] for stored in stored_fields(kind) if stored.name in arrays
+        }
+        values |= {
+            stored.field: tuple(values[stored.field].tolist())
+            for stored in stored_fields(kind)
+            if get_origin(stored.kind) is tuple and stored.field in values
         }
         try:
-            return cls(**known)
-        except TypeError as error:  # names the missing fields
+            return cls(**values)
+        except TypeError as error:  # its message names the missing fields
             raise ValueError(f"not the arrays of {cls.__name__}: {error}") from error

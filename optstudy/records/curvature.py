@@ -13,8 +13,8 @@ from optstudy.records.io import plain
 
 Floats = NDArray[np.float64]
 
-_no_line, _no_plane = partial(np.zeros, 0), partial(np.zeros, (0, 0))
-_no_interval = partial(np.full, 3, math.nan)
+_empty_line, _empty_plane = partial(np.zeros, 0), partial(np.zeros, (0, 0))
+_nan_interval = partial(np.full, 3, math.nan)
 
 
 @dataclass(frozen=True)
@@ -42,26 +42,26 @@ class CurvatureResult(ArrayRecord):
     values: Floats  # (k,) eigenvalues of largest magnitude, signed
     residuals: Floats  # (k,)
     verdict: str  # of the ratio
-    probability: float  # upper bound, of a missed eigenvalue
+    probability: float  # upper bound on the probability of a missed eigenvalue
     dtype: str  # precision of the eigenvalues
-    products: int  # spent on the eigenvalues
-    ratio: Floats = field(default_factory=_no_interval)  # value, low, high, of the first two
-    trace: Floats = field(default_factory=_no_interval)  # value, low, high
-    distances: Floats = field(default_factory=_no_line)  # (41,) of line and plane
-    line: Floats = field(default_factory=_no_line)  # (41,) loss along the first eigenvector
-    line_model: Floats = field(default_factory=_no_line)  # (41,) its quadratic model
-    plane: Floats = field(default_factory=_no_plane)  # (41, 41) loss over the first two
-    plane_model: Floats = field(default_factory=_no_plane)  # (41, 41)
-    grid: Floats = field(default_factory=_no_line)  # (p,) eigenvalues
-    density: Floats = field(default_factory=_no_line)  # (p,)
-    spread: Floats = field(default_factory=_no_line)  # (p,) standard error of the density
-    change: float = math.nan  # of the density when the Lanczos steps were doubled
+    products: int  # Hessian-vector products for the eigenvalues
+    ratio: Floats = field(default_factory=_nan_interval)  # value, low, high, of the first two
+    trace: Floats = field(default_factory=_nan_interval)  # value, low, high
+    distances: Floats = field(default_factory=_empty_line)  # (41,) positions along line and plane
+    line: Floats = field(default_factory=_empty_line)  # (41,) loss along the first eigenvector
+    line_model: Floats = field(default_factory=_empty_line)  # (41,) its quadratic model
+    plane: Floats = field(default_factory=_empty_plane)  # (41, 41) loss over the first two eigenvectors
+    plane_model: Floats = field(default_factory=_empty_plane)  # (41, 41)
+    grid: Floats = field(default_factory=_empty_line)  # (p,) eigenvalues
+    density: Floats = field(default_factory=_empty_line)  # (p,)
+    spread: Floats = field(default_factory=_empty_line)  # (p,) standard error of the density
+    change: float = math.nan  # change of the density when the Lanczos steps were doubled
     loss: float = math.nan
     gradient_norm: float = math.nan
     converged: bool = True
     operator: str = "Hessian"
     seed: int = 0  # of the sample
-    run: str = ""  # STUDY/RUN, or a file of weights; "" in a run's own files
+    run: str = ""  # STUDY/RUN, or a weights file; "" in a run's own files
     optimizer: str = ""  # its name in the study
     at: str = "end"  # start, middle or end of the run
 
@@ -70,8 +70,8 @@ class CurvatureResult(ArrayRecord):
         """Mean rise of the loss at distance 1 on both sides along the first eigenvector; nan without a line."""
         if not len(self.line):
             return math.nan
-        ends = (self.line[0] + self.line[-1]) / 2
-        return float(ends - self.line[len(self.line) // 2])
+        outer = (self.line[0] + self.line[-1]) / 2
+        return float(outer - self.line[len(self.line) // 2])
 
     @property
     def final(self) -> FinalCurvature:

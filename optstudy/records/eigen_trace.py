@@ -26,7 +26,7 @@ class EigenTrace(ArrayRecord):
     high: Floats  # (s,)
     verdict: NDArray[np.str_]  # (s,)
     verified: NDArray[np.bool_]  # (s,)
-    probability: Floats  # (s,) upper bound, of a missed value; nan where not verified
+    probability: Floats  # (s,) upper bound on the probability of a missed value; nan where not verified
     angle: Floats  # (s,) radians, to the eigenspace at the previous step
     gradient_share: Floats  # (s,)
     products: Floats  # (s,)
@@ -35,9 +35,9 @@ class EigenTrace(ArrayRecord):
 
 
 def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
-    """Gather the trackers' observations as arrays; None without any eigenvalues."""
+    """Gather the trackers' observations as arrays; None if no eigenvalues were tracked."""
     tracked = [o for o in observations if o.probe == "eigen" and "lambda_1" in o.values]
-    scaled = [o for o in observations if o.probe == "preconditioned" and "lambda_1" in o.values]
+    preconditioned = [o for o in observations if o.probe == "preconditioned" and "lambda_1" in o.values]
     if not tracked:
         return None
 
@@ -58,6 +58,6 @@ def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
         angle=column("angle"),
         gradient_share=column("gradient_share"),
         products=column("products"),
-        preconditioned_step=np.array([o.step for o in scaled], dtype=np.int64),
-        preconditioned=np.array([o.values["lambda_1"] for o in scaled], dtype=np.float64),
+        preconditioned_step=np.array([o.step for o in preconditioned], dtype=np.int64),
+        preconditioned=np.array([o.values["lambda_1"] for o in preconditioned], dtype=np.float64),
     )

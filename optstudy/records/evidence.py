@@ -23,7 +23,7 @@ class RunEvidence:
     predictions: Predictions | None = None
     trace: EigenTrace | None = None  # at its last steps; None if not measured
     curvature: CurvatureResult | None = None  # at its end; None if not measured
-    specification: Mapping[str, Any] | None = None  # keys of its study; None if not recorded
+    specification: Mapping[str, Any] | None = None  # of its study; None if not recorded
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Evidence:
     def rows(self) -> dict[RowKey, list[RunEvidence]]:
         """The runs of each row of the comparison, seeds in order."""
         rows: dict[RowKey, list[RunEvidence]] = {}
-        for one in self.runs:
-            rows.setdefault(one.run.id.row, []).append(one)
-        return {key: sorted(row, key=lambda one: one.run.seed) for key, row in rows.items()}
+        for final in self.runs:
+            rows.setdefault(final.run.id.row, []).append(final)
+        return {key: sorted(row, key=lambda final: final.run.seed) for key, row in rows.items()}
 
     def of_studies(self, studies: Sequence[str]) -> "Evidence":
-        """Return the runs and searches of some studies alone."""
+        """Return only the runs and searches of some studies."""
         return replace(
             self,
-            runs=tuple(one for one in self.runs if one.run.study in studies),
-            searches=tuple(one for one in self.searches if one.study in studies),
+            runs=tuple(final for final in self.runs if final.run.study in studies),
+            searches=tuple(search for search in self.searches if search.study in studies),
             studies=tuple(studies),
         )

@@ -1,4 +1,4 @@
-"""The form of each record in JSON and npz files: field names, and reading and writing."""
+"""The form of each record in JSON and npz files: its field names, and how it is read and written."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from optstudy.errors import OptstudyError, nearest
+from optstudy.errors import OptstudyError, suggestion
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def _names(text: str) -> Mapping[str, str]:
     return {field: name or field for field, _, name in pairs}
 
 
-# A contract: files of studies have these names, and the keys of runs are hashes of them. A field that is named here
+# A contract: files of studies have these names, and the keys of runs are hashes of them. A field that is listed here
 # is always written. Any other field needs a default and is written, under its own name, only if it differs from it,
 # so that existing keys and files remain valid.
 FORMS: Mapping[str, Mapping[str, str]] = {
@@ -51,7 +51,7 @@ FORMS: Mapping[str, Mapping[str, str]] = {
         " gradient_work margin params target cost_to_target=reached curvature=ending steps step_seconds files separated"
         " finished_at key"
     ),
-    # Beside these, the archive has `facts` and `sources` of a run's Provenance, its `plan` and its `epochs`.
+    # In addition, the archive has `facts` and `sources` of a run's Provenance, its `plan` and its `epochs`.
     "CostToTarget": _names("epochs seconds gradient_work"),
     "FinalCurvature": _names("lambda_1 lambda_2 ratio ratio_low ratio_high verdict trace loss_rise"),
     # Arrays of npz files.
@@ -75,9 +75,9 @@ class FormError(OptstudyError):
 class StoredField(NamedTuple):
     """One field of a record and its form in files."""
 
-    field: str  # Python's name
-    name: str  # the name in files
-    kind: Any  # its annotation
+    field: str  # name in Python
+    name: str  # name in files
+    kind: Any  # type annotation
     always: bool  # written even if it equals the default
     default: Any  # dataclasses.MISSING if it has none
 
@@ -89,13 +89,13 @@ def stored_fields(record: type) -> tuple[StoredField, ...]:
     hints = get_type_hints(record)
     return tuple(
         StoredField(
-            one.name,
-            names.get(one.name, one.name),
-            hints[one.name],
-            one.name in names,
-            one.default if one.default_factory is dataclasses.MISSING else one.default_factory(),
+            stored.name,
+            names.get(stored.name, stored.name),
+            hints[stored.name],
+            stored.name in names,
+            stored.default if stored.default_factory is dataclasses.MISSING else stored.default_factory(),
         )
-        for one in dataclasses.fields(record)
+        for stored in dataclasses.fields(record)
     )
 
 
@@ -103,9 +103,9 @@ def to_form(value: Any) -> Any:
     """Return the form of a record in files and keys: dicts, lists and plain values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            one.name: to_form(getattr(value, one.field))
-            for one in stored_fields(type(value))
-            if one.always or getattr(value, one.field) != one.default
+            stored.name: to_form(getattr(value, stored.field))
+            for stored in stored_fields(type(value))
+            if stored.always or getattr(value, stored.field) != stored.default
         }
     if isinstance(value, Mapping):
         return {name: to_form(item) for name, item in value.items()}
@@ -118,7 +118,7 @@ def from_json(kind: type[T], data: bytes | str, where: str) -> T:
     """Read a record, or a tuple of records, from JSON.
 
     Raises:
-        FormError: If the text is not JSON, or not such a record.
+        FormError: If the text is not JSON, or does not contain the record.
     """
     try:
         content = json.loads(data)
@@ -136,53 +136,63 @@ def from_form(kind: type[T], content: Any, where: str) -> T:
         where: The file, for messages: ``plan.json of run 1a2b``.
 
     Raises:
-        FormError: If a value is missing or not of its kind, or a name is unknown.
+        FormError: If a value is missing or of the wrong type, or a name is unknown.
     """
     record: T = _read(kind, content, where, "")
     return record
 
 
-def _read(kind: Any, content: Any, where: str, at: str) -> Any:
-    origin, inside = get_origin(kind), get_args(kind)
+def _read(kind: Any, content: Any, where: str, path: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
     match content:
-        case _ if kind is Any or type(content) in _scalars(kind) or (origin is Literal and content in inside):
+        case _ if (
+            kind is Any or type(content) in _scalars(kind) or (origin is Literal and content in arguments)
+        ):
             return content
         case dict() if dataclasses.is_dataclass(kind):
-            return _record(kind, content, where, at)
+            return _record(kind, content, where, path)
         case dict() if origin in (dict, Mapping):
-            return {name: _read(inside[1], item, where, _inside(at, name)) for name, item in content.items()}
-        case list() if origin is tuple and inside[-1] is ...:
-            return tuple(_read(inside[0], item, where, f"{at}[{n}]") for n, item in enumerate(content))
+            return {
+                name: _read(arguments[1], item, where, _join(path, name)) for name, item in content.items()
+            }
+        case list() if origin is tuple and arguments[-1] is ...:
+            return tuple(_read(arguments[0], item, where, f"{path}[{n}]") for n, item in enumerate(content))
         case str() if kind is Path:
             return Path(content)
         case _ if origin in (Union, UnionType) and (
-            fitting := [each for each in inside if _fits(each, content)]
+            candidates := [member for member in arguments if _fits(member, content)]
         ):
-            return _read(max(fitting, key=lambda each: _common(each, content)), content, where, at)
-    raise FormError(f"{where}{at and f': {at}'} is {reprlib.repr(content)}; it must be {_describe(kind)}")
+            return _read(
+                max(candidates, key=lambda member: _count_known_names(member, content)), content, where, path
+            )
+    raise FormError(f"{where}{path and f': {path}'} is {reprlib.repr(content)}; it must be {_describe(kind)}")
 
 
-def _record(kind: Any, content: Mapping[str, Any], where: str, at: str) -> Any:
+def _record(kind: Any, content: Mapping[str, Any], where: str, path: str) -> Any:
     fields = stored_fields(kind)
-    names = [one.name for one in fields]
+    names = [stored.name for stored in fields]
     if unknown := next((name for name in content if name not in names), None):
-        raise FormError(f"{where}: {_inside(at, unknown)} is unknown{nearest(unknown, names)}")
+        raise FormError(f"{where}: {_join(path, unknown)} is unknown{suggestion(unknown, names)}")
     values = {}
-    for one in fields:
-        if one.name in content:
-            item = content[one.name]
-            empty = item is None and one.kind is float and kind.__name__ in NULL_IS_NAN
-            values[one.field] = math.nan if empty else _read(one.kind, item, where, _inside(at, one.name))
-        elif one.default is dataclasses.MISSING:
-            raise FormError(f"{where}: {_inside(at, one.name)} is missing; it must be {_describe(one.kind)}")
+    for stored in fields:
+        if stored.name in content:
+            item = content[stored.name]
+            is_nan = item is None and stored.kind is float and kind.__name__ in NULL_IS_NAN
+            values[stored.field] = (
+                math.nan if is_nan else _read(stored.kind, item, where, _join(path, stored.name))
+            )
+        elif stored.default is dataclasses.MISSING:
+            raise FormError(
+                f"{where}: {_join(path, stored.name)} is missing; it must be {_describe(stored.kind)}"
+            )
     try:
         return kind(**values)
-    except OptstudyError as error:  # of a record that checks its own values
+    except OptstudyError as error:  # raised by a record that checks its own values
         raise FormError(f"{where}: {error}") from None
 
 
-def _inside(at: str, name: str) -> str:
-    return f"{at}.{name}" if at else name
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 @functools.cache
@@ -196,7 +206,7 @@ def _scalars(kind: Any) -> frozenset[type]:
 
 
 def _fits(kind: Any, content: Any) -> bool:
-    """Whether the content may be of one member of a union."""
+    """Whether the content may belong to a member of a union."""
     match content:
         case dict():
             return dataclasses.is_dataclass(kind) or get_origin(kind) in (dict, Mapping)
@@ -205,9 +215,9 @@ def _fits(kind: Any, content: Any) -> bool:
     return get_origin(kind) is Literal and content in get_args(kind)
 
 
-def _common(kind: Any, content: Any) -> int:
-    """Return how many of a record's names the content has."""
-    return sum(one.name in content for one in stored_fields(kind)) if isinstance(kind, type) else 0
+def _count_known_names(kind: Any, content: Any) -> int:
+    """Return the number of names in the content that are field names of the record."""
+    return sum(stored.name in content for stored in stored_fields(kind)) if isinstance(kind, type) else 0
 
 
 def _describe(kind: Any) -> str:

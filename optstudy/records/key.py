@@ -8,7 +8,7 @@ class Key:
     """One key of a user's file; the parser and the documentation share the same table of keys."""
 
     name: str
-    default: str  # as it is written in the file; empty where the key must be given
+    default: str  # as written in the file; empty if the key is required
     meaning: str
-    values: str  # what it may be
-    group: str = ""  # the table that it stands in; empty at the top of the file
+    values: str  # allowed values
+    group: str = ""  # the TOML table that contains it; empty for a top-level key

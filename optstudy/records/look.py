@@ -6,9 +6,9 @@ from typing import Any
 
 from optstudy.records.naming import RowKey
 
-# The colours of Okabe and Ito (2008), which people with any common colour blindness tell apart. Their yellow
-# is too pale for a line on white; wine, from Tol's muted scheme (2021), stands in for it. The packaged space
-# files give the others to the paper's optimizers.
+# Colours of Okabe and Ito (2008), distinguishable with all common forms of colour blindness. Their yellow is too
+# pale for a line on white and is replaced by wine, from Tol's muted scheme (2021). The remaining colours are those
+# of the paper's optimizers, set in the packaged space files.
 _COLOURS = ("#CC79A7", "#56B4E9", "#000000", "#882255")
 _STYLES = ("-.v", "--P", "-.<", "-.>")
 
@@ -19,8 +19,8 @@ class Look:
 
     label: str
     colour: str  # "#RRGGBB"
-    style: str  # line style and marker, as matplotlib writes them: "--s"
-    cite: str = ""  # the key of a BibTeX entry, or an entry; empty where nothing is cited
+    style: str  # line style and marker in matplotlib's notation: "--s"
+    cite: str = ""  # a BibTeX entry, or the key of one; empty if nothing is cited
     filled: bool = True  # whether markers are filled
 
     @property
@@ -59,7 +59,7 @@ class Looks(dict[str, Look]):
 def derive_look(
     optimizer: str, *, label: str = "", colour: str = "", style: str = "", cite: str = ""
 ) -> Look:
-    """Return the look of an optimizer; what its space file does not set is derived from its name."""
+    """Return the look of an optimizer; values that its space file does not set are derived from its name."""
     if not optimizer:
         return PLAIN
     index = zlib.crc32(optimizer.encode()) % len(_COLOURS)

@@ -11,11 +11,11 @@ from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import CostToTarget, EpochRecord, Observation
 
-END = "final/"  # prefix of final metrics
+FINAL_PREFIX = "final/"  # prefix of final metrics
 TRAIN_ACCURACY, TEST_ACCURACY = "final/train_accuracy_pct", "final/test_accuracy_pct"
 STEP_SECONDS = "final/step_seconds"  # timed when all final runs have ended
 TRIAL_WORK = "gradient_work"  # of a trial or a finalist
-LONGEST_TAG = 5000  # letters; MLflow cuts at 8000
+LONGEST_TAG = 5000  # characters; MLflow truncates at 8000
 BEST_SCORE = "validation/{objective}"  # of a search, the best score so far
 
 
@@ -39,7 +39,7 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class RunEnd:
+class RunResults:
     """The results of a run from which its final metrics are computed."""
 
     epochs: Sequence[EpochRecord]
@@ -62,18 +62,18 @@ class RunEnd:
 class Metric:
     """A metric of a run in MLflow.
 
-    A new final metric needs one entry in `FINAL`: by it the metric is written, read, archived, and compared with that
-    of a rerun.
+    A new final metric needs only an entry in `FINAL` to be written, read, archived, and compared between a run and
+    its rerun.
     """
 
     name: str
-    unit: str  # "%" is a percentage of the field's fraction; "" for a number without one
+    unit: str  # "%" for a fraction logged in per cent; "" for a number without a unit
     field: str = ""  # of EpochRecord, Observation or FinalRun; "" for an item of FinalRun.metrics
-    value: Callable[[RunEnd], float | None] | None = (
+    value: Callable[[RunResults], float | None] | None = (
         None  # computes a final metric; None if it is logged elsewhere
     )
     reproducible: bool = (
-        True  # whether a rerun has the same value: false for times and what the study decides
+        True  # whether a rerun gives the same value: false for times, and for values that depend on the study
     )
 
     @property
@@ -89,59 +89,61 @@ class Metric:
         return run.get(self.field) if self.field else run.get("metrics", {}).get(self.name)
 
 
-def _separated(end: RunEnd) -> float | None:
-    trace = eigen_trace(end.observations)
+def _separated_share(results: RunResults) -> float | None:
+    trace = eigen_trace(results.observations)
     return None if trace is None else float((trace.verdict == "separated").mean())
 
 
-def _of_curvature(name: str, unit: str = "") -> Metric:
+def _curvature_metric(name: str, unit: str = "") -> Metric:
     return Metric(
         f"final/{name}",
         unit,
         f"curvature.{name}",
-        lambda end: None if end.curvature is None else getattr(end.curvature.final, name),
+        lambda results: None if results.curvature is None else getattr(results.curvature.final, name),
     )
 
 
-def _of_cost(name: str, unit: str, field: str) -> Metric:
+def _cost_metric(name: str, unit: str, field: str) -> Metric:
     return Metric(
         f"final/{name}",
         unit,
         f"cost_to_target.{field}",
-        lambda end: getattr(end.cost_to_target, field, None),
-        reproducible=False,  # the target is the study's
+        lambda results: getattr(results.cost_to_target, field, None),
+        reproducible=False,  # the target belongs to the study, not to the run
     )
 
 
 FINAL = (
-    Metric(TRAIN_ACCURACY, "%", "train_accuracy", lambda end: end.epochs[-1].exact_accuracy or 0.0),
-    Metric(TEST_ACCURACY, "%", "test_accuracy", lambda end: end.epochs[-1].heldout_accuracy),
-    Metric("final/separated", "share of steps", "separated", _separated),
-    _of_curvature("lambda_1"),
-    _of_curvature("lambda_2"),
-    _of_curvature("ratio"),
-    _of_curvature("ratio_low"),
-    _of_curvature("ratio_high"),
-    _of_curvature("trace"),
-    _of_curvature("loss_rise"),
-    Metric("final/steps", "steps", "steps", lambda end: sum(record.gradients for record in end.epochs)),
+    Metric(TRAIN_ACCURACY, "%", "train_accuracy", lambda results: results.epochs[-1].exact_accuracy or 0.0),
+    Metric(TEST_ACCURACY, "%", "test_accuracy", lambda results: results.epochs[-1].heldout_accuracy),
+    Metric("final/separated", "share of steps", "separated", _separated_share),
+    _curvature_metric("lambda_1"),
+    _curvature_metric("lambda_2"),
+    _curvature_metric("ratio"),
+    _curvature_metric("ratio_low"),
+    _curvature_metric("ratio_high"),
+    _curvature_metric("trace"),
+    _curvature_metric("loss_rise"),
+    Metric(
+        "final/steps", "steps", "steps", lambda results: sum(record.gradients for record in results.epochs)
+    ),
     Metric(
         "final/gradient_work",
         "passes",
         "gradient_work",
-        lambda end: sum(one.gradient_work for one in end.epochs),
+        lambda results: sum(record.gradient_work for record in results.epochs),
     ),
     Metric(
         "final/seconds",
         "s",
         "seconds",
-        lambda end: sum(record.seconds for record in end.epochs),
+        lambda results: sum(record.seconds for record in results.epochs),
         reproducible=False,
     ),
     Metric(STEP_SECONDS, "s", "step_seconds", reproducible=False),
-    _of_cost("epochs_to_target", "epochs", "epochs"),
-    _of_cost("seconds_to_target", "s", "seconds"),
-    _of_cost("work_to_target", "passes", "gradient_work"),
+    _cost_metric("epochs_to_target", "epochs", "epochs"),
+    _cost_metric("seconds_to_target", "s", "seconds"),
+    _cost_metric("work_to_target", "passes", "gradient_work"),
 )
 
 EPOCH = (  # of an EpochRecord; the held-out images are those of `validation` or `test`
@@ -168,50 +170,60 @@ STEP = {  # of an Observation, by its probe
 
 
 def to_percent(accuracy: float) -> float:
-    """Return a fraction in per cent, as metrics have it, since MLflow's pages show four digits."""
+    """Convert a fraction to per cent, as it is logged, since MLflow's pages show four digits."""
     return round(100 * accuracy, 9)
 
 
 def from_percent(metric: float) -> float:
-    """Return a metric in per cent as a fraction; the inverse of `to_percent`."""
+    """Convert a metric in per cent to a fraction; the inverse of `to_percent`."""
     return round(metric / 100, 12)
 
 
-def final_metrics(end: RunEnd) -> dict[str, float]:
-    """Return the final metrics of a run by name: those that are known and finite."""
-    values = {one: one.value(end) for one in FINAL if one.value is not None}
+def final_metrics(results: RunResults) -> dict[str, float]:
+    """Return the final metrics of a run by name, without unknown or non-finite values."""
+    values = {metric: metric.value(results) for metric in FINAL if metric.value is not None}
     return {
-        one.name: to_percent(value) if one.unit == "%" else float(value)
-        for one, value in values.items()
+        metric.name: to_percent(value) if metric.unit == "%" else float(value)
+        for metric, value in values.items()
         if value is not None and math.isfinite(value)
     }
 
 
 def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, Any]:
-    """Return the fields of a FinalRun that metrics hold.
+    """Return the fields of a FinalRun that are stored as metrics.
 
     Args:
         metrics: MLflow's metrics.
-        verdict: The tag `Tag.VERDICT`; "" without one.
+        verdict: The tag `Tag.VERDICT`; "" if the run has none.
     """
-    read: Mapping[str, Callable[[float], float]] = {"%": from_percent, "steps": int}
-    values = {one: read.get(one.unit, float)(metrics[one.name]) for one in FINAL if one.name in metrics}
+    converters: Mapping[str, Callable[[float], float]] = {"%": from_percent, "steps": int}
+    values = {
+        metric: converters.get(metric.unit, float)(metrics[metric.name])
+        for metric in FINAL
+        if metric.name in metrics
+    }
 
-    def part(record: str) -> dict[str, Any]:
-        return {one.short_name: value for one, value in values.items() if one.field.startswith(f"{record}.")}
+    def nested_fields(record: str) -> dict[str, Any]:
+        return {
+            metric.short_name: value
+            for metric, value in values.items()
+            if metric.field.startswith(f"{record}.")
+        }
 
-    run: dict[str, Any] = {one.field: v for one, v in values.items() if one.field and "." not in one.field}
-    run["metrics"] = {one.name: value for one, value in values.items() if not one.field}
-    if "lambda_1" in (curvature := part("curvature")):
+    run: dict[str, Any] = {
+        metric.field: v for metric, v in values.items() if metric.field and "." not in metric.field
+    }
+    run["metrics"] = {metric.name: value for metric, value in values.items() if not metric.field}
+    if "lambda_1" in (curvature := nested_fields("curvature")):
         unmeasured = {field.name: math.nan for field in fields(FinalCurvature)}
         run["curvature"] = FinalCurvature(**unmeasured | curvature | {"verdict": verdict or "unresolved"})
-    if len(cost := part("cost_to_target")) == len(fields(CostToTarget)):
+    if len(cost := nested_fields("cost_to_target")) == len(fields(CostToTarget)):
         run["cost_to_target"] = CostToTarget(**cost)
     return run
 
 
 def step_metrics(observations: Sequence[Observation]) -> list[tuple[str, float, int]]:
-    """Return the metrics of single steps: name, value, step; only those that are finite."""
+    """Return the finite metrics of single steps: name, value and step."""
     return [
         (metric.name, value, observation.step)
         for observation in observations
@@ -227,7 +239,7 @@ def epoch_metrics(record: EpochRecord, heldout: str) -> list[tuple[str, float, i
         record: The epoch.
         heldout: The kind of held-out images, ``validation`` or ``test``.
     """
-    values = {one.name.format(heldout=heldout): getattr(record, one.field) for one in EPOCH}
+    values = {metric.name.format(heldout=heldout): getattr(record, metric.field) for metric in EPOCH}
     return [(n, v, record.epoch, record.finished_at) for n, v in values.items() if v is not None]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from optstudy.errors import OptstudyError
 from optstudy.execution.flows import Flow, Task, require
-from optstudy.records.metrics import RunEnd, Tag, final_metrics
+from optstudy.records.metrics import RunResults, Tag, final_metrics
 from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
 from optstudy.study.artifacts import draw_run
@@ -115,7 +115,7 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     files["study.json"] = json.dumps(_study_of(context), indent=1).encode()
     context.tracking.log_files(run.run_id, files)
     yield WorkDone(run.name, context.curvature_seconds(run.optimizer, run.plan))
-    values = final_metrics(RunEnd(run.epochs, run.observations, curvature, context.specification.target))
+    values = final_metrics(RunResults(run.epochs, run.observations, curvature, context.specification.target))
     at = run.epochs[-1].finished_at
     context.tracking.log_metrics(run.run_id, [(name, value, 0, at) for name, value in values.items()])
 

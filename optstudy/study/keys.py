@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.records.naming import CONFIGS
 
 SAMPLERS = ("tpe", "gp", "random", "qmc")
@@ -90,7 +90,7 @@ class StudyKey:
         if type(name) is not str or not name:
             raise UsageError(f"{self.name} has {name!r}; it must be a name")
         if self.choices and name not in self.choices:
-            hint = nearest(name, self.choices)
+            hint = suggestion(name, self.choices)
             raise UsageError(f"{self.name} is {name!r}; it must be {_either(self.choices)}{hint}")
         return name
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.optimizers.catalogue import tuning_files
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import check_keys
@@ -25,7 +25,7 @@ def read_preset(name: str, workspace: Path) -> dict[str, Any]:
     """
     presets = tuning_files("presets", workspace)
     if name not in presets:
-        raise UsageError(f"no preset {name!r}{nearest(name, presets)}; there are {', '.join(presets)}")
+        raise UsageError(f"no preset {name!r}{suggestion(name, presets)}; there are {', '.join(presets)}")
     path = presets[name]
     try:
         return check_keys(tomllib.loads(path.read_text()))
@@ -41,7 +41,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     name, separator, value = text.partition("=")
     if name not in KEYS:
-        known = nearest(name, KEYS) or f"; the keys are {', '.join(KEYS)}"
+        known = suggestion(name, KEYS) or f"; the keys are {', '.join(KEYS)}"
         raise UsageError(f"--set {text!r} is not key=value with a key of a study{known}")
     if not separator:
         raise UsageError(f"--set {text!r} lacks a value; write --set {name}=VALUE")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.records.search import Objective
 from optstudy.study.keys import KEYS
 
@@ -114,5 +114,5 @@ def check_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in values:
         if name not in KEYS:
-            raise UsageError(f"unknown key {name!r}{nearest(name, KEYS)}")
+            raise UsageError(f"unknown key {name!r}{suggestion(name, KEYS)}")
     return {name: KEYS[name].check(value) for name, value in values.items()}

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from optstudy.errors import OptstudyError, UsageError, nearest
+from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import embedded
@@ -83,7 +83,7 @@ def links(address: str, location: Location, study: str | None) -> list[tuple[str
     if name is None:
         return [("all experiments", address)]
     if name not in known and not tracking.experiment_ids(name):
-        raise UsageError(f"no study {name!r} in {tracking.shown_uri}{nearest(name, known)}")
+        raise UsageError(f"no study {name!r} in {tracking.shown_uri}{suggestion(name, known)}")
     ids = tracking.experiment_ids(name)
     pages = []
     for kind, text in (("final", "final runs"), ("tuning", "trials")):

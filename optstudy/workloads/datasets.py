@@ -3,7 +3,7 @@
 from functools import cache, lru_cache
 from pathlib import Path
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.records.plan import Description
 from optstudy.workloads import downloads, mnist
 from optstudy.workloads.dataset import Dataset, describe
@@ -69,7 +69,7 @@ def _described(dataset: Dataset, reference: str) -> Description:
 
 def _unknown(reference: str) -> str:
     return (
-        f"'{reference}' is no data set{nearest(reference, NAMES)} "
+        f"'{reference}' is no data set{suggestion(reference, NAMES)} "
         f"(known: {', '.join(NAMES)}, and your own as data.py:load)"
     )
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.user_code import call, is_user_code, load_object
 
@@ -168,7 +168,7 @@ def _user_model(reference: str) -> nn.Module:
 
 
 def _unknown(what: str, reference: str, known: str, example: str) -> str:
-    hint = nearest(reference, [known]) or f"; there is {known}"
+    hint = suggestion(reference, [known]) or f"; there is {known}"
     return f"{what} '{reference}' is not known{hint} (your own is named as {example})"
 
 

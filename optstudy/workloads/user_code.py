@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from optstudy.errors import UsageError, nearest
+from optstudy.errors import UsageError, suggestion
 
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _OPTSTUDY = Path(__file__).resolve().parents[1]
@@ -41,7 +41,7 @@ def load_object(reference: str) -> Any:
     where, name = _parse(reference)
     module = _load_file(where) if where.endswith(".py") else _load_module(where)
     if not hasattr(module, name):
-        raise UsageError(f"{where} has no '{name}'{nearest(name, dir(module))}")
+        raise UsageError(f"{where} has no '{name}'{suggestion(name, dir(module))}")
     return getattr(module, name)
 
 
@@ -158,14 +158,16 @@ def _load_module(where: str) -> ModuleType:
                 raise
             parent, _, name = missing.rpartition(".")
             siblings = pkgutil.iter_modules(getattr(sys.modules.get(parent), "__path__", None))
-            raise UsageError(f"no such module{nearest(name, [module.name for module in siblings])}") from None
+            raise UsageError(
+                f"no such module{suggestion(name, [module.name for module in siblings])}"
+            ) from None
 
 
 def _existing(where: str) -> Path:
     path = Path(where).resolve()
     if not path.is_file():
         known = [file.name for file in path.parent.glob("*.py")]
-        raise UsageError(f"{where}: no such file in {path.parent}{nearest(path.name, known)}")
+        raise UsageError(f"{where}: no such file in {path.parent}{suggestion(path.name, known)}")
     return path
 
 

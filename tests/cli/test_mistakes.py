@@ -10,7 +10,7 @@ import pytest
 import tiny
 from commands import Run
 
-from optstudy.errors import nearest
+from optstudy.errors import suggestion
 from optstudy.study.workspace import StudyFiles, locked
 from optstudy.tracking import embedded, stores
 
@@ -146,7 +146,7 @@ def test_a_study_that_is_not_there_is_refused_with_the_nearest(
 
     assert ended.status == 2
     assert ended.line == (
-        f"optstudy: no study {name!r} has final runs{nearest(name, ['tiny'])}; there are tiny"
+        f"optstudy: no study {name!r} has final runs{suggestion(name, ['tiny'])}; there are tiny"
     )
 
 

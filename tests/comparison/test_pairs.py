@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from optstudy.comparison.pairs import Pair, pair_rows, row_rank, seeds_to_show_all, smallest_difference
+from optstudy.comparison.pairs import Pair, pair_rows, row_rank, seeds_to_detect, smallest_difference
 from optstudy.comparison.table import Comparison
 from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
@@ -232,7 +232,7 @@ def judged(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
 
 
 def places(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:
-    return [row_rank(RowKey("quick", row, "best"), pairs, others=len(rows) - 1) for row in rows]
+    return [row_rank(RowKey("quick", row, "best"), pairs, other_rows=len(rows) - 1) for row in rows]
 
 
 OPEN: list[Verdict] = ["equivalent", "no difference shown", "too few seeds"]
@@ -327,7 +327,7 @@ def test_a_study_reaches_what_all_of_its_pairs_do_and_half_of_it_with_the_fewest
     smallest = smallest_difference(pairs)
 
     assert smallest == max(pair.test.smallest for pair in pairs)
-    enough = seeds_to_show_all(pairs, smallest / 2)
+    enough = seeds_to_detect(pairs, smallest / 2)
     assert enough is not None
     assert smallest_at(pairs, enough) <= smallest / 2 < smallest_at(pairs, enough - 1)
 
@@ -339,7 +339,7 @@ def test_a_pair_without_a_verdict_does_not_count_in_the_reach() -> None:
     pairs, fewer = pair_rows([*runs, single], correct), pair_rows(runs, correct)
 
     assert smallest_difference(pairs) == smallest_difference(fewer)
-    assert seeds_to_show_all(pairs, 0.01) == seeds_to_show_all(fewer, 0.01)
+    assert seeds_to_detect(pairs, 0.01) == seeds_to_detect(fewer, 0.01)
 
 
 def test_no_number_of_seeds_is_named_where_the_test_images_are_too_few() -> None:
@@ -350,7 +350,7 @@ def test_no_number_of_seeds_is_named_where_the_test_images_are_too_few() -> None
 
     assert smallest is not None
     assert smallest > 0
-    assert seeds_to_show_all(pairs, smallest / 2) is None
+    assert seeds_to_detect(pairs, smallest / 2) is None
 
 
 def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:

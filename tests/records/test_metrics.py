@@ -18,7 +18,7 @@ from optstudy.records.metrics import (
     FINAL,
     STEP,
     Metric,
-    RunEnd,
+    RunResults,
     Tag,
     final_metrics,
     read_final_metrics,
@@ -33,8 +33,10 @@ def epoch(number: int, accuracy: float) -> EpochRecord:
     return EpochRecord(number, 0.1, accuracy, 0.1, accuracy, 1.0, 2.0, 0.0, gradients=10, hessian_products=5)
 
 
-def end(*accuracies: float, target: float | None = None) -> RunEnd:
-    return RunEnd([epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)], target=target)
+def end(*accuracies: float, target: float | None = None) -> RunResults:
+    return RunResults(
+        [epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)], target=target
+    )
 
 
 def test_no_metric_of_the_end_and_no_tag_is_spelled_elsewhere() -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optstudy.errors import OptstudyError, UsageError, nearest
+from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.posthoc.find_runs import find_runs, matching_runs
 from optstudy.posthoc.reproduce.compare import Series
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.metrics import END, EPOCH, FINAL
+from optstudy.records.metrics import EPOCH, FINAL, FINAL_PREFIX
 from optstudy.records.plan import Plan, has_current_format, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun
@@ -71,7 +71,7 @@ def recorded_in_archive(archive: Evidence, target: str) -> list[RecordedRun]:
         names = [str(run.id) for run in runs]
         studies = sorted({run.study for run in runs})
         raise UsageError(
-            f"no run {target!r} among these{nearest(target, names)}; there are those of {', '.join(studies)}"
+            f"no run {target!r} among these{suggestion(target, names)}; there are those of {', '.join(studies)}"
         )
     return [_recorded(one, {}, []) for one in archive.runs if one.run.run_id in matching]
 
@@ -134,7 +134,11 @@ def final_series(run: Mapping[str, Any]) -> dict[str, Series]:
     values = {one.short_name: one.lookup(run) for one in FINAL if one.reproducible}
     values["steps"] = values["steps"] or None  # 0 if they were not recorded
     values["verdict"] = getattr(run.get("curvature"), "verdict", None)
-    return {f"{END}{name}": Series(np.array(value)) for name, value in values.items() if value is not None}
+    return {
+        f"{FINAL_PREFIX}{name}": Series(np.array(value))
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def epoch_series(records: Sequence[EpochRecord]) -> dict[str, Series]:

@@ -19,7 +19,7 @@ from optstudy.posthoc.reproduce.recorded import (
 )
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
-from optstudy.records.metrics import RunEnd, final_metrics, read_final_metrics
+from optstudy.records.metrics import RunResults, final_metrics, read_final_metrics
 from optstudy.records.run import EpochRecord, Observation
 from optstudy.study.events import WorkDone
 from optstudy.training import RunState, run_rung
@@ -94,7 +94,7 @@ def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
     if plan.trace is not None and rung.outcome == "completed":
         data = yield from require(Task(measure_final_curvature, (plan, state), name=name))
         curvature = CurvatureResult.from_bytes(data)
-    series = _series(RunEnd(epochs, observations, curvature)) | weight_series(
+    series = _series(RunResults(epochs, observations, curvature)) | weight_series(
         RunState.from_bytes(state).model
     )
     if rung.predicted is not None:
@@ -115,7 +115,7 @@ def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
     )
 
 
-def _series(end: RunEnd) -> dict[str, Series]:
+def _series(end: RunResults) -> dict[str, Series]:
     """Return the metrics of a rerun, rounded as MLflow stores them."""
     final = read_final_metrics(final_metrics(end), end.curvature.verdict if end.curvature else "")
     return (

@@ -2,7 +2,7 @@
 
 import math
 
-from optstudy.comparison.summaries import Geometry
+from optstudy.comparison.summaries import GeometrySummary
 from optstudy.comparison.table import Comparison
 from optstudy.report.tables.table import UNKNOWN, Table, known, number, numbers, row_columns, words
 from optstudy.statistics import Interval
@@ -36,11 +36,11 @@ def geometry_table(comparison: Comparison) -> Table:
     return Table(tuple(columns), caption, "tab:geometry")
 
 
-def _verdicts(geometry: Geometry) -> str:
+def _verdicts(geometry: GeometrySummary) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in geometry.verdicts.items())
 
 
-def _tau(geometry: Geometry) -> str:
+def _tau(geometry: GeometrySummary) -> str:
     return number(geometry.flatness.tau, "+.2f") if geometry.runs >= FEWEST_RANKED else UNKNOWN
 
 

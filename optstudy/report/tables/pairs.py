@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from optstudy.comparison.pairs import Pair, seeds_to_show_all, smallest_difference
+from optstudy.comparison.pairs import Pair, seeds_to_detect, smallest_difference
 from optstudy.comparison.table import Comparison
 from optstudy.report.tables.table import (
     UNKNOWN,
@@ -94,7 +94,7 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
         "The smallest difference that Bonferroni's test detects with a power of 80 % is"
         f" {100 * smallest:.2f} points, for the pair whose difference varies most;"
     )
-    enough = seeds_to_show_all(pairs, smallest / 2)
+    enough = seeds_to_detect(pairs, smallest / 2)
     if enough is None:
         yield "no number of seeds would detect half of that on so few test images."
     else:

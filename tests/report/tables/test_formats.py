@@ -15,7 +15,7 @@ import pytest
 from evidence import search_result
 from finals import LOOKS, SKILL, answers, comparison_of, final_run, pair_of, runs_of, seeds
 
-from optstudy.comparison.pairs import seeds_to_show_all
+from optstudy.comparison.pairs import seeds_to_detect
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.records.curvature import FinalCurvature
@@ -214,7 +214,7 @@ def test_pairs_name_their_study_where_there_are_several() -> None:
 def test_the_pairs_caption_states_the_detectable_difference_and_the_command_for_more_seeds() -> None:
     known = KNOWN | {"family": 2}
     pairs = [known, known | {"a": "lion/best", "seeds": 3}, SINGLE | {"b": "lion/best", "seeds": 3}]
-    enough = seeds_to_show_all([pair_of(**pair) for pair in pairs], 0.002)
+    enough = seeds_to_detect([pair_of(**pair) for pair in pairs], 0.002)
     assert enough is not None
 
     assert pair_caption(pairs_alone(*pairs)) == (
