@@ -18,7 +18,7 @@ import numpy as np
 
 from optstudy.records.location import Location
 from optstudy.records.metrics import EPOCH, FINAL, Tag
-from optstudy.tracking import Tracking, open_tracking, open_written
+from optstudy.tracking import Tracking, open_existing, open_tracking
 
 OPTIMIZERS = ("sgd", "adagrad", "adam", "adahessian")
 EPOCHS, IMAGES = 15, 10_000
@@ -53,7 +53,7 @@ def own_seconds(folder: Path) -> float:
     from optstudy.comparison import read, table
     from optstudy.tracking.connection import Connection
 
-    table.compare(read.read_studies(open_written(Location(folder)), ["big"]))  # imports
+    table.compare(read.read_studies(open_existing(Location(folder)), ["big"]))  # imports
     mlflow_seconds: list[float] = []
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +69,7 @@ def own_seconds(folder: Path) -> float:
     # A profiler would overstate the time of Python code.
     with mock.patch.object(Connection, "call", timed(Connection.call)):
         began = time.perf_counter()
-        table.compare(read.read_studies(open_written(Location(folder)), ["big"]))
+        table.compare(read.read_studies(open_existing(Location(folder)), ["big"]))
         return time.perf_counter() - began - sum(mlflow_seconds)
 
 

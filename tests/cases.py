@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from optstudy.optimizers import find_spaces, load_space
-from optstudy.records.plan import Description, Method, Plan, Split
+from optstudy.records.plan import DatasetDescription, Method, Plan, Split
 from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.space import Space
 from optstudy.training import Rehearsal
@@ -35,7 +35,7 @@ def load():
     return Dataset(*part({TRAIN}), *part({TEST}), ("a", "b", "c", "d"))
 """
 
-DESCRIPTION = Description("data.py:load", "0", TRAIN, TEST, ("a", "b", "c", "d"), (1, 8, 8), "uint8")
+DESCRIPTION = DatasetDescription("data.py:load", "0", TRAIN, TEST, ("a", "b", "c", "d"), (1, 8, 8), "uint8")
 REHEARSAL = Rehearsal(
     train_images=TRAIN,
     heldout_images=TEST,

@@ -13,12 +13,12 @@ from optstudy.errors import OptstudyError
 from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow
 from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
-from optstudy.records.io import plain
+from optstudy.records.io import replace_nonfinite
 from optstudy.records.location import Location
 from optstudy.report.archive import RUNS, read_archive
 from optstudy.report.tables.table import numbers, words
 from optstudy.study.events import WorkDone
-from optstudy.tracking import open_written
+from optstudy.tracking import open_existing
 
 
 def rerun(
@@ -79,7 +79,7 @@ def _watch(
 
 def _recorded(target: str, location: Location, runs: Path | None) -> list[RecordedRun]:
     if runs is None:
-        return recorded_in_mlflow(open_written(location), target)
+        return recorded_in_mlflow(open_existing(location), target)
     return recorded_in_archive(read_archive(runs.parent if runs.name == RUNS else runs), target)
 
 
@@ -150,7 +150,7 @@ def to_json(reproductions: list[Reproduction]) -> str:
             "doubts": list(one.doubts),
             "metrics": [dataclasses.asdict(each) for each in one.metrics],
         }
-        content.append(plain(shown))
+        content.append(replace_nonfinite(shown))
     return json.dumps(content, indent=2) + "\n"
 
 

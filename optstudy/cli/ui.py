@@ -20,14 +20,14 @@ def ui(study: str | None, port: int, location: Location) -> None:
     Example: optstudy ui --study quick
     """
     from optstudy.cli.output import show_links, update_moved_workspace
-    from optstudy.tracking.server import links, served, server_uri
+    from optstudy.tracking.server import links, run_server, server_uri
 
     uri = server_uri(location.tracking_uri)
     if uri is not None:
         show_links(links(uri, Location(location.workspace, uri), study))
         return
     update_moved_workspace(location)
-    with contextlib.suppress(KeyboardInterrupt), served(location.workspace, port) as (address, server):
+    with contextlib.suppress(KeyboardInterrupt), run_server(location.workspace, port) as (address, server):
         show_links(links(address, Location(location.workspace), study))
         click.echo("Ctrl-C stops the server. next: open a link", err=True)
         server.wait()

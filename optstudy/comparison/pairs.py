@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optstudy.records.io import plain
+from optstudy.records.io import replace_nonfinite
 from optstudy.records.naming import RowKey
 from optstudy.records.run import FinalRun
 from optstudy.statistics import Discordance, PairTest, compare_pairs, difference, discordance, seeds_needed
@@ -33,7 +33,7 @@ class Pair:
         return self.a.study
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; unknown numbers are None."""
+        """Return replace_nonfinite values for JSON; unknown numbers are None."""
         test, difference = self.test, self.test.difference
         networks = [
             {"seed": seed, "a_alone": network.first_only, "b_alone": network.second_only, "p": network.p}
@@ -57,7 +57,7 @@ class Pair:
             "family": self.family,
             "networks": networks,
         }
-        return dict(plain(content))
+        return dict(replace_nonfinite(content))
 
 
 def pair_rows(runs: Sequence[FinalRun], correct: CorrectMasks) -> tuple[Pair, ...]:

@@ -15,7 +15,7 @@ from optstudy.comparison.summaries import (
     summarise_target,
 )
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.io import plain
+from optstudy.records.io import replace_nonfinite
 from optstudy.records.look import Looks
 from optstudy.records.naming import PAPER, RowKey, order_index, sort_key
 from optstudy.records.run import FinalRun
@@ -76,10 +76,10 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, accuracies as fractions; unknown values are None."""
         return {
-            "rows": [plain(_to_form(row)) for row in self.rows],
+            "rows": [replace_nonfinite(_to_form(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
-            "searches": [plain(search.summary()) for search in self.searches],
+            "searches": [replace_nonfinite(search.summary()) for search in self.searches],
         }
 
     def to_pandas(self) -> "DataFrame":

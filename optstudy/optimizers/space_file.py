@@ -102,7 +102,7 @@ def _space(path: Path, document: dict[str, Any]) -> Space:
         style=_look(document, "style"),
         cite=_look(document, "cite"),
     )
-    if outside := space.outside(space.default):
+    if outside := space.violations(space.default):
         raise UsageError(f"[default] {outside[0]}; give the library's default, and a range that holds it")
     return space
 

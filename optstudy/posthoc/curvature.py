@@ -17,7 +17,7 @@ from optstudy.records.look import Looks
 from optstudy.records.plan import Method, Plan, Split
 from optstudy.report import figures
 from optstudy.study.events import Notice
-from optstudy.tracking import open_written
+from optstudy.tracking import open_existing
 
 
 def measure_request(
@@ -80,7 +80,7 @@ def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subje
     if request.checkpoint is not None:
         return [Subject(str(request.checkpoint), _plan(request), None)], []
     assert request.target is not None
-    tracking = open_written(location)
+    tracking = open_existing(location)
     runs = find_runs(tracking, request.target)
     pairs = [(run, at) for run in runs for at in request.at]
     lost = [pair for pair in pairs if pair[0].outcome == "diverged" and pair[1] != "start"]

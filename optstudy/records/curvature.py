@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optstudy.records.arrays import ArrayRecord
-from optstudy.records.io import plain
+from optstudy.records.io import replace_nonfinite
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ class CurvatureResult(ArrayRecord):
         return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; a number that is not finite is None."""
+        """Return replace_nonfinite values for JSON; a number that is not finite is None."""
         content: dict[str, Any] = {
             "run": self.run,
             "at": self.at,
@@ -105,7 +105,7 @@ class CurvatureResult(ArrayRecord):
             content["trace"] = _interval(self.trace)
         if len(self.line):
             content["loss_rise"] = self.loss_rise
-        return dict(plain(content))
+        return dict(replace_nonfinite(content))
 
 
 def _interval(numbers: Floats) -> dict[str, float]:

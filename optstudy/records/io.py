@@ -10,12 +10,12 @@ from typing import Any
 from optstudy.errors import OptstudyError
 
 
-def plain(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Replace every number that is not finite by None, since JSON has no nan or infinity."""
     if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
+        return {name: replace_nonfinite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -19,7 +19,7 @@ def sort_key(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:
 
 
 def order_index(known: Sequence[str], name: str) -> int:
-    """Return the index of a name in ``known``, or ``len(known)`` if it is not there."""
+    """Return the index of a name in ``known``, or ``len(known)`` if it is unknown."""
     return known.index(name) if name in known else len(known)
 
 
@@ -36,7 +36,7 @@ class RowKey(NamedTuple):
 
 
 class RunId(NamedTuple):
-    """A final run: a row of a comparison, from one seed."""
+    """The identity of a final run: a row of a comparison and a seed."""
 
     study: str
     optimizer: str
@@ -55,11 +55,11 @@ class RunId(NamedTuple):
         return f"{self.optimizer}/{config}seed-{self.seed}"
 
     def __str__(self) -> str:
-        """Return the name with the study in front."""
+        """Return ``study/name``."""
         return f"{self.study}/{self.name}"
 
     @classmethod
     def parse(cls, study: str, name: str) -> "RunId | None":
-        """Parse the name of a run inside its study; None if it names no final run."""
+        """Parse the name of a run inside its study; None if it is not the name of a final run."""
         match = re.fullmatch(r"([^/]+)/(?:([^/]+)/)?seed-(\d+)", name)
         return None if match is None else cls(study, match[1], match[2] or "best", int(match[3]))

@@ -1,4 +1,4 @@
-"""The plan of a run: everything that determines its numbers, and the key made of it."""
+"""The plan of a run: everything that determines its numbers, and the run's key, a hash of it."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from optstudy.errors import UsageError
 from optstudy.records.forms import to_form
 
-FORMAT = 3  # raised when the code's numbers change
+FORMAT = 3  # incremented when the code computes different numbers
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Split:
     """How a data set is divided.
 
     ``tuning`` holds out part of the training set and never sees the test set. ``final`` holds out the test set,
-    and does not read ``validation``.
+    and ignores ``validation``.
     """
 
     role: Literal["tuning", "final"]
@@ -43,19 +43,19 @@ class Method:
 
     optimizer: str  # class path
     arguments: Mapping[str, Any]
-    needs: str = ""  # "closure": step takes a function that returns the loss; "": backward and step
-    seeded: bool = False  # the constructor takes `seed`, and gets the run's
-    hessian_products: int = 0  # spent by one step
+    needs: str = ""  # what `step` takes: "closure" for a function that returns the loss; "" for nothing
+    seeded: bool = False  # whether the run's seed is passed to the constructor as `seed`
+    hessian_products: int = 0  # Hessian-vector products per step
 
 
 @dataclass(frozen=True)
 class Trace:
-    """At which steps of a run the curvature is measured, and on how many images."""
+    """The steps of a run at which its curvature is measured, and the number of images."""
 
     samples: int | None  # training images; None for all
     last: int | None  # steps at the end of the run; None for all steps, 0 for none
-    every: int = 1  # steps from one to the next
-    seed: int = 0  # of the choice of images
+    every: int = 1  # steps between measurements
+    seed: int = 0  # of the sample of images
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Plan:
     loss: str
     method: Method
     epochs: int
-    sweep_epochs: tuple[int, ...]  # after these, an exact sweep over the training set
+    sweep_epochs: tuple[int, ...]  # epochs that an exact sweep over the training set follows
     batch_size: int
     seed: int  # of the initial weights and the order of the batches: the same for every optimizer
     device: str = "cpu"
@@ -78,12 +78,12 @@ class Plan:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """References that may name the user's own code."""
+        """References that may refer to the user's own code."""
         return self.dataset, self.model, self.loss, self.method.optimizer
 
 
 @dataclass(frozen=True)
-class Description:
+class DatasetDescription:
     """Summary of a data set: its name, checksum, sizes and classes."""
 
     name: str  # its reference: mnist, data.py:load
@@ -104,7 +104,7 @@ def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
     """Return the key of a run, which begins with the format.
 
     Args:
-        plan: The run's own plan.
+        plan: The run's plan.
         torch_version: `torch.__version__`.
         sources: The user's source files by name, each with its hash.
     """

@@ -1,4 +1,4 @@
-"""The provenance of a run's numbers (packages, code, machine, data, user files), and how two of them differ."""
+"""The provenance of a run's numbers (packages, code, machine, data, user files), and its differences from another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,8 +6,8 @@ from typing import Self
 
 PACKAGES = ("optstudy", "optuna", "torch")  # whose versions are recorded
 
-# How a difference is named, most important first.
-NAMES: Mapping[str, str] = {
+# Labels of the entries in which provenances may differ, most important first.
+LABELS: Mapping[str, str] = {
     "data": "data's checksum",
     "torch": "torch",
     "device": "device",
@@ -38,43 +38,44 @@ class Provenance:
 
     @classmethod
     def from_details(cls, details: Mapping[str, str], sources: Mapping[str, str] | None) -> Self:
-        """Build it from `details` and the user's files."""
+        """Build a provenance from its `details` and the user's files."""
         environment = {name: value for name, value in details.items() if name not in (*PACKAGES, "data")}
         versions = {name: details[name] for name in details if name in PACKAGES}
         return cls(versions, environment, details.get("data", ""), sources)
 
     @property
     def details(self) -> dict[str, str]:
-        """All entries but the user's files, by name."""
+        """All entries except the user's files, by name."""
         return {**self.versions, **self.environment, **({"data": self.data} if self.data else {})}
 
     def with_machines(self, machines: Sequence[Mapping[str, str]]) -> Self:
-        """Add the machines that computed the parts of the work, joined by semicolons if they differ."""
-        names = dict.fromkeys(name for one in machines for name in one)
+        """Add the entries of the machines that computed a run; values that differ are joined by semicolons."""
+        names = dict.fromkeys(name for machine in machines for name in machine)
         joined = {
-            name: "; ".join(dict.fromkeys(one[name] for one in machines if name in one)) for name in names
+            name: "; ".join(dict.fromkeys(machine[name] for machine in machines if name in machine))
+            for name in names
         }
         return replace(self, environment={**self.environment, **joined})
 
-    def differences(self, here: "Provenance") -> dict[str, tuple[str, str]]:
-        """Return the recorded and the present value of each entry that differs; unrecorded entries are omitted."""
-        files = here.sources or {}
+    def differences(self, current: "Provenance") -> dict[str, tuple[str, str]]:
+        """Return the recorded and the current value of each entry that differs, without unrecorded ones."""
+        files = current.sources or {}
         before = files if self.sources is None else self.sources
         changed = {
             name: (before.get(name, "none")[:16], files.get(name, "none")[:16])
             for name in {**before, **files}
             if before.get(name) != files.get(name)
         }
-        recorded, present = self.details, here.details
+        recorded, current_details = self.details, current.details
         return changed | {
-            label: (recorded[name], present.get(name, "none"))
-            for name, label in NAMES.items()
-            if name in recorded and recorded[name] != present.get(name)
+            label: (recorded[name], current_details.get(name, "none"))
+            for name, label in LABELS.items()
+            if name in recorded and recorded[name] != current_details.get(name)
         }
 
-    def unrecorded(self, here: "Provenance") -> list[str]:
-        """Return the names of the entries that are known here but were not recorded."""
+    def unrecorded(self, current: "Provenance") -> list[str]:
+        """Return the labels of the entries that were not recorded, but are known in the current provenance."""
         missing = [
-            label for name, label in NAMES.items() if name in here.details and name not in self.details
+            label for name, label in LABELS.items() if name in current.details and name not in self.details
         ]
-        return ["the user's files"] * (bool(here.sources) and self.sources is None) + missing
+        return ["the user's files"] * (bool(current.sources) and self.sources is None) + missing

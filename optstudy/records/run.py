@@ -20,14 +20,14 @@ class EpochRecord:
     """The results of one epoch of training. A number that is not finite is None."""
 
     epoch: int  # counted from 1
-    train_loss: float | None  # mean over the epoch's batches, while the weights moved
+    train_loss: float | None  # mean over the epoch's batches, during training
     train_accuracy: float | None  # fraction, likewise
     heldout_loss: float | None
     heldout_accuracy: float  # fraction
     gradient_norm: float | None  # Euclidean norm of the last mini-batch's gradient, before its step
     seconds: float  # training alone
     finished_at: float  # Unix time
-    gradients: int  # mini-batch gradients spent by this epoch's steps
+    gradients: int  # mini-batch gradients computed in this epoch's steps
     hessian_products: int
     exact_loss: float | None = None  # over the whole training set, weights fixed; None if not measured
     exact_accuracy: float | None = None
@@ -55,7 +55,9 @@ class Rung:
     epochs: tuple[EpochRecord, ...]
     observations: tuple[Observation, ...]
     outcome: Outcome
-    predicted: tuple[int, ...] | None = None  # classes of the held-out images, at the end of the run
+    predicted: tuple[int, ...] | None = (
+        None  # predicted classes of the held-out images, at the end of the run
+    )
     problem: str = ""  # the error, if the outcome is failed
     machine: Mapping[str, str] = field(default_factory=dict)  # on which it was computed
 
@@ -75,11 +77,11 @@ class Predictions(ArrayRecord):
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
-    classes: tuple[str, ...] = ()  # their names, in order; empty if unknown
+    classes: tuple[str, ...] = ()  # names of the classes, in order; empty if unknown
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Which images are classified correctly."""
+        """Mask of the correctly classified images."""
         return np.equal(self.labels, self.predicted)
 
 
@@ -93,14 +95,14 @@ class FinalRun:
     config: str  # best, paper, default
     seed: int
     outcome: str  # completed or diverged
-    train_accuracy: float  # fraction, exact sweep over the training images
+    train_accuracy: float  # fraction, from an exact sweep over the training images
     test_accuracy: float  # fraction
     paper_setting: bool  # whether model and data are the paper's, so that its Table I is comparable
     seconds: float  # of training, wall clock, while other workers ran
     gradient_work: float
     margin: float  # equivalence margin of its study: a difference of test accuracies, a fraction
     params: dict[str, str]  # hyperparameters, as MLflow's strings
-    target: float | None = None  # test accuracy, a fraction, fixed with the study; None if it has none
+    target: float | None = None  # test accuracy, a fraction, fixed with the study; None if the study has none
     cost_to_target: CostToTarget | None = None  # None if the target was not reached
     curvature: FinalCurvature | None = None  # at the end; None if not measured
     steps: int = 0  # of training; 0 if unknown
@@ -110,11 +112,11 @@ class FinalRun:
     finished_at: float | None = None  # Unix time
     provenance: Provenance = field(default_factory=Provenance)
     key: str = ""  # hash of everything that determines the run; "" if unknown
-    metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics without a field here
+    metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics without a field of their own
 
     @property
     def id(self) -> RunId:
-        """The run's name; ``run_id`` is its ID in MLflow."""
+        """The run's identity; ``run_id`` is its ID in MLflow."""
         return RunId(self.study, self.optimizer, self.config, self.seed)
 
     @property

@@ -13,7 +13,7 @@ from optstudy.records.space import Space
 TrialState = Literal["running", "completed", "pruned", "diverged", "failed"]
 Objective = Literal["accuracy", "loss"]
 
-# The score reported to Optuna for a diverged trial, since Optuna hides a NaN from its sampler. None is worse.
+# The score reported to Optuna for a diverged trial, since Optuna hides a NaN from its sampler. No score is worse.
 WORST = {"accuracy": 0.0, "loss": 100.0}
 
 
@@ -22,25 +22,25 @@ class Trial:
     """A trial: one configuration and its scores."""
 
     number: int
-    params: dict[str, Any]  # hyperparameters as the optimizer takes them: lr, momentum, beta_1, ...
+    params: dict[str, Any]  # hyperparameters by name: lr, momentum, beta_1, ...
     state: TrialState
-    score: float | None  # the objective at the last rung; None where it is not finite or the trial failed
+    score: float | None  # the objective at the last rung; None if it is not finite or the trial failed
     scores: tuple[float | None, ...]  # the objective at the end of each rung
-    epochs: int  # epochs trained
+    epochs: int  # number of trained epochs
     gradient_work: float  # forward and backward passes of one mini-batch; a Hessian product counts 2
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """One of a search's best trials, retrained from other seeds before one is selected."""
+    """One of a search's best trials, retrained from other seeds to select the best of them."""
 
-    trial: int  # its number
+    trial: int  # number of the trial
     seeds: tuple[int, ...]
-    scores: tuple[float | None, ...]  # the objective at the end of each; None where it is not finite
-    gradient_work: float  # of all of them
+    scores: tuple[float | None, ...]  # the objective at the end of each run; None if it is not finite
+    gradient_work: float  # of all these runs
 
     def mean(self, objective: Objective) -> float:
-        """Mean score over the seeds; a score that is not finite counts as the worst, and none counts as worse."""
+        """Mean score over the seeds; a score that is not finite, or worse than `WORST`, counts as `WORST`."""
         worst = WORST[objective]
         scores = [worst if score is None else score for score in self.scores]
         return fmean(scores if objective == "accuracy" else [min(score, worst) for score in scores])
@@ -55,8 +55,8 @@ class SearchResult:
     objective: Objective  # of the validation split
     trials: tuple[Trial, ...]
     best: Trial | None  # see `select_best`; None if no trial completed
-    finalists: tuple[Finalist, ...] = ()  # empty if the best score decides alone
-    importances: dict[str, float] = field(default_factory=dict)  # shares that sum to 1; empty where not known
+    finalists: tuple[Finalist, ...] = ()  # empty if the best trial is selected by its score
+    importances: dict[str, float] = field(default_factory=dict)  # shares that sum to 1; empty if unknown
     settings: dict[str, Any] = field(default_factory=dict)  # keys of the specification that govern tuning
 
     @property
@@ -72,9 +72,10 @@ class SearchResult:
 
     @property
     def best_mean(self) -> float | None:
-        """Mean score of the best trial over the seeds from which it was retrained; None if it was not."""
-        own = [one for one in self.finalists if self.best is not None and one.trial == self.best.number]
-        return own[0].mean(self.objective) if own else None
+        """Mean score of the best trial over the seeds from which it was retrained; None if it was not retrained."""
+        number = None if self.best is None else self.best.number
+        means = [finalist.mean(self.objective) for finalist in self.finalists if finalist.trial == number]
+        return means[0] if means else None
 
     def summary(self) -> dict[str, Any]:
         """Return a summary of the search as plain values, for ``comparison.json``."""
@@ -97,7 +98,7 @@ class SearchResult:
         }
 
     def to_form(self) -> dict[str, Any]:
-        """Return the contents of ``search.json``; of the space file only its name, without its folder."""
+        """Return the contents of ``search.json``; where the space file is named without its folder."""
         form = to_form(replace(self, space=replace(self.space, source=Path(self.space.source.name))))
         names = ("objective", "trials", "best", "importances", "finalists")
         searched = {"optimizer": self.optimizer, **{name: form.pop(name) for name in names}}
@@ -108,12 +109,12 @@ def read_search(content: Any, where: str) -> SearchResult:
     """Read the contents of ``search.json``.
 
     Raises:
-        FormError: If they are not those of a search.
+        FormError: If the content is not a search.
     """
-    whole = from_form(dict[str, Any], content, where)
-    searched = from_form(dict[str, Any], whole.pop("searched", None), f"{where}: searched")
+    fields = from_form(dict[str, Any], content, where)
+    searched = from_form(dict[str, Any], fields.pop("searched", None), f"{where}: searched")
     searched.pop("optimizer", None)  # the space has its name too
-    return from_form(SearchResult, whole | searched, where)
+    return from_form(SearchResult, fields | searched, where)
 
 
 def best_trials(trials: Sequence[Trial], objective: Objective, count: int) -> tuple[Trial, ...]:
@@ -134,8 +135,8 @@ def select_best(
 ) -> Trial | None:
     """Return the best trial of a search; None if no trial completed.
 
-    With finalists it is the one with the best mean, the first of equal ones. Their scores in the search are ignored:
-    as the highest of many they are biased upwards.
+    Of finalists, the one with the best mean is selected, and of equal means the first. Their scores in the search are
+    ignored: as the highest of many they are biased upwards.
     """
     if not finalists:
         return next(iter(best_trials(trials, objective, 1)), None)

@@ -13,13 +13,15 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class Range:
-    """A number searched between two ends, both included."""
+    """A numeric hyperparameter, searched between two bounds, both included."""
 
     name: str
-    low: float  # an int where `integer`
+    low: float  # an int if `integer`
     high: float
-    log: bool  # drawn evenly in the logarithm
-    complement: bool  # drawn as 1 - value: with `log` evenly in log(1 - value); low and high are the value's
+    log: bool  # sampled uniformly in the logarithm
+    complement: (
+        bool  # sampled as 1 - value, with `log` uniformly in log(1 - value); low and high bound the value
+    )
     integer: bool
     why: str
 
@@ -34,14 +36,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A value searched among a few."""
+    """A categorical hyperparameter."""
 
     name: str
     choices: tuple[Scalar, ...]
     why: str
 
     def contains(self, value: Any) -> bool:
-        """Whether a value is among the choices; 0 and 0.0 are the same, 0 and false are not."""
+        """Whether a value is among the choices; 0 equals 0.0, but not false."""
         return any(_same(value, choice) for choice in self.choices)
 
     def __str__(self) -> str:
@@ -58,9 +60,9 @@ class Space:
     name: str
     optimizer: str  # class path: "torch.optim.SGD", "package.module:name" or "file.py:name"
     needs: str  # what `step` takes: "" for nothing, "closure" for a closure that returns the loss
-    seeded: bool  # the constructor takes `seed` and gets the run's
-    hessian_products: int  # Hessian-vector products that one step spends
-    tuples: dict[str, tuple[str, ...]]  # constructor argument -> names of the values it is made of
+    seeded: bool  # whether the run's seed is passed to the constructor as `seed`
+    hessian_products: int  # Hessian-vector products per step
+    tuples: dict[str, tuple[str, ...]]  # constructor argument -> names of its parts
     fixed: dict[str, Any]
     search: tuple[Range | Choice, ...]
     default: dict[str, Any]  # the library's value of every searched name
@@ -73,41 +75,41 @@ class Space:
 
     @property
     def look(self) -> Look:
-        """How the optimizer looks in tables, figures and reports."""
+        """Label, colour and style of the optimizer in tables, figures and reports."""
         return derive_look(self.name, label=self.label, colour=self.colour, style=self.style, cite=self.cite)
 
-    def outside(self, params: Mapping[str, Any]) -> list[str]:
+    def violations(self, params: Mapping[str, Any]) -> list[str]:
         """Explain why a configuration is outside the space.
 
         Args:
             params: Hyperparameters by name.
 
         Returns:
-            One sentence for each missing, unknown or misplaced value; empty if the configuration is inside.
+            One sentence for each missing, unknown or out-of-range value; empty if the configuration is inside.
         """
         searched = {dimension.name: dimension for dimension in self.search}
-        wrong = [f"{name} is missing" for name in searched if name not in params]
+        violations = [f"{name} is missing" for name in searched if name not in params]
         for name, value in params.items():
             if name in searched and not searched[name].contains(value):
-                wrong.append(f"{name} is {value!r}, not {searched[name]}")
+                violations.append(f"{name} is {value!r}, not {searched[name]}")
             elif name in self.fixed and not _same(value, self.fixed[name]):
-                wrong.append(f"{name} is {value!r}, not the fixed {self.fixed[name]!r}")
+                violations.append(f"{name} is {value!r}, not the fixed {self.fixed[name]!r}")
             elif name not in searched and name not in self.fixed:
-                wrong.append(f"{name} is no hyperparameter of {self.name}")
-        return wrong
+                violations.append(f"{name} is not a hyperparameter of {self.name}")
+        return violations
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether a configuration has every searched name, each in its range, and overrides no fixed value."""
-        return not self.outside(params)
+        return not self.violations(params)
 
     def arguments(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn a configuration into what the constructor takes.
+        """Convert a configuration to arguments of the constructor.
 
         Args:
             params: Hyperparameters by name; they override fixed values.
 
         Returns:
-            Fixed values and hyperparameters, those of each tuple gathered under its name.
+            Fixed values and hyperparameters, with the parts of each tuple gathered under its name.
 
         Raises:
             UsageError: If a part of a tuple is missing.

@@ -13,7 +13,7 @@ from optstudy.optimizers import read_looks
 from optstudy.records.arrays import from_npz, to_npz
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import FormError, from_form, to_form
-from optstudy.records.io import plain
+from optstudy.records.io import replace_nonfinite
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
@@ -37,7 +37,7 @@ def archive(evidence: Evidence) -> dict[str, bytes]:
     ]
     searches = [one.to_form() for one in evidence.searches]
     content = {"runs": runs, "excluded": evidence.excluded, "searches": searches}
-    text = json.dumps(plain(content), separators=(",", ":"))
+    text = json.dumps(replace_nonfinite(content), separators=(",", ":"))
     return {RUNS: _lines(text), PREDICTIONS: _predictions(evidence)}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from optstudy.errors import UsageError
 from optstudy.execution.flows import Task, Workers, run_all
-from optstudy.records.plan import Description, Plan, Split
+from optstudy.records.plan import DatasetDescription, Plan, Split
 from optstudy.study.plans import split_sizes
 from optstudy.training import check_device
 from optstudy.workloads.datasets import check_dataset, load_description
@@ -31,7 +31,7 @@ def check_names(keys: Mapping[str, Any]) -> None:
             check(keys[key])
 
 
-def check_plans(workers: Workers, plans: Sequence[Plan]) -> Description:
+def check_plans(workers: Workers, plans: Sequence[Plan]) -> DatasetDescription:
     """Load the plans' data set on a worker, check that it has enough images for each plan, and describe it.
 
     Raises:
@@ -40,20 +40,20 @@ def check_plans(workers: Workers, plans: Sequence[Plan]) -> Description:
     reference = plans[0].dataset
     splits = list(dict.fromkeys(plan.split for plan in plans))
     task = Task(describe_data, (reference, splits), name=f"loading {reference}")
-    data: Description = run_all([task], workers)[0]
+    data: DatasetDescription = run_all([task], workers)[0]
     for plan in plans:
         _check_batch_size(plan, data)
     return data
 
 
-def describe_data(reference: str, splits: Sequence[Split]) -> Description:
+def describe_data(reference: str, splits: Sequence[Split]) -> DatasetDescription:
     """Load a data set, check that it can be split, and describe it; a worker's task."""
     for split in splits:
         load_split(reference, split)
     return load_description(reference)
 
 
-def _check_batch_size(plan: Plan, data: Description) -> None:
+def _check_batch_size(plan: Plan, data: DatasetDescription) -> None:
     images, _ = split_sizes(plan, data)
     if plan.batch_size > images:
         run = "a trial" if plan.split.role == "tuning" else "a final run"

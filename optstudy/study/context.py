@@ -9,7 +9,7 @@ from optstudy.errors import OptstudyError
 from optstudy.execution.flows import Flow, Task
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.metrics import provenance_tags
-from optstudy.records.plan import Description, Plan, run_key
+from optstudy.records.plan import DatasetDescription, Plan, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.space import Space
 from optstudy.study.estimate import curvature_seconds, epoch_seconds
@@ -32,7 +32,7 @@ class Context:
     spaces: Mapping[str, Space]
     sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by reference and file
     provenance: Provenance  # of the numbers computed here, without the user's files
-    data: Description
+    data: DatasetDescription
     rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
     cache: RunCache
     tracking: Tracking

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task, Workers, run_all
 from optstudy.optimizers import OptimizerError
-from optstudy.records.plan import Description, Plan, steps_per_epoch
+from optstudy.records.plan import DatasetDescription, Plan, steps_per_epoch
 from optstudy.records.space import Space
 from optstudy.study.checks import check_plans
 from optstudy.study.plans import final_plan, split_sizes, trial_plan
@@ -26,7 +26,7 @@ STEP_PRODUCTS = 10  # cost of tracking the eigenvalues at one step, its graph in
 class StudyEstimate:
     """Estimated work of a study, assuming that nothing is done yet and no trial is pruned."""
 
-    data: Description
+    data: DatasetDescription
     rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
     trials: int  # of each optimizer
     trial_seconds: Mapping[str, float]  # all trials and finalists of an optimizer, on one worker
@@ -112,7 +112,7 @@ def _label(space: Space) -> str:
 
 
 def estimate_work(
-    data: Description,
+    data: DatasetDescription,
     rehearsals: Mapping[str, Rehearsal],
     specification: Specification,
     spaces: Mapping[str, Space],
@@ -146,7 +146,9 @@ def estimate_work(
     )
 
 
-def epoch_seconds(rehearsal: Rehearsal, data: Description, plan: Plan, since: int, until: int) -> float:
+def epoch_seconds(
+    rehearsal: Rehearsal, data: DatasetDescription, plan: Plan, since: int, until: int
+) -> float:
     """Expected time of a run's epochs after ``since`` up to ``until``, on one worker."""
     images, heldout = split_sizes(plan, data)
     sweeps = sum(since < epoch <= until for epoch in plan.sweep_epochs)
@@ -166,7 +168,7 @@ def _trace_seconds(rehearsal: Rehearsal, plan: Plan, images: int, since: int, un
     return traced * STEP_PRODUCTS * rehearsal.product_seconds
 
 
-def curvature_seconds(rehearsal: Rehearsal, data: Description, plan: Plan) -> float:
+def curvature_seconds(rehearsal: Rehearsal, data: DatasetDescription, plan: Plan) -> float:
     """Expected time of measuring the curvature at the end of a run, on one worker."""
     if plan.trace is None:
         return 0.0

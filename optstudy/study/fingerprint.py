@@ -5,7 +5,7 @@ from typing import Any
 
 from optstudy.errors import UsageError
 from optstudy.records.forms import to_form
-from optstudy.records.plan import Description
+from optstudy.records.plan import DatasetDescription
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
@@ -42,7 +42,7 @@ def check_fingerprint(
     return before | {kind: {**before.get(kind, {}), **now} for kind, now in fingerprint.items()}
 
 
-def check_data(fingerprint: Mapping[str, Any], data: Description) -> dict[str, Any]:
+def check_data(fingerprint: Mapping[str, Any], data: DatasetDescription) -> dict[str, Any]:
     """Return the fingerprint with the checksum of the data.
 
     Raises:

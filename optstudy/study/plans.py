@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from optstudy.records.plan import Description, Method, Plan, Split, Trace
+from optstudy.records.plan import DatasetDescription, Method, Plan, Split, Trace
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 
@@ -58,7 +58,7 @@ def _trace(specification: Specification) -> Trace | None:
     return Trace(samples, last, curvature.eigen_every, specification.seed)
 
 
-def split_sizes(plan: Plan, data: Description) -> tuple[int, int]:
+def split_sizes(plan: Plan, data: DatasetDescription) -> tuple[int, int]:
     """Return the number of training and of held-out images of a plan."""
     if plan.split.role == "final":
         return plan.split.size or data.train, data.test

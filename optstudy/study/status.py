@@ -8,7 +8,7 @@ from optstudy.errors import UsageError
 from optstudy.records.location import Location
 from optstudy.records.naming import RunId
 from optstudy.study.workspace import StudyFiles, read_recorded, study_names
-from optstudy.tracking import Tracking, open_written
+from optstudy.tracking import Tracking, open_existing
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def open_recorded(location: Location) -> Tracking:
     """
     workspace = location.workspace
     try:
-        return open_written(location)
+        return open_existing(location)
     except UsageError as error:
         for name in reversed(study_names(workspace)):
             if uri := recorded_uri(workspace, name):

@@ -3,14 +3,14 @@
 from optstudy.tracking.connection import hide_credentials
 from optstudy.tracking.decode import LoggedRun
 from optstudy.tracking.model import save_model
-from optstudy.tracking.stores import open_tracking, open_written
+from optstudy.tracking.stores import open_existing, open_tracking
 from optstudy.tracking.writer import Tracking
 
 __all__ = [
     "LoggedRun",
     "Tracking",
     "hide_credentials",
+    "open_existing",
     "open_tracking",
-    "open_written",
     "save_model",
 ]

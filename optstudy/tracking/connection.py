@@ -1,4 +1,4 @@
-"""A connection to MLflow: how long calls are retried while the server is unreachable, and what its refusals mean."""
+"""A connection to MLflow: retries while the server is unreachable, and explanations of its refusals."""
 
 import logging
 import os
@@ -17,10 +17,10 @@ from mlflow.utils.credentials import read_mlflow_creds
 from optstudy.errors import OptstudyError
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds for which a call is retried, in all
-CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client looks for the user and password
+PATIENCE = 60.0  # seconds for which calls are retried in total
+CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client reads the user and password
 
-_QUIET = {
+_CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -36,7 +36,7 @@ class Connection:
 
     def __init__(self, uri: str, patience: float) -> None:
         """Connect to ``uri``; calls are retried for ``patience`` seconds."""
-        for name, value in _QUIET.items():
+        for name, value in _CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(max(5, min(patience / 2, 20)))))
         self.uri = uri
@@ -48,7 +48,7 @@ class Connection:
         """Call one of the client's methods.
 
         Raises:
-            OptstudyError: If MLflow refuses, or is unreachable for too long.
+            OptstudyError: If MLflow refuses the call, or is unreachable for too long.
         """
         unreachable_since = self._gave_up_at or time.monotonic()
         while True:
@@ -63,7 +63,7 @@ class Connection:
                     self._gave_up_at = unreachable_since
                     raise OptstudyError(
                         f"the tracking server {hide_credentials(self.uri)} has not answered for {self._patience:.0f} s;"
-                        " start it and give the same command again: nothing finished is lost"
+                        " start it and rerun the command: nothing finished is lost"
                     ) from error
                 time.sleep(min(2.0, self._patience / 10))
 
@@ -82,8 +82,8 @@ def _refusal(uri: str, error: BaseException) -> str:
     if status == HTTPStatus.FORBIDDEN and "Host header" in why:
         host = urlsplit(uri).hostname
         return (
-            f"does not answer to the name {host}: use a name that it was started for, as http://localhost:PORT, or"
-            f" start it with --allowed-hosts naming {host} with and without port"
+            f"does not accept the host name {host}: use a name that it was started for, such as http://localhost:PORT,"
+            f" or start it with --allowed-hosts naming {host} with and without port"
         )
     if status == HTTPStatus.FORBIDDEN:
         return f"refused: {_user(uri) or 'this user'} may not do that: {why}"
@@ -93,20 +93,20 @@ def _refusal(uri: str, error: BaseException) -> str:
 def _unauthorized(uri: str) -> str:
     user = _user(uri)
     if user is None and (reason := _read_error(Path(CREDENTIALS).expanduser())):
-        return f"asks who you are, and {CREDENTIALS} cannot be read: {reason}"
+        return f"requires a user and a password, and {CREDENTIALS} cannot be read: {reason}"
     if user is None:
         return (
-            f"asks who you are: write a user and a password to {CREDENTIALS}, as lines [mlflow],"
+            f"requires a user and a password: write them to {CREDENTIALS}, as lines [mlflow],"
             " mlflow_tracking_username = USER and mlflow_tracking_password = PASSWORD, or set"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     source = "MLFLOW_TRACKING_PASSWORD" if os.environ.get("MLFLOW_TRACKING_PASSWORD") else CREDENTIALS
     source = "its address" if urlsplit(uri).username else source
-    return f"knows no user {user!r} with the password in {source}; correct them there"
+    return f"rejected user {user!r} with the password in {source}; correct them"
 
 
 def _read_error(file: Path) -> str | None:
-    """Return why a file cannot be read, which MLflow's client ignores; None if it can, or does not exist."""
+    """Return why a file cannot be read, which MLflow's client ignores; None if it is readable or missing."""
     try:
         file.read_bytes()
     except FileNotFoundError:
@@ -128,8 +128,8 @@ def _status(error: BaseException) -> int:
     response = getattr(error, "response", None)
     if response is not None:
         return int(response.status_code)
-    answered: Any = error
-    return int(answered.get_http_status_code()) if isinstance(error, MlflowException) else 0
+    exception: Any = error
+    return int(exception.get_http_status_code()) if isinstance(error, MlflowException) else 0
 
 
 def _unreachable(error: BaseException | None) -> bool:

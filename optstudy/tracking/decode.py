@@ -20,7 +20,7 @@ class LoggedRun:
     key: str  # hash of everything that determines the run
     finished: bool
     ended: bool  # finished, or a trial that was pruned or failed
-    lost: bool = False  # finished, but its files are gone, so that it has to be logged again
+    lost: bool = False  # finished, but its files are gone, so it must be logged again
 
 
 def decode_logged_run(run: Run, *, embedded: bool) -> LoggedRun:
@@ -35,7 +35,7 @@ def decode_logged_run(run: Run, *, embedded: bool) -> LoggedRun:
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return the local folder of an artifact URI; None if a server or a bucket holds it."""
+    """Return the local folder of an artifact URI; None if it is on a server or in a bucket."""
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None
 

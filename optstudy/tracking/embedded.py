@@ -17,12 +17,12 @@ _LOCATIONS = (
 
 
 def database(workspace: Path) -> Path:
-    """The embedded store's database."""
+    """Return the path of the embedded store's database."""
     return workspace.resolve() / "mlruns" / "mlflow.db"
 
 
 def artifacts(workspace: Path) -> Path:
-    """The embedded store's folder of artifacts."""
+    """Return the embedded store's folder of artifacts."""
     return workspace.resolve() / "mlruns" / "artifacts"
 
 
@@ -30,11 +30,11 @@ def uri(workspace: Path) -> str:
     """Return the URI of the embedded store; absolute, since MLflow would create a new store for a relative one.
 
     Raises:
-        UsageError: If the path has a question mark, at which SQLAlchemy cuts off the path.
+        UsageError: If the path contains a question mark, where SQLAlchemy would truncate it.
     """
     path = str(database(workspace))
     if "?" in path:
-        raise UsageError(f"{path}: no database can lie below a name with '?'; choose another --workspace")
+        raise UsageError(f"{path}: the path of a database cannot contain '?'; choose another --workspace")
     return f"sqlite:///{path}"
 
 
@@ -46,32 +46,32 @@ def update_moved_paths(workspace: Path) -> str | None:
     Returns:
         A one-line notice, or None if nothing had to be updated.
     """
-    path, here = database(workspace), artifacts(workspace).as_uri()
+    path, current_root = database(workspace), artifacts(workspace).as_uri()
     if not path.exists():
         return None
     try:
         with closing(sqlite3.connect(path)) as connection:
-            before = _elsewhere(connection, here)
-            if not before:
+            old_roots = _old_roots(connection, current_root)
+            if not old_roots:
                 return None
             backup = path.with_name(f"{path.name}.before-move-{time.strftime('%Y%m%d-%H%M%S')}")
             with closing(sqlite3.connect(backup)) as copy:
                 connection.backup(copy)
             with connection:
-                for old in before:
+                for old in old_roots:
                     for table, column in _LOCATIONS:
                         connection.execute(
                             f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608  # constants
                             f" WHERE substr({column}, 1, ?) = ?",
-                            (here, len(old) + 1, len(old), old),
+                            (current_root, len(old) + 1, len(old), old),
                         )
     except sqlite3.Error as error:
-        raise OptstudyError(f"{path}: not a tracking database that can be read ({error})") from error
-    origin = ", ".join(unquote(urlsplit(old).path).removesuffix("/mlruns/artifacts") for old in before)
+        raise OptstudyError(f"{path} cannot be read as a tracking database ({error})") from error
+    origin = ", ".join(unquote(urlsplit(old).path).removesuffix("/mlruns/artifacts") for old in old_roots)
     return f"the workspace was moved from {origin}: updated its artifact locations (before: {backup})"
 
 
-def _elsewhere(connection: sqlite3.Connection, here: str) -> list[str]:
+def _old_roots(connection: sqlite3.Connection, current_root: str) -> list[str]:
     marker = "/mlruns/artifacts"
     rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
     roots = {
@@ -79,4 +79,4 @@ def _elsewhere(connection: sqlite3.Connection, here: str) -> list[str]:
         for (location,) in rows
         if location and marker + "/" in location
     }
-    return sorted(roots - {here})
+    return sorted(roots - {current_root})

@@ -37,18 +37,18 @@ def read_evidence(tracking: Tracking, studies: Sequence[str], workspace: Path) -
         key=lambda run: (studies.index(run.study), *sort_key(run.optimizer, run.config), run.seed),
     )
     searches = tuple(read_searches(tracking, studies))
-    looks = read_looks({run.optimizer for run in runs}, workspace, [one.space for one in searches])
+    looks = read_looks({run.optimizer for run in runs}, workspace, [search.space for search in searches])
     evidence = tuple(read_predictions(tracking, run) for run in runs)
     return Evidence(evidence, searches, looks, excluded, tuple(studies))
 
 
 def read_files(tracking: Tracking, evidence: Evidence) -> Evidence:
-    """Read the other files of the runs, from which figures and reports are made.
+    """Read the runs' other files, which figures and reports need.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
-    return replace(evidence, runs=tuple(read_run(tracking, one) for one in evidence.runs))
+    return replace(evidence, runs=tuple(read_run(tracking, final) for final in evidence.runs))
 
 
 def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResult]:
@@ -61,8 +61,8 @@ def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResu
     for study in studies:
         where = f"search.json of a search of study {study!r}"
         files = tracking.search_files(study)
-        read = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
-        searches += sorted(read, key=lambda one: sort_key(one.optimizer))
+        study_searches = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
+        searches += sorted(study_searches, key=lambda search: sort_key(search.optimizer))
     return searches
 
 
@@ -75,8 +75,8 @@ def read_predictions(tracking: Tracking, run: FinalRun) -> RunEvidence:
     return RunEvidence(run, predictions=_read(tracking, run, "predictions.npz", Predictions.from_bytes))
 
 
-def read_run(tracking: Tracking, one: RunEvidence) -> RunEvidence:
-    """Return a final run with its other files, apart from its weights.
+def read_run(tracking: Tracking, final: RunEvidence) -> RunEvidence:
+    """Return a final run with all its files except the weights.
 
     Raises:
         OptstudyError: If a file cannot be read.
@@ -84,23 +84,23 @@ def read_run(tracking: Tracking, one: RunEvidence) -> RunEvidence:
 
     def read_json(kind: type[T], name: str) -> T | None:
         return _read(
-            tracking, one.run, name, lambda data: from_json(kind, data, f"{name} of run {one.run.run_id}")
+            tracking, final.run, name, lambda data: from_json(kind, data, f"{name} of run {final.run.run_id}")
         )
 
     study = read_json(dict[str, Any], "study.json")
-    where = f"study.json of run {one.run.run_id}: specification"
+    where = f"study.json of run {final.run.run_id}: specification"
     return replace(
-        one,
+        final,
         plan=read_json(Plan, "plan.json"),
         epochs=read_json(tuple[EpochRecord, ...], "epochs.json") or (),
-        trace=_read(tracking, one.run, "eigen.npz", EigenTrace.from_bytes),
-        curvature=_read(tracking, one.run, "analysis.npz", CurvatureResult.from_bytes),
+        trace=_read(tracking, final.run, "eigen.npz", EigenTrace.from_bytes),
+        curvature=_read(tracking, final.run, "analysis.npz", CurvatureResult.from_bytes),
         specification=None if study is None else from_form(dict[str, Any], study.get("specification"), where),
     )
 
 
 def _read(tracking: Tracking, run: FinalRun, name: str, decode: Callable[[bytes], T]) -> T | None:
-    """Read a run's file, or say which one cannot be read."""
+    """Read and decode a run's file; errors name the file."""
     data = tracking.find_file(run, name)
     try:
         return None if data is None else decode(data)

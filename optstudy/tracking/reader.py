@@ -25,13 +25,13 @@ from optstudy.tracking.run_list_view import KEY, TAG
 
 T = TypeVar("T")
 SEARCH = "search.json"
-PAGE = 1000  # runs a request, MLflow's limit
+PAGE = 1000  # runs per request: MLflow's limit
 
 
 class Reader:
     """Reads studies from one MLflow store.
 
-    Calls are retried while the server is unreachable; after a while they raise an OptstudyError.
+    Calls are retried for a time while the server is unreachable, and then raise an OptstudyError.
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None, patience: float = PATIENCE) -> None:
@@ -55,10 +55,10 @@ class Reader:
 
     def logged_runs(self, experiment: str) -> dict[str, LoggedRun]:
         """Return an experiment's runs by name, without superseded ones."""
-        found = self._call(self._client.get_experiment_by_name, experiment)
+        entity = self._call(self._client.get_experiment_by_name, experiment)
         return {
             run.info.run_name: decode_logged_run(run, embedded=self._artifacts is not None)
-            for run in (self._runs(found.experiment_id) if found else ())
+            for run in (self._runs(entity.experiment_id) if entity else ())
             if run.data.tags.get(Tag.SUPERSEDED) != "true"
         }
 
@@ -66,12 +66,13 @@ class Reader:
         """Return a final run's artifact.
 
         Raises:
-            OptstudyError: If the run has none of that name.
+            OptstudyError: If the run has no such artifact.
         """
         data = self.find_file(run, name)
         if data is None:
             raise OptstudyError(
-                f"run {run.run_id} has no {name} in {self.shown_uri}; the command that trained the run writes it again"
+                f"run {run.run_id} has no {name} in {self.shown_uri};"
+                " rerun the command that trained the run to restore it"
             )
         return data
 
@@ -106,11 +107,11 @@ class Reader:
 
     def studies(self) -> list[str]:
         """Return the names of the studies that have final runs, the most recent last."""
-        last: dict[str, int] = {}
+        last_start: dict[str, int] = {}
         for experiment in self._paged(self._client.search_experiments):
             study, separator, kind = experiment.name.rpartition("/")
             if separator and kind == "final":
-                last[study] = experiment.last_update_time or 0
+                last_start[study] = experiment.last_update_time or 0
                 newest = self._call(
                     self._client.search_runs,
                     [experiment.experiment_id],
@@ -118,8 +119,8 @@ class Reader:
                     order_by=["attributes.start_time DESC"],
                 )
                 if newest:
-                    last[study] = newest[0].info.start_time
-        return sorted(last, key=lambda name: last[name])
+                    last_start[study] = newest[0].info.start_time
+        return sorted(last_start, key=lambda name: last_start[name])
 
     def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int]]:
         """Return the final runs of some studies, and the number of runs that cannot be compared, by reason."""
@@ -139,8 +140,10 @@ class Reader:
     def experiment_ids(self, study: str) -> dict[str, str]:
         """Return the IDs of a study's experiments by kind, tuning or final."""
         names = {kind: f"{study}/{kind}" for kind in ("tuning", "final")}
-        found = {kind: self._call(self._client.get_experiment_by_name, name) for kind, name in names.items()}
-        return {kind: experiment.experiment_id for kind, experiment in found.items() if experiment}
+        experiments = {
+            kind: self._call(self._client.get_experiment_by_name, name) for kind, name in names.items()
+        }
+        return {kind: experiment.experiment_id for kind, experiment in experiments.items() if experiment}
 
     def view_key(self, experiment: str) -> str | None:
         """Return the key of the shared view of an experiment's run list; None without one."""

@@ -1,6 +1,6 @@
-"""The columns with which MLflow's list of runs opens.
+"""The default columns of MLflow's list of runs.
 
-MLflow does not document the tag; a version that does not know it shows its default columns.
+The columns are set by a tag that MLflow does not document; versions without it show their own columns.
 """
 
 import json
@@ -26,6 +26,6 @@ def trial_columns(objective: str, hyperparameters: Iterable[str]) -> tuple[str, 
 
 
 def view(columns: Sequence[str], created_at: float) -> str:
-    """Return the value of the tag for a list with these columns."""
+    """Return the value of the tag that selects these columns."""
     state = json.dumps({"selectedColumns": columns})
     return json.dumps({"name": "optstudy", "createdAt": int(1000 * created_at), "state": state})

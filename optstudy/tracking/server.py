@@ -18,15 +18,15 @@ from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import embedded
-from optstudy.tracking.stores import open_written
+from optstudy.tracking.stores import open_existing
 
-_LEARNING = "workflowType=machine_learning"  # else MLflow opens its pages for language models
+_WORKFLOW = "workflowType=machine_learning"  # else MLflow opens its pages for language models
 
 STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
 
 
 @contextlib.contextmanager
-def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def run_server(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a server on the workspace's store; it is ready on entry and stopped on exit.
 
     Yields:
@@ -39,7 +39,7 @@ def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[b
     database = embedded.database(workspace)
     if not database.exists():
         raise UsageError(
-            f"{database} is not there: no study has run here; run: optstudy study --preset smoke"
+            f"{database} does not exist: no study has run in this workspace; run: optstudy study --preset smoke"
         )
     embedded.update_moved_paths(workspace)
     _check_port(port)
@@ -66,7 +66,7 @@ def served(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[b
 
 
 def server_uri(tracking_uri: str | None) -> str | None:
-    """The MLflow server that the option or the environment names, or None for the workspace's own store."""
+    """Return the MLflow server that the option or the environment names; None for the workspace's own store."""
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     return uri if uri and uri.startswith("http") else None
 
@@ -75,9 +75,9 @@ def links(address: str, location: Location, study: str | None) -> list[tuple[str
     """Return links by title: a study's final runs, its trials, and comparisons of final runs.
 
     Raises:
-        UsageError: If there is no such study.
+        UsageError: If the study does not exist.
     """
-    tracking = open_written(location)
+    tracking = open_existing(location)
     known = tracking.studies()
     name = study or (known[-1] if known else None)
     if name is None:
@@ -89,22 +89,22 @@ def links(address: str, location: Location, study: str | None) -> list[tuple[str
     for kind, text in (("final", "final runs"), ("tuning", "trials")):
         if kind in ids:
             view = tracking.view_key(ids[kind])
-            shared = f"&viewStateShareKey={view}" if view else ""  # an unknown key would lead elsewhere
-            pages.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_LEARNING}{shared}"))
+            shared = f"&viewStateShareKey={view}" if view else ""  # an unknown key would open another page
+            pages.append((text, f"{address}/#/experiments/{ids[kind]}/runs?{_WORKFLOW}{shared}"))
     runs = tracking.final_runs([name])[0]
-    firsts = {(run.optimizer, run.config): run for run in sorted(runs, key=lambda run: -run.seed)}
+    first_seeds = {(run.optimizer, run.config): run for run in sorted(runs, key=lambda run: -run.seed)}
     if runs:
         pages.append(("compare", _comparison_link(address, ids["final"], runs)))
-    if 1 < len(firsts) < len(runs):
+    if 1 < len(first_seeds) < len(runs):
         pages.append(
-            ("compare a seed of each", _comparison_link(address, ids["final"], list(firsts.values())))
+            ("compare a seed of each", _comparison_link(address, ids["final"], list(first_seeds.values())))
         )
     return pages or [("all experiments", address)]
 
 
 def _comparison_link(address: str, experiment: str, runs: Sequence[FinalRun]) -> str:
-    chosen, experiments = quote(json.dumps([run.run_id for run in runs])), quote(json.dumps([experiment]))
-    return f"{address}/#/compare-runs?runs={chosen}&experiments={experiments}&{_LEARNING}"
+    run_ids, experiments = quote(json.dumps([run.run_id for run in runs])), quote(json.dumps([experiment]))
+    return f"{address}/#/compare-runs?runs={run_ids}&experiments={experiments}&{_WORKFLOW}"
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
@@ -126,16 +126,16 @@ def _check_port(port: int) -> None:
 
 
 def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
-    until = time.monotonic() + STARTUP
-    while not _answers(address):
+    deadline = time.monotonic() + STARTUP
+    while not _is_ready(address):
         if server.poll() is not None:
-            raise OptstudyError(f"the MLflow server ended at once with status {server.returncode}")
-        if time.monotonic() > until:
+            raise OptstudyError(f"the MLflow server exited immediately with status {server.returncode}")
+        if time.monotonic() > deadline:
             raise OptstudyError(f"the MLflow server did not answer within {STARTUP:.0f} s")
         time.sleep(0.2)
 
 
-def _answers(address: str) -> bool:
+def _is_ready(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=2):  # noqa: S310  # our own http address
             return True

@@ -13,7 +13,7 @@ from optstudy.tracking import embedded
 from optstudy.tracking.connection import PATIENCE, first_line, hide_credentials
 from optstudy.tracking.writer import Tracking
 
-READING = 10.0  # seconds of retries for commands that only read
+READ_PATIENCE = 10.0  # seconds of retries for commands that only read
 
 
 def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Tracking, str | None]:
@@ -42,15 +42,15 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
         raise OptstudyError(
             f"cannot write {path.parent}: {error.strerror}; choose another --workspace"
         ) from error
-    except Exception as error:  # by SQLAlchemy, alembic or MLflow
+    except Exception as error:  # raised by SQLAlchemy, alembic or MLflow
         raise OptstudyError(
             f"{path}: MLflow cannot open it ({type(error).__name__}: {first_line(error)}); restore it, or move"
-            " it away and give the same command again: runs are written again from what is in tuning/studies"
+            " it away and rerun the command: it logs the runs again from tuning/studies"
         ) from error
 
 
-def open_written(location: Location) -> Tracking:
-    """Open an existing store, as `open_tracking` does, without creating one.
+def open_existing(location: Location) -> Tracking:
+    """Open an existing store like `open_tracking`, but do not create one.
 
     Raises:
         UsageError: If the workspace has no store.
@@ -60,7 +60,7 @@ def open_written(location: Location) -> Tracking:
         raise UsageError(
             f"no study has run in {location.workspace.resolve()} yet; run: optstudy study --preset quick"
         )
-    return open_tracking(location, READING)[0]
+    return open_tracking(location, READ_PATIENCE)[0]
 
 
 def _open_server(uri: str, patience: float) -> Tracking:
@@ -70,17 +70,17 @@ def _open_server(uri: str, patience: float) -> Tracking:
         # MLflow's own messages are long, and say only that the kind of address is unknown.
         why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {first_line(error)})"
         raise UsageError(
-            f"{hide_credentials(uri)}: MLflow keeps no runs there{why};"
-            " give a server, as http://HOST:PORT or databricks,"
-            " or a database, as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
+            f"{hide_credentials(uri)}: MLflow does not support this address{why};"
+            " give a server, such as http://HOST:PORT or databricks,"
+            " or a database, such as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
         ) from error
 
 
 def _make_database(path: Path) -> None:
     """Create an empty database under a temporary name, and rename it when it is complete.
 
-    MLflow cannot open a database whose creation was interrupted. The lock is released when its process ends, so a
-    process that holds it can delete unfinished databases.
+    MLflow cannot open a database whose creation was interrupted. The lock is released when the process that holds it
+    ends, so any unfinished database is abandoned and can be deleted.
     """
     if path.exists():
         return
@@ -92,8 +92,8 @@ def _make_database(path: Path) -> None:
         if path.exists():
             return
         new = path.with_name(f"{path.name}.new")
-        for left in path.parent.glob(f"{new.name}*"):  # and its journal
-            left.unlink()
-        made: Any = SqlAlchemyStore
-        made(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        for leftover in path.parent.glob(f"{new.name}*"):  # with their journals
+            leftover.unlink()
+        create_store: Any = SqlAlchemyStore
+        create_store(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         new.rename(path)

@@ -15,19 +15,19 @@ from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, P
 
 from optstudy.errors import OptstudyError
 from optstudy.records.metrics import Tag, epoch_metrics
-from optstudy.records.plan import Description
+from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
 from optstudy.tracking.decode import LoggedRun
 from optstudy.tracking.reader import Reader
 from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
-PAGE = 1000  # metrics a batch: MLflow's limit
+PAGE = 1000  # metrics per batch: MLflow's limit
 
 
 class Tracking(Reader):
     """Writes a study's runs to one MLflow store, and reads them back.
 
-    If the server becomes unreachable the work stops, and the same command continues it later.
+    If the server becomes unreachable the command fails; rerunning it resumes the work.
     """
 
     def open_run(
@@ -68,7 +68,7 @@ class Tracking(Reader):
     def log_epochs(
         self, run_id: str, records: Sequence[EpochRecord], heldout: Literal["validation", "test"]
     ) -> None:
-        """Log the metrics of epochs. Logging an epoch twice changes nothing, since its time is part of the record."""
+        """Log the metrics of epochs. Logging an epoch twice has no effect, since its time is part of the record."""
         self.log_metrics(run_id, [metric for record in records for metric in epoch_metrics(record, heldout)])
 
     def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int, float]]) -> None:
@@ -78,15 +78,15 @@ class Tracking(Reader):
             self._call(self._client.log_batch, run_id, metrics=entities[first : first + PAGE])
 
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
-        """Log artifacts by name, or by path below the run's root."""
+        """Log artifacts by name, or by path relative to the run's root."""
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
                 Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
                 Path(folder, name).write_bytes(data)
             self._call(self._client.log_artifacts, run_id, folder)
 
-    def log_dataset(self, run_id: str, description: Description, context: str) -> None:
-        """Log the name, checksum and sizes of the run's data set, and the part that is used."""
+    def log_dataset(self, run_id: str, description: DatasetDescription, context: str) -> None:
+        """Log the name, checksum and sizes of the run's data set, and the part in use."""
         counts = {"train": description.train, "test": description.test}
         entity = DatasetEntity(
             name=description.name,
@@ -101,7 +101,9 @@ class Tracking(Reader):
     def log_model(self, run_id: str, folder: Path, name: str) -> None:
         """Log a folder that `save_model` wrote as the run's model, to be loaded by `mlflow.pytorch`."""
         run: Run = self._call(self._client.get_run, run_id)
-        for old in run.outputs.model_outputs if run.outputs else ():  # of a run that is logged again
+        for old in (
+            run.outputs.model_outputs if run.outputs else ()
+        ):  # logged before, if the run is logged again
             self._call(self._client.delete_logged_model, old.model_id)
         model = self._call(
             self._client.create_logged_model, run.info.experiment_id, name=name, source_run_id=run_id
@@ -115,13 +117,13 @@ class Tracking(Reader):
         self._call(self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def set_columns(self, experiment: str, columns: Sequence[str]) -> None:
-        """Set the columns with which MLflow's list of an experiment's runs opens."""
+        """Set the default columns of MLflow's list of an experiment's runs."""
         self._call(
             self._client.set_experiment_tag, self._experiment(experiment), TAG, view(columns, time.time())
         )
 
     def close_run(self, run_id: str, outcome: str, finished_at: float | None = None) -> None:
-        """End a run. A diverged run counts as finished, with the metrics that it has."""
+        """End a run. A diverged run counts as finished and keeps its metrics."""
         status = {"pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}.get(outcome, "FINISHED")
         self.set_tags(run_id, {Tag.OUTCOME: outcome})
         end = _milliseconds(time.time() if finished_at is None else finished_at)
@@ -129,20 +131,21 @@ class Tracking(Reader):
         self._open_runs.discard(run_id)
 
     def interrupt_open_runs(self) -> None:
-        """Close the open runs as interrupted; the next start reopens them in any case."""
+        """Close the open runs as interrupted; a rerun reopens them even if this fails."""
         with contextlib.suppress(OptstudyError):
             for run_id in sorted(self._open_runs):
                 self.close_run(run_id, "interrupted")
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
-            found = self._call(self._client.get_experiment_by_name, name)
-            if found is not None:
-                self._experiments[name] = found.experiment_id
+            existing = self._call(self._client.get_experiment_by_name, name)
+            if existing is not None:
+                self._experiments[name] = existing.experiment_id
             else:
                 location = None if self._artifacts is None else (self._artifacts / name).as_uri()
-                made = self._call(self._client.create_experiment, name, artifact_location=location)
-                self._experiments[name] = made
+                self._experiments[name] = self._call(
+                    self._client.create_experiment, name, artifact_location=location
+                )
                 if name.endswith("/final"):
                     self.set_columns(name, FINAL_COLUMNS)
         return self._experiments[name]

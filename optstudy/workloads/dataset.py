@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from optstudy.errors import UsageError
-from optstudy.records.plan import Description
+from optstudy.records.plan import DatasetDescription
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single equality: a data set equals only itself
@@ -43,13 +43,13 @@ class Dataset:
             )
 
 
-def describe(dataset: Dataset, reference: str) -> Description:
+def describe(dataset: Dataset, reference: str) -> DatasetDescription:
     """Describe a data set under its reference; the checksum takes about 0.1 s for MNIST."""
     digest = hashlib.sha256(repr(dataset.classes).encode())
     for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
-    return Description(
+    return DatasetDescription(
         name=reference,
         checksum=digest.hexdigest(),
         train=len(dataset.train_y),

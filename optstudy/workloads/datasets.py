@@ -4,7 +4,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from optstudy.errors import UsageError, suggestion
-from optstudy.records.plan import Description
+from optstudy.records.plan import DatasetDescription
 from optstudy.workloads import downloads, mnist
 from optstudy.workloads.dataset import Dataset, describe
 from optstudy.workloads.user_code import call, is_user_code, load_object
@@ -46,7 +46,7 @@ def check_dataset(reference: str) -> None:
         raise UsageError(_unknown(reference))
 
 
-def load_description(reference: str) -> Description:
+def load_description(reference: str) -> DatasetDescription:
     """Describe the data set of a reference, as for `load`; cached per process, since the checksum is slow."""
     return _described(load(reference), reference)
 
@@ -63,7 +63,7 @@ class DataChangedError(UsageError):
 
 
 @lru_cache(maxsize=4)
-def _described(dataset: Dataset, reference: str) -> Description:
+def _described(dataset: Dataset, reference: str) -> DatasetDescription:
     return describe(dataset, reference)
 
 

@@ -196,8 +196,8 @@ def test_a_damaged_database_is_status_1_and_names_the_file(run: Run, finished_co
 def test_a_server_that_does_not_answer_is_status_1(
     run: Run, user_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stores.READING <= 10  # seconds of a person who only wants to look
-    monkeypatch.setattr(stores, "READING", 0.2)
+    assert stores.READ_PATIENCE <= 10  # seconds of a person who only wants to look
+    monkeypatch.setattr(stores, "READ_PATIENCE", 0.2)
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         uri = f"http://me:secret@127.0.0.1:{probe.getsockname()[1]}"
 

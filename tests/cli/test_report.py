@@ -20,7 +20,7 @@ from optstudy.records.location import Location
 from optstudy.report.archive import read_archive
 from optstudy.report.commands import study_commands
 from optstudy.report.figures import accuracies
-from optstudy.tracking import embedded, open_written
+from optstudy.tracking import embedded, open_existing
 from optstudy.tracking.evidence import read_files
 
 
@@ -73,7 +73,7 @@ style = ":D"
     assert "SGD and Touchy!" in page
     assert "We compared SGD [@sgd], Touchy! [@easily-hurt] with" in methods
     assert "@misc{easily-hurt,\n  year = {2026}\n}" in bib
-    tracking = open_written(Location(finished_copy))
+    tracking = open_existing(Location(finished_copy))
     read = read_studies(tracking, ["tiny"], workspace=Path())
     drawn = accuracies(compare(read), read)
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["SGD", "Touchy!"]
@@ -196,7 +196,7 @@ def test_the_command_of_a_report_makes_the_same_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     finished = studies.copy(studies.finish(once, empty_store), tmp_path / "finished")
-    tracking = open_written(Location(finished))
+    tracking = open_existing(Location(finished))
     read = read_studies(tracking, ["tiny"])
     command = study_commands(read_files(tracking, read), "tiny")
 

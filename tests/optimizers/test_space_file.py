@@ -166,12 +166,12 @@ def test_a_space_without_paper_values_has_none() -> None:
 def test_outside_names_every_value_that_keeps_a_configuration_out(tmp_path: Path) -> None:
     space = parse_space(written(tmp_path, VALID))
 
-    assert space.outside({"lr": 0.5, "amsgrad": 1, "eps": 1e-4, "rho": 0.1}) == [
+    assert space.violations({"lr": 0.5, "amsgrad": 1, "eps": 1e-4, "rho": 0.1}) == [
         "beta_1 is missing",
         "lr is 0.5, not from 0.0001 to 0.1",
         "amsgrad is 1, not one of True, False",
         "eps is 0.0001, not the fixed 1e-08",
-        "rho is no hyperparameter of lion",
+        "rho is not a hyperparameter of lion",
     ]
 
 
@@ -291,8 +291,8 @@ def test_reading_spaces_imports_neither_torch_nor_optuna() -> None:
 def test_every_packaged_configuration_lies_inside_its_space(name: str) -> None:
     space = load_space(name, NOWHERE)
 
-    assert space.outside(space.config("default")) == []
-    assert space.paper is None or space.outside(space.config("paper")) == []
+    assert space.violations(space.config("default")) == []
+    assert space.paper is None or space.violations(space.config("paper")) == []
 
 
 def test_the_four_that_the_paper_compares_have_its_values() -> None:
@@ -425,7 +425,7 @@ def test_only_the_value_outside_its_range_is_reported(data: st.DataObject, space
         else data.draw(st.sampled_from([-1, 1e9, math.nan]))
     )
 
-    outside = space.outside(params | {moved.name: wrong})
+    outside = space.violations(params | {moved.name: wrong})
 
     assert len(outside) == 1
     assert outside[0].startswith(f"{moved.name} is ")

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from optstudy.records.location import Location
-from optstudy.tracking import open_written
+from optstudy.tracking import open_existing
 from optstudy.tracking.evidence import read_searches
 
 LAPTOP: ViewportSize = {"width": 1400, "height": 900}
@@ -69,7 +69,7 @@ def test_the_list_of_runs_opens_with_optimizer_config_seed_and_final_accuracies(
     visit(page, links["final runs"])
     expect(page.get_by_role("link", name="sgd/seed-0")).to_be_visible()
 
-    runs = open_written(Location(studied)).final_runs(["tiny"])[0]
+    runs = open_existing(Location(studied)).final_runs(["tiny"])[0]
     assert len(runs) == 4
     for run in runs:
         name = f"{run.optimizer}/seed-{run.seed}"
@@ -89,7 +89,7 @@ def test_the_list_of_trials_opens_with_state_score_and_hyperparameters(
     for name in ("sgd", "touchy"):
         row_of(page, name).get_by_role("button").click()
 
-    searches = read_searches(open_written(Location(studied)), ["tiny"])
+    searches = read_searches(open_existing(Location(studied)), ["tiny"])
     assert {search.optimizer for search in searches} == {"sgd", "touchy"}
     for search in searches:
         for trial in search.trials:
@@ -113,7 +113,7 @@ def test_the_compare_page_shows_parameters_and_metrics_of_every_final_run(
     visit(page, links["compare"])
     expect(page.get_by_role("heading", name="Comparing 4 Runs")).to_be_visible()
 
-    by_id = {run.run_id: run for run in open_written(Location(studied)).final_runs(["tiny"])[0]}
+    by_id = {run.run_id: run for run in open_existing(Location(studied)).final_runs(["tiny"])[0]}
     runs = [by_id[run_id] for run_id in json.loads(parse_qs(links["compare"].partition("?")[2])["runs"][0])]
     for name in ("optimizer", "config", "seed"):
         row = page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))

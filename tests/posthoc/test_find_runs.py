@@ -98,7 +98,7 @@ def test_a_run_whose_files_are_gone_says_which_and_how_to_have_them_again(finish
 
     (files / "weights.pt").unlink()
     with pytest.raises(
-        OptstudyError, match=f"^run {run.run_id} has no weights.pt in sqlite:.*writes it again$"
+        OptstudyError, match=f"^run {run.run_id} has no weights.pt in sqlite:.*to restore it$"
     ):
         read_subject(tracking, run, "end")
     assert read_subject(tracking, run, "start").weights is None

@@ -1,4 +1,4 @@
-"""From the plain files of a report its comparison is made again, to the last digit."""
+"""From the replace_nonfinite files of a report its comparison is made again, to the last digit."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
 from optstudy.records.evidence import Evidence
 from optstudy.records.forms import to_form
-from optstudy.records.io import plain
+from optstudy.records.io import replace_nonfinite
 from optstudy.records.run import Predictions
 from optstudy.report.archive import PREDICTIONS, RUNS, archive, read_archive
 
@@ -110,7 +110,7 @@ def test_plans_and_epochs_of_all_runs_are_written(tmp_path: Path) -> None:
     plans = {one.run.run_id: one.plan for one in read_archive(tmp_path).runs}
     for one in found.runs:
         assert one.plan is not None
-        assert to_form(plans[one.run.run_id]) == plain(to_form(one.plan))
+        assert to_form(plans[one.run.run_id]) == replace_nonfinite(to_form(one.plan))
     runs = json.loads((tmp_path / RUNS).read_text())["runs"]
     assert [len(run["epochs"]) for run in runs] == [len(one.epochs) for one in found.runs]
 

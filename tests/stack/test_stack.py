@@ -129,12 +129,12 @@ def test_no_environment_of_the_server_has_a_password(stack: Stack) -> None:
         (
             ["study", *tiny.options()],
             None,
-            "asks who you are: write a user and a password to ~/.mlflow/credentials,",
+            "requires a user and a password: write them to ~/.mlflow/credentials,",
         ),
         (
             ["compare"],
             "wrong",
-            "knows no user 'admin' with the password in ~/.mlflow/credentials; correct them there",
+            "rejected user 'admin' with the password in ~/.mlflow/credentials; correct them",
         ),
     ],
 )
@@ -177,7 +177,7 @@ class TestInThisProcess:
         self.known("me", "not this", monkeypatch)
 
         with pytest.raises(
-            OptstudyError, match="knows no user 'me' with the password in MLFLOW_TRACKING_PASSWORD;"
+            OptstudyError, match="rejected user 'me' with the password in MLFLOW_TRACKING_PASSWORD;"
         ):
             Tracking(stack.address).studies()
 
@@ -188,7 +188,7 @@ class TestInThisProcess:
             Tracking(address).studies()
 
         assert str(refused.value) == (
-            f"MLflow at {stack.address} knows no user 'me' with the password in its address; correct them there"
+            f"MLflow at {stack.address} rejected user 'me' with the password in its address; correct them"
         )
 
     def test_a_name_that_the_server_was_not_started_for_is_named(
@@ -196,7 +196,7 @@ class TestInThisProcess:
     ) -> None:
         self.known("admin", stack.project.secret("mlflow_password"), monkeypatch)
 
-        with pytest.raises(OptstudyError, match=re.escape("does not answer to the name 127.1: use a name")):
+        with pytest.raises(OptstudyError, match=re.escape("does not accept the host name 127.1: use a name")):
             Tracking(stack.address.replace("127.0.0.1", "127.1")).studies()
 
     def test_a_user_who_may_only_read_is_told_so(

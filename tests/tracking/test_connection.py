@@ -28,8 +28,8 @@ def test_an_unreachable_server_is_one_line_without_its_password() -> None:
         tracking.studies()
 
     assert str(raised.value) == (
-        f"the tracking server {tracking.shown_uri} has not answered for 0 s; start it and give the same command"
-        " again: nothing finished is lost"
+        f"the tracking server {tracking.shown_uri} has not answered for 0 s; start it and rerun the command:"
+        " nothing finished is lost"
     )
     assert "secret" not in str(raised.value)
 

@@ -155,7 +155,7 @@ def test_a_database_that_cannot_be_read_is_one_line_with_its_file(store_folder: 
         embedded.update_moved_paths(store_folder)
 
     assert str(raised.value) == (
-        f"{embedded.database(store_folder)}: not a tracking database that can be read (file is not a database)"
+        f"{embedded.database(store_folder)} cannot be read as a tracking database (file is not a database)"
     )
 
 
@@ -196,7 +196,7 @@ def test_a_database_that_mlflow_left_half_made_is_one_line_with_what_to_do(store
         open_tracking(Location(store_folder))
 
     assert str(raised.value).startswith(f"{path}: MLflow cannot open it (")
-    assert str(raised.value).endswith("runs are written again from what is in tuning/studies")
+    assert str(raised.value).endswith("it logs the runs again from tuning/studies")
     assert "\n" not in str(raised.value)
 
 
@@ -208,7 +208,7 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_folder_where_sqlalchemy_would_lose_its_way_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no database can lie below a name with '\?'; choose another"):
+    with pytest.raises(UsageError, match=r"the path of a database cannot contain '\?'; choose another"):
         open_tracking(Location(tmp_path / "what?"))
 
     assert list(tmp_path.rglob("*.db")) == []
@@ -224,10 +224,10 @@ def test_an_address_where_mlflow_keeps_no_runs_is_refused_with_those_that_do(
         open_tracking(Location(tmp_path, uri))
 
     said = str(raised.value)
-    assert said.startswith(f"{uri.replace('me:secret@', '')}: MLflow keeps no runs there")
+    assert said.startswith(f"{uri.replace('me:secret@', '')}: MLflow does not support this address")
     assert said.endswith(
-        "; give a server, as http://HOST:PORT or databricks,"
-        " or a database, as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
+        "; give a server, such as http://HOST:PORT or databricks,"
+        " or a database, such as sqlite:////FOLDER/mlflow.db or postgresql://HOST/NAME"
     )
     assert "\n" not in said
     assert "secret" not in said

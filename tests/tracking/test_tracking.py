@@ -13,7 +13,7 @@ from torch import nn
 
 from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
-from optstudy.records.plan import Description
+from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord, FinalRun
 from optstudy.tracking import (
     LoggedRun,
@@ -26,7 +26,7 @@ from optstudy.tracking import (
 )
 from optstudy.tracking.evidence import read_predictions
 
-DATA = Description("images.py:load", "ab" * 32, 300, 100, ("top", "low"), (1, 8, 8), "uint8")
+DATA = DatasetDescription("images.py:load", "ab" * 32, 300, 100, ("top", "low"), (1, 8, 8), "uint8")
 
 
 def record(epoch: int, **changes: Any) -> EpochRecord:

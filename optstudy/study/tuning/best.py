@@ -38,7 +38,7 @@ def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]
             f" run: optstudy tune --study {files.name} --opt {optimizer}"
         )
     config = read_best_file(path)["config"]
-    if wrong := space.outside(config):
+    if wrong := space.violations(config):
         raise OptstudyError(f"{path}: {wrong[0]}; {_REMEDY}")
     return dict(config)
 

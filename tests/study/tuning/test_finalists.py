@@ -17,7 +17,7 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task, drive
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
-from optstudy.records.plan import Description, Plan
+from optstudy.records.plan import DatasetDescription, Plan
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, Rung
 from optstudy.records.search import WORST, Finalist, SearchResult, Trial, select_best
@@ -37,7 +37,7 @@ End = float | Literal["diverged", "failed"]
 Ends = Mapping[tuple[float, int], End]  # by learning rate and seed
 
 SGD = load_space("sgd", cases.HERE)
-DATA = Description("images.py:load", "0", 300, 100, ("top", "middle", "low"), (1, 8, 8), "uint8")
+DATA = DatasetDescription("images.py:load", "0", 300, 100, ("top", "middle", "low"), (1, 8, 8), "uint8")
 WORK = 10  # of an epoch
 GOOD = {"accuracy": (0.9, 0.8, 0.7), "loss": (0.1, 0.2, 0.3)}  # from the best on
 

@@ -384,7 +384,7 @@ def test_every_configuration_that_is_asked_lies_inside_the_space(
 
     found = seen(space, chosen, lambda trial: report(trial, (trial.number * 0.37) % 1), seed=seed)
 
-    assert [space.outside(trial.params) for trial in found.found.trials] == [[]] * 6
+    assert [space.violations(trial.params) for trial in found.found.trials] == [[]] * 6
 
 
 @settings(max_examples=5)
