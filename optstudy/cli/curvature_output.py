@@ -17,7 +17,7 @@ from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.records.io import write_bytes
 from optstudy.records.location import Location
-from optstudy.report.tables.table import numbers, words
+from optstudy.report.tables.table import number_column, text_column
 from optstudy.study.events import Notice
 
 RESULT = "curvature.json"  # always written beside the figures
@@ -75,16 +75,16 @@ def show_results(results: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements."""
     print_table(
         [
-            words("Run", (one.run for one in results)),
-            words("At", (one.at for one in results)),
-            numbers("Images", (f"{one.samples:,}" for one in results)),
-            words("Eigenvalues", map(_eigenvalues, results)),
-            words("Ratio", (_interval(one.ratio) if len(one.values) > 1 else "" for one in results)),
-            words("Verdict", (one.verdict if len(one.values) > 1 else "" for one in results)),
-            numbers("Loss", (f"{one.loss:.3g}" for one in results)),
-            numbers("Gradient", (f"{one.gradient_norm:.3g}" for one in results)),
-            numbers("Products", (str(one.products) for one in results)),
-            words("In", (one.dtype for one in results)),
+            text_column("Run", (one.run for one in results)),
+            text_column("At", (one.at for one in results)),
+            number_column("Images", (f"{one.samples:,}" for one in results)),
+            text_column("Eigenvalues", map(_eigenvalues, results)),
+            text_column("Ratio", (_interval(one.ratio) if len(one.values) > 1 else "" for one in results)),
+            text_column("Verdict", (one.verdict if len(one.values) > 1 else "" for one in results)),
+            number_column("Loss", (f"{one.loss:.3g}" for one in results)),
+            number_column("Gradient", (f"{one.gradient_norm:.3g}" for one in results)),
+            number_column("Products", (str(one.products) for one in results)),
+            text_column("In", (one.dtype for one in results)),
         ]
     )
     for one in results:
@@ -137,16 +137,16 @@ def show_sweep(results: Sequence[CurvatureResult]) -> None:
         groups.setdefault((one.run, one.at, one.samples), []).append(one)
     print_table(
         [
-            words("Run", (run for run, _, _ in groups)),
-            words("At", (at for _, at, _ in groups)),
-            numbers("Images", (f"{samples:,}" for _, _, samples in groups)),
-            numbers("Draws", (str(len(draws)) for draws in groups.values())),
-            words(
+            text_column("Run", (run for run, _, _ in groups)),
+            text_column("At", (at for _, at, _ in groups)),
+            number_column("Images", (f"{samples:,}" for _, _, samples in groups)),
+            number_column("Draws", (str(len(draws)) for draws in groups.values())),
+            text_column(
                 "|First eigenvalue|",
                 (_spread([abs(d.values[0]) for d in draws]) for draws in groups.values()),
             ),
-            words("Ratio", (_spread([d.ratio[0] for d in draws]) for draws in groups.values())),
-            words("Verdicts", map(_verdicts, groups.values())),
+            text_column("Ratio", (_spread([d.ratio[0] for d in draws]) for draws in groups.values())),
+            text_column("Verdicts", map(_verdicts, groups.values())),
         ]
     )
     click.echo("Mean over the draws, and their range. --json has each of them with its interval.")

@@ -18,7 +18,7 @@ from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
-from optstudy.report.tables.table import UNKNOWN, Column, numbers, words
+from optstudy.report.tables.table import UNKNOWN, Column, number_column, text_column
 from optstudy.report.tables.tuning import score_label, value_label
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     )
     print_table(
         [
-            words("Optimizer", bests),
-            numbers(f"Validation {objective}", scores),
-            numbers("Trial", (f"{best['trial']} of {best['trials']}" for best in bests.values())),
-            numbers("Gradient work", (f"{best['gradient_work']:,.0f}" for best in bests.values())),
-            words("Configuration", configs),
+            text_column("Optimizer", bests),
+            number_column(f"Validation {objective}", scores),
+            number_column("Trial", (f"{best['trial']} of {best['trials']}" for best in bests.values())),
+            number_column("Gradient work", (f"{best['gradient_work']:,.0f}" for best in bests.values())),
+            text_column("Configuration", configs),
         ]
     )
     counts = {best["trials"] for best in bests.values()}
@@ -104,7 +104,7 @@ def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> No
         }
         click.echo(json.dumps(content, indent=2))
         return
-    print_table([words("Key", keys), words("Value", map(_listed, keys.values()))])
+    print_table([text_column("Key", keys), text_column("Value", map(_listed, keys.values()))])
     show_estimate(estimate, Console(highlight=False))
 
 
@@ -112,10 +112,10 @@ def show_spaces(spaces: Sequence[Space]) -> None:
     """Print the optimizers that have a space file."""
     print_table(
         [
-            words("Optimizer", (space.name for space in spaces)),
-            words("Class", (space.optimizer for space in spaces)),
-            words("Searched", (", ".join(item.name for item in space.search) for space in spaces)),
-            words("File", (str(space.source) for space in spaces)),
+            text_column("Optimizer", (space.name for space in spaces)),
+            text_column("Class", (space.optimizer for space in spaces)),
+            text_column("Searched", (", ".join(item.name for item in space.search) for space in spaces)),
+            text_column("File", (str(space.source) for space in spaces)),
         ]
     )
 
@@ -142,11 +142,11 @@ def show_space(space: Space, *, as_json: bool) -> None:
     names = [item.name for item in space.search]
     print_table(
         [
-            words("Hyperparameter", names),
-            words("Searched", map(_range, space.search)),
-            words("Default", (value_label(default[name]) for name in names)),
-            words("Paper", (value_label(paper[name]) if paper else UNKNOWN for name in names)),
-            words("Why", (item.why for item in space.search)),
+            text_column("Hyperparameter", names),
+            text_column("Searched", map(_range, space.search)),
+            text_column("Default", (value_label(default[name]) for name in names)),
+            text_column("Paper", (value_label(paper[name]) if paper else UNKNOWN for name in names)),
+            text_column("Why", (item.why for item in space.search)),
         ]
     )
     click.echo(f"From {space.source}")
@@ -156,10 +156,10 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
     """Print the progress of studies."""
     print_table(
         [
-            words("Study", (one.study for one in statuses)),
-            words("Optimizer", (one.optimizer for one in statuses)),
-            numbers("Trials", (_of(one.trials, one.trials_asked) for one in statuses)),
-            numbers("Final runs", (_of(one.runs, one.runs_asked) for one in statuses)),
+            text_column("Study", (one.study for one in statuses)),
+            text_column("Optimizer", (one.optimizer for one in statuses)),
+            number_column("Trials", (_of(one.trials, one.trials_asked) for one in statuses)),
+            number_column("Final runs", (_of(one.runs, one.runs_asked) for one in statuses)),
         ]
     )
 

@@ -16,7 +16,7 @@ from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.location import Location
 from optstudy.report.archive import RUNS, read_archive
-from optstudy.report.tables.table import numbers, words
+from optstudy.report.tables.table import number_column, text_column
 from optstudy.study.events import WorkDone
 from optstudy.tracking import open_existing
 
@@ -89,9 +89,9 @@ def show_reproduction(one: Reproduction) -> None:
     if one.differing:
         print_table(
             [
-                words("Differs here", one.differing),
-                words("There", (there for there, _ in one.differing.values())),
-                words("Here", (here for _, here in one.differing.values())),
+                text_column("Differs here", one.differing),
+                text_column("There", (there for there, _ in one.differing.values())),
+                text_column("Here", (here for _, here in one.differing.values())),
             ]
         )
     else:
@@ -107,12 +107,12 @@ def show_reproduction(one: Reproduction) -> None:
     if parted:
         print_table(
             [
-                words("Metric", (metric.metric for metric in parted)),
-                words("Judgement", (metric.judgement for metric in parted)),
-                numbers("Difference", (f"{metric.difference:.1e}" for metric in parted)),
-                words("First parted at", (metric.parted for metric in parted)),
-                words("There", (metric.there for metric in parted)),
-                words("Here", (metric.here for metric in parted)),
+                text_column("Metric", (metric.metric for metric in parted)),
+                text_column("Judgement", (metric.judgement for metric in parted)),
+                number_column("Difference", (f"{metric.difference:.1e}" for metric in parted)),
+                text_column("First parted at", (metric.parted for metric in parted)),
+                text_column("There", (metric.there for metric in parted)),
+                text_column("Here", (metric.here for metric in parted)),
             ]
         )
         names = [metric.metric for metric in one.metrics if metric.judgement == "identical"]

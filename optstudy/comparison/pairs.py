@@ -33,7 +33,7 @@ class Pair:
         return self.a.study
 
     def to_dict(self) -> dict[str, Any]:
-        """Return replace_nonfinite values for JSON; unknown numbers are None."""
+        """Return plain values for JSON; unknown numbers are None."""
         test, difference = self.test, self.test.difference
         networks = [
             {"seed": seed, "a_alone": network.first_only, "b_alone": network.second_only, "p": network.p}

@@ -82,7 +82,7 @@ class CurvatureResult(ArrayRecord):
         return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return replace_nonfinite values for JSON; a number that is not finite is None."""
+        """Return plain values for JSON; a number that is not finite is None."""
         content: dict[str, Any] = {
             "run": self.run,
             "at": self.at,

@@ -21,24 +21,25 @@ from optstudy.records.search import read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
-# Errors of readers on files with other content.
+# Raised by readers of files with unexpected content.
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def archive(evidence: Evidence) -> dict[str, bytes]:
-    """Write runs and searches as JSON, and predictions as arrays; eigenvalue traces and landscapes are left out.
+    """Write runs and searches as JSON, and predictions as arrays; eigenvalue traces and landscapes are omitted.
 
     Returns:
         ``runs.json``, and ``predictions.npz`` with ``run_id``, ``predicted`` (R, N) and, once for each set of
         test images, ``labels`` and ``classes``.
     """
     runs = [
-        {**_form(one.run), "plan": to_form(one.plan), "epochs": to_form(one.epochs)} for one in evidence.runs
+        {**_encode_run(final.run), "plan": to_form(final.plan), "epochs": to_form(final.epochs)}
+        for final in evidence.runs
     ]
-    searches = [one.to_form() for one in evidence.searches]
+    searches = [search.to_form() for search in evidence.searches]
     content = {"runs": runs, "excluded": evidence.excluded, "searches": searches}
     text = json.dumps(replace_nonfinite(content), separators=(",", ":"))
-    return {RUNS: _lines(text), PREDICTIONS: _predictions(evidence)}
+    return {RUNS: _split_lines(text), PREDICTIONS: _predictions(evidence)}
 
 
 def read_archive(folder: Path) -> Evidence:
@@ -49,12 +50,12 @@ def read_archive(folder: Path) -> Evidence:
     """
     evidence: Evidence = _read(_read_runs, folder / RUNS, "runs")
     predictions = _read(_read_predictions, folder / PREDICTIONS, "predictions")
-    runs = tuple(replace(one, predictions=predictions.get(one.run.run_id)) for one in evidence.runs)
+    runs = tuple(replace(final, predictions=predictions.get(final.run.run_id)) for final in evidence.runs)
     return replace(evidence, runs=runs)
 
 
 def _read(read: Callable[[Path], Any], path: Path, content: str) -> Any:
-    """Read a file, or describe in one line what is wrong with it."""
+    """Read a file; errors describe the problem in one line."""
     try:
         return read(path)
     except OSError as error:
@@ -66,31 +67,31 @@ def _read(read: Callable[[Path], Any], path: Path, content: str) -> Any:
     except _DAMAGED as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise UsageError(
-            f"{path} holds no {content} of a report ({reason}); write the report again"
+            f"{path} contains no {content} of a report ({reason}); write the report again"
         ) from error
 
 
 def _read_runs(path: Path) -> Evidence:
     content = json.loads(path.read_text())
-    runs = tuple(_run(dict(one), f"{path}: run {one['run_id']}") for one in content["runs"])
+    runs = tuple(_decode_run(dict(entry), f"{path}: run {entry['run_id']}") for entry in content["runs"])
     searches = tuple(
-        read_search(one, f"{path}: searches[{index}]") for index, one in enumerate(content["searches"])
+        read_search(entry, f"{path}: searches[{index}]") for index, entry in enumerate(content["searches"])
     )
-    looks = read_looks({one.run.optimizer for one in runs}, Path(), [one.space for one in searches])
+    looks = read_looks({final.run.optimizer for final in runs}, Path(), [search.space for search in searches])
     excluded = from_form(dict[str, int], content["excluded"], f"{path}: excluded")
-    studies = tuple(dict.fromkeys(one.run.study for one in runs))
+    studies = tuple(dict.fromkeys(final.run.study for final in runs))
     return Evidence(runs, searches, looks, excluded, studies)
 
 
-def _form(run: FinalRun) -> dict[str, Any]:
-    """Return a run as in its line of the file: with its provenance, without the location of its artifacts."""
+def _encode_run(run: FinalRun) -> dict[str, Any]:
+    """Return a run as in the file: with its provenance, but without the location of its artifacts."""
     form = to_form(replace(run, files="", provenance=Provenance()))
     return {**form, "facts": run.provenance.details, "sources": to_form(run.provenance.sources)}
 
 
-def _run(content: dict[str, Any], where: str) -> RunEvidence:
+def _decode_run(content: dict[str, Any], where: str) -> RunEvidence:
     plan, epochs, details = (content.pop(name) for name in ("plan", "epochs", "facts"))
-    sources = content.pop("sources", None)  # absent in the first files
+    sources = content.pop("sources", None)  # absent from early archives
     provenance = Provenance.from_details(
         from_form(dict[str, str], details, f"{where}: facts"),
         None if sources is None else from_form(dict[str, str], sources, f"{where}: sources"),
@@ -102,8 +103,8 @@ def _run(content: dict[str, Any], where: str) -> RunEvidence:
     )
 
 
-def _lines(text: str) -> bytes:
-    """Write each run and search in a line of its own, so that diffs are readable."""
+def _split_lines(text: str) -> bytes:
+    """Put each run and search on its own line, so that diffs are readable."""
     for start in ('{"run_id"', '{"study"'):
         text = text.replace(f",{start}", f",\n{start}").replace(f"[{start}", f"[\n{start}")
     return (text + "\n").encode()
@@ -112,20 +113,24 @@ def _lines(text: str) -> bytes:
 def _predictions(evidence: Evidence) -> bytes:
     """Gather the predictions, numbered by their set of test images."""
     sets: dict[tuple[bytes, tuple[str, ...]], list[tuple[str, Predictions]]] = {}  # by labels and classes
-    for one in evidence.runs:
-        if known := one.predictions:
-            sets.setdefault((known.labels.tobytes(), known.classes), []).append((one.run.run_id, known))
+    for final in evidence.runs:
+        if predictions := final.predictions:
+            sets.setdefault((predictions.labels.tobytes(), predictions.classes), []).append(
+                (final.run.run_id, predictions)
+            )
     arrays: dict[str, Any] = {}
     for number, members in enumerate(sets.values()):
-        arrays[f"labels_{number}"] = _small(members[0][1].labels)
+        arrays[f"labels_{number}"] = _compact(members[0][1].labels)
         arrays[f"classes_{number}"] = np.array(members[0][1].classes, dtype=np.str_)
     for number, members in enumerate(sets.values()):
         arrays[f"run_id_{number}"] = np.array([run_id for run_id, _ in members])
-        arrays[f"predicted_{number}"] = _small(np.stack([known.predicted for _, known in members]))
+        arrays[f"predicted_{number}"] = _compact(
+            np.stack([predictions.predicted for _, predictions in members])
+        )
     return to_npz(arrays)
 
 
-def _small(classes: Any) -> Any:
+def _compact(classes: Any) -> Any:
     return classes.astype(np.uint8) if classes.max(initial=0) <= np.iinfo(np.uint8).max else classes
 
 

@@ -32,13 +32,16 @@ def build_report(evidence: Evidence) -> dict[str, bytes]:
     citations = bibtex(paragraphs, [look.cite for look in evidence.looks.values()])
     exhibits = list(gallery(comparison, evidence))
     names = file_names(exhibits)
-    images = {name: figures.png(one.figure) for name, one in zip(names, exhibits, strict=True)}
-    pictures = [picture(one, data) for one, data in zip(exhibits, images.values(), strict=True)]
+    images = {name: figures.png(exhibit.figure) for name, exhibit in zip(names, exhibits, strict=True)}
+    pictures = [picture(exhibit, data) for exhibit, data in zip(exhibits, images.values(), strict=True)]
     page = render_page(comparison, evidence, pictures, methods=paragraphs, bibtex=citations)
     return {
         PAGE: page.encode(),
         **{f"figures/{name}.png": data for name, data in images.items()},
-        **{f"figures/{name}.pdf": figures.pdf(one.figure) for name, one in zip(names, exhibits, strict=True)},
+        **{
+            f"figures/{name}.pdf": figures.pdf(exhibit.figure)
+            for name, exhibit in zip(names, exhibits, strict=True)
+        },
         "table.tex": render(comparison, "latex").encode(),
         "methods.md": (paragraphs + "\n").encode(),
         "references.bib": citations.encode(),

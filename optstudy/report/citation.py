@@ -15,7 +15,7 @@ def bibtex(text: str, cites: Iterable[str] = ()) -> str:
         cites: The ``cite`` of space files, each an entry or a key; entries are added to the packaged ones.
 
     Returns:
-        The entries; keys without an entry are left out.
+        The entries; keys without an entry are omitted.
     """
     packaged = resources.files("optstudy.report").joinpath("references.bib").read_text().split("\n\n")
     entries = {_key(entry): entry.strip() + "\n" for entry in (*packaged, *cites) if _is_entry(entry)}
@@ -23,8 +23,8 @@ def bibtex(text: str, cites: Iterable[str] = ()) -> str:
     return "\n".join(entries[key] for key in keys if key in entries)
 
 
-def cited(cite: str) -> str:
-    """Return the citation of an entry or a key, with a space in front; empty without one."""
+def citation(cite: str) -> str:
+    """Return the citation of an entry or a key, after a space; empty if there is nothing to cite."""
     return f" [@{_key(cite)}]" if cite else ""
 
 

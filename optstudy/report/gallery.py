@@ -15,47 +15,49 @@ from optstudy.report import figures
 class Exhibit:
     """One figure of a report."""
 
-    name: str  # `file_names` turns it into a file name
+    name: str  # `file_names` derives a file name from it
     title: str
     caption: str
     figure: figures.Figure
 
 
 def gallery(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
-    """Draw every figure that the evidence has data for, study by study, then the figures of all searches."""
+    """Draw every figure for which the evidence has data: those of each study, then those of all searches."""
     studies = list(dict.fromkeys(row.study for row in comparison.rows))
     for study in studies:
         several = len(studies) > 1
-        own = Comparison(
+        study_comparison = Comparison(
             tuple(row for row in comparison.rows if row.study == study),
             tuple(pair for pair in comparison.pairs if pair.study == study),
             {},
             looks=comparison.looks,
         )
-        for one in _study(own, evidence.of_studies([study])):
+        for exhibit in _study_figures(study_comparison, evidence.of_studies([study])):
             yield replace(
-                one, name=f"{study}-" * several + one.name, title=f"{study}: " * several + one.title
+                exhibit,
+                name=f"{study}-" * several + exhibit.name,
+                title=f"{study}: " * several + exhibit.title,
             )
     if evidence.searches:
-        yield from _searches(evidence)
+        yield from _search_figures(evidence)
 
 
 def file_names(exhibits: Iterable[Exhibit]) -> list[str]:
     """Return a unique file name for each figure, without extension, in characters that every file system allows."""
     names: dict[str, None] = {}
-    for one in exhibits:
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", one.name)
+    for exhibit in exhibits:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", exhibit.name)
         candidates = chain([name], (f"{name}-{number}" for number in count(2)))
         names[next(candidate for candidate in candidates if candidate not in names)] = None
     return list(names)
 
 
-def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
+def _study_figures(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
     yield Exhibit(
         "accuracies",
         "Test accuracy",
         "Each dot is a seed. The thick interval is Student's t over seeds; the thin one is Wilson's, over the choice of"
-        " test images, which more seeds do not narrow. Overlapping intervals do not decide whether two optimizers"
+        " test images; more seeds do not narrow it. Overlapping intervals do not decide whether two optimizers"
         " differ; the next figure does.",
         figures.accuracies(comparison, evidence),
     )
@@ -68,7 +70,7 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             " shows neither a difference nor equivalence within the shaded strip.",
             figures.differences(comparison, margin=evidence.runs[0].run.margin),
         )
-    if any(one.run.target is not None for one in evidence.runs):
+    if any(final.run.target is not None for final in evidence.runs):
         yield Exhibit(
             "times_to_target",
             "Time to the target",
@@ -77,36 +79,36 @@ def _study(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
             " had seeds that never reached it.",
             figures.times_to_target(evidence),
         )
-    if any(one.epochs for one in evidence.runs):
+    if any(final.epochs for final in evidence.runs):
         yield Exhibit(
             "gradient_norms",
             "Gradient norm (figure 1 of the paper)",
-            "The norm of the last mini-batch's gradient of each epoch: median over seeds, in the band from the least to"
-            " the largest. A single mini-batch is noisy, so read the trend and the width of the band rather than single"
-            " epochs.",
+            "The norm of the last mini-batch's gradient of each epoch: median over seeds, and the band from the"
+            " smallest to the largest. A single mini-batch is noisy, so read the trend and the width of the band rather"
+            " than single epochs.",
             figures.gradient_norms(evidence),
         )
-    yield from _geometry(comparison, evidence)
-    yield from _rows(evidence)
+    yield from _curvature_figures(comparison, evidence)
+    yield from _row_figures(evidence)
 
 
-def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
-    if any(one.curvature is not None and len(one.curvature.line) for one in evidence.runs):
+def _curvature_figures(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
+    if any(final.curvature is not None and len(final.curvature.line) for final in evidence.runs):
         yield Exhibit(
             "loss_lines",
             "Loss along the first eigenvector (figure 2 of the paper)",
             "The loss along the direction of largest curvature, over the seeds. An eigenvector has no sign, so each"
-            " seed's line is turned to rise more on the right; the end of training, at 0, need not be the least."
+            " seed's line is turned to rise more on the right; the end of training, at 0, need not be the minimum."
             " Distances are in the space of the weights, whose scale differs between optimizers: a flat line is not"
             " by itself a better minimum.",
             figures.loss_lines(evidence),
         )
-    if any(one.trace is not None for one in evidence.runs):
+    if any(final.trace is not None for final in evidence.runs):
         yield Exhibit(
             "ratios",
             "Ratio of the two largest eigenvalues (figure 3 of the paper)",
-            "Median over seeds and the band from the least to the largest. A separated ratio is one whose"
-            " interval lies above 1; how far above says how much one direction dominates. Opposite signs means that one"
+            "Median over seeds, and the band from the smallest to the largest. A separated ratio is one whose"
+            " interval lies above 1; the further above, the more one direction dominates. Opposite signs means that one"
             " of the two eigenvalues is negative; a ratio below 1 cannot occur.",
             figures.ratios(evidence),
         )
@@ -120,10 +122,10 @@ def _geometry(comparison: Comparison, evidence: Evidence) -> Iterator[Exhibit]:
         )
 
 
-def _rows(evidence: Evidence) -> Iterator[Exhibit]:
+def _row_figures(evidence: Evidence) -> Iterator[Exhibit]:
     for key, row in evidence.rows().items():
         label = evidence.looks.row_label(key)
-        if any(one.predictions is not None for one in row):
+        if any(final.predictions is not None for final in row):
             yield Exhibit(
                 f"confusion-{_file_name(key)}",
                 f"{label}: confusion (figures 4 to 7 of the paper)",
@@ -133,18 +135,18 @@ def _rows(evidence: Evidence) -> Iterator[Exhibit]:
             )
     for key, row in evidence.rows().items():
         label = evidence.looks.row_label(key)
-        if any(one.curvature is not None and one.curvature.plane.size for one in row):
+        if any(final.curvature is not None and final.curvature.plane.size for final in row):
             yield Exhibit(
                 f"surface-{_file_name(key)}",
                 f"{label}: loss around the end (figures 8 to 11 of the paper)",
                 "The loss over the plane of the first two eigenvectors, for the seed with the median rise; other seeds"
-                " lie along other vectors, and cannot be averaged. Where the ratio is degenerate the plane has a"
-                " meaning, but its two axes do not.",
+                " have other eigenvectors, and their planes cannot be averaged. Where the ratio is degenerate the plane"
+                " has a meaning, but its two axes do not.",
                 figures.loss_surface(row, label),
             )
 
 
-def _searches(evidence: Evidence) -> Iterator[Exhibit]:
+def _search_figures(evidence: Evidence) -> Iterator[Exhibit]:
     yield Exhibit(
         "tuning_curves",
         "Tuning",
@@ -157,7 +159,7 @@ def _searches(evidence: Evidence) -> Iterator[Exhibit]:
         "learning_rates",
         "Validation score against learning rate",
         "Every trial of each search. A broad top means that the optimizer is robust to its learning rate;"
-        " a best trial at the edge, that the range is too narrow.",
+        " a best trial at the edge means that the range is too narrow.",
         figures.learning_rates(evidence),
     )
 

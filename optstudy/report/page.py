@@ -44,19 +44,21 @@ def render_page(
     ]
     return environment.get_template("page.html").render(
         title=_title(comparison),
-        studies=[_study(comparison, evidence, name) for name in studies],
+        studies=[_study_section(comparison, evidence, name) for name in studies],
         tables=build_tables(comparison),
-        more=[
+        other_tables=[
             (title, table)
             for title, metric in metrics
             for table in build_tables(comparison, metric)
             if table.rows
         ],
         pictures=pictures,
-        spaces=[_space(one, evidence.looks, several=len(studies) > 1) for one in evidence.searches],
+        spaces=[
+            _space_section(search, evidence.looks, several=len(studies) > 1) for search in evidence.searches
+        ],
         other_configs=_other_configs(evidence, several=len(studies) > 1),
         provenance=_provenance(evidence),
-        finished=_finished(evidence),
+        finished=_finished_on(evidence),
         commands=[command for name in studies if (command := study_commands(evidence, name))],
         methods=methods,
         bibtex=bibtex,
@@ -70,10 +72,10 @@ def _title(comparison: Comparison) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, Any]:
+def _study_section(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, Any]:
     rows = [row for row in comparison.rows if row.study == name]
     pairs = [pair for pair in comparison.pairs if pair.study == name]
-    margin = next((one.run.margin for one in evidence.runs if one.run.study == name), 0.0)
+    margin = next((final.run.margin for final in evidence.runs if final.run.study == name), 0.0)
     return {
         "name": name,
         "setup": study_setup(evidence, name),
@@ -83,7 +85,7 @@ def _study(comparison: Comparison, evidence: Evidence, name: str) -> dict[str, A
 
 
 def picture(exhibit: Exhibit, data: bytes) -> dict[str, Any]:
-    """Return a figure as the variables of the page's template, with its PNG inside."""
+    """Return the template variables of a figure, with its PNG embedded."""
     width, height = (round(float(side) * 132) for side in exhibit.figure.get_size_inches())
     return {
         "title": exhibit.title,
@@ -94,9 +96,9 @@ def picture(exhibit: Exhibit, data: bytes) -> dict[str, Any]:
     }
 
 
-def _space(one: SearchResult, looks: Looks, *, several: bool) -> dict[str, Any]:
-    best, default = one.best, one.space.config("default")
-    paper = {} if one.space.paper is None else one.space.config("paper")
+def _space_section(search: SearchResult, looks: Looks, *, several: bool) -> dict[str, Any]:
+    best, default = search.best, search.space.config("default")
+    paper = {} if search.space.paper is None else search.space.config("paper")
     rows = [
         [
             item.name,
@@ -106,21 +108,21 @@ def _space(one: SearchResult, looks: Looks, *, several: bool) -> dict[str, Any]:
             value_label(paper[item.name]) if item.name in paper else "--",
             item.why,
         ]
-        for item in one.space.search
+        for item in search.space.search
     ]
-    name = looks[one.optimizer].label
-    fixed = ", ".join(f"{key} = {value_label(value)}" for key, value in one.space.fixed.items())
+    name = looks[search.optimizer].label
+    fixed = ", ".join(f"{key} = {value_label(value)}" for key, value in search.space.fixed.items())
     return {
-        "name": f"{one.study}: {name}" if several else name,
-        "class": one.space.optimizer,
+        "name": f"{search.study}: {name}" if several else name,
+        "class": search.space.optimizer,
         "rows": rows,
         "fixed": fixed,
     }
 
 
 def _other_configs(evidence: Evidence, *, several: bool) -> list[tuple[str, str]]:
-    """Return the hyperparameters of each row that no search of its study selected."""
-    searched = {(one.study, one.optimizer) for one in evidence.searches}
+    """Return the hyperparameters of each row that were not selected by a search of its study."""
+    searched = {(search.study, search.optimizer) for search in evidence.searches}
     configs = []
     for key, row in evidence.rows().items():
         if key.config != "best" or (key.study, key.optimizer) not in searched:
@@ -130,14 +132,14 @@ def _other_configs(evidence: Evidence, *, several: bool) -> list[tuple[str, str]
 
 
 def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
-    """Return the provenance of the runs; several values where they differ."""
+    """Return the provenance of the runs; values that differ are joined by commas."""
     entries: dict[str, dict[str, None]] = {}
-    for one in evidence.runs:
-        for name, value in one.run.provenance.details.items():
+    for final in evidence.runs:
+        for name, value in final.run.provenance.details.items():
             entries.setdefault(name, {})[value] = None
     return [(name, ", ".join(values)) for name, values in entries.items()]
 
 
-def _finished(evidence: Evidence) -> str:
-    ends = [one.run.finished_at for one in evidence.runs if one.run.finished_at is not None]
+def _finished_on(evidence: Evidence) -> str:
+    ends = [final.run.finished_at for final in evidence.runs if final.run.finished_at is not None]
     return datetime.fromtimestamp(max(ends), UTC).strftime("%d %B %Y").lstrip("0") if ends else ""

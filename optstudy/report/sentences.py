@@ -8,8 +8,8 @@ from optstudy.comparison.table import Comparison, Row
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.look import Looks
 from optstudy.records.search import SearchResult
-from optstudy.report.citation import cited
-from optstudy.report.tables.table import counted, p_label
+from optstudy.report.citation import citation
+from optstudy.report.tables.table import count_label, p_label
 
 
 def verdict_sentence(pair: Pair, margin: float, looks: Looks) -> str:
@@ -43,7 +43,7 @@ def _p(p: float) -> str:
 
 
 def headline(rows: Sequence[Row], pairs: Sequence[Pair], looks: Looks) -> str:
-    """Return the result of one study in a sentence: the whole ranking, or how many pairs are decided."""
+    """Return the result of one study in a sentence: the ranking, or the number of decided pairs."""
     if len(rows) == 1:
         return "There is one configuration, and nothing to compare."
     decided = sum(pair.test.verdict in ("better", "worse") for pair in pairs)
@@ -60,9 +60,9 @@ def headline(rows: Sequence[Row], pairs: Sequence[Pair], looks: Looks) -> str:
 
 def study_setup(evidence: Evidence, study: str) -> list[str]:
     """Describe the setup of a study: the optimizers, how they were tuned, and how the final runs were trained."""
-    runs = [one for one in evidence.runs if one.run.study == study]
-    searches = [one for one in evidence.searches if one.study == study]
-    rows = dict.fromkeys(one.run.id.row for one in runs)
+    runs = [final for final in evidence.runs if final.run.study == study]
+    searches = [search for search in evidence.searches if search.study == study]
+    rows = dict.fromkeys(final.run.id.row for final in runs)
     names = ", ".join(evidence.looks.row_label(key) for key in rows)
     sentences = [f"Compared: {names}."]
     if searches:
@@ -74,34 +74,34 @@ def study_setup(evidence: Evidence, study: str) -> list[str]:
 
 def tuning_sentence(searches: Sequence[SearchResult]) -> str:
     """Describe the searches of one study."""
-    one = searches[0].settings
-    trials = counted("trial", (len(search.trials) for search in searches))
+    settings = searches[0].settings
+    trials = count_label("trial", (len(search.trials) for search in searches))
     sampler = {"tpe": "TPE", "gp": "a Gaussian process", "random": "random search", "qmc": "a Sobol sequence"}
     pruner = {"median": ", the median pruner", "hyperband": ", Hyperband", "none": ", no pruning"}
-    size = counted("other", [one["tune_size"]]) if one["tune_size"] else "all others"
+    size = count_label("other", [settings["tune_size"]]) if settings["tune_size"] else "all others"
     sentence = (
-        f"Each optimizer was searched with {trials} of {counted('epoch', [one['tune_epochs']])}"
-        f" ({sampler[one['sampler']]}{pruner[one['pruner']]}), judged by the {one['objective']} on"
-        f" {counted('training image', [one['validation']])} held out for validation, and trained on {size}."
+        f"Each optimizer was searched with {trials} of {count_label('epoch', [settings['tune_epochs']])}"
+        f" ({sampler[settings['sampler']]}{pruner[settings['pruner']]}), judged by the {settings['objective']} on"
+        f" {count_label('training image', [settings['validation']])} held out for validation, and trained on {size}."
     )
     if any(search.finalists for search in searches):
-        seeds = one["finalist_seeds"]
+        seeds = settings["finalist_seeds"]
         sentence += (
-            f" The best {one['finalists']} trials were retrained from {counted('other seed', [seeds])}, and the one"
-            f" with the best {'mean of these' if seeds > 1 else 'score there'} was chosen."
+            f" The best {settings['finalists']} trials were retrained from {count_label('other seed', [seeds])}, and"
+            f" the one with the best {'mean of these' if seeds > 1 else 'score there'} was chosen."
         )
     return sentence
 
 
 def training_sentence(runs: Sequence[RunEvidence]) -> str:
     """Describe the training of one study's final runs; empty if no plan was recorded."""
-    plan = next((one.plan for one in runs if one.plan is not None), None)
+    plan = next((final.plan for final in runs if final.plan is not None), None)
     if plan is None:
         return ""
-    seeds = counted("seed", map(len, Evidence(tuple(runs)).rows().values()))
+    seeds = count_label("seed", map(len, Evidence(tuple(runs)).rows().values()))
     images = f"{plan.split.size:,}" if plan.split.size else "all"
     return (
-        f"Each configuration was trained for {counted('epoch', [plan.epochs])} from {seeds}"
+        f"Each configuration was trained for {count_label('epoch', [plan.epochs])} from {seeds}"
         f" on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
         f" mini-batches of {plan.batch_size}); test images are used only for reporting."
     )
@@ -110,10 +110,10 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
 def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
     """Return a paragraph for the Methods of a paper, with BibTeX keys in brackets."""
     searches = [one for one in evidence.searches if one.study == study]
-    runs = [one for one in evidence.runs if one.run.study == study]
+    runs = [final for final in evidence.runs if final.run.study == study]
     versions = runs[0].run.provenance.versions if runs else {}
-    looks = [evidence.looks[name] for name in dict.fromkeys(one.run.optimizer for one in runs)]
-    *others, last = (f"{look.label}{cited(look.cite)}" for look in looks)
+    looks = [evidence.looks[name] for name in dict.fromkeys(final.run.optimizer for final in runs)]
+    *others, last = (f"{look.label}{citation(look.cite)}" for look in looks)
     names = f"{', '.join(others)} and {last}" if others else last
     rows = [row for row in comparison.rows if row.study == study]
     pairs = [pair for pair in comparison.pairs if pair.study == study]
@@ -130,11 +130,11 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
         parts.append(
             "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
             " accounts for both seeds and images; p-values are Holm's [@holm] and intervals"
-            f" Bonferroni's over {counted('pair', [pairs[0].family])}, and equivalence was tested by"
+            f" Bonferroni's over {count_label('pair', [pairs[0].family])}, and equivalence was tested by"
             f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
         )
-    if any(one.curvature is not None for one in runs):
-        samples = next(one.curvature.samples for one in runs if one.curvature is not None)
+    if any(final.curvature is not None for final in runs):
+        samples = next(final.curvature.samples for final in runs if final.curvature is not None)
         parts.append(
             f"Hessian eigenvalues were computed on {samples:,} fixed training images by a block Lanczos method with"
             " residuals in float64 and a check for missed eigenvalues."

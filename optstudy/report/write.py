@@ -18,7 +18,7 @@ from optstudy.tracking.evidence import read_files
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A written report."""
+    """The files of a written report, and the MLflow run that holds them."""
 
     page: Path
     files: tuple[str, ...]  # paths inside the folder
@@ -33,7 +33,7 @@ def write_report(
     *,
     workspace: Path = Path(),
 ) -> WrittenReport:
-    """Write the report of some studies, by default the latest that has a finished run.
+    """Write the report of some studies, by default the latest with a finished run.
 
     Args:
         tracking: The MLflow store.
@@ -42,13 +42,13 @@ def write_report(
         workspace: Folder whose space files define the looks of optimizers.
 
     Raises:
-        UsageError: If there is no such study, or none has a finished final run.
+        UsageError: If a study does not exist, or no final run is finished.
         OptstudyError: If a file cannot be read or written.
     """
     evidence = read_studies(tracking, studies, workspace=workspace)
     if not evidence.runs:
         raise UsageError(
-            f"no final run of {' and '.join(evidence.studies)} is finished yet; `optstudy status` tells how far it is"
+            f"no final run of {' and '.join(evidence.studies)} is finished yet; `optstudy status` shows its progress"
         )
     files = build_report(read_files(tracking, evidence))
     for name, data in files.items():
@@ -59,7 +59,7 @@ def write_report(
 
 
 def _log(tracking: Tracking, evidence: Evidence, files: Mapping[str, bytes]) -> str:
-    """Log a report to its first study's experiment; an identical report is logged once."""
+    """Log a report to its first study's experiment; an identical report is logged only once."""
     key = hashlib.sha256(b"".join(files.values())).hexdigest()[:24]
     experiment, name = f"{evidence.studies[0]}/report", f"report-{key[:8]}"
     logged = tracking.logged_runs(experiment).get(name)

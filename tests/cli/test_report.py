@@ -174,7 +174,7 @@ def test_a_study_without_a_finished_run_is_refused(run: Run, finished_copy: Path
 
     assert ended.status == 2
     assert ended.line == (
-        "optstudy: no final run of tiny is finished yet; `optstudy status` tells how far it is"
+        "optstudy: no final run of tiny is finished yet; `optstudy status` shows its progress"
     )
     assert not Path("report").exists()
 

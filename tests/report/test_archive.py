@@ -1,4 +1,4 @@
-"""From the replace_nonfinite files of a report its comparison is made again, to the last digit."""
+"""A report's comparison is rebuilt from its files, to the last digit."""
 
 import contextlib
 import json
@@ -137,15 +137,19 @@ def test_no_file_contains_local_paths() -> None:
     [
         (RUNS, None, f"cannot read {{}}/{RUNS}: No such file or directory; give the folder of a report"),
         (PREDICTIONS, None, f"cannot read {{}}/{PREDICTIONS}: No such file or directory"),
-        (RUNS, b'{"runs": [', f"{{}}/{RUNS} holds no runs of a report (JSONDecodeError: "),
-        (RUNS, b"\xff\xfe", f"{{}}/{RUNS} holds no runs of a report (UnicodeDecodeError: "),
-        (RUNS, b"[]", f"{{}}/{RUNS} holds no runs of a report (TypeError: "),
-        (RUNS, b"{}", f"{{}}/{RUNS} holds no runs of a report (KeyError: 'runs'); write the report again"),
-        (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS} holds no runs of a report (KeyError: 'searches')"),
-        (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS} holds no runs of a report (KeyError: "),
-        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} holds no runs of a report (TypeError: "),
-        (PREDICTIONS, b"", f"{{}}/{PREDICTIONS} holds no predictions of a report (ValueError: not a file of arrays: "),
-        (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} holds no predictions of a report (ValueError: "),
+        (RUNS, b'{"runs": [', f"{{}}/{RUNS} contains no runs of a report (JSONDecodeError: "),
+        (RUNS, b"\xff\xfe", f"{{}}/{RUNS} contains no runs of a report (UnicodeDecodeError: "),
+        (RUNS, b"[]", f"{{}}/{RUNS} contains no runs of a report (TypeError: "),
+        (RUNS, b"{}", f"{{}}/{RUNS} contains no runs of a report (KeyError: 'runs'); write the report again"),
+        (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS} contains no runs of a report (KeyError: 'searches')"),
+        (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS} contains no runs of a report (KeyError: "),
+        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} contains no runs of a report (TypeError: "),
+        (
+            PREDICTIONS,
+            b"",
+            f"{{}}/{PREDICTIONS} contains no predictions of a report (ValueError: not a file of arrays: ",
+        ),
+        (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} contains no predictions of a report (ValueError: "),
     ],
 )  # fmt: skip
 def test_a_damaged_or_absent_file_is_named_in_one_line(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from optstudy.records.evidence import RunEvidence
 from optstudy.report.figures.rows import LINE, empty_figure, escape_math, set_heading, wrap
 from optstudy.report.figures.style import INK, column_styled, new_column_figure, new_figure, styled
-from optstudy.report.tables.table import counted
+from optstudy.report.tables.table import count_label
 
 _MOST_NUMBERED = 20  # classes; with more, the numbers in the cells could not be read
 _MOST_IN_COLUMN = 12  # the same where the figure is as wide as a paper's column
@@ -84,7 +84,7 @@ def mean_confusion(row: Sequence[RunEvidence], title: str) -> Figure:
     _name(axes, [_shortened(name) for name in classes])
     if count <= _MOST_IN_COLUMN:
         _number(axes, percents, fontsize=5.5, least=_LEAST)
-    over = f"mean over {counted('seed', [len(known)])}" if len(known) > 1 else f"seed {run.seed}"
+    over = f"mean over {count_label('seed', [len(known)])}" if len(known) > 1 else f"seed {run.seed}"
     set_heading(
         figure,
         f"{heading}\n{over}, test images; no number: below {_LEAST} %"

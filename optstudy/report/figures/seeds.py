@@ -27,7 +27,7 @@ from optstudy.report.figures.rows import (
     write_in_panel,
 )
 from optstudy.report.figures.style import INK, column_styled
-from optstudy.report.tables.table import counted
+from optstudy.report.tables.table import count_label
 
 Floats = NDArray[np.float64]
 # (n,) positions and (seeds, n) values; nan where there is none, inf where it is not finite
@@ -228,7 +228,7 @@ def _title(look: Look, row: Sequence[RunEvidence]) -> str:
 
 
 def _band_caption(rows: Iterable[Sequence[RunEvidence]]) -> str:
-    counts = counted("seed", map(len, rows))
+    counts = count_label("seed", map(len, rows))
     if counts == "1 seed":
         return "1 seed"
     return f"Lines: median over {counts}; bands: minimum to maximum"

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from optstudy.comparison.table import Comparison
-from optstudy.report.tables.table import Column, Table, known, numbers, row_columns
+from optstudy.report.tables.table import Column, Table, number_column, optional_cells, row_columns
 from optstudy.statistics import Interval
 
 
 def accuracy_table(comparison: Comparison) -> Table:
-    """Return the table of accuracies in per cent, with the paper's values and ranks if there are any."""
+    """Return the table of accuracies in per cent, with the paper's values and ranks if available."""
     rows = comparison.rows
     seeds = (f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds) for row in rows)
-    columns = [*row_columns(comparison), numbers("Seeds", seeds)]
+    columns = [*row_columns(comparison), number_column("Seeds", seeds)]
     columns += _accuracy_columns(
         "Train (%)", [(row.train_accuracy, row.paper and row.paper[0]) for row in rows]
     )
@@ -19,12 +19,12 @@ def accuracy_table(comparison: Comparison) -> Table:
         "Test (%)", [(row.test_accuracy, row.paper and row.paper[1]) for row in rows]
     )
     if comparison.pairs:
-        columns.append(numbers("Rank", (row.rank for row in rows)))
+        columns.append(number_column("Rank", (row.rank for row in rows)))
     return Table(tuple(columns), accuracy_caption(comparison), "tab:comparison")
 
 
 def accuracy_caption(comparison: Comparison) -> str:
-    """Describe the numbers of the table, and the runs left out."""
+    """Describe the numbers of the table, and the excluded runs."""
     rows = comparison.rows
     sentences = [] if rows else ["There are no finished final runs."]
     if any(row.seeds > 1 for row in rows):
@@ -42,20 +42,22 @@ def accuracy_caption(comparison: Comparison) -> str:
         sentences += ["A row has a rank if all its pairs are decided, and is a tie otherwise."]
     if diverged := sum(row.diverged for row in rows):
         sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
-    if left_out := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
-        sentences += [f"Runs left out: {left_out}."]
+    if excluded := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
+        sentences += [f"Runs left out: {excluded}."]
     return " ".join(sentences)
 
 
 def _accuracy_columns(header: str, accuracies: Sequence[tuple[Interval, float | None]]) -> list[Column]:
-    """Return the column of accuracies, and beside it the paper's values and the differences, where there are any."""
-    columns = [numbers(header, (_percent(ours) for ours, _ in accuracies))]
+    """Return the column of accuracies, followed by the paper's values and the differences if available."""
+    columns = [number_column(header, (_percent(ours) for ours, _ in accuracies))]
     papers = [paper for _, paper in accuracies]
     if any(papers):
         differences = [paper and ours.mean - paper for ours, paper in accuracies]
         columns += [
-            numbers("Paper's", known(papers, lambda paper: f"{100 * paper:.2f}")),
-            numbers("Diff.", known(differences, lambda difference: f"{100 * difference:+.2f}")),
+            number_column("Paper's", optional_cells(papers, lambda paper: f"{100 * paper:.2f}")),
+            number_column(
+                "Diff.", optional_cells(differences, lambda difference: f"{100 * difference:+.2f}")
+            ),
         ]
     return columns
 

@@ -1,24 +1,44 @@
 """The cost table: ms per step, seconds, gradient work, and epochs and seconds to the target, by row."""
 
 from optstudy.comparison.table import Comparison
-from optstudy.report.tables.table import UNKNOWN, Table, known, number, numbers, row_columns
+from optstudy.report.tables.table import (
+    UNKNOWN,
+    Table,
+    format_number,
+    number_column,
+    optional_cells,
+    row_columns,
+)
 
 
 def cost_table(comparison: Comparison) -> Table:
     """Return the table of training costs, and of the costs to reach the target."""
-    rows, target = comparison.rows, [row.to_target for row in comparison.rows]
-    reached = [one and f"{one.reached} of {row.seeds}" for row, one in zip(rows, target, strict=True)]
+    rows, summaries = comparison.rows, [row.to_target for row in comparison.rows]
+    reached = [
+        summary and f"{summary.reached} of {row.seeds}" for row, summary in zip(rows, summaries, strict=True)
+    ]
     columns = [
         *row_columns(comparison),
-        numbers("Seeds", (str(row.seeds) for row in rows)),
-        numbers("ms per step", known([row.step_seconds for row in rows], lambda one: f"{1000 * one:.2f}")),
-        numbers("Seconds", (f"{row.seconds:.1f}" for row in rows)),
-        numbers("Gradient work", (f"{row.gradient_work:,.0f}" for row in rows)),
-        numbers("Reached", known(reached, str)),
-        numbers("Epochs to target", known(target, lambda one: number(one.epochs, "g"))),
-        numbers("Seconds to target", known(target, lambda one: number(one.seconds, ".1f"))),
+        number_column("Seeds", (str(row.seeds) for row in rows)),
+        number_column(
+            "ms per step",
+            optional_cells([row.step_seconds for row in rows], lambda seconds: f"{1000 * seconds:.2f}"),
+        ),
+        number_column("Seconds", (f"{row.seconds:.1f}" for row in rows)),
+        number_column("Gradient work", (f"{row.gradient_work:,.0f}" for row in rows)),
+        number_column("Reached", optional_cells(reached, str)),
+        number_column(
+            "Epochs to target",
+            optional_cells(summaries, lambda summary: format_number(summary.epochs, "g")),
+        ),
+        number_column(
+            "Seconds to target",
+            optional_cells(summaries, lambda summary: format_number(summary.seconds, ".1f")),
+        ),
     ]
-    return Table(tuple(columns), _cost_caption({one.target for one in target if one}), "tab:cost")
+    return Table(
+        tuple(columns), _cost_caption({summary.target for summary in summaries if summary}), "tab:cost"
+    )
 
 
 def _cost_caption(targets: set[float]) -> str:

@@ -106,4 +106,4 @@ def _escape(text: str) -> str:
     words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     words |= {"<": "$<$", ">": "$>$"}  # in LaTeX's default font these are inverted punctuation marks
     escaped = text.translate(special | {ord(letter): word for letter, word in words.items()})
-    return re.sub(r"--(?=\w)", "-{}-", escaped)  # two hyphens before an option's name, not a dash
+    return re.sub(r"--(?=\w)", "-{}-", escaped)  # the two hyphens of an option, not a dash

@@ -4,7 +4,15 @@ import math
 
 from optstudy.comparison.summaries import GeometrySummary
 from optstudy.comparison.table import Comparison
-from optstudy.report.tables.table import UNKNOWN, Table, known, number, numbers, row_columns, words
+from optstudy.report.tables.table import (
+    UNKNOWN,
+    Table,
+    format_number,
+    number_column,
+    optional_cells,
+    row_columns,
+    text_column,
+)
 from optstudy.statistics import Interval
 
 FEWEST_RANKED = 5  # runs; with fewer a rank correlation is meaningless
@@ -15,15 +23,19 @@ def geometry_table(comparison: Comparison) -> Table:
     geometries = [row.geometry for row in comparison.rows]
     columns = [
         *row_columns(comparison),
-        numbers("Runs", (str(one.runs) if one else "0" for one in geometries)),
-        numbers("First eigenvalue", known(geometries, lambda one: _interval(one.lambda_1))),
-        numbers("Second", known(geometries, lambda one: _interval(one.lambda_2))),
-        numbers("Ratio", known(geometries, lambda one: _interval(one.ratio))),
-        words("Verdicts", known(geometries, _verdicts)),
-        numbers("Steps separated", known(geometries, lambda one: _share(one.separated.mean))),
-        numbers("Trace", known(geometries, lambda one: _interval(one.trace))),
-        numbers("Loss rise", known(geometries, lambda one: _interval(one.loss_rise))),
-        numbers("tau", known(geometries, _tau)),
+        number_column("Runs", (str(summary.runs) if summary else "0" for summary in geometries)),
+        number_column(
+            "First eigenvalue", optional_cells(geometries, lambda summary: _interval(summary.lambda_1))
+        ),
+        number_column("Second", optional_cells(geometries, lambda summary: _interval(summary.lambda_2))),
+        number_column("Ratio", optional_cells(geometries, lambda summary: _interval(summary.ratio))),
+        text_column("Verdicts", optional_cells(geometries, _verdicts)),
+        number_column(
+            "Steps separated", optional_cells(geometries, lambda summary: _share(summary.separated.mean))
+        ),
+        number_column("Trace", optional_cells(geometries, lambda summary: _interval(summary.trace))),
+        number_column("Loss rise", optional_cells(geometries, lambda summary: _interval(summary.loss_rise))),
+        number_column("tau", optional_cells(geometries, _tau)),
     ]
     caption = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
@@ -41,7 +53,7 @@ def _verdicts(geometry: GeometrySummary) -> str:
 
 
 def _tau(geometry: GeometrySummary) -> str:
-    return number(geometry.flatness.tau, "+.2f") if geometry.runs >= FEWEST_RANKED else UNKNOWN
+    return format_number(geometry.flatness.tau, "+.2f") if geometry.runs >= FEWEST_RANKED else UNKNOWN
 
 
 def _interval(interval: Interval) -> str:

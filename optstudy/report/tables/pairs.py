@@ -9,11 +9,11 @@ from optstudy.report.tables.table import (
     UNKNOWN,
     Column,
     Table,
-    counted,
-    numbers,
+    count_label,
+    number_column,
     p_label,
     study_column,
-    words,
+    text_column,
 )
 from optstudy.statistics import PairTest
 
@@ -23,23 +23,25 @@ def pair_table(comparison: Comparison) -> Table:
     tests = [pair.test for pair in comparison.pairs]
     columns = [
         *pair_columns(comparison, comparison.pairs),
-        numbers("A - B (points)", (f"{100 * test.difference.mean:+.2f}" for test in tests)),
-        numbers("Interval", map(_interval, tests)),
-        numbers("p (Holm)", (UNKNOWN if math.isnan(test.p) else p_label(test.p_holm) for test in tests)),
-        words("Verdict for A", (test.verdict for test in tests)),
+        number_column("A - B (points)", (f"{100 * test.difference.mean:+.2f}" for test in tests)),
+        number_column("Interval", map(_interval, tests)),
+        number_column(
+            "p (Holm)", (UNKNOWN if math.isnan(test.p) else p_label(test.p_holm) for test in tests)
+        ),
+        text_column("Verdict for A", (test.verdict for test in tests)),
     ]
     return Table(tuple(columns), pair_caption(comparison), "tab:pairs")
 
 
 def networks_table(comparison: Comparison) -> Table:
-    """Return the table of McNemar's tests, of the two networks of each seed."""
-    tests = [(pair, seed, one) for pair in comparison.pairs for seed, one in pair.networks.items()]
+    """Return the table of McNemar's tests between the two networks of each seed."""
+    tests = [(pair, seed, result) for pair in comparison.pairs for seed, result in pair.networks.items()]
     columns = [
         *pair_columns(comparison, [pair for pair, _, _ in tests]),
-        numbers("Seed", (str(seed) for _, seed, _ in tests)),
-        numbers("only A correct", (str(one.first_only) for _, _, one in tests)),
-        numbers("only B correct", (str(one.second_only) for _, _, one in tests)),
-        numbers("p (McNemar)", (p_label(one.p) for _, _, one in tests)),
+        number_column("Seed", (str(seed) for _, seed, _ in tests)),
+        number_column("only A correct", (str(result.first_only) for _, _, result in tests)),
+        number_column("only B correct", (str(result.second_only) for _, _, result in tests)),
+        number_column("p (McNemar)", (p_label(result.p) for _, _, result in tests)),
     ]
     caption = (
         "McNemar's exact test of these two networks, on the test images that only one of them classifies correctly. It"
@@ -54,8 +56,8 @@ def pair_columns(comparison: Comparison, pairs: Sequence[Pair]) -> list[Column]:
     looks = comparison.looks
     return [
         *study_column(pair.study for pair in pairs),
-        words("A", (looks.row_label(pair.a) for pair in pairs)),
-        words("B", (looks.row_label(pair.b) for pair in pairs)),
+        text_column("A", (looks.row_label(pair.a) for pair in pairs)),
+        text_column("B", (looks.row_label(pair.b) for pair in pairs)),
     ]
 
 
@@ -64,25 +66,25 @@ def _interval(test: PairTest) -> str:
 
 
 def pair_caption(comparison: Comparison) -> str:
-    """Describe the tests of each study, the difference they detect, and the seeds that half of it takes."""
+    """Describe the tests of each study, the smallest difference they detect, and the seeds needed for half of it."""
     sentences: list[str] = []
     for study in dict.fromkeys(pair.study for pair in comparison.pairs):
-        sentences += _family([pair for pair in comparison.pairs if pair.study == study])
+        sentences += _study_sentences([pair for pair in comparison.pairs if pair.study == study])
     if sentences:
         sentences.append("Verdicts compare these configurations, not the optimizers at their best.")
     return " ".join(sentences)
 
 
-def _family(pairs: Sequence[Pair]) -> Iterator[str]:
+def _study_sentences(pairs: Sequence[Pair]) -> Iterator[str]:
     """Yield the sentences on one study's pairs."""
     study, family, tests = pairs[0].study, pairs[0].family, [pair.test for pair in pairs]
-    seeds = counted("common seed", (test.difference.seeds for test in tests))
+    seeds = count_label("common seed", (test.difference.seeds for test in tests))
     yield f"Differences of {study} are over {seeds} and {tests[0].difference.images:,} test images."
     smallest = smallest_difference(pairs)
     if smallest is None:
         yield "One seed supports no verdict."
         return
-    yield f"Intervals are Bonferroni's and p-values Holm's, over {counted('pair', [family])}."
+    yield f"Intervals are Bonferroni's and p-values Holm's, over {count_label('pair', [family])}."
     if any(test.verdict in ("better", "worse") and test.low < 0 < test.high for test in tests):
         yield (
             "Holm's tests decide; Bonferroni's intervals are wider, and may contain zero although a difference is"
@@ -94,13 +96,13 @@ def _family(pairs: Sequence[Pair]) -> Iterator[str]:
         "The smallest difference that Bonferroni's test detects with a power of 80 % is"
         f" {100 * smallest:.2f} points, for the pair whose difference varies most;"
     )
-    enough = seeds_to_detect(pairs, smallest / 2)
-    if enough is None:
+    seeds_for_half = seeds_to_detect(pairs, smallest / 2)
+    if seeds_for_half is None:
         yield "no number of seeds would detect half of that on so few test images."
     else:
         yield (
-            f"to detect half of that takes about {enough} seeds:"
-            f" optstudy train --study {study}{_configs(pairs)} --seeds {enough}."
+            f"to detect half of that takes about {seeds_for_half} seeds:"
+            f" optstudy train --study {study}{_configs(pairs)} --seeds {seeds_for_half}."
         )
 
 

@@ -1,4 +1,4 @@
-"""The cells and columns of a table, before it is written as LaTeX, Markdown or CSV."""
+"""The columns of a table, independent of the format in which it is written."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ class Column:
 
     header: str
     cells: tuple[str, ...]
-    numeric: bool  # aligned to the right
+    numeric: bool  # right-aligned
 
     @property
     def side(self) -> Literal["left", "right"]:
@@ -44,21 +44,21 @@ class Table:
         return [list(row) for row in zip(*(column.cells for column in self.columns), strict=True)]
 
 
-def words(header: str, cells: Iterable[str]) -> Column:
-    """Return a column of words."""
+def text_column(header: str, cells: Iterable[str]) -> Column:
+    """Return a left-aligned column."""
     return Column(header, tuple(cells), numeric=False)
 
 
-def numbers(header: str, cells: Iterable[str]) -> Column:
-    """Return a column of numbers."""
+def number_column(header: str, cells: Iterable[str]) -> Column:
+    """Return a right-aligned column."""
     return Column(header, tuple(cells), numeric=True)
 
 
-def counted(noun: str, numbers: Iterable[int]) -> str:
-    """Return a count, or the range of several, with its noun: "1 seed", "10 seeds", "3 to 10 seeds"."""
-    known = sorted(numbers)
-    ends = dict.fromkeys((known[0], known[-1]))
-    return " to ".join(f"{end:,}" for end in ends) + f" {noun}{'' if known[-1] == 1 else 's'}"
+def count_label(noun: str, numbers: Iterable[int]) -> str:
+    """Return a count, or the range of counts, with its noun: "1 seed", "10 seeds", "3 to 10 seeds"."""
+    counts = sorted(numbers)
+    ends = dict.fromkeys((counts[0], counts[-1]))
+    return " to ".join(f"{end:,}" for end in ends) + f" {noun}{'' if counts[-1] == 1 else 's'}"
 
 
 def p_label(p: float) -> str:
@@ -66,20 +66,20 @@ def p_label(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
-def known(values: Sequence[T | None], cell: Callable[[T], str]) -> Iterator[str]:
-    """Yield a cell for each value; a dash for each that is None."""
+def optional_cells(values: Sequence[T | None], cell: Callable[[T], str]) -> Iterator[str]:
+    """Yield a cell for each value, a dash if it is None."""
     return (UNKNOWN if value is None else cell(value) for value in values)
 
 
-def number(value: float, form: str) -> str:
-    """Format a number, as ``.1f`` for example; a dash if it is not finite."""
+def format_number(value: float, form: str) -> str:
+    """Format a number, for example as ``.1f``; a dash if it is not finite."""
     return format(value, form) if math.isfinite(value) else UNKNOWN
 
 
 def study_column(studies: Iterable[str]) -> list[Column]:
-    """Return the column of each row's study; none if all are of the same study."""
+    """Return the column of each row's study; no column if there is only one study."""
     names = tuple(studies)
-    return [words("Study", names)] if len(set(names)) > 1 else []
+    return [text_column("Study", names)] if len(set(names)) > 1 else []
 
 
 def row_columns(comparison: Comparison) -> list[Column]:
@@ -87,6 +87,6 @@ def row_columns(comparison: Comparison) -> list[Column]:
     rows = comparison.rows
     return [
         *study_column(row.study for row in rows),
-        words("Optimizer", (comparison.looks[row.optimizer].label for row in rows)),
-        words("Config", (row.config for row in rows)),
+        text_column("Optimizer", (comparison.looks[row.optimizer].label for row in rows)),
+        text_column("Config", (row.config for row in rows)),
     ]

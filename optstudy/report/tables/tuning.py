@@ -5,23 +5,29 @@ from typing import Any
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.search import Objective, SearchResult, count_states
-from optstudy.report.tables.table import UNKNOWN, Table, numbers, study_column, words
+from optstudy.report.tables.table import UNKNOWN, Table, number_column, study_column, text_column
 
 
 def tuning_table(comparison: Comparison) -> Table:
     """Return the table of searches: their cost, scores and selected configuration."""
     searches = comparison.searches
     columns = [
-        *study_column(one.study for one in searches),
-        words("Optimizer", (comparison.looks[one.optimizer].label for one in searches)),
-        numbers("Trials", (str(len(one.trials)) for one in searches)),
-        words("Outcomes", map(_outcomes, searches)),
-        numbers("Gradient work", (f"{one.gradient_work:,.0f}" for one in searches)),
-        numbers(
-            "Score", (score_label(one.best.score if one.best else None, one.objective) for one in searches)
+        *study_column(search.study for search in searches),
+        text_column("Optimizer", (comparison.looks[search.optimizer].label for search in searches)),
+        number_column("Trials", (str(len(search.trials)) for search in searches)),
+        text_column("Outcomes", map(_outcomes, searches)),
+        number_column("Gradient work", (f"{search.gradient_work:,.0f}" for search in searches)),
+        number_column(
+            "Score",
+            (
+                score_label(search.best.score if search.best else None, search.objective)
+                for search in searches
+            ),
         ),
-        numbers("Retrained score", (score_label(one.best_mean, one.objective) for one in searches)),
-        words("Configuration", map(_configuration, searches)),
+        number_column(
+            "Retrained score", (score_label(search.best_mean, search.objective) for search in searches)
+        ),
+        text_column("Configuration", map(_configuration, searches)),
     ]
     return Table(tuple(columns), _caption(searches), "tab:tuning")
 
@@ -29,7 +35,7 @@ def tuning_table(comparison: Comparison) -> Table:
 def _caption(searches: Sequence[SearchResult]) -> str:
     if not searches:
         return "There are no finished searches."
-    retrained = any(one.finalists for one in searches)
+    retrained = any(search.finalists for search in searches)
     counted = "all trials and of the retrained finalists" if retrained else "all trials"
     caption = (
         f"Gradient work is that of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
