@@ -16,7 +16,7 @@ from optstudy.records.evidence import Evidence
 from optstudy.records.look import Look, Looks
 from optstudy.report.figures.axes import accuracy_axis
 from optstudy.report.figures.rows import (
-    LINE,
+    LINE_WIDTH,
     empty_figure,
     escape_math,
     legend,
@@ -27,8 +27,8 @@ from optstudy.report.figures.rows import (
 )
 from optstudy.report.figures.style import GREY, INK, column_styled, new_column_figure
 
-_LABEL = 18  # letters of a label beside the axes
-_FAR = 8.0  # ratio of largest to smallest error beyond which the axis is logarithmic
+_LABEL_WIDTH = 18  # characters per line of a label beside the axes
+_LOG_RATIO = 8.0  # the axis is logarithmic if the largest error exceeds this multiple of the smallest
 _VERDICTS: dict[str, dict[str, Any]] = {
     "better": {"marker": "o", "markerfacecolor": INK},
     "worse": {"marker": "o", "markerfacecolor": INK},
@@ -44,24 +44,24 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
 
     Args:
         comparison: The rows.
-        evidence: Their runs, for the single seeds.
+        evidence: Their runs, which are drawn as seeds.
 
     Returns:
-        Seeds as dots above their mean with Student's 95 % interval; below it, thin, Wilson's interval over the test
-        images; the paper's value if there is one. The axis is logarithmic in the error if errors are far apart.
+        Seeds as dots above their mean with Student's 95 % interval; below it, Wilson's interval over the test images as
+        a thin line; the paper's value if there is one. The axis is logarithmic in the error if errors are far apart.
     """
     if not comparison.rows:
         return empty_figure("There are no runs")
     shown = row_looks((row.key for row in comparison.rows), comparison.looks)
-    seeds = {key: [100 * one.run.test_accuracy for one in row] for key, row in evidence.rows().items()}
-    written = [wrap(look.label, _LABEL) for look in shown.values()]
-    tallest = max(name.count("\n") for name in written)
+    seeds = {key: [100 * final.run.test_accuracy for final in row] for key, row in evidence.rows().items()}
+    labels = [wrap(look.label, _LABEL_WIDTH) for look in shown.values()]
+    tallest = max(label.count("\n") for label in labels)
     figure = new_column_figure(0.75 + (0.36 + 0.09 * max(0, tallest - 2)) * len(comparison.rows))
     axes = figure.add_subplot()
     values: list[float] = []
     for index, row in enumerate(comparison.rows):
-        values += _accuracy(axes, index, row, shown[row.key], seeds.get(row.key, []))
-    _label_lines(axes, written)
+        values += _draw_accuracy(axes, index, row, shown[row.key], seeds.get(row.key, []))
+    _label_rows(axes, labels)
     axes.grid(visible=False, axis="y")
     _percent_axis(axes, values)
     keys: dict[str, Any] = {"color": GREY, "linestyle": "none"}
@@ -80,7 +80,7 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
     return figure
 
 
-def _accuracy(axes: Axes, index: int, row: Row, look: Look, seeds: Sequence[float]) -> list[float]:
+def _draw_accuracy(axes: Axes, index: int, row: Row, look: Look, seeds: Sequence[float]) -> list[float]:
     """Draw one row and return its values, for the limits of the axis."""
     accuracy = row.test_accuracy
     mean, values = 100 * accuracy.mean, [100 * accuracy.mean, *seeds]
@@ -103,7 +103,7 @@ def _accuracy(axes: Axes, index: int, row: Row, look: Look, seeds: Sequence[floa
 def _percent_axis(axes: Axes, values: Sequence[float]) -> None:
     errors = [max(100 - value, 0.01) for value in values]
     axes.set_xlabel("Test accuracy (%)")
-    if max(errors) > _FAR * min(errors):
+    if max(errors) > _LOG_RATIO * min(errors):
         accuracy_axis(axes, "x", values)
         thin_ticks(axes, "x", inches=2.2, least=0.3)
         axes.set_xlabel("Test accuracy (%), logarithmic in the error")
@@ -123,8 +123,8 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
         margin: Equivalence margin, a fraction.
 
     Returns:
-        The first one's accuracy minus the second's in points with Bonferroni's interval, the margin as a strip, and
-        the verdict for the first.
+        The accuracy of the first row of each pair minus that of the second, in points, with Bonferroni's interval; the
+        margin as a strip; and the verdict for the first row.
     """
     if not comparison.pairs:
         return empty_figure("There are no pairs to compare")
@@ -137,20 +137,20 @@ def differences(comparison: Comparison, *, margin: float) -> Figure:
     figure = new_column_figure(0.75 + (0.28 + 0.09 * max(0, tallest - 1)) * sum(sizes) + 0.2 * len(sizes))
     all_axes = figure.subplots(len(families), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for axes, pairs in zip(all_axes, families, strict=True):
-        _pairs(axes, pairs, margin, comparison.looks)
+        _draw_pairs(axes, pairs, margin, comparison.looks)
         if len(families) > 1:
-            axes.set_title(wrap(escape_math(pairs[0].study), LINE))
+            axes.set_title(wrap(escape_math(pairs[0].study), LINE_WIDTH))
     all_axes[-1].set_xlabel("Difference in test accuracy (points)")
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(5))
-    known = any(not math.isnan(pair.test.low) for pair in comparison.pairs)
-    intervals = ", with Bonferroni's 95 % intervals" if known else ""
+    has_intervals = any(not math.isnan(pair.test.low) for pair in comparison.pairs)
+    intervals = ", with Bonferroni's 95 % intervals" if has_intervals else ""
     set_heading(
         figure, f"First minus second{intervals};\ngrey: the margin of equivalence, {100 * margin:g} points"
     )
     return figure
 
 
-def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> None:
+def _draw_pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> None:
     axes.axvspan(-100 * margin, 100 * margin, color="#dddddd", lw=0)
     axes.axvline(0, color=INK, lw=0.7, ls=(0, (4, 3)))
     for index, pair in enumerate(pairs):
@@ -160,7 +160,7 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
         axes.plot([100 * test.difference.mean], [index], color=INK, ms=4, **_VERDICTS[test.verdict])
         side = axes.get_yaxis_transform()
         axes.text(1.03, index, wrap(test.verdict, 13), transform=side, va="center", fontsize=6)
-    _label_lines(axes, [_pair_label(pair, looks) for pair in pairs])
+    _label_rows(axes, [_pair_label(pair, looks) for pair in pairs])
     axes.text(
         1.03,
         -0.75,
@@ -174,11 +174,13 @@ def _pairs(axes: Axes, pairs: Sequence[Pair], margin: float, looks: Looks) -> No
 
 
 def _pair_label(pair: Pair, looks: Looks) -> str:
-    return wrap(escape_math(f"{looks.row_label(pair.a)} \N{MINUS SIGN} {looks.row_label(pair.b)}"), _LABEL)
+    return wrap(
+        escape_math(f"{looks.row_label(pair.a)} \N{MINUS SIGN} {looks.row_label(pair.b)}"), _LABEL_WIDTH
+    )
 
 
-def _label_lines(axes: Axes, names: Sequence[str]) -> None:
-    """Label the lines of the axes, the first on top."""
+def _label_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Label the rows of the axes, the first at the top."""
     axes.set_yticks(range(len(names)), names, fontsize=6)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)

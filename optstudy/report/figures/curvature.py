@@ -27,7 +27,7 @@ VERDICTS = {
     "unresolved": ("x", "unresolved"),
 }
 _SECOND = "#56B4E9"
-_FAR = 2.0  # times the largest value; a line further up would flatten the rest
+_MAX_THRESHOLD = 2.0  # times the largest value; a line further up would flatten the curves
 
 
 class StabilityLimit(Protocol):
@@ -56,10 +56,10 @@ def eigen_ratio(
         trace: The tracked eigenvalues.
         title: Title, usually the name of the run.
         look: Look of its optimizer; black by default.
-        stability: Stability threshold of its optimizer, drawn as a line; a preconditioned one in a panel of its own.
+        stability: Stability threshold of its optimizer, drawn as a line; if preconditioned, in a separate panel.
 
     Returns:
-        The ratio with its interval and verdicts, filled where verified, above the two eigenvalues.
+        The ratio with its interval and verdicts, with filled markers where verified, above the two eigenvalues.
     """
     scaled = bool(len(trace.preconditioned))
     figure = new_figure(5.6, 5.8 if scaled else 4.4)
@@ -82,20 +82,20 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, look: Look) -> None:
     axes.fill_between(trace.step, trace.low, high, color=look.colour, alpha=0.25, linewidth=0)
     axes.plot(trace.step, ratio, color=look.colour, linewidth=1)
     for verdict, (marker, text) in VERDICTS.items():
-        chosen = trace.verdict == verdict
+        matches = trace.verdict == verdict
         for checked in (True, False):
-            some = chosen & (trace.verified == checked)
-            if not some.any():
+            steps = matches & (trace.verified == checked)
+            if not steps.any():
                 continue
-            named = checked or not (chosen & trace.verified).any()  # once each
+            labelled = checked or not (matches & trace.verified).any()  # once per verdict
             axes.plot(
-                trace.step[some],
-                ratio[some],
+                trace.step[steps],
+                ratio[steps],
                 marker,
                 color=look.colour if marker not in "xv" else INK,
                 markerfacecolor=look.colour if checked else "white",
                 markersize=5 if checked else 3,
-                label=text if named else None,
+                label=text if labelled else None,
             )
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.set_ylabel(r"$|\lambda_1|\,/\,|\lambda_2|$")
@@ -109,34 +109,36 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, look: Look) -> None:
 
 def _values_panel(axes: Axes, trace: EigenTrace, look: Look, stability: StabilityLimit | None) -> None:
     for index, (colour, line) in enumerate(((look.colour, "-"), (_SECOND, "--"))):
-        step, values = _broken(trace.step, trace.values[:, index])
+        step, values = _break_at_sign_changes(trace.step, trace.values[:, index])
         axes.plot(
             step, values, color=colour, linestyle=line, marker=".", ms=3, label=rf"$\lambda_{index + 1}$"
         )
     if (trace.values < 0).any():
         axes.axhline(0, color=GREY, linewidth=0.8)
     if stability is not None and not stability.preconditioned:
-        _line(axes, stability, float(np.nanmax(np.append(np.abs(trace.values), 0))))
+        _draw_threshold(axes, stability, float(np.nanmax(np.append(np.abs(trace.values), 0))))
     axes.set_ylabel("Eigenvalue")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _broken(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
-    """Break a line where its sign changes, since an eigenvalue of largest magnitude jumps there."""
-    turns = 1 + np.flatnonzero(np.diff(np.sign(values)) != 0)
-    return np.insert(step.astype(np.float64), turns, np.nan), np.insert(values, turns, np.nan)
+def _break_at_sign_changes(step: NDArray[np.int64], values: Floats) -> tuple[Floats, Floats]:
+    """Break a line where its sign changes, since another eigenvalue becomes the largest in magnitude there."""
+    sign_changes = 1 + np.flatnonzero(np.diff(np.sign(values)) != 0)
+    return np.insert(step.astype(np.float64), sign_changes, np.nan), np.insert(values, sign_changes, np.nan)
 
 
 def _scaled_panel(axes: Axes, trace: EigenTrace, look: Look, stability: StabilityLimit | None) -> None:
     sizes = np.abs(trace.preconditioned)
     axes.plot(trace.preconditioned_step, sizes, color=look.colour, marker=look.marker, ms=4)
-    below = trace.preconditioned < 0
-    if below.any():
+    negative = trace.preconditioned < 0
+    if negative.any():
         open_marks: dict[str, Any] = {"color": INK, "markerfacecolor": "white", "linestyle": "none", "ms": 6}
-        axes.plot(trace.preconditioned_step[below], sizes[below], marker="v", label="negative", **open_marks)
+        axes.plot(
+            trace.preconditioned_step[negative], sizes[negative], marker="v", label="negative", **open_marks
+        )
     thresholds = []
     if stability is not None:
-        _line(axes, stability, math.inf)
+        _draw_threshold(axes, stability, math.inf)
         thresholds = [stability.threshold]
     axes.set_ylabel(r"$|\lambda_1|$ of" "\n" r"$P^{-1/2} H P^{-1/2}$")
     log_axis(axes, "y", list(filter(math.isfinite, [*sizes.tolist(), *thresholds])))
@@ -144,16 +146,16 @@ def _scaled_panel(axes: Axes, trace: EigenTrace, look: Look, stability: Stabilit
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def _line(axes: Axes, stability: StabilityLimit, largest: float) -> None:
-    """Draw the threshold; if it is far above the largest value, only name it in the legend."""
-    name = _formula(stability)
-    if stability.threshold <= _FAR * largest and math.isfinite(stability.threshold):
+def _draw_threshold(axes: Axes, stability: StabilityLimit, largest: float) -> None:
+    """Draw the threshold; if it is far above the largest value, only list it in the legend."""
+    name = _formula_label(stability)
+    if stability.threshold <= _MAX_THRESHOLD * largest and math.isfinite(stability.threshold):
         axes.axhline(stability.threshold, color=INK, linestyle=":", linewidth=1, label=name)
     else:
         axes.plot([], [], linestyle="", label=f"{name}\nis {stability.threshold:.3g}")
 
 
-def _formula(stability: StabilityLimit) -> str:
+def _formula_label(stability: StabilityLimit) -> str:
     return f"{stability.formula}\n(full-batch\nheuristic)".replace(" / ((", " /\n((")
 
 
@@ -177,7 +179,7 @@ def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> F
 def landscape_plane(result: CurvatureResult, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
     figure = new_figure(7.4, 3.9)
-    figure.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # which ignores 3D axes
+    figure.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # the layout ignores 3D axes
     surface = figure.add_subplot(1, 2, 1, projection="3d")
     surface.set(xlabel="1st", ylabel="2nd")
     surface.set_box_aspect(None, zoom=0.8)
@@ -206,7 +208,7 @@ def draw_plane(
 
 
 def gaps(values: np.ndarray) -> np.ndarray:
-    """Return values with nan in place of infinities, for gaps in lines."""
+    """Return values with nan in place of infinities, which leaves gaps in lines."""
     return np.where(np.isfinite(values), values, np.nan)
 
 

@@ -23,7 +23,7 @@ from optstudy.report.figures.rows import (
 )
 from optstudy.report.figures.style import column_styled
 
-_FAR = 8.0  # ratio of largest to smallest error beyond which the axis is logarithmic
+_LOG_RATIO = 8.0  # the axis is logarithmic if the largest error exceeds this multiple of the smallest
 
 Point = tuple[float, float]  # loss rise, test error in per cent
 
@@ -34,21 +34,21 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
 
     Args:
         evidence: The runs.
-        comparison: Their rows, for Kendall's tau-b, which is descriptive.
+        comparison: Their rows, with Kendall's tau-b.
 
     Returns:
-        A panel for each row, a mark for each seed. A rise that is not positive has no logarithm, and is left out.
+        A panel for each row, a marker for each seed. A rise that is not positive has no logarithm and is omitted.
     """
     rows = evidence.rows()
     if not rows:
         return empty_figure("There are no runs")
-    known = {row.key: row for row in comparison.rows}
+    summaries = {row.key: row for row in comparison.rows}
     shown, points = row_looks(rows, evidence.looks), {key: _points(row) for key, row in rows.items()}
-    titles = [f"{shown[key].label}\n{_tau_label(known.get(key), points[key])}" for key in rows]
-    figure, all_axes = panels(titles, below=False)
+    titles = [f"{shown[key].label}\n{_tau_label(summaries.get(key), points[key])}" for key in rows]
+    figure, all_axes = panels(titles, wide_panel=False)
     for axes, key in zip(all_axes, rows, strict=True):
         _draw(axes, points[key], shown[key])
-    drawable = [point for some in points.values() for point in some if point[0] > 0]
+    drawable = [point for row_points in points.values() for point in row_points if point[0] > 0]
     log_axis(all_axes[0], "x", [rise for rise, _ in drawable])
     _error_axis(all_axes[0], [error for _, error in drawable])
     label_axes(all_axes, len(rows), "Loss rise at distance 1", "Test error (%)")
@@ -60,8 +60,12 @@ def flatness(evidence: Evidence, comparison: Comparison) -> Figure:
 
 
 def _points(row: Sequence[RunEvidence]) -> list[Point]:
-    ends = [(one.run.curvature, 100 * (1 - one.run.test_accuracy)) for one in row]
-    return [(end.loss_rise, error) for end, error in ends if end is not None and math.isfinite(end.loss_rise)]
+    pairs = [(final.run.curvature, 100 * (1 - final.run.test_accuracy)) for final in row]
+    return [
+        (curvature.loss_rise, error)
+        for curvature, error in pairs
+        if curvature is not None and math.isfinite(curvature.loss_rise)
+    ]
 
 
 def _tau_label(row: Row | None, points: Sequence[Point]) -> str:
@@ -87,7 +91,7 @@ def _draw(axes: Axes, points: Sequence[Point], look: Look) -> None:
 def _error_axis(axes: Axes, errors: Sequence[float]) -> None:
     if not errors:
         axes.set_yticks([])
-    elif 0 < _FAR * min(errors) < max(errors):
+    elif 0 < _LOG_RATIO * min(errors) < max(errors):
         log_axis(axes, "y", errors)
     else:
         margin = max(0.08 * (max(errors) - min(errors)), 0.02)

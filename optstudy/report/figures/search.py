@@ -12,16 +12,16 @@ from optstudy.records.look import Look
 from optstudy.records.search import SearchResult, running_best
 from optstudy.records.space import Choice, Range
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import GREY, new_figure, note, styled
+from optstudy.report.figures.style import GREY, new_figure, styled, write_note
 from optstudy.report.figures.trials import draw_trials, mark_reference_configs, plotted_score, score_axis
 
-_PANELS = 3  # in a row at most
+_MAX_COLUMNS = 3  # panels side by side
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @styled
 def history(search: SearchResult) -> Figure:
-    """Draw the score of each trial by its number, and the best of the completed ones so far as steps."""
+    """Draw the score of each trial by its number, and the best completed score so far as steps."""
     figure = new_figure(5.2, 3.4)
     axes = figure.add_subplot(title=f"{search.space.look.label}: history of the search", xlabel="Trial")
     score_axis(axes, search)
@@ -47,7 +47,7 @@ def importances(search: SearchResult) -> Figure:
     axes = figure.add_subplot(title=title)
     if not shares:
         axes.set_xticks([])
-        note(axes, "The trials do not determine importances")
+        write_note(axes, "The trials do not determine importances")
         return figure
     bars = axes.barh(
         [name for name, _ in shares],
@@ -67,14 +67,14 @@ def slices(search: SearchResult) -> Figure:
     """Draw every trial's score against each hyperparameter, a panel for each.
 
     Args:
-        search: A search of at least one hyperparameter. A range with ``log`` has a logarithmic axis, of 1 - x where it
-            is a complement; the points of a choice are spread sideways, so that none hides another.
+        search: A search of at least one hyperparameter. A range with ``log`` has a logarithmic axis, of 1 - x if it is
+            a complement; the points of a choice are spread sideways, so that they do not hide each other.
 
     Returns:
-        Panels with a common y axis. A value that its axis cannot show, such as 0 on a logarithmic one, is left out.
+        Panels with a common y axis. Values that an axis cannot show, such as 0 on a logarithmic axis, are omitted.
     """
     count = len(search.space.search)
-    height = math.ceil(count / _PANELS)
+    height = math.ceil(count / _MAX_COLUMNS)
     width = math.ceil(count / height)
     figure = new_figure(max(2.3 * width, 3.2) + 0.6, 2.3 * height + 0.8)
     title = f"{search.space.look.label}: validation {search.objective} by hyperparameter"
@@ -105,7 +105,7 @@ def score_against_learning_rate(search: SearchResult) -> Figure:
     rates = [dimension for dimension in search.space.search if dimension.name == "lr"]
     if not rates:
         axes.set_xticks([])
-        note(axes, "The learning rate was not searched")
+        write_note(axes, "The learning rate was not searched")
         return figure
     score_axis(axes, search)
     positions = draw_slice(axes, search, rates[0], search.space.look)
@@ -116,7 +116,7 @@ def score_against_learning_rate(search: SearchResult) -> Figure:
 
 
 def _best_so_far(search: SearchResult) -> dict[int, float]:
-    """Return the best score as drawn after each completed trial, by number."""
+    """Return the best score after each completed trial, as drawn, by trial number."""
     best = zip(search.trials, running_best(search.trials, search.objective), strict=True)
     return {
         trial.number: plotted_score(search, score)
@@ -126,7 +126,7 @@ def _best_so_far(search: SearchResult) -> dict[int, float]:
 
 
 def draw_slice(axes: Axes, search: SearchResult, dimension: Range | Choice, look: Look) -> dict[int, float]:
-    """Draw trials along one hyperparameter and return their positions, x by number."""
+    """Draw trials along one hyperparameter, and return their x positions by trial number."""
     values = {t.number: t.params[dimension.name] for t in search.trials if dimension.name in t.params}
     if isinstance(dimension, Choice):
         positions = _choice_axis(axes, dimension, values)
@@ -150,8 +150,8 @@ def _range_axis(axes: Axes, dimension: Range, values: Mapping[int, float]) -> di
 
 def _choice_axis(axes: Axes, dimension: Choice, values: Mapping[int, Any]) -> dict[int, float]:
     names: Sequence[str] = [str(choice) for choice in dimension.choices]
-    written = [f"{c:g}" if isinstance(c, float) else str(c) for c in dimension.choices]
-    axes.set_xticks(range(len(names)), written, rotation=30 if sum(map(len, names)) > 20 else 0)  # noqa: PLR2004
+    labels = [f"{c:g}" if isinstance(c, float) else str(c) for c in dimension.choices]
+    axes.set_xticks(range(len(names)), labels, rotation=30 if sum(map(len, names)) > 20 else 0)  # noqa: PLR2004
     axes.set(xlabel=f"{dimension.name}, spread sideways", xlim=(-0.5, len(names) - 0.5))
     for edge in range(1, len(names)):
         axes.axvline(edge - 0.5, color=GREY, linewidth=0.5)

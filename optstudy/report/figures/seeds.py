@@ -1,4 +1,4 @@
-"""Figures over the seeds of each row, median and band: gradient norms, loss lines and eigenvalue ratios."""
+"""Figures of the median and band over each row's seeds: gradient norms, loss lines and eigenvalue ratios."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from optstudy.report.figures.style import INK, column_styled
 from optstudy.report.tables.table import count_label
 
 Floats = NDArray[np.float64]
-# (n,) positions and (seeds, n) values; nan where there is none, inf where it is not finite
+# (n,) positions and (seeds, n) values; nan if missing, inf if not finite
 Lines = tuple[Floats, Floats]
 
-_MARKS = 8  # along a line, at most
+_MAX_MARKERS = 8  # along a line
 
 
 @column_styled
@@ -41,8 +41,8 @@ def gradient_norms(evidence: Evidence) -> Figure:
     """Draw the norm of the last mini-batch's gradient by epoch over the seeds, figure 1 of the paper.
 
     Returns:
-        A panel for each row: the median over seeds in the band from minimum to maximum, and a last panel with all
-        medians. A diverged run counts as infinite from there on; crosses mark the epochs where one diverged.
+        A panel for each row: the median over seeds with a band from minimum to maximum, and a last panel with all
+        medians. A diverged run counts as infinite after its last epoch; crosses mark these epochs.
     """
     return _banded(
         evidence, _norms, "Epoch", "Gradient norm", "No finite gradient\nnorm was recorded", integers=True
@@ -51,12 +51,12 @@ def gradient_norms(evidence: Evidence) -> Figure:
 
 @column_styled
 def loss_lines(evidence: Evidence) -> Figure:
-    """Draw the loss along the first eigenvector where the runs ended over the seeds, figure 2 of the paper.
+    """Draw the loss along the first eigenvector at the end of the runs over the seeds, figure 2 of the paper.
 
-    An eigenvector has no sign: each seed's line is turned so that its rise on the right is the larger one.
+    An eigenvector has no sign: each seed's line is turned so that it rises more on the right.
 
     Returns:
-        A panel for each row: the median over seeds in the band from minimum to maximum, and a last panel with all
+        A panel for each row: the median over seeds with a band from minimum to maximum, and a last panel with all
         medians.
     """
     return _banded(
@@ -73,7 +73,7 @@ def ratios(evidence: Evidence) -> Figure:
     r"""Draw :math:`|\lambda_1| / |\lambda_2|` during the last steps over the seeds, figure 3 of the paper.
 
     Returns:
-        A panel for each row: the median over seeds in the band from minimum to maximum, and in its title the share
+        A panel for each row: the median over seeds with a band from minimum to maximum, and in its title the share
         of all seeds' steps by verdict on the ratio.
     """
     rows = evidence.rows()
@@ -82,7 +82,7 @@ def ratios(evidence: Evidence) -> Figure:
     shown = row_looks(rows, evidence.looks)
     lines = {key: _ratios(row) for key, row in rows.items()}
     titles = ["\n".join(filter(None, (shown[key].label, _shares(row)))) for key, row in rows.items()]
-    figure, all_axes = panels(titles, below=False)
+    figure, all_axes = panels(titles, wide_panel=False)
     for axes, key in zip(all_axes, rows, strict=True):
         _draw(axes, lines[key], shown[key], "No eigenvalues were\nfollowed, or their\nratio is not finite")
     log_axis(all_axes[0], "y", [1.0, *_finite(lines.values())])
@@ -107,11 +107,11 @@ def _banded(
         return empty_figure("There are no runs")
     shown = row_looks(rows, evidence.looks)
     lines = {key: read_lines(row) for key, row in rows.items()}
-    together = len(rows) > 1
-    figure, all_axes = panels([_title(shown[key], row) for key, row in rows.items()], below=together)
+    several = len(rows) > 1
+    figure, all_axes = panels([_title(shown[key], row) for key, row in rows.items()], wide_panel=several)
     for axes, key in zip(all_axes, rows, strict=False):
         _draw(axes, lines[key], shown[key], placeholder)
-    if together:
+    if several:
         handles = {}
         for index, key in enumerate(rows):
             if _drawable(lines[key][1]):
@@ -121,11 +121,11 @@ def _banded(
     log_axis(all_axes[0], "y", _finite(lines.values()))
     _scale_x(all_axes[0], [lines[key][0] for key in rows], integers=integers)
     label_axes(all_axes, len(rows), x, y)
-    lost = any(np.isinf(values).any() for _, values in lines.values())
+    has_infinite = any(np.isinf(values).any() for _, values in lines.values())
     set_heading(
         figure,
         _band_caption(rows.values())
-        + "\nCrosses: where a seed was not finite, and counts as infinite" * lost,
+        + "\nCrosses: where a seed was not finite, and counts as infinite" * has_infinite,
     )
     return figure
 
@@ -137,14 +137,14 @@ def _draw(axes: Axes, lines: Lines, look: Look, placeholder: str) -> None:
         write_in_panel(axes, "No value is above 0" if np.isfinite(values).any() else placeholder)
         return
     low, high = _range(values)
-    most = 1e3 * float(values[np.isfinite(values)].max())  # above the axes
+    limit = 1e3 * float(values[np.isfinite(values)].max())  # far above the axes
     if len(values) > 1:
-        top = np.minimum(high, most)
-        axes.fill_between(positions, np.minimum(low, most), top, color=look.colour, alpha=0.3, linewidth=0)
+        top = np.minimum(high, limit)
+        axes.fill_between(positions, np.minimum(low, limit), top, color=look.colour, alpha=0.3, linewidth=0)
     _median(axes, lines, look, 0)
-    lost = positions[np.isinf(values).any(axis=0)]
-    if len(lost):
-        shown = lost[:: 1 + len(lost) // _MARKS]
+    infinite = positions[np.isinf(values).any(axis=0)]
+    if len(infinite):
+        shown = infinite[:: 1 + len(infinite) // _MAX_MARKERS]
         edge = axes.get_xaxis_transform()
         axes.plot(shown, [0.05] * len(shown), "x", color=INK, transform=edge)
 
@@ -155,75 +155,75 @@ def _drawable(values: Floats) -> bool:
 
 
 def _median(axes: Axes, lines: Lines, look: Look, index: int) -> Any:
-    """Draw the median over seeds, with markers at other positions in each row so that none hides another."""
+    """Draw the median over seeds, with markers at positions that differ between rows, so that all are visible."""
     positions, values = lines
-    middle = _finite_median(values)
-    every = 1 + (len(positions) - 1) // _MARKS
+    medians = _finite_median(values)
+    every = 1 + (len(positions) - 1) // _MAX_MARKERS
     [line] = axes.plot(
-        positions, middle, linestyle=look.line, markevery=(index % 4 * every // 4, every), **look.marks
+        positions, medians, linestyle=look.line, markevery=(index % 4 * every // 4, every), **look.marks
     )
     return line
 
 
 def _finite_median(values: Floats) -> Floats:
-    """Median over the seeds with a value; nan if infinite, for a gap in the line."""
+    """Median over the seeds with a value; nan if infinite, which leaves a gap in the line."""
     known = [column[~np.isnan(column)] for column in values.T]
     medians = np.array([np.median(column) if len(column) else math.nan for column in known])
     return np.where(np.isfinite(medians), medians, math.nan)
 
 
 def _range(values: Floats) -> tuple[Floats, Floats]:
-    """Minimum and maximum over the seeds with a value; nan if none has one."""
-    none = np.isnan(values).all(axis=0)
+    """Minimum and maximum over the seeds with a value; nan if there are none."""
+    missing = np.isnan(values).all(axis=0)
     low = np.where(np.isnan(values), math.inf, values).min(axis=0)
     high = np.where(np.isnan(values), -math.inf, values).max(axis=0)
-    return np.where(none, math.nan, low), np.where(none, math.nan, high)
+    return np.where(missing, math.nan, low), np.where(missing, math.nan, high)
 
 
 def _norms(row: Sequence[RunEvidence]) -> Lines:
-    epochs = sorted({record.epoch for one in row for record in one.epochs})
+    epochs = sorted({record.epoch for final in row for record in final.epochs})
     values = np.full((len(row), len(epochs)), math.nan)
-    for index, one in enumerate(row):
-        norms = {record.epoch: record.gradient_norm for record in one.epochs}
-        lost = math.inf if one.run.outcome == "diverged" else math.nan  # after its last epoch
-        recorded = [norms.get(epoch, lost) for epoch in epochs]
+    for index, final in enumerate(row):
+        norms = {record.epoch: record.gradient_norm for record in final.epochs}
+        missing = math.inf if final.run.outcome == "diverged" else math.nan  # after its last epoch
+        recorded = [norms.get(epoch, missing) for epoch in epochs]
         values[index] = [math.inf if norm is None else norm for norm in recorded]
     return np.array(epochs, dtype=np.float64), values
 
 
 def _losses(row: Sequence[RunEvidence]) -> Lines:
-    known = [one.curvature for one in row if one.curvature is not None and len(one.curvature.line)]
-    alike = [one for one in known if np.array_equal(one.distances, known[0].distances)]
-    if not alike:
+    known = [final.curvature for final in row if final.curvature is not None and len(final.curvature.line)]
+    comparable = [result for result in known if np.array_equal(result.distances, known[0].distances)]
+    if not comparable:
         return np.zeros(0), np.zeros((0, 0))
-    finite = [np.where(np.isfinite(one.line), one.line, math.inf) for one in alike]
-    return alike[0].distances, np.stack([line[::-1] if line[0] > line[-1] else line for line in finite])
+    finite = [np.where(np.isfinite(result.line), result.line, math.inf) for result in comparable]
+    return comparable[0].distances, np.stack([line[::-1] if line[0] > line[-1] else line for line in finite])
 
 
 def _ratios(row: Sequence[RunEvidence]) -> Lines:
-    traces = [one.trace for one in row if one.trace is not None and len(one.trace.step)]
-    seen = [dict(zip((t.step - t.step[-1]).tolist(), t.ratio.tolist(), strict=True)) for t in traces]
-    positions = sorted({x for one in seen for x in one})
-    values = [[one.get(x, math.nan) for x in positions] for one in seen]
-    return np.array(positions, dtype=np.float64), np.array(values).reshape(len(seen), len(positions))
+    traces = [final.trace for final in row if final.trace is not None and len(final.trace.step)]
+    by_step = [dict(zip((t.step - t.step[-1]).tolist(), t.ratio.tolist(), strict=True)) for t in traces]
+    positions = sorted({step for ratios in by_step for step in ratios})
+    values = [[ratios.get(step, math.nan) for step in positions] for ratios in by_step]
+    return np.array(positions, dtype=np.float64), np.array(values).reshape(len(by_step), len(positions))
 
 
 def _shares(row: Sequence[RunEvidence]) -> str:
-    verdicts = Counter(str(v) for one in row if one.trace is not None for v in one.trace.verdict)
+    verdicts = Counter(str(v) for final in row if final.trace is not None for v in final.trace.verdict)
     total = verdicts.total()
     known = [(verdicts[name], text) for name, (_, text) in VERDICTS.items() if verdicts[name]]
     return ", ".join(f"{text} {_percent(count, total)}" for count, text in known)
 
 
 def _percent(count: int, total: int) -> str:
-    """Format a share: 100 % only for all, and never 0 % for some."""
+    """Format a share, as 100 % only if it is complete, and never as 0 %."""
     if count < total and round(100 * count / total) in (0, 100):
         return "<1 %" if count < total / 2 else ">99 %"
     return f"{100 * count / total:.0f} %"
 
 
 def _title(look: Look, row: Sequence[RunEvidence]) -> str:
-    diverged = sum(one.run.outcome == "diverged" for one in row)
+    diverged = sum(final.run.outcome == "diverged" for final in row)
     return f"{look.label}\n{diverged} of {len(row)} diverged" if diverged else look.label
 
 
@@ -239,7 +239,7 @@ def _finite(lines: Iterable[Lines]) -> list[float]:
 
 
 def _scale_x(axes: Axes, positions: Iterable[Floats], *, integers: bool) -> None:
-    every = [float(x) for some in positions for x in some]
+    every = [float(x) for row in positions for x in row]
     if not every:
         axes.set_xticks([])
         return

@@ -14,10 +14,10 @@ __all__ = [
     "column_styled",
     "new_column_figure",
     "new_figure",
-    "note",
     "pdf",
     "png",
     "styled",
+    "write_note",
 ]
 
 INK = "#222222"
@@ -35,7 +35,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "figure.titlesize": 10,
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a figure looks the same on every machine
+    "font.family": "DejaVu Sans",  # packaged with matplotlib, so that figures look the same on every machine
     "font.size": 8,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
@@ -48,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 
-# For figures in a paper's column, at their own size.
+# For figures at the width of a paper's column, at their printed size.
 _COLUMN_STYLE = _STYLE | {
     "axes.labelpad": 2,
     "axes.labelsize": 7,
@@ -85,14 +85,13 @@ _COLUMN_STYLE = _STYLE | {
     "ytick.minor.width": 0.4,
 }
 
-# Decorators of functions that draw. They do without pyplot, which takes a second to import and keeps every figure
-# alive.
+# Decorators of drawing functions. They avoid pyplot, which takes a second to import and keeps every figure in memory.
 styled = mpl.rc_context(_STYLE)
 column_styled = mpl.rc_context(_COLUMN_STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, with a layout that keeps labels from overlapping."""
+    """Return an empty figure of a size in inches, with a layout in which labels do not overlap."""
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
@@ -101,7 +100,7 @@ def new_column_figure(height: float) -> Figure:
     return Figure(figsize=(COLUMN, height), dpi=220, layout="constrained")
 
 
-def note(axes: Axes, text: str) -> None:
+def write_note(axes: Axes, text: str) -> None:
     """Write a message in the middle of empty axes, and remove the ticks of their y axis."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=INK)
     axes.set_yticks([])
@@ -118,7 +117,7 @@ def png(figure: Figure) -> bytes:
 def pdf(figure: Figure) -> bytes:
     """Return a figure as PDF with embedded fonts: the same bytes for the same figure."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which publishers ask for in place of Type 3
+    with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which publishers require instead of Type 3
         metadata = dict.fromkeys(("CreationDate", "Creator", "Producer"))
         figure.savefig(buffer, format="pdf", metadata=metadata)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The loss surface around the end of a row's typical run."""
+"""The loss surface around the end of a row's run with the median loss rise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from optstudy.records.evidence import RunEvidence
 from optstudy.report.figures.curvature import draw_plane
-from optstudy.report.figures.rows import LINE, empty_figure, escape_math, set_heading, wrap
+from optstudy.report.figures.rows import LINE_WIDTH, empty_figure, escape_math, set_heading, wrap
 from optstudy.report.figures.style import column_styled, new_column_figure
 
 
@@ -19,7 +19,7 @@ def loss_surface(row: Sequence[RunEvidence], title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper.
 
     Planes of different seeds have different axes and cannot be averaged: the seed with the median loss rise at
-    distance 1 is drawn, the lower one of an even number.
+    distance 1 is drawn, the lower of two middle seeds.
 
     Args:
         row: Runs of one row, at least one.
@@ -28,11 +28,11 @@ def loss_surface(row: Sequence[RunEvidence], title: str) -> Figure:
     Returns:
         The surface above its contours.
     """
-    heading = wrap(escape_math(title), LINE)
-    chosen = _typical(row)
-    if chosen is None or chosen.curvature is None:
+    heading = wrap(escape_math(title), LINE_WIDTH)
+    median = _median_run(row)
+    if median is None or median.curvature is None:
         return empty_figure(f"{heading}\nThe loss around its end was not measured")
-    result = chosen.curvature
+    result = median.curvature
     figure = new_column_figure(4.9)
     grid = figure.add_gridspec(2, 1, height_ratios=[1.1, 1])
     surface = figure.add_subplot(grid[0], projection="3d")
@@ -47,16 +47,18 @@ def loss_surface(row: Sequence[RunEvidence], title: str) -> Figure:
     filled = draw_plane(surface, flat, result, linewidths=0.3, markersize=5)
     bar = figure.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
     bar.ax.set_title("Loss", loc="left", pad=7)
-    which = f"seed {chosen.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
-    set_heading(figure, f"{heading}: {which}\nloss on {result.samples:,} training images around its end (+)")
+    seed = f"seed {median.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
+    set_heading(figure, f"{heading}: {seed}\nloss on {result.samples:,} training images around its end (+)")
     return figure
 
 
-def _typical(row: Sequence[RunEvidence]) -> RunEvidence | None:
+def _median_run(row: Sequence[RunEvidence]) -> RunEvidence | None:
     """Return the run with the median loss rise; None if no plane was measured."""
     with np.errstate(invalid="ignore"):  # an infinite loss has no rise
         measured = [
-            (one.curvature.loss_rise, one) for one in row if one.curvature and one.curvature.plane.size
+            (final.curvature.loss_rise, final)
+            for final in row
+            if final.curvature and final.curvature.plane.size
         ]
     finite = [pair for pair in measured if math.isfinite(pair[0])]
     ordered = sorted(finite, key=lambda pair: pair[0]) or measured

@@ -13,18 +13,18 @@ from optstudy.records.look import Looks
 from optstudy.report.figures.axes import log_axis
 from optstudy.report.figures.style import GREY, new_figure, styled
 
-_WIDTH = 95  # letters of a legend's line
-_MOST_NAMED = 6  # runs; of more, the optimizers alone are named
-_LINES: dict[str, Any] = {"start": ":", "middle": "--", "end": "-"}  # where there are several points
+_WIDTH = 95  # characters of a legend line
+_MAX_NAMED = 6  # runs; with more, only the optimizers are named
+_LINES: dict[str, Any] = {"start": ":", "middle": "--", "end": "-"}  # if there are several points
 _FILLS: dict[str, Any] = {"start": "none", "middle": "left", "end": "full"}
 
 
-def _first(one: CurvatureResult) -> float:
-    return abs(float(one.values[0])) or math.nan  # zero has no logarithm
+def _first(result: CurvatureResult) -> float:
+    return abs(float(result.values[0])) or math.nan  # zero has no logarithm
 
 
-def _ratio(one: CurvatureResult) -> float:
-    return float(one.ratio[0]) if math.isfinite(one.ratio[0]) else math.nan
+def _ratio(result: CurvatureResult) -> float:
+    return float(result.ratio[0]) if math.isfinite(result.ratio[0]) else math.nan
 
 
 @styled
@@ -32,22 +32,22 @@ def sample_sweep(results: Sequence[CurvatureResult], looks: Looks) -> Figure:
     """Draw the first eigenvalue and the ratio of the first two against the size of the sample.
 
     Args:
-        results: Results by run and sample; several draws of a size are points, with a line through their means.
+        results: Results by run and sample; several draws of one size are points, with a line through their means.
         looks: Looks of the optimizers.
     """
     figure = new_figure(6.4, 5.2)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    lines = dict.fromkeys((one.run, one.at) for one in results)
+    lines = dict.fromkeys((result.run, result.at) for result in results)
     points = dict.fromkeys(at for _, at in lines)
-    several = len({one.run for one in results}) > _MOST_NAMED
+    several = len({result.run for result in results}) > _MAX_NAMED
     for name, at in lines:
-        own = [one for one in results if (one.run, one.at) == (name, at)]
+        own = [result for result in results if (result.run, result.at) == (name, at)]
         look = looks[own[0].optimizer]
-        sizes = sorted({one.samples for one in own})
+        sizes = sorted({result.samples for result in own})
         for axes, value in ((top, _first), (bottom, _ratio)):
             means = []
             for size in sizes:
-                values = [value(one) for one in own if one.samples == size]
+                values = [value(result) for result in own if result.samples == size]
                 means.append(sum(values) / len(values))
                 axes.plot(
                     [size] * len(values),
@@ -65,19 +65,19 @@ def sample_sweep(results: Sequence[CurvatureResult], looks: Looks) -> Figure:
                 linestyle=look.line if len(points) == 1 else _LINES[at],
                 label=look.label if several else name,
             )
-    log_axis(top, "y", [_first(one) for one in results])
+    log_axis(top, "y", [_first(result) for result in results])
     log_axis(bottom, "y", [1.0, *map(_ratio, results)])
-    log_axis(bottom, "x", [one.samples for one in results])
-    bottom.xaxis.set_major_locator(FixedLocator(_spaced(sorted({one.samples for one in results}))))
+    log_axis(bottom, "x", [result.samples for result in results])
+    bottom.xaxis.set_major_locator(FixedLocator(_spaced(sorted({result.samples for result in results}))))
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     bottom.xaxis.set_minor_locator(NullLocator())
-    where = " and ".join(points)
-    top.set_title(f"Largest eigenvalues at the {where} of training, lines are means over draws")
+    points_text = " and ".join(points)
+    top.set_title(f"Largest eigenvalues at the {points_text} of training, lines are means over draws")
     top.set_ylabel(r"$|\lambda_1|$")
     bottom.axhline(1, color=GREY, linewidth=0.8)
     bottom.set(xlabel="Training images in the sample", ylabel=r"$|\lambda_1|\,/\,|\lambda_2|$")
     handles, labels = bottom.get_legend_handles_labels()
-    named = dict(zip(labels, handles, strict=True))  # once each
+    named = dict(zip(labels, handles, strict=True))  # each label once
     if len(points) > 1:
         named |= {
             f"at the {at}": Line2D(
@@ -90,11 +90,11 @@ def sample_sweep(results: Sequence[CurvatureResult], looks: Looks) -> Figure:
 
 
 def _spaced(sizes: Sequence[int]) -> list[int]:
-    """Return sizes whose labels do not overlap on a logarithmic axis."""
-    least = (sizes[-1] / sizes[0]) ** (1 / 8)
+    """Return the sizes that can be labelled on a logarithmic axis without overlap."""
+    min_ratio = (sizes[-1] / sizes[0]) ** (1 / 8)
     labelled: list[int] = []
     for size in reversed(sizes):
-        if not labelled or labelled[-1] >= least * size:
+        if not labelled or labelled[-1] >= min_ratio * size:
             labelled.append(size)
     return labelled
 

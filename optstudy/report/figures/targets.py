@@ -23,7 +23,7 @@ def times_to_target(evidence: Evidence) -> Figure:
     """Draw the share of each row's seeds that had reached the target test accuracy, by epoch and by gradient work.
 
     Args:
-        evidence: The runs; rows of studies without a target are left out.
+        evidence: The runs; rows of studies without a target are omitted.
 
     Returns:
         Steps in two panels. A run that never reached the target is censored at its end: the curve of a row with such
@@ -36,9 +36,9 @@ def times_to_target(evidence: Evidence) -> Figure:
     by_epoch, by_work = figure.subplots(1, 2, sharey=True)
     handles: dict[str, Any] = {}
     for look, row in zip(row_looks(rows, evidence.looks).values(), rows.values(), strict=True):
-        _draw(by_epoch, row, look, lambda spent: spent.epochs, max(map(_epochs, row)))
-        last = max(one.run.gradient_work for one in row)
-        handles[look.label] = _draw(by_work, row, look, lambda spent: spent.gradient_work, last)
+        _draw(by_epoch, row, look, lambda cost: cost.epochs, max(map(_epochs, row)))
+        last = max(final.run.gradient_work for final in row)
+        handles[look.label] = _draw(by_work, row, look, lambda cost: cost.gradient_work, last)
     for axes, least in ((by_epoch, 0.2), (by_work, 0.28)):
         log_axis(axes, "x", [float(x) for line in axes.lines for x in np.asarray(line.get_xdata()) if x > 0])
         thin_ticks(axes, "x", inches=1.2, least=least)
@@ -57,11 +57,11 @@ def _draw(
     axes: Axes,
     row: Sequence[RunEvidence],
     look: Look,
-    spent: Callable[[CostToTarget], float],
+    measure: Callable[[CostToTarget], float],
     last: float,
 ) -> Any:
     """Draw the steps of one row; along the lower edge if no seed reached the target."""
-    times = sorted(spent(one.run.cost_to_target) for one in row if one.run.cost_to_target is not None)
+    times = sorted(measure(final.run.cost_to_target) for final in row if final.run.cost_to_target is not None)
     xs = sorted(set(times))
     heights = [100 * sum(time <= x for time in times) / len(row) for x in xs]
     marked = list(range(1, 1 + len(xs)))
@@ -75,6 +75,6 @@ def _draw(
     return line
 
 
-def _epochs(one: RunEvidence) -> float:
-    reached = one.run.cost_to_target.epochs if one.run.cost_to_target is not None else 0.0
-    return max([reached, *(float(record.epoch) for record in one.epochs)])
+def _epochs(final: RunEvidence) -> float:
+    reached = final.run.cost_to_target.epochs if final.run.cost_to_target is not None else 0.0
+    return max([reached, *(float(record.epoch) for record in final.epochs)])

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from optstudy.records.look import PLAIN, Look
 from optstudy.records.run import EpochRecord
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.style import INK, new_figure, note, styled
+from optstudy.report.figures.style import INK, new_figure, styled, write_note
 
 
 @styled
@@ -30,14 +30,14 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN
     axes = figure.add_subplot(title=title, xlabel="Epoch", ylabel="Euclidean norm of the gradient")
     batch = [record.gradient_norm or math.nan for record in records]
     full = {record.epoch: record.full_gradient_norm for record in records if record.full_gradient_norm}
-    lost = [record.epoch for record in records if record.gradient_norm is None]
+    nonfinite = [record.epoch for record in records if record.gradient_norm is None]
     norms = [norm for norm in (*batch, *full.values()) if not math.isnan(norm)]
     if not norms:
         axes.set_xticks([])
-        note(axes, "No finite gradient norm was recorded")
+        write_note(axes, "No finite gradient norm was recorded")
         return figure
     epochs = [record.epoch for record in records]
-    # A marker at every epoch would hide a long line; next to gaps it may be all that is visible of the line.
+    # Markers at every epoch would hide a long line, but between gaps a marker may be all that is visible of it.
     axes.plot(
         epochs,
         batch,
@@ -45,14 +45,14 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN
         linestyle=look.line,
         marker=look.marker,
         markersize=3,
-        markevery=1 if lost else 1 + len(epochs) // 30,
+        markevery=1 if nonfinite else 1 + len(epochs) // 30,
         label="last mini-batch",
     )
     if full:
         axes.plot([*full], [*full.values()], "h", color=INK, mfc="white", ms=6, label="all training images")
-    if lost:
+    if nonfinite:
         edge = axes.get_xaxis_transform()
-        axes.plot(lost, [0.03] * len(lost), "x", color=INK, transform=edge, label="not finite")
+        axes.plot(nonfinite, [0.03] * len(nonfinite), "x", color=INK, transform=edge, label="not finite")
     log_axis(axes, "y", norms)
     margin = max(0.5, len(epochs) / 40)
     axes.set_xlim(min(epochs) - margin, max(epochs) + margin)

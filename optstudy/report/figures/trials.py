@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from optstudy.records.look import Look
 from optstudy.records.search import SearchResult, Trial
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.style import GREY, INK, note
+from optstudy.report.figures.style import GREY, INK, write_note
 
-_STATES: dict[str, dict[str, Any]] = {  # from the back to the front
+_STATES: dict[str, dict[str, Any]] = {  # in drawing order
     "pruned": {"marker": "o", "color": GREY, "markerfacecolor": "white", "markersize": 4.5},
     "failed": {"marker": "+", "color": INK, "markersize": 7},
     "diverged": {"marker": "x", "color": INK, "markersize": 5},
@@ -28,10 +28,10 @@ def plotted_score(search: SearchResult, score: float) -> float:
 def score_axis(axes: Axes, search: SearchResult) -> None:
     """Label and scale the y axis for a search's scores."""
     scores = [plotted_score(search, trial.score) for trial in search.trials if trial.score is not None]
-    of_accuracy = "Validation accuracy (%),\nlogarithmic in the error"
-    axes.set_ylabel(of_accuracy if search.objective == "accuracy" else "Validation loss")
+    accuracy_label = "Validation accuracy (%),\nlogarithmic in the error"
+    axes.set_ylabel(accuracy_label if search.objective == "accuracy" else "Validation loss")
     if not scores:
-        note(axes, "No trial has a finite score")
+        write_note(axes, "No trial has a finite score")
     elif search.objective == "accuracy":
         accuracy_axis(axes, "y", scores)
     elif min(scores) > 0:
@@ -41,25 +41,25 @@ def score_axis(axes: Axes, search: SearchResult) -> None:
 def draw_trials(axes: Axes, search: SearchResult, positions: Mapping[int, float], look: Look) -> None:
     """Draw each trial with a marker for its state, and a star on the best.
 
-    Trials without a score are drawn at the bad edge of the y axis.
+    Trials without a score are drawn at the edge of the y axis where scores are worst.
 
     Args:
         axes: The axes, with the y axis of ``score_axis``.
         search: The search.
-        positions: x of each trial by number; other trials are not drawn.
+        positions: x positions by trial number; other trials are not drawn.
         look: Look of the optimizer.
     """
-    own = {"marker": look.marker, "color": look.colour}
+    base = {"marker": look.marker, "color": look.colour}
     for state, marks in _STATES.items():
         trials = [trial for trial in search.trials if trial.state == state]
         label = "pruned, its last score" if state == "pruned" else state
-        _draw(axes, search, trials, positions, own | marks | {"label": label})
-    star = own | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
+        _draw(axes, search, trials, positions, base | marks | {"label": label})
+    star = base | {"marker": "*", "markersize": 13, "markeredgecolor": INK, "label": "chosen"}
     _draw(axes, search, [search.best] if search.best else [], positions, star)
 
 
 def mark_reference_configs(axes: Axes, search: SearchResult, positions: Mapping[int, float]) -> None:
-    """Mark the trial of the library's defaults with a diamond, and that of the paper's values with a square."""
+    """Mark the trial with the library's defaults by a diamond, and the trial with the paper's values by a square."""
     space = search.space
     if default := _find_trial(search, space.config("default")):
         look = _RING | {"marker": "D", "markersize": 10, "label": "library's defaults"}
@@ -77,12 +77,12 @@ def _draw(
     look: dict[str, Any],
 ) -> None:
     edge = 0.03 if search.objective == "accuracy" else 0.97
-    placed = [trial for trial in trials if trial.number in positions]
-    scores = {trial.number: plotted_score(search, trial.score) for trial in placed if trial.score is not None}
-    lost = [trial.number for trial in placed if trial.score is None]
+    drawn = [trial for trial in trials if trial.number in positions]
+    scores = {trial.number: plotted_score(search, trial.score) for trial in drawn if trial.score is not None}
+    unscored = [trial.number for trial in drawn if trial.score is None]
     points = [
         (scores, list(scores.values()), axes.transData),
-        (lost, [edge] * len(lost), axes.get_xaxis_transform()),
+        (unscored, [edge] * len(unscored), axes.get_xaxis_transform()),
     ]
     for numbers, heights, transform in points:
         if numbers:
@@ -92,7 +92,7 @@ def _draw(
 
 
 def _find_trial(search: SearchResult, config: Mapping[str, Any]) -> Trial | None:
-    """Return the first trial with a configuration's searched values."""
+    """Return the first trial whose searched values are those of a configuration."""
     names = [dimension.name for dimension in search.space.search]
     same = (t for t in search.trials if all(_same(t.params.get(n), config.get(n)) for n in names))
     return next(same, None)

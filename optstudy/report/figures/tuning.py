@@ -18,7 +18,7 @@ from optstudy.records.look import Look, Looks
 from optstudy.records.naming import RowKey
 from optstudy.records.search import SearchResult
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.best_so_far import Curve, best_so_far_over, best_so_far_with_band
+from optstudy.report.figures.best_so_far import Curve, median_best_so_far, permuted_best_so_far
 from optstudy.report.figures.rows import (
     empty_figure,
     label_axes,
@@ -30,10 +30,10 @@ from optstudy.report.figures.rows import (
     write_in_panel,
 )
 from optstudy.report.figures.search import draw_slice
-from optstudy.report.figures.style import GREY, INK, column_styled, new_column_figure, note
+from optstudy.report.figures.style import GREY, INK, column_styled, new_column_figure, write_note
 from optstudy.report.figures.trials import mark_reference_configs, score_axis
 
-_SMALL = 0.65  # marks, of their size in a figure of one search
+_MARKER_SCALE = 0.65  # factor by which markers are smaller than in a figure of one search
 _SCORES = {"accuracy": "validation accuracy (%)", "loss": "validation loss"}
 
 
@@ -41,8 +41,8 @@ _SCORES = {"accuracy": "validation accuracy (%)", "loss": "validation loss"}
 def tuning_curves(evidence: Evidence) -> Figure:
     """Draw the best score so far of each search against its trials and against its gradient work.
 
-    Every trial costs work, but only completed ones improve the best score. Searches that differ in their seed alone are
-    one line, their median, in the band from the worst to the best of them. The trials of a random search without
+    Every trial costs work, but only completed trials improve the best score. Searches that differ only in their seed
+    are one line, their median, with a band from the worst to the best. The trials of a random search without
     pruning are exchangeable: its band holds 95 % of 200 random orders. An adaptive sampler has no band.
 
     Returns:
@@ -56,10 +56,10 @@ def tuning_curves(evidence: Evidence) -> Figure:
     all_axes = figure.subplots(len(objectives), 2, sharey="row", squeeze=False)
     handles: dict[str, Any] = {}
     for line, objective in zip(all_axes, objectives, strict=True):
-        own = [(look, group) for look, group in groups if group[0].objective == objective]
+        selected = [(look, group) for look, group in groups if group[0].objective == objective]
         values: list[float] = []
         for axes, by_work in zip(line, (False, True), strict=True):
-            for look, group in own:
+            for look, group in selected:
                 curve = _best_so_far(group, by_work=by_work)
                 values += curve[1][np.isfinite(curve[1])].tolist()
                 handles[look.label] = _draw(axes, curve, look)
@@ -80,15 +80,17 @@ def tuning_curves(evidence: Evidence) -> Figure:
 
 
 def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Look, list[SearchResult]]]:
-    """Group the searches that differ in their seed alone; each group has a look."""
+    """Group the searches that differ only in their seed; each group has a look."""
     groups: dict[str, list[SearchResult]] = {}
-    for one in searches:
-        rest = sorted((name, repr(value)) for name, value in one.settings.items() if name != "seed")
-        key = repr((one.optimizer, one.space.search, rest))
+    for search in searches:
+        other_settings = sorted(
+            (name, repr(value)) for name, value in search.settings.items() if name != "seed"
+        )
+        key = repr((search.optimizer, search.space.search, other_settings))
         seeds = [other.settings.get("seed") for other in groups.get(key, [])]
-        repeated = one.settings.get("seed") in seeds  # the same search in another study
-        suffix = one.study if repeated else ""
-        groups.setdefault(key + suffix, []).append(one)
+        repeated = search.settings.get("seed") in seeds  # the same search in another study
+        suffix = search.study if repeated else ""
+        groups.setdefault(key + suffix, []).append(search)
     names = [RowKey(group[0].study, group[0].optimizer, "best") for group in groups.values()]
     labelled = []
     for look, group in zip(row_looks(names, looks).values(), groups.values(), strict=True):
@@ -100,8 +102,8 @@ def _replicates(searches: Sequence[SearchResult], looks: Looks) -> list[tuple[Lo
 def _best_so_far(group: Sequence[SearchResult], *, by_work: bool) -> Curve:
     settings = group[0].settings
     if len(group) == 1 and (settings.get("sampler"), settings.get("pruner")) == ("random", "none"):
-        return best_so_far_with_band(group[0], by_work=by_work)
-    return best_so_far_over(group, by_work=by_work)
+        return permuted_best_so_far(group[0], by_work=by_work)
+    return median_best_so_far(group, by_work=by_work)
 
 
 def _draw(axes: Axes, curve: Curve, look: Look) -> Any:
@@ -119,7 +121,7 @@ def _draw(axes: Axes, curve: Curve, look: Look) -> Any:
 
 def _score_axis(axes: Axes, objective: str, values: Sequence[float]) -> None:
     if not values:
-        note(axes, "No trial was completed")
+        write_note(axes, "No trial was completed")
     elif objective == "accuracy":
         accuracy_axis(axes, "y", values)
         thin_ticks(axes, "y", inches=1.7, least=0.14)
@@ -129,7 +131,7 @@ def _score_axis(axes: Axes, objective: str, values: Sequence[float]) -> None:
 
 @column_styled
 def learning_rates(evidence: Evidence) -> Figure:
-    """Draw the score of every trial against its learning rate, one panel per search, with a common y axis.
+    """Draw the score of every trial against its learning rate, one panel per search, with a shared y axis.
 
     Returns:
         Points, with rings at the library's and the paper's values; a message where ``lr`` was not searched.
@@ -137,19 +139,23 @@ def learning_rates(evidence: Evidence) -> Figure:
     searches = evidence.searches
     if not searches:
         return empty_figure("There are no searches")
-    names = [RowKey(one.study, one.optimizer, "best") for one in searches]
+    names = [RowKey(search.study, search.optimizer, "best") for search in searches]
     titles = [look.label for look in row_looks(names, evidence.looks).values()]
-    objectives = {one.objective for one in searches}
+    objectives = {search.objective for search in searches}
     if len(objectives) > 1:
-        titles = [f"{title}\n{_SCORES[one.objective]}" for title, one in zip(titles, searches, strict=True)]
-    figure, all_axes = panels(titles, below=False, common="y" if len(objectives) == 1 else "", height=1.3)
+        titles = [
+            f"{title}\n{_SCORES[search.objective]}" for title, search in zip(titles, searches, strict=True)
+        ]
+    figure, all_axes = panels(
+        titles, wide_panel=False, common="y" if len(objectives) == 1 else "", height=1.3
+    )
     handles: dict[str, Any] = {}
-    for axes, one in zip(all_axes, searches, strict=True):
-        alike = [other for other in searches if other.objective == one.objective]
-        trials = tuple(trial for other in alike for trial in other.trials)
-        _draw_rates(axes, one, evidence.looks[one.optimizer], all_trials=trials)
+    for axes, search in zip(all_axes, searches, strict=True):
+        same_objective = [other for other in searches if other.objective == search.objective]
+        trials = tuple(trial for other in same_objective for trial in other.trials)
+        _draw_rates(axes, search, evidence.looks[search.optimizer], all_trials=trials)
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, _grey(handle, name))
+            handles.setdefault(name, _legend_entry(handle, name))
     scores = "Validation score" if len(objectives) > 1 else _SCORES[searches[0].objective].capitalize()
     label_axes(all_axes, len(searches), "Learning rate", scores)
     if "accuracy" in objectives:
@@ -158,24 +164,24 @@ def learning_rates(evidence: Evidence) -> Figure:
     return figure
 
 
-def _draw_rates(axes: Axes, one: SearchResult, look: Look, all_trials: tuple[Any, ...]) -> None:
-    """Draw one search on an axis that holds the scores of all."""
-    rates = [dimension for dimension in one.space.search if dimension.name == "lr"]
+def _draw_rates(axes: Axes, search: SearchResult, look: Look, all_trials: tuple[Any, ...]) -> None:
+    """Draw one search on an axis scaled for the scores of all searches."""
+    rates = [dimension for dimension in search.space.search if dimension.name == "lr"]
     if any(trial.score is not None for trial in all_trials):
-        score_axis(axes, replace(one, trials=all_trials))
+        score_axis(axes, replace(search, trials=all_trials))
         thin_ticks(axes, "y", inches=1.1, least=0.14)
     if not rates:
         axes.set_xticks([])
         write_in_panel(axes, "The learning rate\nwas not searched")
         return
-    positions = draw_slice(axes, one, rates[0], look)
-    mark_reference_configs(axes, one, positions)
+    positions = draw_slice(axes, search, rates[0], look)
+    mark_reference_configs(axes, search, positions)
     for line in axes.lines:
-        line.set_markersize(_SMALL * line.get_markersize())
+        line.set_markersize(_MARKER_SCALE * line.get_markersize())
 
 
-def _grey(handle: Any, name: str) -> Line2D:
-    """Return a legend entry for all optimizers."""
+def _legend_entry(handle: Any, name: str) -> Line2D:
+    """Return a legend entry in grey, which stands for all optimizers."""
     marks = {
         "marker": handle.get_marker(),
         "mfc": handle.get_markerfacecolor(),

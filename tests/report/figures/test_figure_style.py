@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from optstudy.records.look import derive_look
 from optstudy.report.figures import png
 from optstudy.report.figures.axes import accuracy_axis, log_axis
-from optstudy.report.figures.style import new_figure, note, styled
+from optstudy.report.figures.style import new_figure, styled, write_note
 
 PAPER = ["sgd", "adagrad", "adam", "adahessian"]
 PACKAGED = [*PAPER, "adamw", "rmsprop", "nadam", "radam"]
@@ -71,7 +71,7 @@ def test_style_does_not_leak_into_the_users_own_figures() -> None:
 def test_note_takes_the_place_of_ticks() -> None:
     axes = new_figure(2, 1).add_subplot()
 
-    note(axes, "nothing to see")
+    write_note(axes, "nothing to see")
 
     assert [text.get_text() for text in axes.texts] == ["nothing to see"]
     assert list(axes.get_yticks()) == []
