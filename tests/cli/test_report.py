@@ -47,7 +47,7 @@ def logged(workspace: Path, study: str = "tiny") -> dict[str, dict[str, str]]:
 @pytest.fixture
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out most figures, which take seconds and of which other tests are."""
-    for part in ("_geometry", "_rows", "_searches"):
+    for part in ("_curvature_figures", "_row_figures", "_search_figures"):
         monkeypatch.setattr(f"optstudy.report.gallery.{part}", lambda *_: iter(()))
 
 
