@@ -167,11 +167,11 @@ def turned(pair: Pair) -> tuple[str, str, str, str, float, float]:
 def test_the_order_of_runs_does_not_change_the_verdicts(
     of_many: Comparison, shuffled: list[FinalRun]
 ) -> None:
-    found, expected = (
+    actual, expected = (
         sorted(map(turned, pairs)) for pairs in (pair_rows(shuffled, answers(MANY)), of_many.pairs)
     )
 
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         assert one[:4] == other[:4]
         assert one[4:] == pytest.approx(other[4:])
 
@@ -231,7 +231,7 @@ def judged(a: str, b: str, verdict: Verdict, study: str = "quick") -> Pair:
     return pair_of(f"{a}/best", f"{b}/best", study, verdict=verdict)
 
 
-def places(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:
+def row_ranks(pairs: Sequence[Pair], rows: str = "abc") -> list[str]:
     return [row_rank(RowKey("quick", row, "best"), pairs, other_rows=len(rows) - 1) for row in rows]
 
 
@@ -241,7 +241,7 @@ OPEN: list[Verdict] = ["equivalent", "no difference shown", "too few seeds"]
 @given(
     st.permutations("abcde"), st.sets(st.sampled_from(list(itertools.combinations("abcde", 2)))), st.data()
 )
-def test_a_rank_is_one_more_than_how_many_are_better_where_all_pairs_of_the_row_are_decided(
+def test_a_row_whose_pairs_are_all_decided_is_ranked_after_the_rows_that_are_better(
     order: list[str], undecided: set[tuple[str, str]], data: st.DataObject
 ) -> None:
     """``order`` begins with the best."""
@@ -252,24 +252,24 @@ def test_a_rank_is_one_more_than_how_many_are_better_where_all_pairs_of_the_row_
             verdict = data.draw(st.sampled_from(OPEN))
         pairs.append(judged(a, b, verdict))
 
-    found = places(pairs, "abcde")
+    ranks = row_ranks(pairs, "abcde")
 
-    for row, place in zip("abcde", found, strict=True):
+    for row, rank in zip("abcde", ranks, strict=True):
         tied = any(row in pair for pair in undecided)
-        assert place == ("tie" if tied else str(1 + order.index(row)))
+        assert rank == ("tie" if tied else str(1 + order.index(row)))
 
 
 def test_a_row_that_was_not_compared_with_all_others_has_no_rank() -> None:
-    assert places([judged("a", "b", "better"), judged("b", "c", "better")]) == ["tie", "2", "tie"]
-    assert places([judged("a", "b", "better")]) == ["tie", "tie", "tie"]
-    assert places([]) == ["tie", "tie", "tie"]
+    assert row_ranks([judged("a", "b", "better"), judged("b", "c", "better")]) == ["tie", "2", "tie"]
+    assert row_ranks([judged("a", "b", "better")]) == ["tie", "tie", "tie"]
+    assert row_ranks([]) == ["tie", "tie", "tie"]
 
 
 def test_pairs_of_another_study_give_no_rank() -> None:
     own, others = judged("a", "b", "better"), judged("a", "b", "worse", study="other")
 
-    assert places([others, own], "ab") == ["1", "2"]
-    assert places([others], "ab") == ["tie", "tie"]
+    assert row_ranks([others, own], "ab") == ["1", "2"]
+    assert row_ranks([others], "ab") == ["tie", "tie"]
 
 
 def test_the_table_ranks_what_is_decided() -> None:
@@ -293,13 +293,13 @@ def without_a_common_seed(runs: list[FinalRun]) -> list[FinalRun]:
     return [run for run in runs if (run.optimizer == "sgd") == (run.seed == 4)]
 
 
-@pytest.mark.parametrize("kept", [without_predictions, without_a_common_seed])
+@pytest.mark.parametrize("select", [without_predictions, without_a_common_seed])
 def test_no_row_is_ranked_if_one_cannot_be_compared(
-    kept: Callable[[list[FinalRun]], list[FinalRun]],
+    select: Callable[[list[FinalRun]], list[FinalRun]],
 ) -> None:
     runs = runs_of(SKILL)
 
-    comparison = comparison_of(*runs, correct=answers(kept(runs)))
+    comparison = comparison_of(*runs, correct=answers(select(runs)))
 
     assert [(str(pair.a), str(pair.b), pair.test.verdict) for pair in comparison.pairs] == [
         ("adam/best", "lion/best", "worse")
@@ -316,11 +316,11 @@ def test_without_a_verdict_there_is_no_detectable_difference() -> None:
 
 def smallest_at(pairs: Sequence[Pair], seeds: int) -> float:
     """Return the largest of the smallest differences that would have been shown with so many seeds."""
-    again = {(pair.a, pair.b): replace(pair.test.difference, seeds=seeds) for pair in pairs}
-    return max(found.smallest for found in compare_pairs(again, 0.001).values())
+    differences = {(pair.a, pair.b): replace(pair.test.difference, seeds=seeds) for pair in pairs}
+    return max(test.smallest for test in compare_pairs(differences, 0.001).values())
 
 
-def test_a_study_reaches_what_all_of_its_pairs_do_and_half_of_it_with_the_fewest_seeds_that_suffice() -> None:
+def test_all_pairs_detect_the_smallest_difference_and_half_of_it_with_the_fewest_seeds() -> None:
     runs = runs_of(["adagrad", "rmsprop", "nadam"])  # equally good, so that images add little
     pairs = pair_rows(runs, answers(runs))
 
@@ -360,9 +360,9 @@ def test_each_common_seed_has_mcnemars_test_of_its_two_networks() -> None:
     [pair] = pair_rows(runs, correct)
 
     assert list(pair.networks) == [0, 1, 2]
-    for seed, found in pair.networks.items():
+    for seed, discordance in pair.networks.items():
         a, b = correct[f"quick-sgd-best-{seed}"], correct[f"quick-adam-best-{seed}"]
-        assert (found.first_only, found.second_only) == (int((a & ~b).sum()), int((b & ~a).sum()))
-        both = found.first_only + found.second_only
-        assert found.p == pytest.approx(stats.binomtest(found.first_only, both).pvalue)
+        assert (discordance.first_only, discordance.second_only) == (int((a & ~b).sum()), int((b & ~a).sum()))
+        either = discordance.first_only + discordance.second_only
+        assert discordance.p == pytest.approx(stats.binomtest(discordance.first_only, either).pvalue)
     assert json.loads(json.dumps(pair.to_dict(), allow_nan=False))["networks"][0]["seed"] == 0

@@ -33,21 +33,21 @@ def test_the_worst_class_is_that_of_the_lowest_mean_over_seeds() -> None:
     first = Predictions(labels, np.array([0, 0, 1, 0, 2, 2]))
     second = Predictions(labels, np.array([0, 1, 1, 0, 2, 2]))
 
-    found = summarise_images([first, second])
+    summary = summarise_images([first, second])
 
-    assert found is not None
-    assert (found.count, found.worst_class, found.worst_accuracy) == (6, 1, 0.5)
+    assert summary is not None
+    assert (summary.count, summary.worst_class, summary.worst_accuracy) == (6, 1, 0.5)
 
 
 def test_the_interval_of_the_images_is_wilsons_at_the_mean_over_seeds() -> None:
     labels = np.zeros(1000, int)
     seeds = [Predictions(labels, (np.arange(1000) < wrong).astype(int)) for wrong in (10, 30)]
 
-    found = summarise_images(seeds)
+    summary = summarise_images(seeds)
 
     expected = stats.binomtest(980, 1000).proportion_ci(0.95, method="wilson")
-    assert found is not None
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert summary is not None
+    assert (summary.low, summary.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_without_predictions_there_is_no_image_summary() -> None:
@@ -55,27 +55,27 @@ def test_without_predictions_there_is_no_image_summary() -> None:
 
 
 def test_time_to_target_is_the_median_over_seeds() -> None:
-    found = summarise_target(reached(3, 1, 2))
+    summary = summarise_target(reached(3, 1, 2))
 
-    assert found is not None
-    assert (found.reached, found.epochs, found.seconds, found.gradient_work) == (3, 2, 20, 1200)
+    assert summary is not None
+    assert (summary.reached, summary.epochs, summary.seconds, summary.gradient_work) == (3, 2, 20, 1200)
 
 
 def test_a_seed_that_never_reached_it_counts_as_later_than_all_others() -> None:
-    found = summarise_target(reached(1, None, 2))
+    summary = summarise_target(reached(1, None, 2))
 
-    assert found is not None
-    assert (found.reached, found.epochs) == (2, 2)
+    assert summary is not None
+    assert (summary.reached, summary.epochs) == (2, 2)
 
 
 @pytest.mark.parametrize("epochs", [[None], [1.0, None], [1.0, None, None], [None, None]])
 def test_there_is_no_median_if_half_of_the_seeds_or_more_never_reached_the_target(
     epochs: list[float | None],
 ) -> None:
-    found = summarise_target(reached(*epochs))
+    summary = summarise_target(reached(*epochs))
 
-    assert found is not None
-    assert math.isnan(found.epochs)
+    assert summary is not None
+    assert math.isnan(summary.epochs)
 
 
 def test_a_study_without_a_target_has_no_time_to_it() -> None:
@@ -95,28 +95,28 @@ def test_geometry_is_means_with_students_interval_and_counts_of_verdicts() -> No
     assert runs[0].curvature is not None
     runs[0] = replace(runs[0], curvature=replace(runs[0].curvature, verdict="degenerate"))
 
-    found = summarise_geometry(runs)
+    summary = summarise_geometry(runs)
 
     low, high = stats.t.interval(0.95, 2, loc=8.0, scale=stats.sem([7.0, 8.0, 9.0]))
-    assert found is not None
-    assert (found.lambda_1.low, found.lambda_1.high) == pytest.approx((low, high))
-    assert found.verdicts == {"degenerate": 1, "separated": 2}
+    assert summary is not None
+    assert (summary.lambda_1.low, summary.lambda_1.high) == pytest.approx((low, high))
+    assert summary.verdicts == {"degenerate": 1, "separated": 2}
 
 
 def test_runs_without_curvature_are_left_out_and_none_has_none() -> None:
-    found = summarise_geometry([*ended(7.0, 9.0), final_run(seed=9)])
+    summary = summarise_geometry([*ended(7.0, 9.0), final_run(seed=9)])
 
-    assert found is not None
-    assert (found.runs, found.lambda_1.mean) == (2, 8.0)
+    assert summary is not None
+    assert (summary.runs, summary.lambda_1.mean) == (2, 8.0)
     assert summarise_geometry([final_run()]) is None
 
 
 def test_a_number_that_is_not_finite_is_left_out_of_its_mean() -> None:
-    found = summarise_geometry(ended(7.0, math.inf, 9.0))
+    summary = summarise_geometry(ended(7.0, math.inf, 9.0))
     nothing = summarise_geometry(ended(math.nan))
 
-    assert found is not None
-    assert found.lambda_1.mean == 8.0
+    assert summary is not None
+    assert summary.lambda_1.mean == 8.0
     assert nothing is not None
     assert math.isnan(nothing.lambda_1.mean)
     assert nothing.lambda_1 != Interval(0.0, None, None)
@@ -124,7 +124,7 @@ def test_a_number_that_is_not_finite_is_left_out_of_its_mean() -> None:
 
 def test_flatness_is_kendalls_tau_of_the_loss_rise_with_the_test_error() -> None:
     """Where the rise is largest the error is smallest."""
-    found = summarise_geometry(ended(1.0, 2.0, 3.0, tests=(0.95, 0.96, 0.97)))
+    summary = summarise_geometry(ended(1.0, 2.0, 3.0, tests=(0.95, 0.96, 0.97)))
 
-    assert found is not None
-    assert (found.flatness.tau, found.flatness.runs) == (-1.0, 3)
+    assert summary is not None
+    assert (summary.flatness.tau, summary.flatness.runs) == (-1.0, 3)

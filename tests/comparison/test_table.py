@@ -161,15 +161,15 @@ def test_names_are_written_as_in_papers_where_known() -> None:
 
 def test_fewer_optimizers_keep_the_verdicts_among_all() -> None:
     runs = runs_of(["sgd", "adagrad", "adam", "adahessian"])
-    whole = comparison_of(*runs, correct=answers(runs))
+    comparison = comparison_of(*runs, correct=answers(runs))
 
-    some = whole.of_optimizers(["sgd", "adam"])
+    selected = comparison.of_optimizers(["sgd", "adam"])
 
-    assert [row.optimizer for row in some.rows] == ["sgd", "adam"]
-    assert some.pairs == tuple(
-        pair for pair in whole.pairs if (str(pair.a), str(pair.b)) == ("sgd/best", "adam/best")
+    assert [row.optimizer for row in selected.rows] == ["sgd", "adam"]
+    assert selected.pairs == tuple(
+        pair for pair in comparison.pairs if (str(pair.a), str(pair.b)) == ("sgd/best", "adam/best")
     )
-    assert some.pairs[0].family == 6
-    assert [row.rank for row in some.rows] == [
-        row.rank for row in whole.rows if row.optimizer in ("sgd", "adam")
+    assert selected.pairs[0].family == 6
+    assert [row.rank for row in selected.rows] == [
+        row.rank for row in comparison.rows if row.optimizer in ("sgd", "adam")
     ]

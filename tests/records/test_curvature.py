@@ -10,15 +10,15 @@ from optstudy.records.arrays import from_npz, to_npz
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
 
 # The arrays of analysis.npz as the first studies wrote it.
-FIRST = {
+FIRST_ARRAYS = {
     "samples", "values", "residuals", "ratio", "verdict", "probability", "dtype", "products", "trace", "distances",
     "line", "line_model", "plane", "plane_model", "grid", "density", "spread", "change",
 }  # fmt: skip
 
-WHOLE = replace(
+COMPLETE = replace(
     curvature_result(0.8), loss=0.1, gradient_norm=0.2, converged=False, seed=3, run="tiny/sgd/seed-0"
 )
-PARTLY = CurvatureResult(
+EIGENVALUE_ONLY = CurvatureResult(
     samples=20,
     values=np.array([3.0]),
     residuals=np.array([1e-3]),
@@ -29,37 +29,38 @@ PARTLY = CurvatureResult(
 )
 
 
-def assert_same(found: CurvatureResult, wanted: CurvatureResult) -> None:
-    for name, value in vars(wanted).items():
-        np.testing.assert_array_equal(getattr(found, name), value)
-        assert type(getattr(found, name)) is type(value)
+def assert_same(actual: CurvatureResult, expected: CurvatureResult) -> None:
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(actual, name), value)
+        assert type(getattr(actual, name)) is type(value)
 
 
-@pytest.mark.parametrize("result", [WHOLE, PARTLY], ids=["whole", "eigenvalue alone"])
-def test_bytes_give_back_the_same(result: CurvatureResult) -> None:
+@pytest.mark.parametrize("result", [COMPLETE, EIGENVALUE_ONLY], ids=["complete", "eigenvalue only"])
+def test_a_result_is_restored_from_its_bytes(result: CurvatureResult) -> None:
     assert_same(CurvatureResult.from_bytes(result.to_bytes()), result)
-    assert from_npz(result.to_bytes()).keys() >= FIRST
+    assert from_npz(result.to_bytes()).keys() >= FIRST_ARRAYS
 
 
-def test_a_file_of_the_first_studies_is_read_and_what_it_lacks_takes_its_default() -> None:
-    arrays = from_npz(WHOLE.to_bytes())
+def test_a_file_of_the_first_studies_is_read_and_missing_arrays_take_their_defaults() -> None:
+    arrays = from_npz(COMPLETE.to_bytes())
 
-    found = CurvatureResult.from_bytes(to_npz({name: arrays[name] for name in FIRST}))
+    result = CurvatureResult.from_bytes(to_npz({name: arrays[name] for name in FIRST_ARRAYS}))
 
-    assert np.isnan([found.loss, found.gradient_norm]).all()
-    assert_same(found, replace(WHOLE, loss=np.nan, gradient_norm=np.nan, converged=True, seed=0, run=""))
+    assert np.isnan([result.loss, result.gradient_norm]).all()
+    assert_same(result, replace(COMPLETE, loss=np.nan, gradient_norm=np.nan, converged=True, seed=0, run=""))
 
 
-def test_what_a_later_version_adds_is_passed_over() -> None:
-    arrays = from_npz(WHOLE.to_bytes())
+def test_arrays_of_later_versions_are_ignored() -> None:
+    arrays = from_npz(COMPLETE.to_bytes())
 
-    assert_same(CurvatureResult.from_bytes(to_npz({**arrays, "third_derivative": np.zeros(3)})), WHOLE)
+    assert_same(CurvatureResult.from_bytes(to_npz({**arrays, "third_derivative": np.zeros(3)})), COMPLETE)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"{", b"PK\x03\x04", WHOLE.to_bytes()[:-40], WHOLE.to_bytes()[:200] + b"?" * 200 + WHOLE.to_bytes()[400:],
+        b"", b"{", b"PK\x03\x04", COMPLETE.to_bytes()[:-40],
+        COMPLETE.to_bytes()[:200] + b"?" * 200 + COMPLETE.to_bytes()[400:],
         to_npz({"samples": 3}), to_npz({"samples": {}}),
     ],
     ids=["nothing", "text", "start of a zip file", "cut short", "overwritten", "without eigenvalues", "pickle"],
@@ -74,5 +75,5 @@ def test_damaged_bytes_are_refused_in_one_line(data: bytes) -> None:
 
 
 def test_the_final_numbers_are_the_first_of_each() -> None:
-    assert WHOLE.final == FinalCurvature(5.0, 3.0, 1.6, 1.59, 1.61, "separated", 9.0, WHOLE.loss_rise)
-    assert WHOLE.loss_rise == pytest.approx(0.8)
+    assert COMPLETE.final == FinalCurvature(5.0, 3.0, 1.6, 1.59, 1.61, "separated", 9.0, COMPLETE.loss_rise)
+    assert COMPLETE.loss_rise == pytest.approx(0.8)

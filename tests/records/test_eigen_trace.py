@@ -27,11 +27,11 @@ PLAN = cases.plan(trace=Trace(samples=20, last=5, every=2))  # of 8 steps: 3, 5,
 
 
 @dataclass(frozen=True)
-class Keeper:
+class WeightRecorder:
     """A probe that keeps the weights before each step."""
 
-    kept: dict[int, dict[str, Tensor]]
-    name: str = "keeper"
+    weights: dict[int, dict[str, Tensor]]
+    name: str = "weights"
 
     def wants(self, moment: Moment) -> bool:
         return True
@@ -39,17 +39,17 @@ class Keeper:
     def observe(
         self, moment: Moment, state: dict[str, Any] | None
     ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
-        self.kept[moment.step] = {name: value.clone() for name, value in moment.model.state_dict().items()}
+        self.weights[moment.step] = {name: value.clone() for name, value in moment.model.state_dict().items()}
         return state or {}, {}
 
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[EigenTrace, list[np.ndarray]]:
-    """What was seen on a run, and the dense Hessian at each step that was looked at, of a run trained again."""
-    kept: dict[int, dict[str, Tensor]] = {}
+    """The trace of a run, and the dense Hessian at each traced step, from a rerun."""
+    weights: dict[int, dict[str, Tensor]] = {}
     with cases.project(tmp_path_factory.mktemp("user")):
         rung, _ = run_rung(PLAN, None, 0, 2)
-        advance(start(PLAN), PLAN, 2, [Keeper(kept)])
+        advance(start(PLAN), PLAN, 2, [WeightRecorder(weights)])
         batch = sample_images(load_split(PLAN.dataset, PLAN.split)[0], 20, 0, "cpu")
         model = build_model(PLAN.model, load(PLAN.dataset)).eval()
     trace = eigen_trace(rung.observations)
@@ -57,7 +57,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[EigenTrace, list[n
     assert isinstance(batch, tuple)
     hessians = []
     for step in trace.step:
-        model.load_state_dict(kept[int(step)])
+        model.load_state_dict(weights[int(step)])
         hessians.append(oracles.dense_hessian(model, functional.cross_entropy, batch).numpy())
     return trace, hessians
 
@@ -88,8 +88,8 @@ def test_each_step_is_the_dense_hessians_at_the_weights_before_it(
 def test_the_file_is_read_without_pickles(traced: tuple[EigenTrace, list[np.ndarray]]) -> None:
     trace, _ = traced
 
-    with np.load(io.BytesIO(trace.to_bytes()), allow_pickle=False) as found:
-        promised = {
+    with np.load(io.BytesIO(trace.to_bytes()), allow_pickle=False) as arrays:
+        documented = {
             "step",
             "values",
             "residuals",
@@ -100,11 +100,11 @@ def test_the_file_is_read_without_pickles(traced: tuple[EigenTrace, list[np.ndar
             "angle",
             "gradient_share",
         }
-        assert promised <= set(found.files)
-        np.testing.assert_array_equal(found["values"], trace.values)
+        assert documented <= set(arrays.files)
+        np.testing.assert_array_equal(arrays["values"], trace.values)
 
 
-def seen(step: int, probe: str = "eigen", **changes: Any) -> Observation:
+def observed(step: int, probe: str = "eigen", **changes: Any) -> Observation:
     values: dict[str, float | str | None] = {
         "lambda_1": 4.0, "lambda_2": 2.0, "residual_1": 0.1, "residual_2": 0.2, "ratio": 2.0, "ratio_low": 1.9,
         "ratio_high": 2.1, "verdict": "separated", "verified": 0.0, "probability": None, "angle": 0.1,
@@ -113,24 +113,24 @@ def seen(step: int, probe: str = "eigen", **changes: Any) -> Observation:
     return Observation(probe, step, {**values, **changes})
 
 
-BLIND = Observation("eigen", 6, {"loss": None})
+NO_EIGENVALUES = Observation("eigen", 6, {"loss": None})
 
 
-def test_a_step_whose_loss_was_not_finite_is_left_out() -> None:
-    trace = eigen_trace([seen(5), BLIND])
+def test_a_step_with_a_nonfinite_loss_is_omitted() -> None:
+    trace = eigen_trace([observed(5), NO_EIGENVALUES])
 
     assert trace is not None
     assert trace.step.tolist() == [5]
-    assert step_metrics([BLIND]) == []
+    assert step_metrics([NO_EIGENVALUES]) == []
 
 
-@pytest.mark.parametrize("observations", [[], [BLIND], [seen(5, probe="other")]])
+@pytest.mark.parametrize("observations", [[], [NO_EIGENVALUES], [observed(5, probe="other")]])
 def test_a_run_without_observations_has_no_trace(observations: list[Observation]) -> None:
     assert eigen_trace(observations) is None
 
 
 def test_numbers_that_were_not_finite_are_nan_in_arrays_and_no_metrics() -> None:
-    observation = seen(5, ratio=None, ratio_high=None)
+    observation = observed(5, ratio=None, ratio_high=None)
 
     trace = eigen_trace([observation])
 
@@ -143,8 +143,8 @@ def test_numbers_that_were_not_finite_are_nan_in_arrays_and_no_metrics() -> None
     ]
 
 
-def test_the_preconditioned_hessian_is_kept_apart() -> None:
-    observations = [seen(5), seen(5, probe="preconditioned", lambda_1=30.0), seen(6)]
+def test_the_preconditioned_hessian_has_arrays_of_its_own() -> None:
+    observations = [observed(5), observed(5, probe="preconditioned", lambda_1=30.0), observed(6)]
 
     trace = eigen_trace(observations)
 

@@ -1,4 +1,4 @@
-"""Metrics and tags have one table: what stands there is written, read, archived and compared, and nothing else."""
+"""Metrics and tags are defined in one table, by which they are written, read, archived and compared."""
 
 import ast
 import math
@@ -33,7 +33,7 @@ def epoch(number: int, accuracy: float) -> EpochRecord:
     return EpochRecord(number, 0.1, accuracy, 0.1, accuracy, 1.0, 2.0, 0.0, gradients=10, hessian_products=5)
 
 
-def end(*accuracies: float, target: float | None = None) -> RunResults:
+def results(*accuracies: float, target: float | None = None) -> RunResults:
     return RunResults(
         [epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)], target=target
     )
@@ -71,49 +71,51 @@ def test_the_names_of_the_first_version_hold() -> None:
 
 
 def test_the_cost_of_the_target_is_that_of_the_first_epoch_that_reached_it() -> None:
-    found = final_metrics(end(0.9, 0.97, 0.96, target=0.97))
+    values = final_metrics(results(0.9, 0.97, 0.96, target=0.97))
 
-    assert found["final/epochs_to_target"] == 2.0
-    assert found["final/seconds_to_target"] == 4.0
-    assert found["final/work_to_target"] == 40.0
-    assert end(0.9, 0.97, 0.96, target=0.98).cost_to_target is None
-    assert {name for name in final_metrics(end(0.9, target=0.98)) if name.endswith("_to_target")} == set()
+    assert values["final/epochs_to_target"] == 2.0
+    assert values["final/seconds_to_target"] == 4.0
+    assert values["final/work_to_target"] == 40.0
+    assert results(0.9, 0.97, 0.96, target=0.98).cost_to_target is None
+    assert {name for name in final_metrics(results(0.9, target=0.98)) if name.endswith("_to_target")} == set()
 
 
 def test_metrics_are_those_that_are_finite() -> None:
     curvature = evidence.curvature_result(0.8, 1, 1e-4)
 
-    bare = final_metrics(end(0.9, 0.97))
-    whole = final_metrics(replace(end(0.9, 0.97), curvature=curvature))
-    partly = final_metrics(replace(end(0.9), curvature=replace(curvature, ratio=curvature.ratio * math.inf)))
+    bare = final_metrics(results(0.9, 0.97))
+    complete = final_metrics(replace(results(0.9, 0.97), curvature=curvature))
+    partial = final_metrics(
+        replace(results(0.9), curvature=replace(curvature, ratio=curvature.ratio * math.inf))
+    )
 
     names = {"lambda_1", "lambda_2", "ratio", "ratio_low", "ratio_high", "trace", "loss_rise"}
-    assert set(whole) - set(bare) == {f"final/{name}" for name in names}
+    assert set(complete) - set(bare) == {f"final/{name}" for name in names}
     assert (bare["final/test_accuracy_pct"], bare["final/steps"]) == (97.0, 20.0)
-    assert set(whole) - set(partly) == {"final/ratio", "final/ratio_low", "final/ratio_high"}
+    assert set(complete) - set(partial) == {"final/ratio", "final/ratio_low", "final/ratio_high"}
 
 
 def test_what_was_written_is_read() -> None:
     curvature = evidence.curvature_result(0.8, 1, 1e-4)
-    written = final_metrics(replace(end(0.9, 0.97, target=0.97), curvature=curvature))
+    written = final_metrics(replace(results(0.9, 0.97, target=0.97), curvature=curvature))
 
-    found = read_final_metrics(written, "separated")
+    values = read_final_metrics(written, "separated")
 
-    assert found["test_accuracy"] == 0.97
-    assert found["steps"] == 20
-    assert found["cost_to_target"] == CostToTarget(2.0, 4.0, 40.0)
-    assert found["curvature"] == replace(curvature.final, verdict="separated")
-    assert "separated" not in found
+    assert values["test_accuracy"] == 0.97
+    assert values["steps"] == 20
+    assert values["cost_to_target"] == CostToTarget(2.0, 4.0, 40.0)
+    assert values["curvature"] == replace(curvature.final, verdict="separated")
+    assert "separated" not in values
     assert read_final_metrics({"final/lambda_1": 3.0}, "")["curvature"].verdict == "unresolved"
 
 
 def test_a_new_final_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    last_loss = Metric("final/test_loss", "", value=lambda end: end.epochs[-1].heldout_loss)
+    last_loss = Metric("final/test_loss", "", value=lambda results: results.epochs[-1].heldout_loss)
     monkeypatch.setattr(metrics, "FINAL", (*FINAL, last_loss))
     monkeypatch.setattr("optstudy.posthoc.reproduce.recorded.FINAL", (*FINAL, last_loss))
     [one] = evidence.runs_of(("sgd",), 1)
 
-    written = final_metrics(end(0.9))
+    written = final_metrics(results(0.9))
     run = replace(one.run, metrics=read_final_metrics(written, "")["metrics"])
 
     assert written["final/test_loss"] == 0.1

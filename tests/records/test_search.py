@@ -1,4 +1,4 @@
-"""What a search tells beside its choice, by numbers that can be counted by hand."""
+"""Summaries of a search, and the selection of its best trial, against numbers counted by hand."""
 
 from dataclasses import replace
 from typing import Any
@@ -48,10 +48,15 @@ def test_a_loss_gets_better_as_it_falls() -> None:
 
 def test_a_search_without_a_completed_trial_has_no_best() -> None:
     trials = (trial(0, "failed", None, 0.0), trial(1, "pruned", 0.4, 3.0))
-    found = replace(search(), trials=trials, best=select_best(trials, "accuracy")).summary()
+    summary = replace(search(), trials=trials, best=select_best(trials, "accuracy")).summary()
 
-    assert (found["chosen"], found["config"], found["score"], found["score_again"]) == (None, {}, None, None)
-    assert [point["best"] for point in found["curve"]] == [None, None]
+    assert (summary["chosen"], summary["config"], summary["score"], summary["score_again"]) == (
+        None,
+        {},
+        None,
+        None,
+    )
+    assert [point["best"] for point in summary["curve"]] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -69,10 +74,10 @@ def test_a_seed_whose_score_is_not_finite_counts_as_the_worst_in_the_mean_and_in
     objective: Any, scores: tuple[float | None, ...], mean: float
 ) -> None:
     worst = {"accuracy": (0.0, None), "loss": (200.0, None)}[objective]
-    found = search(objective, finalist(1, *worst), finalist(3, *scores))
+    result = search(objective, finalist(1, *worst), finalist(3, *scores))
 
-    assert found.best == TRIALS[3 if found.finalists[1].mean(objective) != WORST[objective] else 1]
-    chosen = replace(found, best=TRIALS[3])
+    assert result.best == TRIALS[3 if result.finalists[1].mean(objective) != WORST[objective] else 1]
+    chosen = replace(result, best=TRIALS[3])
     assert chosen.best_mean == chosen.summary()["score_again"] == mean
     assert chosen.summary()["finalists"] == 2
     assert chosen.gradient_work == 39.0 + 60.0
