@@ -71,7 +71,7 @@ style = ":D"
         Path("report", name).read_text() for name in ("index.html", "methods.md", "references.bib")
     )
     assert "SGD and Touchy!" in page
-    assert "We compared SGD [@sgd], Touchy! [@easily-hurt] with" in methods
+    assert "We compared SGD [@sgd] and Touchy! [@easily-hurt] with" in methods
     assert "@misc{easily-hurt,\n  year = {2026}\n}" in bib
     tracking = open_existing(Location(finished_copy))
     read = read_studies(tracking, ["tiny"], workspace=Path())

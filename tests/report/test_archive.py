@@ -23,9 +23,9 @@ from optstudy.report.archive import PREDICTIONS, RUNS, archive, read_archive
 MANY = tuple(f"class {number}" for number in range(300))
 
 
-def kept(found: Evidence, folder: Path, **excluded: int) -> Comparison:
-    """Write the files, read them, and compare again."""
-    reports.write(archive(replace(found, excluded=excluded)), folder)
+def round_trip(evidence: Evidence, folder: Path, **excluded: int) -> Comparison:
+    """Write the files, read them, and compare the runs that were read."""
+    reports.write(archive(replace(evidence, excluded=excluded)), folder)
     return made_up.comparison_of(read_archive(folder))
 
 
@@ -35,18 +35,18 @@ def two_sets_of_images() -> Evidence:
 
 
 def equal_labels_of_other_classes() -> Evidence:
-    found = made_up.runs_of(("sgd",), 2)
+    evidence = made_up.runs_of(("sgd",), 2)
     other = [
         replace(one, predictions=Predictions(p.labels, p.predicted, tuple("abcdefghij")))
         for one in made_up.runs_of(("sgd",), 2, study="other")
         if (p := one.predictions)
     ]
-    return Evidence((*found, *other), ())
+    return Evidence((*evidence, *other), ())
 
 
 def some_without_predictions() -> Evidence:
-    found = made_up.runs_of(("sgd", "adam"), 3)
-    return Evidence((replace(found[0], predictions=None), *found[1:]), ())
+    evidence = made_up.runs_of(("sgd", "adam"), 3)
+    return Evidence((replace(evidence[0], predictions=None), *evidence[1:]), ())
 
 
 def many_classes() -> Evidence:
@@ -75,27 +75,27 @@ def not_finite() -> Evidence:
     ],
 )
 def test_the_comparison_is_reproduced_to_the_last_digit(make: Callable[[], Evidence], tmp_path: Path) -> None:
-    found = make()
+    evidence = make()
 
-    again = kept(found, tmp_path, failed=2)
+    rebuilt = round_trip(evidence, tmp_path, failed=2)
 
-    known = made_up.comparison_of(replace(found, excluded={"failed": 2}))
-    assert again.to_dict() == known.to_dict()
-    again = replace(again, looks=known.looks)  # which know more optimizers
-    assert repr(again) == repr(known)  # numbers that are not finite too
-    assert again.rows
+    known = made_up.comparison_of(replace(evidence, excluded={"failed": 2}))
+    assert rebuilt.to_dict() == known.to_dict()
+    rebuilt = replace(rebuilt, looks=known.looks)  # which know more optimizers
+    assert repr(rebuilt) == repr(known)  # numbers that are not finite too
+    assert rebuilt.rows
 
 
 def test_predictions_are_read_as_written(tmp_path: Path) -> None:
-    found = Evidence(many_classes().runs + two_sets_of_images().runs[4:], ())
+    evidence = Evidence(many_classes().runs + two_sets_of_images().runs[4:], ())
 
-    reports.write(archive(found), tmp_path)
-    again = {one.run.run_id: one.predictions for one in read_archive(tmp_path).runs}
+    reports.write(archive(evidence), tmp_path)
+    restored = {one.run.run_id: one.predictions for one in read_archive(tmp_path).runs}
 
-    assert again.keys() == {one.run.run_id for one in found.runs}
-    for one in found.runs:
+    assert restored.keys() == {one.run.run_id for one in evidence.runs}
+    for one in evidence.runs:
         assert one.predictions is not None
-        same = again[one.run.run_id]
+        same = restored[one.run.run_id]
         assert same is not None
         assert np.array_equal(same.labels, one.predictions.labels)
         assert np.array_equal(same.predicted, one.predictions.predicted)
@@ -103,16 +103,16 @@ def test_predictions_are_read_as_written(tmp_path: Path) -> None:
 
 
 def test_plans_and_epochs_of_all_runs_are_written(tmp_path: Path) -> None:
-    found = reports.made_up(("sgd", "adam"), 2)
+    evidence = reports.made_up(("sgd", "adam"), 2)
 
-    reports.write(archive(found), tmp_path)
+    reports.write(archive(evidence), tmp_path)
 
     plans = {one.run.run_id: one.plan for one in read_archive(tmp_path).runs}
-    for one in found.runs:
+    for one in evidence.runs:
         assert one.plan is not None
         assert to_form(plans[one.run.run_id]) == replace_nonfinite(to_form(one.plan))
     runs = json.loads((tmp_path / RUNS).read_text())["runs"]
-    assert [len(run["epochs"]) for run in runs] == [len(one.epochs) for one in found.runs]
+    assert [len(run["epochs"]) for run in runs] == [len(one.epochs) for one in evidence.runs]
 
 
 def test_each_run_and_each_search_has_a_line(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_no_file_contains_local_paths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         (RUNS, None, f"cannot read {{}}/{RUNS}: No such file or directory; give the folder of a report"),
         (PREDICTIONS, None, f"cannot read {{}}/{PREDICTIONS}: No such file or directory"),
@@ -153,7 +153,7 @@ def test_no_file_contains_local_paths() -> None:
     ],
 )  # fmt: skip
 def test_a_damaged_or_absent_file_is_named_in_one_line(
-    name: str, data: bytes | None, said: str, tmp_path: Path
+    name: str, data: bytes | None, message: str, tmp_path: Path
 ) -> None:
     reports.write(archive(Evidence(made_up.runs_of(("sgd",), 1), ())), tmp_path)
     (tmp_path / name).unlink()
@@ -163,7 +163,7 @@ def test_a_damaged_or_absent_file_is_named_in_one_line(
     with pytest.raises(UsageError) as caught:
         read_archive(tmp_path)
 
-    assert str(caught.value).startswith(said.format(tmp_path))
+    assert str(caught.value).startswith(message.format(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -183,22 +183,22 @@ def test_files_of_the_first_version_are_read_and_rewritten_with_the_same_content
 ) -> None:
     folder = Path(__file__).parents[1] / "stored" / "archive-0.0"  # 4 runs and 2 searches of docs/results
 
-    found = read_archive(folder)
+    evidence = read_archive(folder)
 
-    first = found.runs[0].run
+    first = evidence.runs[0].run
     assert (first.optimizer, first.seed, first.test_accuracy) == ("sgd", 0, 0.9877)
     assert first.provenance.sources is None  # they were not recorded then
     assert first.provenance.versions == {"optstudy": "0.1.0", "optuna": "5.0.0", "torch": "2.14.1"}
     assert first.curvature is not None
     assert first.curvature.ratio == 1.6512079142480083
-    assert [row.optimizer for row in made_up.comparison_of(found).rows] == ["sgd", "adahessian"]
-    for one in found.runs:
+    assert [row.optimizer for row in made_up.comparison_of(evidence).rows] == ["sgd", "adahessian"]
+    for one in evidence.runs:
         assert one.predictions is not None
         assert one.predictions.correct.mean() == pytest.approx(one.run.test_accuracy, abs=1e-12)
-    before, again = (folder / RUNS).read_text(), archive(found)[RUNS].decode()
+    before, rewritten = (folder / RUNS).read_text(), archive(evidence)[RUNS].decode()
     added = {"sources": None, "key": ""}
     lines = [
         {**line, **added, "plan": {**line["plan"], "deterministic": False}}
         for line in json.loads(before)["runs"]
     ]
-    assert json.loads(again) == {**json.loads(before), "runs": lines}
+    assert json.loads(rewritten) == {**json.loads(before), "runs": lines}

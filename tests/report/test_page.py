@@ -163,7 +163,9 @@ def test_the_page_states_that_no_specification_was_recorded(once: reports.Once) 
     _, page = read(once, "nothing_kept")
 
     assert study_commands(reports.nothing_kept(), "quick") == ""
-    assert "These runs come from a version that did not record the specification of their study" in page.text
+    assert (
+        "These runs were made by a version that did not record the specification of their study" in page.text
+    )
     assert "Given configurations" in page.text
 
 

@@ -1,4 +1,4 @@
-"""docs/RESULTS.md says what the committed runs say: its tables are made again from docs/results."""
+"""docs/RESULTS.md agrees with the committed runs: its tables are rebuilt from docs/results."""
 
 import re
 import shlex

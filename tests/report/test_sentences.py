@@ -80,8 +80,8 @@ def test_worse_is_better_seen_from_the_other_side(gap: float, low: float, high: 
 
 
 def rows(ranks: Sequence[str]) -> list[Row]:
-    found = finals.comparison_of(*(finals.final_run(f"opt{place}") for place in range(len(ranks))))
-    return [replace(row, rank=rank) for row, rank in zip(found.rows, ranks, strict=True)]
+    comparison = finals.comparison_of(*(finals.final_run(f"opt{index}") for index in range(len(ranks))))
+    return [replace(row, rank=rank) for row, rank in zip(comparison.rows, ranks, strict=True)]
 
 
 def judged(*verdicts: Any) -> list[Pair]:
@@ -131,9 +131,9 @@ def test_the_headline_ranks_only_where_every_rank_is_known(
     st.lists(st.sampled_from(["better", "worse", "equivalent", OPEN]), max_size=6),
 )
 def test_no_headline_ranks_rows_if_one_is_tied(ranks: list[str], verdicts: list[str]) -> None:
-    said = headline(rows(ranks), judged(*verdicts), LOOKS)
+    sentence = headline(rows(ranks), judged(*verdicts), LOOKS)
 
-    assert ("from the best" in said) <= ("tie" not in ranks and len(set(ranks)) == len(ranks))
+    assert ("from the best" in sentence) <= ("tie" not in ranks and len(set(ranks)) == len(ranks))
 
 
 def search_with(trials: int = 20, finalists: int = 0, **settings: Any) -> SearchResult:
@@ -156,37 +156,37 @@ def test_one_of_everything_is_no_plural() -> None:
 
 def test_the_searches_are_described_with_the_numbers_of_the_study() -> None:
     tuned = tuning_sentence([search_with(12, sampler="qmc"), search_with(20, sampler="qmc")])
-    again = tuning_sentence([search_with(finalists=3, finalist_seeds=2, tune_size=5000, objective="loss")])
+    other = tuning_sentence([search_with(finalists=3, finalist_seeds=2, tune_size=5000, objective="loss")])
     once = tuning_sentence([search_with(finalists=3, finalist_seeds=1)])
 
     assert "with 12 to 20 trials of 3 epochs (a Sobol sequence, the median pruner)" in tuned
     assert "finalists" not in tuned
-    assert "judged by the loss on 10,000 training images held out for validation" in again
-    assert "trained on 5,000 others" in again
-    assert again.endswith(
+    assert "judged by the loss on 10,000 training images held out for validation" in other
+    assert "trained on 5,000 others" in other
+    assert other.endswith(
         "The best 3 trials were retrained from 2 other seeds, and the one with the best mean of these was chosen."
     )
     assert once.endswith("from 1 other seed, and the one with the best score there was chosen.")
 
 
 def test_training_is_not_described_without_a_plan() -> None:
-    found = reports.nothing_kept()
+    evidence = reports.nothing_kept()
 
-    assert training_sentence(found.runs) == ""
-    assert study_setup(found, "quick") == ["Compared: SGD, Adam."]
+    assert training_sentence(evidence.runs) == ""
+    assert study_setup(evidence, "quick") == ["Compared: SGD, Adam."]
 
 
 def test_methods_claim_no_more_than_was_done() -> None:
     single, plain = reports.alone(), reports.nothing_kept()
-    whole = methods(made_up.comparison_of(reports.typical()), reports.typical(), "quick")
+    paragraph = methods(made_up.comparison_of(reports.typical()), reports.typical(), "quick")
     alone = methods(made_up.comparison_of(single), single, "quick")
 
-    assert whole.startswith(
+    assert paragraph.startswith(
         "We compared SGD [@sgd], AdaGrad [@adagrad], Adam [@adam] and AdaHessian [@adahessian]"
         " with optstudy 0.1.0 [@optstudy]."
     )
-    for said in ("Optuna [@optuna]", "from 10 seeds", "over 6 pairs", "inside 0.1 points", "on 100 fixed"):
-        assert said in whole
+    for phrase in ("Optuna [@optuna]", "from 10 seeds", "over 6 pairs", "inside 0.1 points", "on 100 fixed"):
+        assert phrase in paragraph
     assert alone.startswith("We trained SGD [@sgd] with optstudy 0.1.0")
     for wrong in ("Optuna", "Student", "Holm", "Bonferroni"):
         assert wrong not in alone
@@ -194,8 +194,8 @@ def test_methods_claim_no_more_than_was_done() -> None:
 
 
 def test_exactly_the_cited_keys_have_entries() -> None:
-    found = reports.typical()
-    text = methods(made_up.comparison_of(found), found, "quick")
+    evidence = reports.typical()
+    text = methods(made_up.comparison_of(evidence), evidence, "quick")
 
     entries = re.findall(r"^@\w+\{([\w-]+),", bibtex(text), re.MULTILINE)
 
