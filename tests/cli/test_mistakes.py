@@ -190,7 +190,9 @@ def test_a_damaged_database_is_status_1_and_names_the_file(run: Run, finished_co
     ended = run("compare")
 
     assert ended.status == 1
-    assert ended.line.startswith(f"optstudy: {embedded.database(finished_copy)}: not a tracking database")
+    assert ended.line.startswith(
+        f"optstudy: {embedded.database(finished_copy)} cannot be read as a tracking database"
+    )
 
 
 def test_a_server_that_does_not_answer_is_status_1(
