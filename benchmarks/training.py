@@ -36,7 +36,7 @@ import optstudy.workloads
 from optstudy.execution.flows import Task, run_all
 from optstudy.execution.local import ALLOCATOR, LocalWorkers, environments
 from optstudy.records.plan import Method, Plan, Split
-from optstudy.training import Moment, advance, run_rung, start
+from optstudy.training import StepContext, advance, run_rung, start
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.mnist import parse_idx
 from optstudy.workloads.models import LeNet5
@@ -255,14 +255,14 @@ class LossProbe:
 
     name = "loss"
 
-    def wants(self, moment: Moment) -> bool:  # noqa: ARG002  # all steps
+    def is_due(self, context: StepContext) -> bool:  # noqa: ARG002  # all steps
         """Observe every step."""
         return True
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float]]:
+    def observe(self, context: StepContext, state: Any) -> tuple[Any, Mapping[str, float]]:
         """Return the loss before the step."""
         with torch.no_grad():
-            return state, {"loss": float(moment.loss(moment.model(moment.inputs), moment.targets))}
+            return state, {"loss": float(context.loss(context.model(context.inputs), context.targets))}
 
 
 def largest_difference(steps: int = 50) -> float:

@@ -10,7 +10,7 @@ from optstudy.curvature import EigenTracker
 
 
 @dataclass
-class Moment:
+class StepContext:
     """What a tracker looks at: the model just before a step."""
 
     step: int
@@ -25,9 +25,9 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 
 tracker, memory = EigenTracker(cross_entropy, (inputs[:100], targets[:100]), steps=range(60)), None
 for step in range(60):
-    moment = Moment(step, model, optimizer)
-    if tracker.wants(moment):  # the model is left exactly as found
-        memory, seen = tracker.observe(moment, memory)
+    context = StepContext(step, model, optimizer)
+    if tracker.is_due(context):  # the model is left exactly as found
+        memory, seen = tracker.observe(context, memory)
         if step % 20 == 0:
             verdict = "verified" if seen["verified"] else "tracked"
             print(

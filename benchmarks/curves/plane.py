@@ -12,7 +12,7 @@ from curves.report import Images, Requirement, table
 from curves.trained import Trained
 from optstudy.curvature import loss_landscape, top_eigenpairs
 
-REACH = 0.5
+MAX_DISTANCE = 0.5
 FASTER = 3.0
 NEAR_FLOOR = 1.25  # times the bare forward passes, which then prevent a larger speed-up
 SAME = 1e-4  # relative difference of losses by both methods
@@ -23,7 +23,7 @@ def plane(run: Trained, images: Images, points: int, repeats: int) -> list[Requi
     """Print the seconds of each method on both models, the minimum over the repeats."""
     model, layers = run.model, run.layers
     directions = top_eigenpairs(model, functional.cross_entropy, images, tolerance=1e-3).vectors.float()
-    axis = torch.linspace(-REACH, REACH, points).tolist()
+    axis = torch.linspace(-MAX_DISTANCE, MAX_DISTANCE, points).tolist()
     methods: dict[str, Callable[[], Tensor]] = {}
     for name, module in (("LeNet5", model), ("layer by layer", layers)):
         methods[f"{name}, optstudy"] = lambda m=module: landscape(m, images, directions, axis)  # type: ignore[misc]

@@ -15,8 +15,8 @@ from curves.peers import Answer, confirmed, moved, power_iteration, truth
 from curves.report import Images, Requirement, table
 from curves.trained import Trained, Weights, record_trajectory, short_epochs
 from optstudy.curvature import EigenTracker, expand
-from optstudy.curvature.build import unchecked
-from optstudy.training import Moment, Probe, advance
+from optstudy.curvature.build import unchecked_objective
+from optstudy.training import Probe, StepContext, advance
 from optstudy.training.live import restore
 from optstudy.workloads.models import LeNet5
 
@@ -62,17 +62,19 @@ class Replay:
 
 
 def replay_ours(
-    run: Trained, weights: Sequence[Weights], images: Images, recalled: int = EigenTracker.recalled
+    run: Trained, weights: Sequence[Weights], images: Images, extra_pairs: int = EigenTracker.extra_pairs
 ) -> Replay:
     """Track a trajectory."""
     live, memory, results, seconds = restore(run.state, run.plan), None, {}, 0.0
     steps = range(len(weights))
-    tracker = EigenTracker(functional.cross_entropy, images, steps, tolerance=TOLERANCE, recalled=recalled)
+    tracker = EigenTracker(
+        functional.cross_entropy, images, steps, tolerance=TOLERANCE, extra_pairs=extra_pairs
+    )
     for index, some in enumerate(weights):
         model = moved(live.model, some)
-        moment = Moment(index, False, model, live.loss, live.optimizer, *images)
+        context = StepContext(index, False, model, live.loss, live.optimizer, *images)
         began = time.perf_counter()
-        memory, values = tracker.observe(moment, memory)
+        memory, values = tracker.observe(context, memory)
         seconds += time.perf_counter() - began
         low, high, first, second, products, verified = (
             float(values[name])
@@ -114,7 +116,7 @@ def trace(runs: Iterable[Trained], images: Images, last: int, repeats: int) -> l
         passes[run.name] = mine, theirs, tightened
         rows += [
             row(f"{run.name}, optstudy", mine, answers),
-            row(f"{run.name}, nothing recalled", replay_ours(run, weights, images, recalled=0), answers),
+            row(f"{run.name}, no extra pairs", replay_ours(run, weights, images, extra_pairs=0), answers),
             row(f"{run.name}, PyHessian", theirs, answers),
             row(f"{run.name}, PyHessian, {given}", tightened, answers),
         ]
@@ -240,13 +242,15 @@ class Bare:
     steps: range
     name: str = "bare"
 
-    def wants(self, moment: Moment) -> bool:
+    def is_due(self, context: StepContext) -> bool:
         """Whether the step is one of `steps`."""
-        return moment.step in self.steps
+        return context.step in self.steps
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
+    def observe(self, context: StepContext, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Multiply the same vector repeatedly."""
-        at = unchecked(moment.model, functional.cross_entropy, self.images, parameters=None, dtype=None)
+        at = unchecked_objective(
+            context.model, functional.cross_entropy, self.images, parameters=None, dtype=None
+        )
         operator = expand(at).hessian
         vector = torch.ones(operator.dim)
         for _ in range(int(PRODUCTS)):

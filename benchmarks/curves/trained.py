@@ -11,7 +11,7 @@ from training import Layers
 
 from curves.report import Images
 from optstudy.records.plan import Method, Plan, Split, steps_per_epoch
-from optstudy.training import Moment, RunState, advance, sample_images, start
+from optstudy.training import RunState, StepContext, advance, sample_images, start
 from optstudy.training.live import STEP_FUNCTIONS, capture, restore
 from optstudy.workloads.models import LeNet5
 from optstudy.workloads.splits import load_split
@@ -95,13 +95,13 @@ class Recorder:
     weights: list[Weights]
     name: str = "recorder"
 
-    def wants(self, moment: Moment) -> bool:
+    def is_due(self, context: StepContext) -> bool:
         """Whether the step is one of `steps`."""
-        return moment.step in self.steps
+        return context.step in self.steps
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
+    def observe(self, context: StepContext, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Copy the weights."""
-        self.weights.append(copied(moment.model.state_dict()))
+        self.weights.append(copied(context.model.state_dict()))
         return state, {}
 
 

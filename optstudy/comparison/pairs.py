@@ -51,9 +51,9 @@ class Pair:
             "p": test.p,
             "p_holm": test.p_holm,
             "verdict": test.verdict,
-            "smallest": test.smallest,
-            "seed_variance": difference.by_seed,
-            "image_variance": difference.by_image,
+            "smallest": test.smallest_detectable,
+            "seed_variance": difference.seed_variance,
+            "image_variance": difference.image_variance,
             "family": self.family,
             "networks": networks,
         }
@@ -94,7 +94,10 @@ def row_rank(row: RowKey, pairs: Sequence[Pair], other_rows: int) -> str:
 
 def smallest_difference(pairs: Sequence[Pair]) -> float | None:
     """Return the smallest difference that every pair of a study detects with 80 % power; None without a verdict."""
-    return max((pair.test.smallest for pair in pairs if not math.isnan(pair.test.smallest)), default=None)
+    return max(
+        (pair.test.smallest_detectable for pair in pairs if not math.isnan(pair.test.smallest_detectable)),
+        default=None,
+    )
 
 
 def seeds_to_detect(pairs: Sequence[Pair], effect: float) -> int | None:
@@ -103,7 +106,7 @@ def seeds_to_detect(pairs: Sequence[Pair], effect: float) -> int | None:
     Returns:
         None if no number of seeds suffices on so few test images.
     """
-    tests = [pair.test for pair in pairs if not math.isnan(pair.test.smallest)]
+    tests = [pair.test for pair in pairs if not math.isnan(pair.test.smallest_detectable)]
     needed = [seeds_needed(test.difference, effect, pairs[0].family) for test in tests]
     finite = [count for count in needed if count is not None]
     # Pairs may differ in their number of seeds, and the pair that needs most seeds may have fewer than another.

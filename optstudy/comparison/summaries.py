@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optstudy.records.run import CostToTarget, FinalRun, Predictions
-from optstudy.statistics import Interval, Rank, mean_interval, rank_correlation, wilson_interval
+from optstudy.statistics import Interval, RankCorrelation, mean_interval, rank_correlation, wilson_interval
 
 _MEANS = ("lambda_1", "lambda_2", "ratio", "trace", "loss_rise")  # of the curvature, over seeds
 
@@ -50,7 +50,7 @@ class GeometrySummary:
     loss_rise: Interval
     verdicts: dict[str, int]  # number of runs by verdict on the ratio
     separated: Interval  # share of the tracked steps whose ratio was separated; nan if untracked
-    flatness: Rank  # rank correlation of loss rise and test error over these runs; descriptive
+    flatness: RankCorrelation  # rank correlation of loss rise and test error over these runs; descriptive
 
 
 def summarise_images(predictions: Sequence[Predictions]) -> ImageSummary | None:

@@ -18,7 +18,7 @@ from optstudy.curvature.operators import (
     hessian,
     preconditioned,
 )
-from optstudy.curvature.preconditioner import Stability, preconditioner, scales, stability
+from optstudy.curvature.preconditioner import Stability, has_preconditioner, preconditioner, stability
 from optstudy.curvature.ratio import Ratio, Verdict, ratio_interval
 from optstudy.curvature.symmetry import check_symmetry
 from optstudy.curvature.trace import Estimate, trace
@@ -42,13 +42,13 @@ __all__ = [
     "filter_normalised",
     "fisher",
     "gauss_newton",
+    "has_preconditioner",
     "hessian",
     "loss_landscape",
     "objective",
     "preconditioned",
     "preconditioner",
     "ratio_interval",
-    "scales",
     "spectral_density",
     "stability",
     "top_eigenpairs",

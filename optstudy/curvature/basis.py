@@ -16,7 +16,7 @@ class Ritz:
 
     values: Tensor  # (k,) float64 on the CPU
     vectors: Tensor  # (k, n) unit rows
-    images: Tensor  # (k, n) their products
+    images: Tensor  # (k, n) products of the operator with the vectors
 
     @property
     def residual_vectors(self) -> Tensor:
@@ -34,9 +34,9 @@ class Ritz:
         """Return the first ``k`` pairs."""
         return Ritz(self.values[:k], self.vectors[:k], self.images[:k])
 
-    def reach_after(self, k: int, order: str) -> float:
-        """Return the reach of the pair after the first ``k``; minus infinity if there is none."""
-        return reach(float(self.values[k]), order) if len(self.values) > k else -math.inf
+    def sort_key_after(self, k: int, order: str) -> float:
+        """Return the sort key of the pair after the first ``k``; minus infinity if there is none."""
+        return sort_key(float(self.values[k]), order) if len(self.values) > k else -math.inf
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Basis:
 
     @cached_property
     def eigh(self) -> tuple[Tensor, Tensor]:
-        """Ritz values ``(m,)``, ascending, and their vectors' coefficients as columns, ``(m, m)``."""
+        """Ritz values ``(m,)``, ascending, and the coefficients of the Ritz vectors as columns, ``(m, m)``."""
         values, coefficients = torch.linalg.eigh(self.projected)
         return values, coefficients
 
@@ -64,18 +64,18 @@ class Basis:
         return float(self.eigh[0].abs().max()) if self.size else 0.0
 
     def extended(self, operator: Operator, block: Tensor) -> "Basis":
-        """Add the component of ``block`` ``(b, n)`` outside the basis, and its images; see `joined`."""
-        fresh = new_directions(self.rows, block)
-        return self.joined(operator, fresh) if len(fresh) else self
+        """Add the component of ``block`` ``(b, n)`` outside the basis, and its images; see `appended`."""
+        new_rows = new_directions(self.rows, block)
+        return self.appended(operator, new_rows) if len(new_rows) else self
 
-    def joined(self, operator: Operator, fresh: Tensor) -> "Basis":
-        """Add rows ``(b, n)``, orthonormal and outside of the basis, and their images; b products.
+    def appended(self, operator: Operator, new_rows: Tensor) -> "Basis":
+        """Add orthonormal rows ``(b, n)``, orthogonal to the basis, and their images, at the cost of b products.
 
         Raises:
             FloatingPointError: If a product is not finite.
         """
-        images = operator.apply(fresh)
-        rows = torch.cat([self.rows, fresh])
+        images = operator.apply(new_rows)
+        rows = torch.cat([self.rows, new_rows])
         columns = (rows @ images.T).cpu().double()
         if not bool(columns.isfinite().all()):
             raise FloatingPointError(
@@ -93,12 +93,12 @@ class Basis:
     def ritz(self, order: str, k: int) -> Ritz:
         """Return the first ``k`` Ritz pairs by ``order``; fewer in a smaller basis."""
         values, coefficients = self.eigh
-        chosen = ranked(values, order)[:k]
-        mix = coefficients[:, chosen].T.to(self.rows.device, self.rows.dtype)
-        return Ritz(values[chosen], mix @ self.rows, mix @ self.images)
+        indices = argsort_by(values, order)[:k]
+        mix = coefficients[:, indices].T.to(self.rows.device, self.rows.dtype)
+        return Ritz(values[indices], mix @ self.rows, mix @ self.images)
 
     def compressed(self, order: str, k: int) -> "Basis":
-        """Keep the span of the first ``k`` Ritz vectors (a thick restart: Wu and Simon, 2000)."""
+        """Return a basis of the first ``k`` Ritz vectors (a thick restart: Wu and Simon, 2000)."""
         return as_basis(self.ritz(order, k))
 
 
@@ -109,16 +109,16 @@ def as_basis(pairs: Ritz) -> Basis:
 
 def empty_basis(operator: Operator) -> Basis:
     """Return a basis without rows."""
-    none = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
-    return Basis(none, none, torch.empty(0, 0, dtype=torch.float64))
+    no_rows = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
+    return Basis(no_rows, no_rows, torch.empty(0, 0, dtype=torch.float64))
 
 
-def reach(value: float, order: str) -> float:
-    """Return how far out a value lies in an order: the larger, the earlier it comes."""
+def sort_key(value: float, order: str) -> float:
+    """Return the sort key of a value in an order; values with larger keys come first."""
     return {"magnitude": abs(value), "largest": value, "smallest": -value}[order]
 
 
-def ranked(values: Tensor, order: str) -> Tensor:
+def argsort_by(values: Tensor, order: str) -> Tensor:
     """Return the indices that sort values by ``order``: ``magnitude``, ``largest`` or ``smallest`` first."""
     keys: dict[str, Tensor] = {"magnitude": values.abs(), "largest": values, "smallest": -values}
     return keys[order].argsort(descending=True, stable=True)
@@ -129,31 +129,33 @@ def norms(rows: Tensor) -> Tensor:
     largest = float(rows.abs().max()) if len(rows) else 0.0
     if not 0 < largest < math.inf:
         return torch.full((len(rows),), largest, dtype=torch.float64)
-    scaled: Tensor = (rows / largest).norm(dim=1)  # of rows whose squares neither overflow nor underflow
+    scaled: Tensor = (rows / largest).norm(dim=1)  # scaled so that squares neither overflow nor underflow
     return largest * scaled.cpu().double()
 
 
 def negligible(dtype: torch.dtype) -> float:
-    """Return the component of a unit row outside a space below which it is rounding error."""
+    """Return the length below which the orthogonal part of a unit row is rounding error."""
     return 100 * float(torch.finfo(dtype).eps)
 
 
 def new_directions(rows: Tensor, block: Tensor) -> Tensor:
     """Orthonormalise ``block`` against orthonormal ``rows`` and itself; drop rows that add no new direction."""
-    fresh: list[Tensor] = []
+    new_rows: list[Tensor] = []
     for row in block:
-        direction, share = outside(torch.cat([rows, torch.stack(fresh)]) if fresh else rows, row)
+        direction, share = orthogonal_part(
+            torch.cat([rows, torch.stack(new_rows)]) if new_rows else rows, row
+        )
         if share:
-            fresh.append(direction)
-    return torch.stack(fresh) if fresh else block[:0]
+            new_rows.append(direction)
+    return torch.stack(new_rows) if new_rows else block[:0]
 
 
-def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
+def orthogonal_part(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
     """Return the part of a vector ``(n,)`` orthogonal to orthonormal rows, normalised, and its relative length.
 
     The length is 0 if that part is rounding error.
-    Classical Gram-Schmidt, applied twice, is orthogonal up to rounding (Giraud et al., 2005). Once would suffice where
-    most of the length remains, except that errors grow from row to row.
+    Classical Gram-Schmidt, applied twice, is orthogonal up to rounding (Giraud et al., 2005). Applying it only once
+    where most of the length remains would let errors grow from row to row.
     """
     size = float(norms(row.unsqueeze(0)))
     if not 0 < size < math.inf:
@@ -170,6 +172,6 @@ def outside(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
 
 
 def random_rows(operator: Operator, count: int, generator: torch.Generator) -> Tensor:
-    """Draw rows in uniformly random directions, ``(count, n)``, the same on every device."""
-    drawn = torch.randn(count, operator.dim, generator=generator, dtype=torch.float64)
-    return drawn.to(operator.device, operator.dtype)
+    """Draw rows ``(count, n)`` in uniformly random directions, identical on every device."""
+    rows = torch.randn(count, operator.dim, generator=generator, dtype=torch.float64)
+    return rows.to(operator.device, operator.dtype)

@@ -1,4 +1,4 @@
-"""Build an objective from a model, a loss and data, after checking that it is one function of the weights."""
+"""Build an objective from a model, a loss and data, after checking that it is a function of the weights."""
 
 import dataclasses
 import functools
@@ -30,18 +30,18 @@ def objective(
     dtype: torch.dtype | None = None,
     denominator: Denominator | None = None,
 ) -> Objective:
-    """Describe the loss of a model on data, after checking that it is one function of the weights.
+    """Return the loss of a model on data, after checking that it is a function of the weights alone.
 
     Args:
         model: Any module, already in train or eval mode as desired; it is not modified.
         loss: Maps outputs and targets to one number, the mean (or sum) over the batch.
         data: One batch ``(inputs, targets)``, or a re-iterable collection of batches, such as a list or a DataLoader.
-        parameters: Names or patterns such as ``"layer3.*"`` of the parameters to differentiate; by default all that
-            require a gradient.
+        parameters: Names or patterns such as ``"layer3.*"`` of the parameters to differentiate; by default all
+            that require a gradient.
         dtype: Precision of all computations; by default that of the parameters, at least float32.
-        denominator: Maps the targets of a batch to what its mean loss was divided by. Known for torch's own losses.
-            For others the default is the number of examples; with several batches, a loss that is a sum over examples
-            is detected.
+        denominator: Maps the targets of a batch to the divisor of its mean loss. Known for torch's own losses. For
+            others the default is the number of examples; with several batches, a loss that is a sum over examples is
+            detected.
 
     Raises:
         ValueError: If no parameter matches, the data is empty or can be read only once, the device does not support
@@ -49,16 +49,16 @@ def objective(
             mode over several batches, a loss of several batches that is neither mean nor sum).
     """
     if isinstance(data, Iterator):
-        raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
+        raise ValueError(  # noqa: TRY004  # like all other errors in the data
             "data can be iterated only once; give a list of batches, or a DataLoader itself"
         )
-    at = _build(model, loss, data, parameters, dtype, denominator)
-    _check_modes(model, several=not at.one_batch)
-    _check_repeats(at)
-    return _with_denominator(at, denominator)
+    function = _build(model, loss, data, parameters, dtype, denominator)
+    _check_modes(model, several=not function.one_batch)
+    _check_loss(function)
+    return _with_denominator(function, denominator)
 
 
-def unchecked(
+def unchecked_objective(
     model: nn.Module,
     loss: Loss,
     data: Data,
@@ -70,9 +70,13 @@ def unchecked(
     return _with_denominator(_build(model, loss, data, parameters, dtype, None), None)
 
 
-def _with_denominator(at: Objective, given: Denominator | None) -> Objective:
+def _with_denominator(objective: Objective, given: Denominator | None) -> Objective:
     """Infer the denominator of a custom loss over several batches, unless it was given."""
-    return at if at.one_batch or given is not None or is_torch_loss(at.loss) else infer_denominator(at)
+    return (
+        objective
+        if objective.one_batch or given is not None or is_torch_loss(objective.loss)
+        else infer_denominator(objective)
+    )
 
 
 def _build(
@@ -84,15 +88,17 @@ def _build(
     denominator: Denominator | None,
 ) -> Objective:
     if torch.is_inference_mode_enabled():
-        raise ValueError("inference mode is on, where torch records no gradients; leave it for curvature")
+        raise ValueError(
+            "inference mode is on, in which torch records no gradients; compute curvature outside of it"
+        )
     _check_data(data)
     names = select_parameters(model, parameters)
     device = model.get_parameter(names[0]).device
     dtypes = (model.get_parameter(name).dtype for name in names)
     dtype = dtype or functools.reduce(torch.promote_types, dtypes, torch.float32)
     check_precision(device, dtype)
-    every = dict(model.named_parameters()) | dict(model.named_buffers())
-    tensors = {name: cast(tensor.detach(), dtype).clone() for name, tensor in every.items()}
+    state = dict(model.named_parameters()) | dict(model.named_buffers())
+    tensors = {name: cast(tensor.detach(), dtype).clone() for name, tensor in state.items()}
     return Objective(
         model=model,
         loss=loss,
@@ -112,8 +118,8 @@ def _check_data(data: Data) -> None:
     """Raise ValueError for data that is neither a batch nor batches but could be mistaken for them."""
     pair = 2
     if isinstance(data, Tensor | dict):
-        raise ValueError(  # noqa: TRY004  # as for every other mistake in the data
-            f"data is one {type(data).__name__}; give a batch (inputs, targets), or batches"
+        raise ValueError(  # noqa: TRY004  # like all other errors in the data
+            f"data is a single {type(data).__name__}; give a batch (inputs, targets), or batches"
         )
     batch = isinstance(data, tuple) and len(data) == pair and not isinstance(data[0], tuple | list)
     if batch and not isinstance(data[1], Tensor):  # type: ignore[index]  # it is a tuple
@@ -122,10 +128,10 @@ def _check_data(data: Data) -> None:
 
 def _check_modes(model: nn.Module, *, several: bool) -> None:
     for name, module in model.named_modules():
-        dropout = isinstance(module, nn.modules.dropout._DropoutNd)  # noqa: SLF001  # their one base class
+        dropout = isinstance(module, nn.modules.dropout._DropoutNd)  # noqa: SLF001  # their common base class
         if dropout and module.training and module.p > 0:
             raise ValueError(
-                f"{name} is dropout in train mode, so the loss changes at each call; call model.eval()"
+                f"{name} is dropout in train mode, so the loss changes between calls; call model.eval()"
             )
         if several and mixes_examples(module):
             raise ValueError(
@@ -135,31 +141,31 @@ def _check_modes(model: nn.Module, *, several: bool) -> None:
 
 
 def mixes_examples(module: nn.Module) -> bool:
-    """Whether a module's output for an example depends on the others of the batch: batch norm in train mode."""
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  # their one base class
+    """Whether a module's output for an example depends on the other examples: batch norm in train mode."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  # their common base class
         return False
     return module.training or module.running_mean is None
 
 
-def _check_repeats(objective: Objective) -> None:
+def _check_loss(objective: Objective) -> None:
     """Raise ValueError for a model that draws random numbers, or a loss that is not a differentiable scalar."""
-    every = dataclasses.replace(objective, names=select_parameters(objective.model, None))
+    full = dataclasses.replace(objective, names=select_parameters(objective.model, None))
     for inputs, targets, weight in objective.batches():
         if not weight:
             continue
         before = generator_state(objective.device)
         with torch.enable_grad():
-            value = every.value(every.leaves(), inputs, targets)
+            value = full.value(full.leaves(), inputs, targets)
         if not torch.equal(before, generator_state(objective.device)):
             raise ValueError(
-                "the model or the loss draws random numbers, so it is a different function at each call"
+                "the model or the loss draws random numbers, so it is not a function of the weights alone"
             )
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss is {shape}; it must be one number, the mean over the batch")
         if not value.requires_grad:
             raise ValueError(
-                "the loss depends on no parameter in torch's graph; detach() or no_grad() may have cut it off"
+                "the loss does not depend on any parameter in the autograd graph; check for detach() and no_grad()"
             )
         _check_separate(objective.model, value)
         return
@@ -167,12 +173,12 @@ def _check_repeats(objective: Objective) -> None:
 
 
 def _check_separate(model: nn.Module, value: Tensor) -> None:
-    """Raise ValueError for a loss that reads the model's parameters itself, where they would count as constants."""
+    """Raise ValueError for a loss that uses the model's parameters directly, where they would count as constants."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    slopes = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
-    for (name, _), slope in zip(named, slopes, strict=True):
-        if slope is not None:
+    gradients = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
+    for (name, _), gradient in zip(named, gradients, strict=True):
+        if gradient is not None:
             raise ValueError(
-                f"the loss reads the model's {name} itself, where it counts as a constant; add a penalty in the model's"
-                " forward, or use weight_decay= for weight decay"
+                f"the loss uses the model's {name} directly, where it counts as a constant; add a penalty in the"
+                " model's forward, or use weight_decay= for weight decay"
             )

@@ -1,4 +1,4 @@
-"""Find eigenpairs, refine them in float64 and search for missed ones, until all three agree."""
+"""Find eigenpairs, refine them in float64 and search for missed ones, repeatedly until none is missed."""
 
 import math
 from dataclasses import dataclass
@@ -6,66 +6,72 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, Ritz, as_basis, reach
+from optstudy.curvature.basis import Basis, Ritz, as_basis, sort_key
 from optstudy.curvature.completeness import Check, check_complement
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.precision import EPS_RATIO, has_double, in_double, refine
 
-FIRST_REVIEW = 20  # products in float32 before checking whether it can converge at all; doubled each time
-LOOSE = 1e-2  # relative residual of the spare pairs, which are used for the gap only
+FIRST_REFINEMENT = 20  # products in float32 before checking whether it can converge at all; doubled each time
+LOOSE_TOLERANCE = 1e-2  # relative residual of the spare pairs, which are used for the gap only
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The eigenpairs to find, and how accurately."""
+    """Which eigenpairs to find, how accurately, and with how many products."""
 
     k: int
     order: str
     tolerance: float  # largest residual, relative to the largest magnitude
     probability: float | None  # of a missed value, at which a check stops; None for no check
     max_products: int
-    spare: int = 1  # further pairs, to a loose tolerance, for the gap
+    spare: int = 1  # additional pairs, at a loose tolerance, for the gap
 
     @property
-    def wanted(self) -> Tensor:
+    def tolerances(self) -> Tensor:
         """Largest relative residuals of the pairs and of the spare pairs."""
-        loose = max(LOOSE, self.tolerance)
+        loose = max(LOOSE_TOLERANCE, self.tolerance)
         return torch.tensor([self.tolerance] * self.k + [loose] * self.spare, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class EigenResult:
-    """Eigenpairs, and how accurate they are."""
+    """Eigenpairs and their accuracy."""
 
     pairs: Ritz  # k, and one more if there is one
     basis: Basis  # the pairs' basis
-    operator: Operator  # at the precision that was needed
+    operator: Operator  # at the required precision
     products: int
     converged: bool
     noise: float
     check: Check | None
-    missed: bool  # whether a check found a missed value, which was then included
+    missed: bool  # whether a check found a missed value, since included
 
 
 def certify(
     operator: Operator, basis: Basis, block: Tensor, goal: Goal, generator: torch.Generator
 ) -> EigenResult:
-    """Find the first pairs of an operator, starting from a basis, which may be empty, and the rows ``block``."""
+    """Find the first pairs of an operator, starting from a basis (possibly empty) and the rows ``block``."""
     spent, check, missed = 0, None, False
     while True:
-        left = goal.max_products - spent
-        limit = min(left, max(FIRST_REVIEW, spent)) if has_double(operator) else left
+        remaining = goal.max_products - spent
+        limit = min(remaining, max(FIRST_REFINEMENT, spent)) if has_double(operator) else remaining
         basis, pairs, products = converge(
-            operator, basis, block, order=goal.order, wanted=goal.wanted, limit=limit, generator=generator
+            operator,
+            basis,
+            block,
+            order=goal.order,
+            tolerances=goal.tolerances,
+            limit=limit,
+            generator=generator,
         )
         finest = in_double(operator) or operator
         refined, noise, extra = refine(operator, finest, pairs, goal.order)
         spent += products + extra
-        known, over = refined.first(goal.k), spent >= goal.max_products
+        known, exhausted = refined.first(goal.k), spent >= goal.max_products
         slack = goal.tolerance * basis.magnitude
         converged = bool((known.residuals <= slack).all())
-        if not (converged or over) and finest is not operator:
+        if not (converged or exhausted) and finest is not operator:
             if products >= limit and noise < slack:
                 block = block[:0]
             else:  # float32 is too coarse for the tolerance
@@ -75,7 +81,7 @@ def certify(
         if goal.probability is None:
             break
         last = float(known.values[-1])
-        # Whether products are too inexact for a check to reach the probability.
+        # Whether products are too inaccurate for a check to reach the probability.
         coarse = noise * math.sqrt(operator.dim) > goal.probability * abs(last)
         check, outermost = check_complement(
             finest if coarse else operator,
@@ -87,9 +93,11 @@ def certify(
             generator=generator,
         )
         spent += check.products
-        beyond = check.products > 0 and reach(check.found, goal.order) - reach(last, goal.order) > slack
-        if over or not beyond:
-            converged = converged and not beyond
+        missing = (
+            check.products > 0 and sort_key(check.found, goal.order) - sort_key(last, goal.order) > slack
+        )
+        if exhausted or not missing:
+            converged = converged and not missing
             break
         block, missed = outermost.vectors.to(operator.dtype), True
     return EigenResult(refined, basis, operator, spent, converged, noise, check, missed)

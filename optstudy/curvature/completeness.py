@@ -10,13 +10,13 @@ from torch import Tensor
 from optstudy.curvature.basis import (
     Basis,
     Ritz,
+    argsort_by,
     empty_basis,
     negligible,
     norms,
-    outside,
+    orthogonal_part,
     random_rows,
-    ranked,
-    reach,
+    sort_key,
 )
 from optstudy.curvature.operators import Operator
 
@@ -35,38 +35,39 @@ class Check:
 
     .. math:: |b^\top u| \le \eta = \frac{|w_1|}{\sqrt{1 + \|w\|^2}}
 
-    since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. A start that is uniform on the sphere has so small a component
-    with probability :math:`\sqrt{2 n / \pi}\, \eta` at most, whatever the spectrum, and however the number of products
-    was chosen (after van Dorsselaer, Hochstenbach and van der Vorst, 2001). The same holds below, with :math:`-A`.
-    With errors :math:`\tau` of the products the bound is
+    since :math:`\|Q^\top u\|^2 + (q^\top u)^2 \le 1`. For a start that is uniform on the sphere, the
+    probability of so small a component is at most :math:`\sqrt{2 n / \pi}\, \eta`, for any spectrum and any way of
+    choosing the number of products (after van Dorsselaer, Hochstenbach and van der Vorst, 2001). The same holds at the
+    lower end, with :math:`-A`.
+    With errors :math:`\tau` of the products, the bound is
     :math:`\eta (1 + \tau \|(tI - T)^{-1}\|) + \tau \|(tI - T)^{-1} e_1\|`.
     """
 
     products: int
-    found: float  # the value furthest out among those seen, signed
-    probability: float  # upper bound, of a missed value beyond the last pair and the tolerance
+    found: float  # the outermost value found, signed
+    probability: float  # upper bound for a missed value beyond the last pair and the tolerance
 
 
 @dataclass(frozen=True)
 class Search:
-    """A Lanczos iteration after some products."""
+    """The state of a Lanczos iteration in the complement."""
 
     basis: Basis
-    coupling: float  # beta: length of what the last product adds to the basis
+    coupling: float  # beta: norm of the part of the last product outside the basis
     complement_dim: int  # dimension of the complement
 
     def check(self, order: str, threshold: float, noise: float = 0.0) -> Check:
-        """Bound the probability of a missed value beyond ``threshold``, with products that are off by ``noise``."""
+        """Bound the probability of a missed value beyond ``threshold``, for products with errors of ``noise``."""
         section, ends = self.basis.projected, self.basis.eigh[0]
         rounding = 0.0 if self.basis.size == self.complement_dim else noise
-        if rounding and not self.coupling:  # what the last product added was too small to continue with
+        if rounding and not self.coupling:  # the last product was inside the basis, up to rounding
             rounding += negligible(self.basis.rows.dtype) * float(ends.abs().max())
         signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
         component = max(
             bound_start_component(sign * section, self.coupling, threshold, rounding) for sign in signs
         )
         probability = min(1.0, math.sqrt(2 * self.complement_dim / math.pi) * component)
-        return Check(self.basis.size, float(ends[ranked(ends, order)[0]]), probability)
+        return Check(self.basis.size, float(ends[argsort_by(ends, order)[0]]), probability)
 
 
 def bound_start_component(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
@@ -79,7 +80,7 @@ def bound_start_component(section: Tensor, coupling: float, threshold: float, ro
         rounding: :math:`\tau`.
 
     Returns:
-        The bound, or 1 where an eigenvalue of ``section`` is beyond the threshold itself.
+        The bound, or 1 if an eigenvalue of ``section`` lies beyond the threshold.
 
     Example:
         >>> section = torch.tensor([[0.5]], dtype=torch.float64)
@@ -108,25 +109,25 @@ def check_complement(
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Check, Ritz]:
-    """Search for values further out than the last of ``pairs``, until one is found or probably none exists.
+    """Search for values beyond the last of ``pairs``, until one is found or the probability of one is small.
 
     Args:
         operator: The operator, in the precision to use.
         pairs: The known eigenpairs.
         order: The order of the pairs.
-        slack: How much further out than the last of ``pairs`` a value must be to count as missed.
+        slack: Distance beyond the last of ``pairs`` at which a value counts as missed.
         noise: 2-norm error of a product with a unit vector.
         probability: Probability of a missed value at which the search ends.
         generator: Source of the random start.
 
     Returns:
-        The check, and the Ritz pair furthest out.
+        The check, and the outermost Ritz pair.
     """
     check, basis = Check(0, 0.0, 0.0), empty_basis(operator)
-    threshold = reach(float(pairs.values[-1]), order) + slack
+    threshold = sort_key(float(pairs.values[-1]), order) + slack
     for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
         check, basis = search.check(order, threshold, noise), search.basis
-        missed = reach(check.found, order) > threshold
+        missed = sort_key(check.found, order) > threshold
         if missed or check.probability <= probability or basis.size >= MAX_CHECK_PRODUCTS:
             break
     return check, basis.ritz(order, 1)
@@ -135,7 +136,7 @@ def check_complement(
 def search_complement(operator: Operator, known: Tensor, generator: torch.Generator) -> Iterator[Search]:
     """Run Lanczos on the complement of orthonormal rows ``known`` from a random start; yield after each product.
 
-    It is fully reorthogonalised, and ends when the Krylov space of the start is exhausted.
+    The iteration is fully reorthogonalised, and ends when the Krylov space of the start is exhausted.
     """
 
     def deflated(rows: Tensor) -> Tensor:
@@ -145,11 +146,11 @@ def search_complement(operator: Operator, known: Tensor, generator: torch.Genera
     complement = Operator(
         deflated, operator.dim, operator.dtype, operator.device, f"deflated {operator.name}"
     )
-    free = operator.dim - len(known)
+    complement_dim = operator.dim - len(known)
     basis = empty_basis(operator)
-    row, length = outside(known, random_rows(operator, 1, generator)[0])
-    while basis.size < free and length:
-        basis = basis.joined(complement, row.unsqueeze(0))
-        row, share = outside(torch.cat([known, basis.rows]), basis.images[-1])
+    row, length = orthogonal_part(known, random_rows(operator, 1, generator)[0])
+    while basis.size < complement_dim and length:
+        basis = basis.appended(complement, row.unsqueeze(0))
+        row, share = orthogonal_part(torch.cat([known, basis.rows]), basis.images[-1])
         length = share * float(norms(basis.images[-1:]))
-        yield Search(basis, length if basis.size < free else 0.0, free)
+        yield Search(basis, length if basis.size < complement_dim else 0.0, complement_dim)

@@ -16,8 +16,8 @@ GRID_POINTS = 1024
 class Density:
     r"""A density of eigenvalues, smoothed by a Gaussian, with integral 1.
 
-    ``spread`` is the standard error over the random vectors. ``change`` is how much the density changed when the
-    Lanczos steps were doubled, :math:`\int |\phi_m - \phi_{m/2}|`, from 0 to 2; if it is large, use more steps.
+    ``spread`` is the standard error over the random vectors. ``change`` is the difference from the density with
+    half as many Lanczos steps, :math:`\int |\phi_m - \phi_{m/2}|`, from 0 to 2; if it is large, use more steps.
     """
 
     grid: Tensor  # (points,) eigenvalues
@@ -56,7 +56,7 @@ def spectral_density(
         >>> round(float(torch.trapezoid(result.density, result.grid)), 3)
         1.0
     """
-    if min(probes, steps) < 2:  # noqa: PLR2004  # one has no spread, and no half
+    if min(probes, steps) < 2:  # noqa: PLR2004  # one probe has no spread, and one step no half
         raise ValueError(f"probes is {probes} and steps is {steps}; give at least 2 of each")
     generator = torch.Generator().manual_seed(seed)
     bases = [_lanczos(operator, steps, generator) for _ in range(probes)]
@@ -68,17 +68,17 @@ def spectral_density(
     finest = (high - low) / (GRID_POINTS / 2)
     if not sigma > 0 or sigma < finest:
         raise ValueError(
-            f"width is {sigma}; the grid of {GRID_POINTS} points resolves no less than {finest:.3g}"
+            f"width is {sigma}; the grid of {GRID_POINTS} points cannot resolve less than {finest:.3g}"
         )
     grid = torch.linspace(low - 4 * sigma, high + 4 * sigma, GRID_POINTS, dtype=torch.float64)
     curves = torch.stack([_smooth(rule, grid, sigma) for rule in rules])
     density = curves.mean(0)
-    before = torch.stack([_smooth(rule, grid, sigma) for rule in halves]).mean(0)
+    half_density = torch.stack([_smooth(rule, grid, sigma) for rule in halves]).mean(0)
     return Density(
         grid=grid,
         density=density,
         spread=curves.std(0) / math.sqrt(probes),
-        change=float(torch.trapezoid((density - before).abs(), grid)),
+        change=float(torch.trapezoid((density - half_density).abs(), grid)),
         width=sigma,
         nodes=torch.stack([_padded(nodes, steps) for nodes, _ in rules]),
         weights=torch.stack([_padded(weights, steps) for _, weights in rules]),
@@ -103,8 +103,10 @@ def _quadrature(projected: Tensor) -> tuple[Tensor, Tensor]:
 
 def _smooth(rule: tuple[Tensor, Tensor], grid: Tensor, sigma: float) -> Tensor:
     nodes, weights = rule
-    bells = torch.exp(-((grid - nodes.unsqueeze(1)) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
-    return weights @ bells
+    kernels = torch.exp(-((grid - nodes.unsqueeze(1)) ** 2) / (2 * sigma**2)) / (
+        sigma * math.sqrt(2 * math.pi)
+    )
+    return weights @ kernels
 
 
 def _padded(values: Tensor, length: int) -> Tensor:

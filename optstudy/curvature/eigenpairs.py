@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.basis import empty_basis, random_rows, reach
+from optstudy.curvature.basis import empty_basis, random_rows, sort_key
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
@@ -38,7 +38,7 @@ class Eigenpairs:
     residuals: Tensor  # (k,) float64, ||A v - value v||, recomputed in float64 if the device supports it
     angles: Tensor  # (k,) float64, radians
     delta: float  # 2-norm of the residual block of the first two
-    next_value: float  # rough estimate of the value after the last; nan if there is none
+    next_value: float  # rough estimate of the next value; nan if there is none
     products: int  # total number of operator products
     converged: bool
     check: Check | None
@@ -52,9 +52,9 @@ class Eigenpairs:
         """The ratio of the first two eigenvalues by magnitude.
 
         Raises:
-            ValueError: If there is one pair, or the order is not by magnitude.
+            ValueError: If there is only one pair, or the order is not by magnitude.
         """
-        if len(self.values) < 2 or self.order != "magnitude":  # noqa: PLR2004  # a ratio is of two
+        if len(self.values) < 2 or self.order != "magnitude":  # noqa: PLR2004  # a ratio needs two
             raise ValueError(
                 "a ratio requires two eigenvalues by magnitude; use k=2 or more and order='magnitude'"
             )
@@ -77,7 +77,7 @@ def top_eigenpairs(
     r"""Return the top ``k`` eigenpairs of an operator, or of the Hessian of a model.
 
     Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000). It
-    starts with ``k + 1`` rows, since a single row finds one direction only of a multiple eigenvalue, and computes one
+    starts with ``k + 1`` rows, since a single row finds only one direction of a multiple eigenvalue, and computes one
     more pair for the gap. Lanczos from a random start in the complement then searches for missed values; if it finds
     one, the iteration continues with it. Residuals are recomputed in float64. If they show that float32 products are
     too coarse for the tolerance, the iteration continues in float64, as `dtype` records.
@@ -86,7 +86,7 @@ def top_eigenpairs(
         source: An `Operator`, or a model, whose Hessian is used.
         loss: Mean loss of a batch, for a model; see `hessian`.
         data: A batch, or batches, for a model; see `hessian`.
-        k: Number of pairs.
+        k: Number of eigenpairs.
         order: ``magnitude`` (absolute values; signs are returned), or algebraically ``largest`` or ``smallest``.
         tolerance: Largest residual of a pair, relative to the largest magnitude.
         probability: Probability of a missed value at which the check stops. It uses at most 40 products, and the
@@ -145,7 +145,7 @@ def _operator(
 ) -> Operator:
     if isinstance(source, Operator):
         if loss is not None or data is not None or options:
-            raise ValueError("loss, data and options are for a model; an operator takes none of them")
+            raise ValueError("loss, data and options apply to a model only; an operator takes none of them")
         return source
     if loss is None or data is None:
         raise ValueError("a model needs its loss and data: top_eigenpairs(model, loss, (inputs, targets))")
@@ -157,16 +157,16 @@ def _angles(result: EigenResult, k: int, order: str) -> Tensor:
     values, residuals = result.pairs.values, result.pairs.residuals
     apart = (values.unsqueeze(1) - values).abs() - residuals
     gaps = apart.fill_diagonal_(math.inf).min(dim=1).values[:k]
-    # Values that were not computed may lie anywhere below the next one, on its side of zero or on the other.
-    outer = torch.tensor([reach(value, order) for value in values[:k].tolist()], dtype=torch.float64)
-    gaps = gaps.minimum(outer - _reach_of_rest(result, k, order)).clamp(min=0)
+    # Values that were not computed may lie anywhere below the next one, on either side of zero.
+    outer = torch.tensor([sort_key(value, order) for value in values[:k].tolist()], dtype=torch.float64)
+    gaps = gaps.minimum(outer - _next_sort_key(result, k, order)).clamp(min=0)
     return torch.where(gaps > residuals[:k], residuals[:k] / gaps, 1.0).asin()
 
 
-def _reach_of_rest(result: EigenResult, k: int, order: str) -> float:
-    """Return the largest reach of the values after the first ``k``, as far as it is known."""
-    after = result.pairs.reach_after(k, order)
+def _next_sort_key(result: EigenResult, k: int, order: str) -> float:
+    """Return the largest sort key of the values after the first ``k``, as far as it is known."""
+    after = result.pairs.sort_key_after(k, order)
     if not math.isfinite(after):
         return after
-    seen = reach(result.check.found, order) if result.check and result.check.products else -math.inf
-    return max(after + float(result.pairs.residuals[k]), seen)
+    searched = sort_key(result.check.found, order) if result.check and result.check.products else -math.inf
+    return max(after + float(result.pairs.residuals[k]), searched)

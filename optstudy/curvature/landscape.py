@@ -23,7 +23,7 @@ class Landscape:
     losses: Tensor  # (p,) or (p, q) float64
     quadratic: Tensor  # the same shape
     loss: float  # at the centre
-    slopes: Tensor  # (d,) float64, g^T d_i
+    slopes: Tensor  # (d,) float64, g^T d_i: directional derivatives
     curvatures: Tensor  # (d, d) float64, d_i^T H d_j
 
 
@@ -38,7 +38,7 @@ def loss_landscape(
     dtype: torch.dtype | None = None,
     denominator: Denominator | None = None,
 ) -> Landscape:
-    r"""Evaluate a loss along one direction, or over the plane of two.
+    r"""Evaluate a loss along one direction, or over the plane of two directions.
 
     The model's own parameters are not modified.
 
@@ -50,47 +50,47 @@ def loss_landscape(
         distances: Grid of distances along each direction, in units of its length.
         parameters: The parameters that the directions refer to; see `hessian`.
         dtype: Precision; by default that of the parameters.
-        denominator: What the loss of a batch is divided by; see `hessian`.
+        denominator: Divisor of the mean loss of a batch; see `hessian`.
 
     Raises:
         ValueError: If there are not one or two directions of the parameters' size, or as `hessian` does.
     """
-    at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    if directions.ndim != 2 or len(directions) not in (1, 2) or directions.shape[1] != at.dim:  # noqa: PLR2004
-        wanted = f"(1, {at.dim}) or (2, {at.dim})"
-        raise ValueError(f"directions has shape {tuple(directions.shape)}; it must be {wanted}")
+    function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    if directions.ndim != 2 or len(directions) not in (1, 2) or directions.shape[1] != function.dim:  # noqa: PLR2004
+        expected = f"(1, {function.dim}) or (2, {function.dim})"
+        raise ValueError(f"directions has shape {tuple(directions.shape)}; it must be {expected}")
     if len(distances) != len(directions):
         raise ValueError(f"there are {len(directions)} directions, but distances for {len(distances)}")
-    rows = directions.to(at.device, at.dtype)
+    rows = directions.to(function.device, function.dtype)
     axes = tuple(torch.tensor(axis, dtype=torch.float64) for axis in distances)
     points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
-    around = expand(at)
-    slopes = (rows @ around.gradient).cpu().double()
-    curvatures = (rows @ around.hessian.apply(rows).T).cpu().double()
+    expansion = expand(function)
+    slopes = (rows @ expansion.gradient).cpu().double()
+    curvatures = (rows @ expansion.hessian.apply(rows).T).cpu().double()
     second_order = torch.einsum("pi,ij,pj->p", points, curvatures, points) / 2
     shape = tuple(len(axis) for axis in axes)
     return Landscape(
         distances=axes,
-        losses=losses_at(at, points, rows).reshape(shape),
-        quadratic=(around.loss + points @ slopes + second_order).reshape(shape),
-        loss=around.loss,
+        losses=losses_at(function, points, rows).reshape(shape),
+        quadratic=(expansion.loss + points @ slopes + second_order).reshape(shape),
+        loss=expansion.loss,
         slopes=slopes,
         curvatures=(curvatures + curvatures.T) / 2,
     )
 
 
 @torch.no_grad()
-def losses_at(at: Objective, points: Tensor, directions: Tensor) -> Tensor:
+def losses_at(objective: Objective, points: Tensor, directions: Tensor) -> Tensor:
     """Return the loss at points ``(p, d)``, distances along ``directions`` ``(d, n)``; ``(p,)`` float64 on the CPU."""
-    weights = at.weights
+    weights = objective.weights
 
     def parameters() -> Iterator[list[Tensor]]:
-        for point in points.to(at.device, at.dtype):
-            yield at.unflatten(weights + point @ directions)
+        for point in points.to(objective.device, objective.dtype):
+            yield objective.unflatten(weights + point @ directions)
 
-    return at.mean(
+    return objective.mean(
         lambda inputs, targets: torch.stack(
-            [at.value(moved, inputs, targets).reshape(()).cpu().double() for moved in parameters()]
+            [objective.value(moved, inputs, targets).reshape(()).cpu().double() for moved in parameters()]
         )
     ).cpu()
 
@@ -114,7 +114,7 @@ def filter_normalised(
     names = select_parameters(model, parameters)
     size = sum(model.get_parameter(name).numel() for name in names)
     if direction.shape != (size,):
-        raise ValueError(f"the direction has shape {tuple(direction.shape)}; the parameters take ({size},)")
+        raise ValueError(f"the direction has shape {tuple(direction.shape)}; it must be ({size},)")
     scaled, start = [], 0
     for name in names:
         weight = model.get_parameter(name).detach()
@@ -124,7 +124,7 @@ def filter_normalised(
             scaled.append(part.zero_().flatten())
             continue
         norms = part.flatten(1).norm(dim=1)
-        norms = torch.where(norms > 0, norms, torch.inf)  # a filter that does not move
+        norms = torch.where(norms > 0, norms, torch.inf)  # a filter whose direction is zero
         factor = weight.flatten(1).norm(dim=1).to(part.dtype) / norms
         scaled.append((part.flatten(1) * factor.unsqueeze(1)).flatten())
     return torch.cat(scaled)

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) to one number
-Denominator = Callable[[Tensor], float]  # targets of a batch to what its mean loss is divided by
+Denominator = Callable[[Tensor], float]  # targets of a batch to the divisor of its mean loss
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a floating-point tensor in ``dtype``, and any other unchanged."""
+    """Return a floating-point tensor in ``dtype``, or any other tensor unchanged."""
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def loss_in(loss: Loss, dtype: torch.dtype) -> Loss:
+def cast_loss(loss: Loss, dtype: torch.dtype) -> Loss:
     """Return a loss whose own tensors, such as class weights, have ``dtype``."""
     if isinstance(loss, functools.partial):
         keywords = {name: cast(v, dtype) if isinstance(v, Tensor) else v for name, v in loss.keywords.items()}
-        return functools.partial(loss_in(loss.func, dtype), *loss.args, **keywords)
+        return functools.partial(cast_loss(loss.func, dtype), *loss.args, **keywords)
     if not isinstance(loss, nn.Module):
         return loss
     own = {**dict(loss.named_parameters()), **dict(loss.named_buffers())}
@@ -60,7 +60,7 @@ def loss_denominator(loss: Loss) -> Denominator | None:
     """Return the denominator of a loss; None if it is a sum."""
     options = _options(loss)
     if options.get("reduction", "mean") == "none":
-        raise ValueError("the loss has reduction='none'; it must return one number, so take 'mean' or 'sum'")
+        raise ValueError("the loss has reduction='none'; it must return one number, so use 'mean' or 'sum'")
     if options.get("reduction", "mean") == "sum":
         return None
     if options.get("classes"):
@@ -101,4 +101,4 @@ def is_torch_loss(loss: Loss) -> bool:
     """Whether a loss is one of torch's own, whose denominators are known."""
     if isinstance(loss, functools.partial):
         return is_torch_loss(loss.func)
-    return isinstance(loss, nn.modules.loss._Loss) or getattr(loss, "__module__", "") == functional.__name__  # noqa: SLF001  # their one base class
+    return isinstance(loss, nn.modules.loss._Loss) or getattr(loss, "__module__", "") == functional.__name__  # noqa: SLF001  # their common base class

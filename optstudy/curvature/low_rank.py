@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, ranked
+from optstudy.curvature.basis import Basis, argsort_by
 from optstudy.curvature.operators import Operator
 
-NEW = 1e-4  # least squared length outside a basis of a new direction; float32 inner products are off by 1e-7
+MIN_SQUARED_LENGTH = 1e-4  # of a new direction, outside a basis; float32 inner products are off by 1e-7
 # Below 1, so that a correction has a positive component along its residual, outside the basis.
-NEAREST = 0.95
+MAX_RATIO = 0.95
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class LowRank:
     def correction(self, value: float, residual: Tensor) -> Tensor:
         r"""Return :math:`\theta (\theta I - M)^{-1} r`, the correction of a Ritz vector up to its length.
 
-        By first order in :math:`r` an eigenvector differs from a Ritz vector by :math:`(\theta I - A)^{-1} r` on the
-        complement of the vector, and :math:`M` stands for :math:`A` (Morgan and Scott, 1986; Davidson, 1975, with the
-        diagonal of :math:`A`). :math:`M = 0` gives the residual itself. A :math:`\mu_i / \theta` above 0.95, which can
-        only be near or out of date, counts as 0.95.
+        To first order in :math:`r`, an eigenvector differs from a Ritz vector by :math:`(\theta I - A)^{-1} r` on the
+        complement of the vector. Here :math:`M` approximates :math:`A` (Morgan and Scott, 1986; Davidson, 1975, uses
+        the diagonal of :math:`A`). :math:`M = 0` gives the residual itself. Ratios :math:`\mu_i / \theta` above 0.95
+        are clipped to 0.95: such values are close to :math:`\theta`, or outdated.
 
         Args:
             value: :math:`\theta`.
@@ -34,46 +34,48 @@ class LowRank:
         """
         if not value:
             return residual
-        near = (self.values / value).clamp(max=NEAREST)
-        weights = (near / (1 - near)).to(residual.device, residual.dtype)
+        ratios = (self.values / value).clamp(max=MAX_RATIO)
+        weights = (ratios / (1 - ratios)).to(residual.device, residual.dtype)
         corrected: Tensor = residual + (weights * (self.vectors @ residual)) @ self.vectors
         return corrected
 
-    def updated(self, basis: Basis, k: int, most: int) -> "LowRank":
+    def updated(self, basis: Basis, k: int, max_rank: int) -> "LowRank":
         r"""Return the approximation updated by a basis, without the first ``k`` pairs of the basis.
 
         These are the Ritz pairs of a matrix that equals the operator :math:`A` where its products are known, and
-        :math:`M` elsewhere. With the later Ritz vectors as rows :math:`V`, and rows :math:`W` orthonormal and outside
-        of the basis in the space of the :math:`u_i`, it is
+        :math:`M` otherwise. With the later Ritz vectors as rows :math:`V`, and :math:`W` the orthonormal rows
+        orthogonal to the basis in the space of the :math:`u_i`, it is
         :math:`\begin{pmatrix} V A V^\top & V A W^\top \\ W A V^\top & W M W^\top \end{pmatrix}`.
 
         Args:
             basis: A basis of the operator at a later step.
-            k: Number of its pairs to leave out.
-            most: Largest rank of the result.
+            k: Number of pairs of the basis to leave out.
+            max_rank: Largest rank of the result.
         """
         values, coefficients = basis.eigh
-        later = ranked(values, "magnitude")[k:]
+        later = argsort_by(values, "magnitude")[k:]
         known = coefficients[:, later].T
         inside = _inner_products(self.vectors, basis.rows)
         remaining = _inner_products(self.vectors, self.vectors) - inside @ inside.T
-        white = _whitening(remaining)
-        cross = known @ (_inner_products(basis.images, self.vectors) - basis.projected @ inside.T) @ white.T
-        part = white @ remaining
+        whitening = _whitening(remaining)
+        cross = (
+            known @ (_inner_products(basis.images, self.vectors) - basis.projected @ inside.T) @ whitening.T
+        )
+        part = whitening @ remaining
         corner = (part * self.values) @ part.T
         upper, lower = torch.cat([values[later].diag(), cross], 1), torch.cat([cross.T, corner], 1)
         values, mix = torch.linalg.eigh(torch.cat([upper, lower]))
-        chosen = ranked(values, "magnitude")[:most]
-        fresh, old = mix[:, chosen].T.tensor_split([len(later)], dim=1)
-        old = old @ white
+        indices = argsort_by(values, "magnitude")[:max_rank]
+        fresh, old = mix[:, indices].T.tensor_split([len(later)], dim=1)
+        old = old @ whitening
         rows = basis.rows
         fresh_part = (fresh @ known - old @ inside).to(rows) @ rows
-        return LowRank(values[chosen], torch.addmm(fresh_part, old.to(rows), self.vectors))
+        return LowRank(values[indices], torch.addmm(fresh_part, old.to(rows), self.vectors))
 
 
-def _inner_products(one: Tensor, two: Tensor) -> Tensor:
+def _inner_products(first: Tensor, second: Tensor) -> Tensor:
     """Return the inner products of rows in float64 on the CPU."""
-    return (one @ two.T).cpu().double()
+    return (first @ second.T).cpu().double()
 
 
 def _whitening(gram: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ def _whitening(gram: Tensor) -> Tensor:
     A QR decomposition of the rows themselves would take a fifth as long as a product.
     """
     sizes, directions = torch.linalg.eigh(gram)
-    large = sizes > NEW
+    large = sizes > MIN_SQUARED_LENGTH
     whitening: Tensor = directions[:, large].T / sizes[large].sqrt().unsqueeze(1)
     return whitening
 

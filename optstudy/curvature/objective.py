@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from optstudy.curvature.losses import Denominator, Loss, cast, loss_in
+from optstudy.curvature.losses import Denominator, Loss, cast, cast_loss
 
 # (inputs, targets); inputs are a tensor, a tuple for model(*inputs), or a dict for model(**inputs)
 Batch = Sequence[Any]
 Data = Batch | Iterable[Batch]
 
-NO_DATA = "data has no batch (inputs, targets) with a target that counts; give at least one"
+NO_DATA = "data has no batch (inputs, targets) with a target that is not ignored; give at least one"
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Objective:
     r"""A model's loss on data at fixed weights.
 
     Over batches :math:`c` whose losses :math:`L_c` are means with denominators :math:`d_c`, the loss is
-    :math:`L = \sum_c d_c L_c / \sum_c d_c`, as if all the data were one batch. Losses that are sums are added.
+    :math:`L = \sum_c d_c L_c / \sum_c d_c`, as if all the data were one batch. If the losses are sums, they are added.
 
-    The weights and modes are those at the time of `objective`; later training does not affect them. Each pass over
+    The weights and modes are those at the call of `objective`; later training does not affect them. Each pass over
     the data starts from the same state of torch's generators, so that a DataLoader yields the same batches.
     """
 
@@ -39,10 +39,10 @@ class Objective:
     tensors: Mapping[str, Tensor]  # all parameters and buffers, detached copies in `dtype`
     dtype: torch.dtype
     device: torch.device
-    denominator: Denominator | None  # None if the losses of batches are added
+    denominator: Denominator | None  # None if the losses are sums over the batch
     one_batch: bool
-    modes: tuple[bool, ...]  # whether each of the model's modules is in train mode, in their order
-    generators: Mapping[torch.Generator, Tensor]  # states of the generators that the data may read
+    modes: tuple[bool, ...]  # whether each module of the model is in train mode, in order
+    generators: Mapping[torch.Generator, Tensor]  # states of the generators that the data may use
 
     @cached_property
     def shapes(self) -> tuple[torch.Size, ...]:
@@ -76,7 +76,7 @@ class Objective:
     def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
         """Yield inputs, targets and weight of each batch; the state of all generators is restored afterwards."""
         batches: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
-        with _forked_generators(self.device), _in_states(self.generators):
+        with _forked_generators(self.device), _set_states(self.generators):
             for inputs, targets in batches:
                 weight = 1.0 if self.denominator is None else self.denominator(targets)
                 yield map_tensors(inputs, self._converted), map_tensors(targets, self._converted), weight
@@ -97,21 +97,21 @@ class Objective:
         """Return the loss of one batch.
 
         Raises:
-            TypeError: If the model or the loss holds tensors that stay at another precision.
+            TypeError: If the model or the loss contains tensors that cannot be converted to `dtype`.
         """
         try:
-            return self.loss_of(self.outputs(parameters, inputs), targets)
+            return self.output_loss(self.outputs(parameters, inputs), targets)
         except RuntimeError as error:
             if "dtype" not in str(error) and "scalar type" not in str(error):
                 raise
             raise TypeError(
-                f"the model or the loss cannot be computed in {self.dtype} ({str(error).splitlines()[0]}); tensors of"
-                " its own must be buffers, or follow the precision of its input: residuals take float64"
+                f"the model or the loss cannot be computed in {self.dtype} ({str(error).splitlines()[0]}); register"
+                " constant tensors as buffers, or create them in the dtype of the input: residuals need float64"
             ) from error
 
-    def loss_of(self, outputs: Any, targets: Tensor) -> Tensor:
-        """Return the loss of outputs."""
-        return loss_in(self.loss, self.dtype)(outputs, targets)
+    def output_loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        """Return the loss of a batch from the model's outputs."""
+        return cast_loss(self.loss, self.dtype)(outputs, targets)
 
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
         """Return the same objective at another precision."""
@@ -122,7 +122,7 @@ class Objective:
         """Average a function of batches, weighted by their denominators."""
         total, weights = None, 0.0
         for inputs, targets, weight in self.batches():
-            if not weight:  # all targets are ignored, and the mean over none is nan
+            if not weight:  # all targets are ignored, and the mean over an empty set is nan
                 continue
             part = function(inputs, targets) * weight
             total = part if total is None else total.add_(part)
@@ -148,28 +148,28 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the parameters that match; see `objective`."""
-    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     if patterns is None:
-        if not trained:
+        if not trainable:
             raise ValueError("the model has no parameter that requires a gradient")
-        return tuple(trained)
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
-    if not wanted:
+        return tuple(trainable)
+    selected = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not selected:
         raise ValueError(
             "parameters is empty; give names or patterns, or None for all that require a gradient"
         )
-    for pattern in wanted:
-        if not fnmatch.filter(trained, pattern):
+    for pattern in selected:
+        if not fnmatch.filter(trainable, pattern):
             raise ValueError(
-                f"no parameter that requires a gradient matches {pattern!r}; there are {', '.join(trained)}"
+                f"no parameter that requires a gradient matches {pattern!r}; the parameters are {', '.join(trainable)}"
             )
-    return tuple(name for name in trained if any(fnmatch.fnmatchcase(name, p) for p in wanted))
+    return tuple(name for name in trainable if any(fnmatch.fnmatchcase(name, p) for p in selected))
 
 
 def check_precision(device: torch.device, dtype: torch.dtype) -> None:
     """Raise ValueError unless ``dtype`` is float32 or float64 and the device supports it."""
     if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype is {dtype}; curvature takes float32 or float64")
+        raise ValueError(f"dtype is {dtype}; curvature requires float32 or float64")
     if not supports(device, dtype):
         raise ValueError(f"device {device} has no {dtype}; move the model to the CPU, or use float32")
 
@@ -180,7 +180,7 @@ def supports(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def generator_state(device: torch.device) -> Tensor:
-    """Return the state of the generators that a model on ``device`` may read."""
+    """Return the state of the generators that a model on ``device`` may use."""
     states = [torch.get_rng_state()]
     if device.type != "cpu":
         states.append(torch.get_device_module(device).get_rng_state(device))
@@ -193,14 +193,14 @@ def _forked_generators(device: torch.device) -> contextlib.AbstractContextManage
 
 
 def data_generators(data: Data) -> list[torch.Generator]:
-    """Return the generators that iterating over data may read: torch's, and a DataLoader's own."""
+    """Return the generators that iterating over data may use: torch's default, and those of a DataLoader."""
     owners = (data, getattr(data, "sampler", None), getattr(data, "batch_sampler", None))
     own = [getattr(owner, "generator", None) for owner in owners]
     return list(dict.fromkeys([torch.default_generator, *(g for g in own if isinstance(g, torch.Generator))]))
 
 
 @contextlib.contextmanager
-def _in_states(states: Mapping[torch.Generator, Tensor]) -> Iterator[None]:
+def _set_states(states: Mapping[torch.Generator, Tensor]) -> Iterator[None]:
     """Set the states of generators, and restore them afterwards."""
     current = {generator: generator.get_state() for generator in states}
     try:

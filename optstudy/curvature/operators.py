@@ -12,7 +12,7 @@ from optstudy.curvature.build import mixes_examples, objective
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.objective import Data, Objective
 
-Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), a row each
+Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def hessian(
 ) -> Operator:
     r"""Return :math:`\nabla^2 L + \lambda I` at the model's weights, by double backward passes (Pearlmutter, 1994).
 
-    For a single batch the graph of the gradient lives as long as the operator, so that a product costs about one
+    For a single batch the graph of the gradient is kept as long as the operator, so that a product costs about one
     backward pass. For several batches, `apply` visits each batch once for all rows, and memory does not grow with the
     number of batches.
 
@@ -73,13 +73,13 @@ def hessian(
         dtype: Precision; by default that of the parameters.
         weight_decay: :math:`\lambda` of a penalty :math:`\lambda \|\theta\|^2 / 2` that training added to the loss;
             0 for the Hessian of the loss alone.
-        denominator: What the loss of a batch is divided by; see `objective`.
+        denominator: Divisor of the mean loss of a batch; see `objective`.
 
     Raises:
         ValueError: As `objective` does.
     """
-    at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    return _hessian_of(at, weight_decay)
+    function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    return _hessian_operator(function, weight_decay)
 
 
 def gauss_newton(
@@ -96,8 +96,8 @@ def gauss_newton(
     :math:`J` is the Jacobian of the outputs :math:`z`, which must be one tensor. For cross-entropy on logits
     this is the Fisher matrix of the model's own distribution. Arguments and errors are those of `hessian`.
     """
-    at = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    return _operator(at, _gauss_newton_rows, "Gauss-Newton matrix")
+    function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    return _operator(function, _gauss_newton_rows, "Gauss-Newton matrix")
 
 
 def fisher(
@@ -110,20 +110,20 @@ def fisher(
 ) -> Operator:
     r"""Return the empirical Fisher matrix :math:`\frac{1}{N} \sum_i g_i g_i^\top` of the examples' gradients.
 
-    :math:`g_i` is the gradient of the loss of example :math:`i` as a batch of its own. It is no substitute for the
+    :math:`g_i` is the gradient of the loss of example :math:`i` alone. This matrix is not a substitute for the
     Hessian (Kunstner et al., 2019). The model must process examples independently, so batch norm must be in eval mode.
     Arguments and errors are those of `hessian`.
     """
-    at = objective(
+    function = objective(
         model, loss, data, parameters=parameters, dtype=dtype, denominator=lambda targets: float(len(targets))
     )
     for name, module in model.named_modules():
         if mixes_examples(module):
             raise ValueError(
-                f"{name} is batch norm that uses batch statistics, so no example has a loss of its own;"
+                f"{name} is batch norm that uses batch statistics, so the loss of a single example is undefined;"
                 " call model.eval()"
             )
-    return _operator(at, _fisher_rows, "empirical Fisher matrix")
+    return _operator(function, _fisher_rows, "empirical Fisher matrix")
 
 
 def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
@@ -166,91 +166,97 @@ class Expansion:
     hessian: Operator
 
 
-def expand(at: Objective, weight_decay: float = 0.0) -> Expansion:
+def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
     """Return loss, gradient and Hessian of an objective; ``weight_decay`` is added to the Hessian alone."""
-    if at.one_batch:
-        value, leaves, gradient = _gradient(at, *next(at.batches())[:2])
-        product = _hessian_product(at, leaves, gradient)
+    if objective.one_batch:
+        value, leaves, gradient = _gradient(objective, *next(objective.batches())[:2])
+        product = _hessian_product(objective, leaves, gradient)
         return Expansion(
-            float(value.detach()), _vector(gradient).detach(), _hessian_of(at, weight_decay, product)
+            float(value.detach()),
+            _vector(gradient).detach(),
+            _hessian_operator(objective, weight_decay, product),
         )
 
     def gradient_and_loss(inputs: Any, targets: Tensor) -> Tensor:
-        value, _, gradient = _gradient(at, inputs, targets)
+        value, _, gradient = _gradient(objective, inputs, targets)
         return torch.cat([_vector(gradient).detach(), value.detach().reshape(1)])
 
-    both = at.mean(gradient_and_loss)
-    return Expansion(float(both[-1]), both[:-1], _hessian_of(at, weight_decay))
+    combined = objective.mean(gradient_and_loss)
+    return Expansion(float(combined[-1]), combined[:-1], _hessian_operator(objective, weight_decay))
 
 
-def _hessian_of(at: Objective, weight_decay: float, product: Product | None = None) -> Operator:
+def _hessian_operator(objective: Objective, weight_decay: float, product: Product | None = None) -> Operator:
     name = "Hessian" if not weight_decay else f"Hessian + {weight_decay:g} I (weight decay)"
-    return _operator(at, _hessian_rows, name, weight_decay, product)
+    return _operator(objective, _hessian_rows, name, weight_decay, product)
 
 
 Prepare = Callable[[Objective, Any, Tensor], Product]
 
 
 def _operator(
-    at: Objective, prepare: Prepare, name: str, shift: float = 0.0, product: Product | None = None
+    objective: Objective, prepare: Prepare, name: str, shift: float = 0.0, product: Product | None = None
 ) -> Operator:
-    if product is None and at.one_batch:
-        product = prepare(at, *next(at.batches())[:2])
+    if product is None and objective.one_batch:
+        product = prepare(objective, *next(objective.batches())[:2])
 
     def over_batches(rows: Tensor) -> Tensor:
-        return at.mean(lambda inputs, targets: prepare(at, inputs, targets)(rows))
+        return objective.mean(lambda inputs, targets: prepare(objective, inputs, targets)(rows))
 
     unshifted = product or over_batches
     return Operator(
         apply=(lambda rows: unshifted(rows).add_(rows, alpha=shift)) if shift else unshifted,
-        dim=at.dim,
-        dtype=at.dtype,
-        device=at.device,
+        dim=objective.dim,
+        dtype=objective.dtype,
+        device=objective.device,
         name=name,
-        in_dtype=lambda dtype: _operator(at.in_dtype(dtype), prepare, name, shift),
+        in_dtype=lambda dtype: _operator(objective.in_dtype(dtype), prepare, name, shift),
     )
 
 
-def _gradient(at: Objective, inputs: Any, targets: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Return a batch's loss, the leaves, and the gradient by them, in a graph that can be differentiated again."""
+def _gradient(
+    objective: Objective, inputs: Any, targets: Tensor
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return a batch's loss, the leaves, and the gradient with respect to them, which can be differentiated."""
     with torch.enable_grad():
-        leaves = at.leaves()
-        value = at.value(leaves, inputs, targets)
+        leaves = objective.leaves()
+        value = objective.value(leaves, inputs, targets)
         return value, leaves, _derivative(value, leaves)
 
 
-def _hessian_product(at: Objective, leaves: list[Tensor], gradient: list[Tensor]) -> Product:
-    return functools.partial(_each, lambda row: _vector(_pull(gradient, leaves, at.unflatten(row))))
+def _hessian_product(objective: Objective, leaves: list[Tensor], gradient: list[Tensor]) -> Product:
+    return functools.partial(
+        _apply_rowwise, lambda row: _vector(_vjp(gradient, leaves, objective.unflatten(row)))
+    )
 
 
-def _hessian_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
-    _, leaves, gradient = _gradient(at, inputs, targets)
-    return _hessian_product(at, leaves, gradient)
+def _hessian_rows(objective: Objective, inputs: Any, targets: Tensor) -> Product:
+    _, leaves, gradient = _gradient(objective, inputs, targets)
+    return _hessian_product(objective, leaves, gradient)
 
 
-def _gauss_newton_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
+def _gauss_newton_rows(objective: Objective, inputs: Any, targets: Tensor) -> Product:
     with torch.enable_grad():
-        leaves = at.leaves()
-        outputs = _one_tensor(at.outputs(leaves, inputs))
-        free = outputs.detach().requires_grad_()
-        slope = _derivative(at.loss_of(free, targets), [free])
+        leaves = objective.leaves()
+        outputs = _single_tensor(objective.outputs(leaves, inputs))
+        detached = outputs.detach().requires_grad_()
+        output_gradient = _derivative(objective.output_loss(detached, targets), [detached])
         dummy = torch.zeros_like(outputs, requires_grad=True)
         transposed = _derivative(outputs, leaves, dummy)  # J^T u, linear in u, so its derivative in u is J
 
     def row(vector: Tensor) -> Tensor:
-        (forward,) = _pull(transposed, [dummy], at.unflatten(vector))
-        (curved,) = _pull(slope, [free], [forward])
-        return _vector(_pull([outputs], leaves, [curved]))
+        (tangent,) = _vjp(transposed, [dummy], objective.unflatten(vector))
+        (output_product,) = _vjp(output_gradient, [detached], [tangent])
+        return _vector(_vjp([outputs], leaves, [output_product]))
 
-    return functools.partial(_each, row)
+    return functools.partial(_apply_rowwise, row)
 
 
-def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
+def _fisher_rows(objective: Objective, inputs: Any, targets: Tensor) -> Product:
     with torch.enable_grad():
-        leaves = at.leaves()
-        outputs = _one_tensor(at.outputs(leaves, inputs))
-        alone = lambda z, y: at.loss_of(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
-        losses = torch.func.vmap(alone)(outputs, targets)
+        leaves = objective.leaves()
+        outputs = _single_tensor(objective.outputs(leaves, inputs))
+        example_loss = lambda z, y: objective.output_loss(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
+        losses = torch.func.vmap(example_loss)(outputs, targets)
         if not bool(losses.isfinite().all()):
             raise FloatingPointError(
                 "the loss of an example is not finite; perhaps all of its targets are ignored"
@@ -259,13 +265,13 @@ def _fisher_rows(at: Objective, inputs: Any, targets: Tensor) -> Product:
         transposed = _derivative(losses, leaves, dummy)
 
     def row(vector: Tensor) -> Tensor:
-        (slopes,) = _pull(transposed, [dummy], at.unflatten(vector))
-        return _vector(_pull([losses], leaves, [slopes / len(slopes)]))
+        (weights,) = _vjp(transposed, [dummy], objective.unflatten(vector))
+        return _vector(_vjp([losses], leaves, [weights / len(weights)]))
 
-    return functools.partial(_each, row)
+    return functools.partial(_apply_rowwise, row)
 
 
-def _one_tensor(outputs: Any) -> Tensor:
+def _single_tensor(outputs: Any) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise TypeError(
             f"the model returns {type(outputs).__name__}; this matrix requires a single output tensor"
@@ -273,19 +279,19 @@ def _one_tensor(outputs: Any) -> Tensor:
     return outputs
 
 
-def _each(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+def _apply_rowwise(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     return torch.stack([product(row) for row in rows])
 
 
 def _derivative(value: Tensor, leaves: Sequence[Tensor], weights: Tensor | None = None) -> list[Tensor]:
-    """Return the gradient, in a graph that can be differentiated again; zero for a constant."""
+    """Return the gradient, which can itself be differentiated; zero for a constant."""
     if not value.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
     return list(torch.autograd.grad(value, leaves, weights, create_graph=True, materialize_grads=True))
 
 
-def _pull(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return the derivative of the weighted sum of ``values``; zero where it is a constant."""
+def _vjp(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the vector-Jacobian product of ``values`` with ``weights``; zero where ``values`` are constant."""
     varying = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
     if not varying:
         return [torch.zeros_like(leaf) for leaf in leaves]

@@ -12,13 +12,13 @@ EPS_RATIO = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 
 
 def refine(operator: Operator, finest: Operator, pairs: Ritz, order: str) -> tuple[Ritz, float, int]:
-    """Recompute the products of Ritz vectors in float64, and from them the Ritz pairs in their span.
+    """Recompute the products of Ritz vectors in float64, and the Ritz pairs in their span.
 
     Args:
-        operator: The operator that gave the pairs.
-        finest: The same in float64, if the device supports it; see `in_double`.
-        pairs: The pairs.
-        order: Their order.
+        operator: The operator with which the pairs were computed.
+        finest: The same operator in float64, if the device supports it; see `in_double`.
+        pairs: The Ritz pairs.
+        order: The order of the pairs.
 
     Returns:
         The pairs at the precision of ``finest``, the 2-norm error of a product of ``operator`` with a unit vector, and
@@ -29,19 +29,19 @@ def refine(operator: Operator, finest: Operator, pairs: Ritz, order: str) -> tup
     """
     vectors = pairs.vectors.to(finest.dtype)
     basis = empty_basis(finest).extended(finest, vectors)
-    fresh = (vectors @ basis.rows.T) @ basis.images
-    check_section(vectors, fresh, operator.name)
+    recomputed = (vectors @ basis.rows.T) @ basis.images
+    check_section(vectors, recomputed, operator.name)
     refined = basis.ritz(order, basis.size)
     if finest is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
-        single = operator.in_dtype(torch.float32)
-        error = single.apply(vectors.to(single.dtype)).to(finest.dtype) - fresh
+        in_single = operator.in_dtype(torch.float32)
+        error = in_single.apply(vectors.to(in_single.dtype)).to(finest.dtype) - recomputed
         return refined, EPS_RATIO * float(error.norm(dim=1).max()), basis.size + len(vectors)
-    return refined, _noise(operator, fresh, pairs), basis.size
+    return refined, _noise(operator, recomputed, pairs), basis.size
 
 
-def _noise(operator: Operator, fresh: Tensor, pairs: Ritz) -> float:
-    """Return how far the given products are from recomputed ones, but at least one rounding error."""
-    difference = float((pairs.images.to(fresh.dtype) - fresh).norm(dim=1).max())
+def _noise(operator: Operator, recomputed: Tensor, pairs: Ritz) -> float:
+    """Return the error of the pairs' products against recomputed ones, at least one rounding error."""
+    difference = float((pairs.images.to(recomputed.dtype) - recomputed).norm(dim=1).max())
     return max(difference, torch.finfo(operator.dtype).eps * float(pairs.values.abs().max()))
 
 

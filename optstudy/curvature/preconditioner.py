@@ -15,7 +15,7 @@ from optstudy.curvature.objective import select_parameters
 class Stability:
     r"""The largest eigenvalue at which full-batch training on a quadratic is stable; a heuristic for mini-batches.
 
-    The eigenvalue is that of the Hessian, or, for an optimizer with a preconditioner :math:`P` (held fixed), of
+    The threshold is for the Hessian, or, for an optimizer with a preconditioner :math:`P` (held fixed), for
     :math:`P^{-1/2} H P^{-1/2}`.
     """
 
@@ -59,15 +59,15 @@ def preconditioner(
             raise ValueError(
                 f"{type(optimizer).__name__} has no known preconditioner for {name};"
                 " Adam, AdamW, AdaGrad, RMSprop and AdaHessian have one"
-                " once they have updated the parameter: take a step first, and use parameters= to exclude parameters"
-                " that get no gradient"
+                " after they have updated the parameter: take a step first, and use parameters= to exclude parameters"
+                " without a gradient"
             )
         scale = _SCALES[key][1](groups[id(parameter)], state, state[key])
         parts.append(scale.detach().expand_as(parameter).flatten())
     return torch.cat(parts)
 
 
-def scales(
+def has_preconditioner(
     optimizer: torch.optim.Optimizer, model: nn.Module, parameters: str | Sequence[str] | None = None
 ) -> bool:
     """Whether `preconditioner` with the same arguments returns a diagonal rather than raising."""
@@ -76,11 +76,11 @@ def scales(
 
 
 def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
-    r"""Return the stability threshold of an optimizer's first parameter group; None if it is not known.
+    r"""Return the stability threshold of an optimizer's first parameter group; None if it is unknown.
 
     Heavy-ball momentum :math:`\beta`, including RMSprop's: :math:`(2 + 2\beta) / \eta`. Nesterov momentum:
-    :math:`(2 + 2\beta) / ((1 + 2\beta) \eta)` (Cohen et al., 2021, https://arxiv.org/abs/2103.00065). For Adam and its
-    kin, with :math:`\beta_1`, on the preconditioned Hessian:
+    :math:`(2 + 2\beta) / ((1 + 2\beta) \eta)` (Cohen et al., 2021, https://arxiv.org/abs/2103.00065). For Adam,
+    AdamW, AdaHessian, and AdaGrad with :math:`\beta_1 = 0`, on the preconditioned Hessian:
     :math:`(2 + 2\beta_1) / ((1 - \beta_1) \eta)` (Cohen et al., 2022, https://arxiv.org/abs/2207.14484).
 
     Example:
@@ -127,7 +127,7 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], v: Tensor) -> A
     return centred.clamp(min=0).sqrt() + group["eps"]
 
 
-# By the key of the squared-gradient average in an optimizer's state; the first that applies.
+# By the key of the squared-gradient average in an optimizer's state; the first match is used.
 # NAdam and RAdam have Adam's state, but are not subclasses of it.
 _SCALES: dict[str, tuple[type[torch.optim.Optimizer], Callable[..., Any]]] = {
     "max_exp_avg_sq": (torch.optim.Adam, _adam),

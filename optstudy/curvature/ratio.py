@@ -19,7 +19,7 @@ class Ratio:
 
     With Ritz values :math:`\theta` and the 2-norm :math:`\delta` of their residual block, the true ratio lies between
     :math:`\max(1, |\theta_1| / (|\theta_2| + \delta))` and :math:`(|\theta_1| + \delta) / |\theta_2|`, if no
-    eigenvalue was missed: Ritz values are at most as large as eigenvalues, and off by at most :math:`\delta` (Parlett,
+    eigenvalue was missed: Ritz values do not exceed the eigenvalues, and differ by at most :math:`\delta` (Parlett,
     The Symmetric Eigenvalue Problem, 1998, theorem 11.5.1).
 
     The verdict is the first that applies: ``unresolved`` (the second value is below the precision), ``indefinite``
@@ -40,17 +40,19 @@ def ratio_interval(first: float, second: float, delta: float, noise: float = 0.0
         first: The value of largest magnitude, signed.
         second: The next value.
         delta: 2-norm of their residual block.
-        noise: Error of one product in the precision that was used.
+        noise: Error of one product in the precision of the values.
     """
-    one, two = abs(first), abs(second)
-    low = max(1.0, one / (two + delta)) if two + delta else 1.0
-    high = (one + delta) / two if two else math.inf
-    value = one / two if two else math.inf
-    return Ratio(value, low, high, _verdict(first * second < 0, two <= NOISE_FACTOR * noise, low, high))
+    first_magnitude, second_magnitude = abs(first), abs(second)
+    low = max(1.0, first_magnitude / (second_magnitude + delta)) if second_magnitude + delta else 1.0
+    high = (first_magnitude + delta) / second_magnitude if second_magnitude else math.inf
+    value = first_magnitude / second_magnitude if second_magnitude else math.inf
+    return Ratio(
+        value, low, high, _verdict(first * second < 0, second_magnitude <= NOISE_FACTOR * noise, low, high)
+    )
 
 
-def _verdict(opposite: bool, below: bool, low: float, high: float) -> Verdict:
-    if below:
+def _verdict(opposite: bool, below_noise: bool, low: float, high: float) -> Verdict:
+    if below_noise:
         return "unresolved"
     if opposite:
         return "indefinite"
@@ -62,10 +64,10 @@ def _verdict(opposite: bool, below: bool, low: float, high: float) -> Verdict:
 def block_norm(rows: Tensor) -> float:
     """Return the 2-norm of a few rows ``(k, n)``: the root of the first eigenvalue of their Gram matrix.
 
-    This is as accurate as a singular value decomposition, which would take a fifth of the time of a product.
+    This is as accurate as a singular value decomposition, which would take a fifth of the time of an operator product.
     """
     largest = float(rows.abs().max()) if len(rows) else 0.0
     if not largest or not math.isfinite(largest):
         return largest
-    near_one = rows / largest  # whose squares do not underflow
-    return largest * math.sqrt(float(torch.linalg.eigvalsh((near_one @ near_one.T).cpu().double())[-1]))
+    scaled = rows / largest  # so that squares do not underflow
+    return largest * math.sqrt(float(torch.linalg.eigvalsh((scaled @ scaled.T).cpu().double())[-1]))

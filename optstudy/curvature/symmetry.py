@@ -5,7 +5,7 @@ from torch import Tensor
 
 from optstudy.curvature.operators import Operator
 
-ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
+MAX_ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
 
 
 def check_symmetry(operator: Operator) -> None:
@@ -29,11 +29,11 @@ def check_section(rows: Tensor, images: Tensor, name: str) -> None:
         ValueError: If they differ by more than rounding.
     """
     largest = images.abs().max().clamp(min=torch.finfo(images.dtype).tiny)
-    near_one = images / largest  # whose squares do not underflow
-    section = (rows @ near_one.T).cpu().double()
-    # Products below the normal range have no digits to compare: 1 is what they would be without the clamp.
-    scale = max(float(near_one.norm(dim=1).max()), 1.0) * float(rows.norm(dim=1).max())
-    if float((section - section.T).abs().max()) > ASYMMETRY * scale:
+    scaled = images / largest  # so that squares do not underflow
+    section = (rows @ scaled.T).cpu().double()
+    # Products below the normal range have no digits to compare; their norm would be 1 without the clamp.
+    scale = max(float(scaled.norm(dim=1).max()), 1.0) * float(rows.norm(dim=1).max())
+    if float((section - section.T).abs().max()) > MAX_ASYMMETRY * scale:
         raise ValueError(
             f"the {name} is not symmetric: some function in the model or the loss cannot be differentiated twice,"
             " though torch returns numbers for it"

@@ -24,13 +24,13 @@ class Estimate:
 def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
     r"""Estimate :math:`\operatorname{tr} A` by Hutch++ (Meyer, Musco, Musco and Woodruff, 2021, algorithm 1).
 
-    A third of the products finds a subspace :math:`Q` that contains the large eigenvalues, a third gives the trace in
-    it exactly, and the rest estimate the trace outside it with random signs :math:`z_i` (Hutchinson, 1990):
+    A third of the products are used to find a subspace :math:`Q` of the large eigenvalues, a third to compute the trace
+    in it exactly, and the rest to estimate the trace outside it with random signs :math:`z_i` (Hutchinson, 1990):
 
     .. math:: \operatorname{tr} Q^\top A Q
         + \frac{1}{p} \sum_{i=1}^p z_i^\top (I - QQ^\top) A (I - QQ^\top) z_i
 
-    The interval is Student's t over the :math:`p` terms, given the subspace.
+    The interval is Student's t interval over the :math:`p` terms, for the given subspace.
 
     Args:
         operator: :math:`A`.
@@ -45,10 +45,10 @@ def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
         >>> trace(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal")).value
         10.0
     """
-    fewest = 6
-    if products < fewest:
+    min_products = 6
+    if products < min_products:
         raise ValueError(
-            f"products is {products}; give at least {fewest}, since one random vector has no spread"
+            f"products is {products}; give at least {min_products}, since one random vector has no spread"
         )
     if operator.dim <= products:
         unit = torch.eye(operator.dim, dtype=operator.dtype, device=operator.device)
@@ -61,11 +61,11 @@ def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
     signs = _signs(operator, products - third - len(inside), generator)
     outside = signs - (signs @ inside.T) @ inside
     terms = (outside * operator.apply(outside)).double().sum(dim=1).cpu()
-    half = float(stats.t.ppf(0.975, len(terms) - 1) * terms.std() / math.sqrt(len(terms)))
+    half_width = float(stats.t.ppf(0.975, len(terms) - 1) * terms.std() / math.sqrt(len(terms)))
     value = within + float(terms.mean())
-    return Estimate(value, value - half, value + half, third + len(inside) + len(terms))
+    return Estimate(value, value - half_width, value + half_width, third + len(inside) + len(terms))
 
 
 def _signs(operator: Operator, count: int, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(0, 2, (count, operator.dim), generator=generator)
-    return (2 * drawn - 1).to(operator.device, operator.dtype)
+    bits = torch.randint(0, 2, (count, operator.dim), generator=generator)
+    return (2 * bits - 1).to(operator.device, operator.dtype)

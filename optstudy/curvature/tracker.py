@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows
-from optstudy.curvature.build import objective, unchecked
+from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Loss
@@ -17,10 +17,10 @@ from optstudy.curvature.low_rank import LowRank, zero_matrix
 from optstudy.curvature.objective import Data, eval_mode
 from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
 from optstudy.curvature.precision import has_double
-from optstudy.curvature.preconditioner import preconditioner, scales
+from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
 from optstudy.curvature.ratio import block_norm, ratio_interval
 
-MAX_PRODUCTS = 300  # per step; the pairs are then reported as they are
+MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
 
 
@@ -44,21 +44,21 @@ class Step(Protocol):
 class EigenTracker:
     r"""Tracks the eigenvalues of largest magnitude of the Hessian on a fixed sample, step by step.
 
-    The search starts from the Ritz vectors of the last step. Pairs that have not converged are corrected by their
-    residuals and by what earlier steps revealed about the rest of the operator (see `LowRank`).
-    Converged pairs need not be the largest. The first step, the last step and every ``verify_every``-th step therefore
-    also search for missed values, as `top_eigenpairs` does, and count as verified; so does a step that did not
-    converge in float32. The other steps are tracked.
+    The search starts from the Ritz vectors of the last step. Pairs that have not converged are corrected with their
+    residuals and an approximation of the rest of the operator from earlier steps (see `LowRank`).
+    Converged pairs are not necessarily the largest. Therefore the first step, the last step and every
+    ``verify_every``-th step also search for missed values, like `top_eigenpairs`, and count as verified. So does a step
+    that did not converge in float32. The other steps are tracked.
 
-    A tracker is a probe: `observe` takes the state that it last returned, and does not modify the model, which is
-    evaluated in eval mode.
+    A tracker is a probe: `observe` takes the state that the previous call returned. The model is evaluated in eval
+    mode, and not modified.
 
     Args:
         loss: Mean loss of a batch.
         data: The sample, or batches; see `hessian`.
         steps: The steps to observe.
         k: Number of pairs, at least 2.
-        recalled: Number of further Ritz pairs carried over from step to step to correct residuals.
+        extra_pairs: Number of additional Ritz pairs that are carried over between steps to correct residuals.
         tolerance: Largest residual of a pair, relative to the largest value.
         verify_every: Number of steps between two searches for missed values.
         probability: Probability of a missed value at which each search stops.
@@ -73,7 +73,7 @@ class EigenTracker:
     data: Data
     steps: range
     k: int = 2
-    recalled: int = 8
+    extra_pairs: int = 8
     tolerance: float = 1e-3
     verify_every: int = 25
     probability: float = 0.01
@@ -83,73 +83,82 @@ class EigenTracker:
     name: str = "eigen"
 
     def __post_init__(self) -> None:
-        if self.k < 2:  # noqa: PLR2004  # a ratio is of two
-            raise ValueError(f"k is {self.k}; the ratio takes at least 2 eigenvalues")
-        if self.recalled < 0:
-            raise ValueError(f"recalled is {self.recalled}; give 0 or more pairs")
+        if self.k < 2:  # noqa: PLR2004  # a ratio needs two
+            raise ValueError(f"k is {self.k}; the ratio needs at least 2 eigenvalues")
+        if self.extra_pairs < 0:
+            raise ValueError(f"extra_pairs is {self.extra_pairs}; give 0 or more pairs")
         if self.verify_every < 1:
             raise ValueError(f"verify_every is {self.verify_every}; give at least 1 step")
         check_limits(self.tolerance, self.probability)
 
-    def wants(self, moment: Step) -> bool:
+    def is_due(self, context: Step) -> bool:
         """Whether a step is one of `steps`, and its operator is available."""
-        if moment.step not in self.steps:
+        if context.step not in self.steps:
             return False
-        return not self.preconditioned or scales(moment.optimizer, moment.model, self.parameters)
+        return not self.preconditioned or has_preconditioner(
+            context.optimizer, context.model, self.parameters
+        )
 
     def observe(
-        self, moment: Step, state: dict[str, Any] | None
+        self, context: Step, state: dict[str, Any] | None
     ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
         r"""Find the eigenpairs before a step.
 
         Args:
-            moment: The run before the step.
-            state: What the last call returned; None at the first.
+            context: The state of training before the step.
+            state: The state that the previous call returned; None at the first.
 
         Returns:
             The next state (tensors and plain numbers), and the values of this step by name.
 
             The values are ``lambda_1`` to ``lambda_k``, ``residual_1`` to ``residual_k``, ``ratio``, ``ratio_low``,
             ``ratio_high``, ``verdict`` (a string), ``verified`` (1 or 0), ``probability`` (of a missed value; nan for
-            a tracked step), ``missed`` (1 if a verified step found a value that tracking had lost), ``angle`` (largest
+            a tracked step), ``missed`` (1 if a verified step found a value missed by tracking), ``angle`` (largest
             principal angle to the last eigenspace, in radians; nan at the first step), ``gradient_share``
             (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``, ``products``, and ``double`` (1 if float64 was needed). If the loss
             is not finite, or the preconditioner is not positive everywhere, ``loss`` is the only value.
         """
-        index = self.steps.index(moment.step)
-        last = _Memory(**state) if state else None
-        verified = last is None or index % self.verify_every == 0 or index == len(self.steps) - 1
-        describe = objective if verified else unchecked
-        dtype = torch.float64 if last is not None and last.double else None
-        with eval_mode(moment.model):
-            at = describe(moment.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
-            if at.dim < self.k:
-                raise ValueError(f"k is {self.k}; the model has {at.dim} selected parameters")
-            expansion = expand(at)
+        index = self.steps.index(context.step)
+        previous = _TrackerState(**state) if state else None
+        verified = previous is None or index % self.verify_every == 0 or index == len(self.steps) - 1
+        build = objective if verified else unchecked_objective
+        dtype = torch.float64 if previous is not None and previous.double else None
+        with eval_mode(context.model):
+            function = build(context.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
+            if function.dim < self.k:
+                raise ValueError(f"k is {self.k}; the model has {function.dim} selected parameters")
+            expansion = expand(function)
             if not (math.isfinite(expansion.loss) and bool(expansion.gradient.isfinite().all())):
                 return state or {}, {"loss": expansion.loss}
             operator = expansion.hessian
             if self.preconditioned:
-                scale = preconditioner(moment.optimizer, moment.model, self.parameters)
-                if not bool((scale > 0).all()):  # Adam without eps, for a parameter that never had a gradient
+                scale = preconditioner(context.optimizer, context.model, self.parameters)
+                if not bool((scale > 0).all()):  # Adam without eps, for a parameter without a gradient so far
                     return state or {}, {"loss": expansion.loss}
                 operator = preconditioned(operator, scale)
-            generator = torch.Generator().manual_seed(1_000_003 * self.seed + moment.step)
-            result = self._search(operator, last, generator, verify=verified)
-        double = result.operator.dtype == torch.float64 != at.dtype or (last is not None and last.double)
-        values = self._values(result, expansion, last, double=double)
+            generator = torch.Generator().manual_seed(1_000_003 * self.seed + context.step)
+            result = self._search(operator, previous, generator, verify=verified)
+        double = result.operator.dtype == torch.float64 != function.dtype or (
+            previous is not None and previous.double
+        )
+        values = self._values(result, expansion, previous, double=double)
         if index == len(self.steps) - 1:  # no step left to observe
             return {}, values
-        return vars(self._next_memory(result, last, double=double)), values
+        return vars(self._next_state(result, previous, double=double)), values
 
     def _search(
-        self, operator: Operator, last: "_Memory | None", generator: torch.Generator, *, verify: bool
+        self,
+        operator: Operator,
+        previous: "_TrackerState | None",
+        generator: torch.Generator,
+        *,
+        verify: bool,
     ) -> EigenResult:
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS)
-        if last is None:
+        if previous is None:
             start = random_rows(operator, min(self.k + 1, operator.dim), generator)
             return certify(operator, empty_basis(operator), start, goal, generator)
-        tracked = self._track(operator, last, generator)
+        tracked = self._track(operator, previous, generator)
         if not verify and (tracked.converged or not has_double(operator)):
             return tracked
         basis, goal = tracked.basis, replace(goal, spare=0)
@@ -157,30 +166,36 @@ class EigenTracker:
         missed = result.missed or (tracked.converged and self._lost_value(tracked, result))
         return replace(result, products=tracked.products + result.products, missed=missed)
 
-    def _track(self, operator: Operator, last: "_Memory", generator: torch.Generator) -> EigenResult:
-        wanted = torch.full((self.k,), self.tolerance, dtype=torch.float64)
+    def _track(
+        self, operator: Operator, previous: "_TrackerState", generator: torch.Generator
+    ) -> EigenResult:
+        tolerances = torch.full((self.k,), self.tolerance, dtype=torch.float64)
         basis, pairs, products = converge(
             operator,
             empty_basis(operator),
-            last.vectors.to(operator.device, operator.dtype),
+            previous.vectors.to(operator.device, operator.dtype),
             order="magnitude",
-            wanted=wanted,
+            tolerances=tolerances,
             limit=MAX_FLOAT32_PRODUCTS if has_double(operator) else MAX_PRODUCTS,
             generator=generator,
-            nearby=last.nearby(operator),
+            approximation=previous.approximation(operator),
         )
         converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
-        return EigenResult(pairs, basis, operator, products, converged, last.noise, check=None, missed=False)
+        return EigenResult(
+            pairs, basis, operator, products, converged, previous.noise, check=None, missed=False
+        )
 
     def _lost_value(self, tracked: EigenResult, result: EigenResult) -> bool:
-        """Whether a value is further out than the tracked ones, by more than their residuals allow."""
+        """Whether a value exceeds the tracked ones by more than their residuals allow."""
         further = result.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
         return bool((further > self.tolerance * result.basis.magnitude).any())
 
-    def _next_memory(self, result: EigenResult, last: "_Memory | None", *, double: bool) -> "_Memory":
-        nearby = last.nearby(result.operator) if last else zero_matrix(result.operator)
-        others = nearby.updated(result.basis, self.k, self.recalled)
-        return _Memory(
+    def _next_state(
+        self, result: EigenResult, previous: "_TrackerState | None", *, double: bool
+    ) -> "_TrackerState":
+        approximation = previous.approximation(result.operator) if previous else zero_matrix(result.operator)
+        others = approximation.updated(result.basis, self.k, self.extra_pairs)
+        return _TrackerState(
             vectors=result.pairs.first(self.k).vectors.to("cpu", result.basis.rows.dtype),
             other_values=others.values,
             other_vectors=others.vectors.cpu(),
@@ -189,7 +204,7 @@ class EigenTracker:
         )
 
     def _values(
-        self, result: EigenResult, expansion: Expansion, last: "_Memory | None", *, double: bool
+        self, result: EigenResult, expansion: Expansion, previous: "_TrackerState | None", *, double: bool
     ) -> dict[str, float | str]:
         pairs = result.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
@@ -205,7 +220,7 @@ class EigenTracker:
             "verified": float(result.check is not None),
             "probability": result.check.probability if result.check else math.nan,
             "missed": float(result.missed),
-            "angle": math.nan if last is None else largest_angle(last.vectors, pairs.vectors),
+            "angle": math.nan if previous is None else largest_angle(previous.vectors, pairs.vectors),
             "gradient_share": float(
                 (pairs.vectors.to(gradient.dtype) @ gradient).square().sum() / gradient.square().sum()
             ),
@@ -216,16 +231,16 @@ class EigenTracker:
 
 
 @dataclass(frozen=True)
-class _Memory:
+class _TrackerState:
     """The state of a tracker between two steps."""
 
     vectors: Tensor  # (k, n) on the CPU
-    other_values: Tensor  # (m,) values of further Ritz pairs, some from earlier steps
+    other_values: Tensor  # (m,) values of additional Ritz pairs, some from earlier steps
     other_vectors: Tensor  # (m, n) on the CPU
     double: bool  # float32 was too coarse for the tolerance at an earlier step
-    noise: float  # error of a product, when last measured
+    noise: float  # error of a product, as last measured
 
-    def nearby(self, operator: Operator) -> LowRank:
+    def approximation(self, operator: Operator) -> LowRank:
         """Return a low-rank approximation of an operator outside its top eigenspace."""
         return LowRank(self.other_values, self.other_vectors.to(operator.device, operator.dtype))
 
@@ -235,5 +250,5 @@ def largest_angle(first: Tensor, second: Tensor) -> float:
 
     Computed from the sine, which is accurate for small angles where the cosine is not (Bjorck and Golub, 1973).
     """
-    one = first.to(second.device, second.dtype)
-    return math.asin(min(1.0, block_norm(second - (second @ one.T) @ one)))
+    basis = first.to(second.device, second.dtype)
+    return math.asin(min(1.0, block_norm(second - (second @ basis.T) @ basis)))

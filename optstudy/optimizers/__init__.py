@@ -1,4 +1,4 @@
-"""Optimizers: how they are built, those that torch lacks, and their space files.
+"""Optimizers: how to build them, implementations that torch lacks, and their space files.
 
 ``tuning/spaces/NAME.toml`` holds an optimizer's search space, label, colour and citation.
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These bring torch, seconds of imports; `optstudy optimizers` only reads space files.
+    # These import torch, which takes seconds; `optstudy optimizers` only reads space files.
     if name == "AdaHessian":
         from optstudy.optimizers.adahessian import AdaHessian
 

@@ -12,8 +12,8 @@ step :math:`t`, gradient :math:`g` and Hessian :math:`H`:
         {\left( v / (1 - \beta_2^t) \right)^{k / 2} + \epsilon} + \lambda \theta \right)
 
 The paper's :math:`D` is :math:`z \odot H z`, whose expectation is the diagonal of :math:`H`. Only its square
-is used, and :math:`|z| = 1`, so signs matter in the spatial mean alone; the authors' code takes that mean of
-absolute values, as here.
+is used, and :math:`|z| = 1`, so signs matter only in the spatial mean. Like the authors' code, this
+implementation averages absolute values.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,9 +28,9 @@ from torch.optim.optimizer import ParamsT
 class AdaHessian(torch.optim.Optimizer):
     r"""AdaHessian (Yao et al., 2021).
 
-    A step takes a forward and backward pass and one Hessian-vector product. A parameter with more than two axes is
-    treated as a convolution's kernel (Conv1d, Conv2d or Conv3d), and its curvature is averaged over the axes from the
-    third on. Parameters that are frozen or that the loss does not use are not updated, not even by weight decay. Where
+    A step costs a forward pass, a backward pass and a Hessian-vector product. A parameter with more than two axes is
+    treated as a convolution's kernel (Conv1d, Conv2d or Conv3d), and its curvature is averaged over all axes after the
+    second. Parameters that are frozen or that the loss does not use are not updated, not even by weight decay. Where
     the curvature is zero, the step is the average gradient divided by `eps`.
 
     Args:
@@ -77,7 +77,7 @@ class AdaHessian(torch.optim.Optimizer):
 
     # torch declares an optional closure that returns a float; here it is required, and returns a tensor with its graph.
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """Update the parameters once; no ``.grad`` changes.
+        """Update the parameters once; ``.grad`` is not changed.
 
         Args:
             closure: Returns the loss, a scalar with its graph, and does not call backward. Called once, with
@@ -96,7 +96,7 @@ class AdaHessian(torch.optim.Optimizer):
         return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as torch's optimizers do, and the state of the random signs under ``generators``."""
+        """Return the state of the optimizer, with the states of the random generators under ``generators``."""
         generators = {str(device): self._generator(device).get_state() for device in self._devices()}
         return {**super().state_dict(), "generators": generators}
 
@@ -104,13 +104,13 @@ class AdaHessian(torch.optim.Optimizer):
         """Restore a state.
 
         Args:
-            state_dict: What `state_dict` returned. A device that it lacks starts from ``seed``.
+            state_dict: State returned by `state_dict`. Generators of devices that it lacks start from ``seed``.
 
         Raises:
-            ValueError: If it is another optimizer's, or its groups do not match.
+            ValueError: If it belongs to another optimizer, or its parameter groups do not match.
         """
         if "generators" not in state_dict:
-            raise ValueError("the state has no 'generators', so it is not one of AdaHessian")
+            raise ValueError("the state has no 'generators', so it is not a state of AdaHessian")
         super().load_state_dict(state_dict)
         self._generators.clear()
         for device in self._devices():
@@ -123,20 +123,20 @@ class AdaHessian(torch.optim.Optimizer):
 
     def _gradients(self, loss: Tensor) -> list[tuple[Tensor, dict[str, Any], Tensor]]:
         """Return each trainable parameter that the loss uses, with its group and its gradient in a graph."""
-        owned = [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
-        if not owned:
+        trainable = [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if not trainable:
             return []
         # backward(create_graph=True) would tie parameter and graph into a cycle that is never freed.
-        gradients = torch.autograd.grad(loss, [p for p, _ in owned], create_graph=True, allow_unused=True)
-        return [(p, group, g) for (p, group), g in zip(owned, gradients, strict=True) if g is not None]
+        gradients = torch.autograd.grad(loss, [p for p, _ in trainable], create_graph=True, allow_unused=True)
+        return [(p, group, g) for (p, group), g in zip(trainable, gradients, strict=True) if g is not None]
 
     def _hessian_products(self, parameters: list[Tensor], gradients: list[Tensor]) -> Iterable[Tensor]:
         """Return each parameter's part of H z; zero where the loss is linear in it."""
         signs = [self._signs(p) for p in parameters]
-        curved = [(g, z) for g, z in zip(gradients, signs, strict=True) if g.requires_grad]
-        if not curved:
+        nonlinear = [(g, z) for g, z in zip(gradients, signs, strict=True) if g.requires_grad]
+        if not nonlinear:
             return [torch.zeros_like(p) for p in parameters]
-        outputs, directions = zip(*curved, strict=True)
+        outputs, directions = zip(*nonlinear, strict=True)
         return torch.autograd.grad(outputs, parameters, directions, allow_unused=True, materialize_grads=True)
 
     def _update(self, parameter: Tensor, group: dict[str, Any], gradient: Tensor, product: Tensor) -> None:
@@ -170,7 +170,7 @@ class AdaHessian(torch.optim.Optimizer):
 
 
 def _spatial_mean(curvature: Tensor) -> Tensor:
-    """Average over the axes from the third on; shape (out, in, 1, ...) for a kernel."""
+    """Average over all axes after the second; shape (out, in, 1, ...) for a kernel."""
     axes = tuple(range(2, curvature.dim()))
     return curvature.mean(dim=axes, keepdim=True) if axes else curvature
 
@@ -179,9 +179,9 @@ def _check(options: dict[str, Any]) -> None:
     """Raise ValueError for options outside their domain, NaN included."""
     for name in ("lr", "eps", "weight_decay"):
         if not 0 <= options[name] < inf:
-            raise ValueError(f"{name} is {options[name]}; give a number from 0 on")
+            raise ValueError(f"{name} is {options[name]}; give a finite number of at least 0")
     beta1, beta2 = options["betas"]
     if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
-        raise ValueError(f"betas are {options['betas']}; give two numbers from 0 to below 1")
+        raise ValueError(f"betas are {options['betas']}; give two numbers that are at least 0 and below 1")
     if not 0 <= options["hessian_power"] <= 1:
         raise ValueError(f"hessian_power is {options['hessian_power']}; give a number from 0 to 1")

@@ -11,7 +11,7 @@ from optstudy.workloads.user_code import load_object
 
 
 class OptimizerError(UsageError):
-    """An optimizer cannot be built from its space; callers add the name of the space's file."""
+    """An optimizer cannot be built from its space; callers add the name of the space file."""
 
 
 def build_optimizer(
@@ -34,15 +34,15 @@ def build_optimizer(
         raise OptimizerError(str(error)) from error
     keywords = dict(arguments) if seed is None else {**arguments, "seed": seed}
     if not callable(factory):
-        raise OptimizerError(f"{class_path} is {factory!r}; name a class of optimizers")
+        raise OptimizerError(f"{class_path} is {factory!r}; give an optimizer class")
     try:
         optimizer = factory(parameters, **keywords)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        shown = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
-        raise OptimizerError(f"{class_path} refuses {shown}: {reason}") from error
+        listed = ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+        raise OptimizerError(f"{class_path} rejects {listed}: {reason}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise OptimizerError(
-            f"{class_path} made a {type(optimizer).__name__}; it must be a torch.optim.Optimizer"
+            f"{class_path} returned a {type(optimizer).__name__}; it must be a torch.optim.Optimizer"
         )
     return optimizer

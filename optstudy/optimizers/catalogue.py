@@ -13,7 +13,7 @@ PACKAGED = Path(__file__).parents[1] / "_tuning"
 
 
 def find_spaces(workspace: Path) -> dict[str, Path]:
-    """Return the space file of each optimizer by name, sorted; see `tuning_files`."""
+    """Return the space file of each optimizer, sorted by name; see `tuning_files`."""
     return tuning_files("spaces", workspace)
 
 
@@ -39,15 +39,15 @@ def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[
     """Return the labels, colours, styles and citations of optimizers.
 
     Args:
-        optimizers: Their names.
+        optimizers: Names of the optimizers.
         workspace: Folder whose ``tuning/spaces`` takes precedence over everything else.
         recorded: Spaces recorded by searches, which take precedence over the packaged files.
 
     Returns:
-        Looks by name; spaces that set none of these are ignored.
+        Looks by optimizer name; spaces that set none of these keys are ignored.
 
     Raises:
-        UsageError: If the space file of one of them is malformed.
+        UsageError: If the space file of an optimizer is malformed.
     """
 
     def read(folder: Path) -> list[Space]:
@@ -66,7 +66,7 @@ def tuning_files(kind: Literal["spaces", "presets"], workspace: Path) -> dict[st
         workspace: Folder that may contain ``tuning/``.
 
     Returns:
-        File by name, sorted; the workspace's files take precedence over the packaged ones.
+        Files by name, sorted; files of the workspace take precedence over packaged ones.
     """
     folders = (PACKAGED / kind, workspace / "tuning" / kind)
     files = {path.stem: path for folder in folders for path in folder.glob("*.toml")}

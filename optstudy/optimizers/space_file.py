@@ -19,24 +19,24 @@ _TOP = (
     Key("needs", '""', "What `step` takes: nothing, or a closure that returns the loss.", '"" or "closure"'),
     Key("seeded", "false", "Whether the constructor takes `seed`; it then gets the run's.", "true or false"),
     Key("hessian_products", "0", "Hessian-vector products that one step spends.", "a whole number from 0 on"),
-    Key("label", "the file's name", "The optimizer's name as papers write it.", "one line of text"),
-    Key("colour", "picked by name", "Colour in figures.", '"#RRGGBB"'),
-    Key("style", "picked by name", "Line and marker in figures, as matplotlib writes them.", '"--s", "-.^", ":D"'),
-    Key("cite", '""', "What the Methods paragraph of a report cites for it.", "a BibTeX entry, or the key of one"),
-    Key("tuples", "empty", "Constructor arguments that are made of several hyperparameters.",
+    Key("label", "the file's name", "The optimizer's name, as written in papers.", "one line of text"),
+    Key("colour", "chosen by name", "Colour in figures.", '"#RRGGBB"'),
+    Key("style", "chosen by name", "Line style and marker in figures, in matplotlib's format.", '"--s", "-.^", ":D"'),
+    Key("cite", '""', "Citation for the Methods paragraph of a report.", "a BibTeX entry, or the key of one"),
+    Key("tuples", "empty", "Constructor arguments that combine several hyperparameters.",
         'lists of names: betas = ["beta_1", "beta_2"]', _TABLES),
     Key("fixed", "empty", "Constructor arguments that are not searched.",
         "numbers, strings, true, false, and lists of these", _TABLES),
-    Key("search", "", "What is searched.", "a table [search.NAME] for each hyperparameter", _TABLES),
+    Key("search", "", "The hyperparameters to search.", "a table [search.NAME] for each hyperparameter", _TABLES),
     Key("default", "", "The library's values.", "a value for each searched hyperparameter, inside its range", _TABLES),
-    Key("paper", "none", "The paper's values, where it has some.",
-        "values for searched and fixed hyperparameters; the library's stand for the others", _TABLES),
+    Key("paper", "none", "The paper's values, if it reports any.",
+        "values for searched and fixed hyperparameters; the library's values are used for the others", _TABLES),
 )  # fmt: skip
 _RANGE = (
     Key("low", "", "Least value of the range.", "a number", _SEARCH),
     Key("high", "", "Largest value of the range.", "a number above low", _SEARCH),
-    Key("log", "false", "Whether values are drawn evenly in the logarithm.", "true or false", _SEARCH),
-    Key("complement", "false", "Whether 1 - value is drawn, with log evenly in its logarithm.", "true or false",
+    Key("log", "false", "Whether values are drawn uniformly on a log scale.", "true or false", _SEARCH),
+    Key("complement", "false", "Whether 1 - value is drawn, with log on a log scale.", "true or false",
         _SEARCH),
     Key("integer", "false", "Whether values are whole numbers.", "true or false", _SEARCH),
 )  # fmt: skip
@@ -46,7 +46,7 @@ _WHY = Key("why", "", "Why this range or these choices.", "a sentence", _SEARCH)
 
 
 def key_table() -> tuple[Key, ...]:
-    """Return every key of a space file: those at its top, its tables, and the keys of [search.NAME]."""
+    """Return all keys of a space file: top-level keys, tables, and the keys of [search.NAME]."""
     return (*_TOP, *_RANGE, _CHOICE, _WHY)
 
 
@@ -103,7 +103,7 @@ def _space(path: Path, document: dict[str, Any]) -> Space:
         cite=_look(document, "cite"),
     )
     if outside := space.violations(space.default):
-        raise UsageError(f"[default] {outside[0]}; give the library's default, and a range that holds it")
+        raise UsageError(f"[default] {outside[0]}; give the library's default, and a range that contains it")
     return space
 
 
@@ -139,7 +139,9 @@ def _range(name: str, where: str, entry: dict[str, Any]) -> Range:
     if integer and complement:
         raise UsageError(f"{where} has both integer and complement; keep one of them")
     if integer and not (isinstance(low, int) and isinstance(high, int)):
-        raise UsageError(f"{where} runs from {low:g} to {high:g}; integer needs low and high without a point")
+        raise UsageError(
+            f"{where} runs from {low:g} to {high:g}; integer needs low and high without a decimal point"
+        )
     if not integer:
         low, high = float(low), float(high)
     return Range(name, low, high, log, complement, integer, _why(where, entry))
@@ -151,7 +153,7 @@ def _choices(where: str, choices: Any) -> tuple[Scalar, ...]:
     values = tuple(_scalar(f"{where} choices", value) for value in choices)
     for index, value in enumerate(values):
         if Choice("", values[:index], "").contains(value):
-            raise UsageError(f"{where} has the choice {value!r} twice; name it once")
+            raise UsageError(f"{where} has the choice {value!r} twice; list it once")
     return values
 
 
@@ -186,7 +188,7 @@ def _check_duplicates(fixed: dict[str, Any], search: tuple[Range | Choice, ...],
     if duplicates := [name for name in names if name in fixed]:
         raise UsageError(f"{duplicates[0]} is under both [search] and [fixed]; keep one of them")
     if seeded and "seed" in (*names, *fixed):
-        raise UsageError("seed is given, but seeded = true takes the run's; remove one of them")
+        raise UsageError("seed is given, but seeded = true uses the seed of the run; remove one of them")
 
 
 def _check_known(where: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -215,7 +217,7 @@ def _text(table: Mapping[str, Any], key: str, where: str, expected: str) -> str:
 
 
 def _why(where: str, entry: Mapping[str, Any]) -> str:
-    return _text(entry, "why", where, "a sentence that says why this range")
+    return _text(entry, "why", where, "a sentence that explains this range")
 
 
 def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
@@ -240,7 +242,7 @@ def _scalar(where: str, value: Any) -> Scalar:
 
 
 def _constant(where: str, value: Any) -> Any:
-    """Read a scalar, or a list of them, which becomes a tuple as constructors expect."""
+    """Read a scalar, or a list of scalars, which becomes a tuple."""
     if isinstance(value, list):
         return tuple(_scalar(where, item) for item in value)
     return _scalar(where, value)
@@ -251,7 +253,7 @@ _LOOKS = {  # pattern and description of the keys of an optimizer's look
     "colour": ("#[0-9A-Fa-f]{6}", 'a colour such as "#D55E00"'),
     "style": (
         r"(--|-\.|-|:)[ov^<>8spPhHdDX*]",
-        'a line style and a marker of matplotlib\'s, such as "--s" or "-.^"',
+        'a matplotlib line style and marker, such as "--s" or "-.^"',
     ),
     "cite": (
         r"[\w:.+/-]+|\s*@\w+\{\s*[\w:.+/-]+\s*,.*\}\s*",

@@ -3,14 +3,14 @@
 from optstudy.statistics.components import variance_components
 from optstudy.statistics.intervals import Interval, mean_interval, wilson_interval
 from optstudy.statistics.pairs import Difference, PairTest, Verdict, compare_pairs, difference, seeds_needed
-from optstudy.statistics.single import Discordance, Rank, discordance, rank_correlation
+from optstudy.statistics.single import Discordance, RankCorrelation, discordance, rank_correlation
 
 __all__ = [
     "Difference",
     "Discordance",
     "Interval",
     "PairTest",
-    "Rank",
+    "RankCorrelation",
     "Verdict",
     "compare_pairs",
     "difference",

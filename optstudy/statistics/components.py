@@ -8,13 +8,13 @@ import numpy as np
 def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Estimate the variances between and within groups of unequal size (Searle et al., 1992, section 3.6).
 
-    The model is value = mean + group effect + rest.
+    The model is value = mean + group effect + residual.
     With mean squares between and within k groups of sizes n_i, N values in total,
 
         within = MSW,  between = max(0, (MSB - MSW) / n_0),  n_0 = (N - sum n_i^2 / N) / (k - 1).
 
     Args:
-        groups: At least two, one of them with at least two values.
+        groups: At least two groups, at least one of which has two or more values.
 
     Returns:
         The variance of the group effects, 0 if its estimate is negative, and the variance within groups.
@@ -26,9 +26,9 @@ def variance_components(groups: Sequence[Sequence[float]]) -> tuple[float, float
     sizes = np.array([len(array) for array in arrays])
     total, count = int(sizes.sum()), len(arrays)
     means = np.array([array.mean() for array in arrays])
-    grand = float((sizes * means).sum() / total)
+    grand_mean = float((sizes * means).sum() / total)
     squares = sum(float(((array - mean) ** 2).sum()) for array, mean in zip(arrays, means, strict=True))
     within = squares / (total - count)
-    between = float((sizes * (means - grand) ** 2).sum()) / (count - 1)
-    size = (total - float((sizes**2).sum()) / total) / (count - 1)
-    return max(0.0, (between - within) / size), within
+    between = float((sizes * (means - grand_mean) ** 2).sum()) / (count - 1)
+    effective_size = (total - float((sizes**2).sum()) / total) / (count - 1)
+    return max(0.0, (between - within) / effective_size), within

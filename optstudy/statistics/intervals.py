@@ -25,18 +25,18 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
 
     With :math:`n` values of standard deviation :math:`s` the interval is
     :math:`\bar x \pm t_{n-1} \, s / \sqrt n`, :math:`t_{n-1}` the quantile of Student's distribution
-    (Student, 1908). Bootstrap percentiles are no substitute: with three seeds they cover 75 %, not 95 %. The
-    interval is not clipped to the range of the values: for an accuracy near 1 it may extend above 1.
+    (Student, 1908). Bootstrap percentile intervals are too narrow here: with three seeds they cover the mean
+    in 75 %, not 95 % of cases. The interval is not clipped: for an accuracy near 1 it may extend above 1.
 
     Args:
-        values: The sample, shape ``(n,)``; the result does not depend on its order, to the bit.
+        values: The sample, shape ``(n,)``; the result is bit-identical for any order.
         confidence: Probability that the interval covers the true mean, between 0 and 1.
 
     Returns:
-        The mean and its interval; no interval for a single value, which has no spread.
+        The mean and its interval; ``low`` and ``high`` are None for a single value, whose spread is unknown.
 
     Raises:
-        ValueError: If there are no values, if one is not finite, or if ``confidence`` is not inside (0, 1).
+        ValueError: If there are no values, a value is not finite, or ``confidence`` is not inside (0, 1).
 
     >>> mean_interval([0.98])
     Interval(mean=0.98, low=None, high=None)
@@ -47,7 +47,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     if not all(map(math.isfinite, sample)):
         raise ValueError(f"values {sample} are not all finite; leave out missing measurements")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, say 0.95")
+        raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, such as 0.95")
     # The standard library sums exactly, so that order and rounding do not matter; numpy's mean does not.
     n, mean = len(sample), statistics.mean(sample)
     if n == 1:
@@ -79,7 +79,7 @@ def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> Int
     if not 0 <= correct <= total or total < 1:
         raise ValueError(f"{correct:g} of {total} is not a proportion")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, say 0.95")
+        raise ValueError(f"confidence is {confidence}; give a probability between 0 and 1, such as 0.95")
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(correct, total, alpha=1 - confidence, method="wilson")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Verdict = Literal["better", "worse", "equivalent", "no difference shown", "too few seeds"]
 Key = TypeVar("Key")
 
-POWER = 0.8  # at which the smallest detectable difference is computed
+POWER = 0.8  # of the test, for which the smallest detectable difference is computed
 MAX_SEEDS = 1000
 
 
@@ -21,8 +21,8 @@ MAX_SEEDS = 1000
 class Difference:
     r"""Mean accuracy of A minus that of B, and its variance.
 
-    With :math:`d_{si}` the correctness of A minus that of B on image :math:`i` under seed :math:`s`, both seeds and
-    images drawn at random, the variance of the mean over :math:`S` seeds and :math:`N` images is estimated by
+    With :math:`d_{si}` the correctness of A minus that of B on image :math:`i` under seed :math:`s`, and both seeds
+    and images drawn at random, the variance of the mean over :math:`S` seeds and :math:`N` images is estimated by
 
     .. math:: v = s^2_\text{seed} / S + \max(0, s^2_\text{image} - s^2_\text{res} / S) / N
 
@@ -31,14 +31,14 @@ class Difference:
     """
 
     mean: float  # fraction
-    by_seed: float  # s2_seed; nan with one seed
-    by_image: float  # max(0, s2_image - s2_res / S) / N
+    seed_variance: float  # s2_seed; nan with one seed
+    image_variance: float  # max(0, s2_image - s2_res / S) / N
     seeds: int  # S
     images: int  # N
 
     def variance(self, seeds: int) -> float:
         """Return the variance of the mean for a given number of seeds."""
-        return self.by_seed / seeds + self.by_image
+        return self.seed_variance / seeds + self.image_variance
 
     @property
     def error(self) -> float:
@@ -59,8 +59,8 @@ def difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
     if a.shape != b.shape or a.ndim != 2:  # noqa: PLR2004
         raise ValueError(f"shapes {a.shape} and {b.shape} are not both (seeds, images)")
     seeds, images = a.shape
-    if seeds < 1 or images < 2:  # noqa: PLR2004  # a variance takes two
-        raise ValueError(f"{seeds} seeds and {images} images; give at least 1 and 2")
+    if seeds < 1 or images < 2:  # noqa: PLR2004  # a variance needs two
+        raise ValueError(f"{seeds} seeds and {images} images; give at least 1 seed and 2 images")
     d = a.astype(np.float64) - b
     mean = float(d.mean())
     if seeds == 1:
@@ -82,7 +82,7 @@ class PairTest:
     p: float  # two-sided, for no difference; nan with one seed
     p_holm: float  # adjusted by Holm over all pairs
     verdict: Verdict  # for A
-    smallest: float  # smallest difference detectable with power 0.8; nan with one seed
+    smallest_detectable: float  # smallest difference detectable with power 0.8; nan with one seed
 
 
 def compare_pairs(pairs: Mapping[Key, Difference], margin: float, level: float = 0.05) -> dict[Key, PairTest]:
@@ -90,7 +90,7 @@ def compare_pairs(pairs: Mapping[Key, Difference], margin: float, level: float =
 
     :math:`t = \text{mean} / \sqrt v` has :math:`S - 1` degrees of freedom. A difference is claimed if its p-value
     after Holm (1979) is below ``level``, and equivalence if both one-sided tests reject a difference as large as
-    ``margin`` (Schuirmann, 1987), also after Holm. Intervals are Bonferroni's.
+    ``margin`` (Schuirmann, 1987), also after Holm. Intervals are Bonferroni-corrected.
 
     Args:
         pairs: Differences. Those with a single seed get no verdict and are not counted in the adjustment.
@@ -122,17 +122,17 @@ def compare_pairs(pairs: Mapping[Key, Difference], margin: float, level: float =
             p=p,
             p_holm=different[key],
             verdict=verdict,
-            smallest=_detectable(pair, pair.seeds, level / len(tested)),
+            smallest_detectable=_detectable(pair, pair.seeds, level / len(tested)),
         )
     return results
 
 
-def seeds_needed(pair: Difference, wanted: float, pairs: int, level: float = 0.05) -> int | None:
+def seeds_needed(pair: Difference, effect: float, pairs: int, level: float = 0.05) -> int | None:
     """Return the number of seeds needed to detect a difference with power 0.8; None if the test set is too small.
 
     Args:
         pair: The difference observed so far, from at least two seeds.
-        wanted: The difference in accuracy to detect, a fraction.
+        effect: The difference in accuracy to detect, a fraction.
         pairs: Number of pairs in the comparison.
         level: See `compare_pairs`.
     """
@@ -140,9 +140,9 @@ def seeds_needed(pair: Difference, wanted: float, pairs: int, level: float = 0.0
     def detectable(seeds: int) -> float:
         return _detectable(pair, seeds, level / pairs)
 
-    if detectable(MAX_SEEDS) > wanted:
+    if detectable(MAX_SEEDS) > effect:
         return None
-    return 2 + bisect.bisect_left(range(2, MAX_SEEDS), True, key=lambda seeds: detectable(seeds) <= wanted)
+    return 2 + bisect.bisect_left(range(2, MAX_SEEDS), True, key=lambda seeds: detectable(seeds) <= effect)
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
@@ -151,8 +151,8 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     With :math:`p_{(1)} \le \dots \le p_{(n)}` the adjusted values are
     :math:`\min(1, \max_{j \le i} (n - j + 1) p_{(j)})`.
 
-    statsmodels has the same, but runs the garbage collector at each call, which takes a third of a second with torch
-    loaded.
+    The implementation in statsmodels runs the garbage collector at each call, which takes a third of a second with
+    torch loaded.
 
     Args:
         p_values: The p-values of one family of tests, in any order.
@@ -168,7 +168,7 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 def _p_value(pair: Difference, distance: float, *, two_sided: bool) -> float:
-    """Return the p-value of a mean at a distance from that of the null hypothesis."""
+    """Return the p-value of a mean at a distance from its value under the null hypothesis."""
     from scipy import stats
 
     if not pair.error:  # the difference is the same on every image

@@ -19,8 +19,8 @@ class Discordance:
 def discordance(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Discordance:
     """Compare two networks by McNemar's exact test (McNemar, 1947).
 
-    It must not be used to compare optimizers: it ignores the variation between seeds, and so finds differences between
-    equal optimizers in many studies.
+    Do not use it to compare optimizers: it ignores the variation between seeds, and so often finds differences between
+    equal optimizers.
 
     Args:
         a: Whether the first network is correct on each image, ``(N,)``.
@@ -34,14 +34,14 @@ def discordance(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Discordance:
 
 
 @dataclass(frozen=True)
-class Rank:
-    """Kendall's tau-b, descriptive."""
+class RankCorrelation:
+    """Kendall's tau-b, as a descriptive statistic."""
 
     tau: float  # nan if undefined: fewer than two runs, or all values equal
     runs: int
 
 
-def rank_correlation(x: ArrayLike, y: ArrayLike) -> Rank:
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> RankCorrelation:
     """Return Kendall's tau-b, which accounts for ties, between two measures of the same runs (Kendall, 1945).
 
     Args:
@@ -50,8 +50,10 @@ def rank_correlation(x: ArrayLike, y: ArrayLike) -> Rank:
     """
     from scipy import stats
 
-    one, other = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    finite = np.isfinite(one) & np.isfinite(other)
+    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    finite = np.isfinite(first) & np.isfinite(second)
     if finite.sum() < 2:  # noqa: PLR2004  # a pair
-        return Rank(math.nan, int(finite.sum()))
-    return Rank(float(stats.kendalltau(one[finite], other[finite], variant="b").statistic), int(finite.sum()))
+        return RankCorrelation(math.nan, int(finite.sum()))
+    return RankCorrelation(
+        float(stats.kendalltau(first[finite], second[finite], variant="b").statistic), int(finite.sum())
+    )

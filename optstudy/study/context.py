@@ -17,7 +17,7 @@ from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
-from optstudy.training import Rehearsal, run_rung_on
+from optstudy.training import Rehearsal, run_verified_rung
 from optstudy.training.curvature import measure_final_curvature
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.datasets import DataChangedError, load, load_description
@@ -71,7 +71,7 @@ class Context:
             return stored
         state = self.cache.state(key, since) if since else None
         result = yield Task(
-            run_rung_on,
+            run_verified_rung,
             (self.data.checksum, plan, state, since, until),
             self.seconds(optimizer, plan, since, until),
         )

@@ -1,20 +1,20 @@
-"""Training as a pure function: `advance` maps a RunState to a later one. No Optuna, no MLflow, no printing."""
+"""Training as a pure function: `advance` maps a `RunState` to a later one, without Optuna, MLflow or output."""
 
-from optstudy.training.advance import advance, run_rung, run_rung_on, start
+from optstudy.training.advance import advance, run_rung, run_verified_rung, start
 from optstudy.training.evaluation import Evaluation, evaluate, sweep
 from optstudy.training.numerics import machine, numerics
 from optstudy.training.probes import ImageBatches, as_batches, build_probes, sample_images
 from optstudy.training.rehearsal import Rehearsal, check_device, rehearse
-from optstudy.training.state import Moment, Probe, RunState, outcome
+from optstudy.training.state import Probe, RunState, StepContext, outcome
 from optstudy.training.timing import time_steps
 
 __all__ = [
     "Evaluation",
     "ImageBatches",
-    "Moment",
     "Probe",
     "Rehearsal",
     "RunState",
+    "StepContext",
     "advance",
     "as_batches",
     "build_probes",
@@ -25,7 +25,7 @@ __all__ = [
     "outcome",
     "rehearse",
     "run_rung",
-    "run_rung_on",
+    "run_verified_rung",
     "sample_images",
     "start",
     "sweep",

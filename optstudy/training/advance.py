@@ -11,13 +11,13 @@ import torch
 from optstudy.records.plan import Plan, steps_per_epoch
 from optstudy.records.run import EpochRecord, Observation, Rung
 from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
-from optstudy.training.live import STEP_FUNCTIONS, Live, build, capture, isolated, restore, seed_generators
+from optstudy.training.live import STEP_FUNCTIONS, LiveRun, build, capture, isolated, restore, seed_generators
 from optstudy.training.numerics import machine
 from optstudy.training.probes import build_probes
-from optstudy.training.state import Moment, Probe, RunState, outcome
+from optstudy.training.state import Probe, RunState, StepContext, outcome
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.datasets import load_description
-from optstudy.workloads.splits import Part, load_split
+from optstudy.workloads.splits import LabelledImages, load_split
 
 
 def start(plan: Plan) -> RunState:
@@ -31,7 +31,7 @@ def start(plan: Plan) -> RunState:
 def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = ()) -> tuple[RunState, Rung]:
     """Train until the end of epoch ``until``, or until the loss is no longer finite.
 
-    A pure function: the same arguments give the same bits in any process, except for clock readings.
+    A pure function: the same arguments give bit-identical results in any process, except for clock readings.
     ``state`` is not modified, and torch's generators, thread count and gradient mode are restored.
 
     Args:
@@ -41,71 +41,73 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
         probes: Probes to call before each step.
 
     Returns:
-        The new state, and the records of the epochs in between.
+        The new state, and the records of the epochs trained.
 
     Raises:
         ValueError: If ``until`` is out of range.
     """
     if not state.epoch <= until <= plan.epochs:
-        raise ValueError(f"until is {until}; the run stands at epoch {state.epoch} of {plan.epochs}")
+        raise ValueError(f"until is {until}; the run is at epoch {state.epoch} of {plan.epochs}")
     train, heldout = ((x.to(plan.device), y.to(plan.device)) for x, y in load_split(plan.dataset, plan.split))
     steps = steps_per_epoch(len(train[1]), plan.batch_size)
     records: list[EpochRecord] = []
     observations: list[Observation] = []
-    predicted, memory = None, dict(state.probes)
+    predicted, probe_states = None, dict(state.probes)
     epoch, step, diverged = state.epoch, state.step, state.diverged
     with isolated(plan):
         live = restore(state, plan)
         while epoch < until and not diverged:
             epoch += 1
             started = time.perf_counter()
-            running, new_observations = _train_epoch(live, plan, epoch, step, train, probes, memory)
+            running, new_observations = _train_epoch(live, plan, epoch, step, train, probes, probe_states)
             seconds = time.perf_counter() - started
             step += steps
             observations += new_observations
-            measured, classes = evaluate(live.model, live.loss, *heldout)
-            diverged = not (math.isfinite(running.loss) and math.isfinite(measured.loss))
+            evaluation, classes = evaluate(live.model, live.loss, *heldout)
+            diverged = not (math.isfinite(running.loss) and math.isfinite(evaluation.loss))
             due = epoch in plan.sweep_epochs or (diverged and plan.sweep_epochs)
             exact = sweep(live.model, live.loss, *train) if due else None
-            records.append(_record(plan, epoch, seconds, steps, running, measured, exact))
+            records.append(_record(plan, epoch, seconds, steps, running, evaluation, exact))
             if diverged or epoch == plan.epochs:
                 predicted = tuple(classes.tolist())
-        after = capture(live, epoch, step, memory, diverged=diverged)
+        after = capture(live, epoch, step, probe_states, diverged=diverged)
     return after, Rung(tuple(records), tuple(observations), outcome(after, plan), predicted)
 
 
 def run_rung(plan: Plan, state: bytes | None, since: int, until: int) -> tuple[Rung, bytes]:
-    """Train the epochs after ``since`` up to ``until``, from a stored state or, without one, from the start."""
+    """Train the epochs after ``since`` up to ``until``, from a stored state, or from the start if it is None."""
     before = start(plan) if state is None else RunState.from_bytes(state)
-    after, whole = advance(before, plan, until, build_probes(plan))
+    after, replayed = advance(before, plan, until, build_probes(plan))
     (_, labels), _ = load_split(plan.dataset, plan.split)
     first_step = since * steps_per_epoch(len(labels), plan.batch_size)
     rung = dataclasses.replace(
-        whole,
-        epochs=tuple(record for record in whole.epochs if record.epoch > since),
-        observations=tuple(one for one in whole.observations if one.step >= first_step),
+        replayed,
+        epochs=tuple(record for record in replayed.epochs if record.epoch > since),
+        observations=tuple(
+            observation for observation in replayed.observations if observation.step >= first_step
+        ),
         machine=machine(plan),
     )
     return rung, after.to_bytes()
 
 
-def run_rung_on(
+def run_verified_rung(
     checksum: str, plan: Plan, state: bytes | None, since: int, until: int
 ) -> tuple[Rung, bytes] | None:
-    """Run a rung if the data set has the given checksum, otherwise return None; a worker's task."""
+    """Run a rung if the data set has the given checksum, otherwise return None; the task of a worker."""
     if load_description(plan.dataset).checksum != checksum:
         return None
     return run_rung(plan, state, since, until)
 
 
 def _train_epoch(
-    live: Live,
+    live: LiveRun,
     plan: Plan,
     epoch: int,
     first_step: int,
-    train: Part,
+    train: LabelledImages,
     probes: Sequence[Probe],
-    memory: dict[str, Any],
+    probe_states: dict[str, Any],
 ) -> tuple[Evaluation, list[Observation]]:
     """Take the steps of an epoch; return the running loss and accuracy, and the last batch's gradient norm."""
     step = STEP_FUNCTIONS[plan.method.needs]
@@ -117,18 +119,22 @@ def _train_epoch(
     for index, (images, targets) in enumerate(batches(*train, plan.batch_size, plan.seed, epoch)):
         inputs = prepare(images)
         last = index == steps - 1
-        moment = Moment(first_step + index, last, live.model, live.loss, live.optimizer, inputs, targets)
+        context = StepContext(
+            first_step + index, last, live.model, live.loss, live.optimizer, inputs, targets
+        )
         for probe in probes:
-            if probe.wants(moment):
-                memory[probe.name], values = probe.observe(moment, memory.get(probe.name))
-                observations.append(Observation(probe.name, moment.step, _finite_values(values)))
+            if probe.is_due(context):
+                probe_states[probe.name], values = probe.observe(context, probe_states.get(probe.name))
+                observations.append(Observation(probe.name, context.step, _finite_values(values)))
         if last:
-            norm = batch_gradient_norm(moment)
+            norm = batch_gradient_norm(context)
         value, outputs = step(live, inputs, targets)
         total += value.double() * len(targets)
         correct += (outputs.argmax(1) == targets).sum()
     count = len(train[1])
-    return Evaluation(float(total) / count, int(correct) / count, norm), observations  # waits for the device
+    return Evaluation(
+        float(total) / count, int(correct) / count, norm
+    ), observations  # int() waits for the device
 
 
 def _record(
@@ -137,15 +143,15 @@ def _record(
     seconds: float,
     steps: int,
     running: Evaluation,
-    measured: Evaluation,
+    evaluation: Evaluation,
     exact: Evaluation | None,
 ) -> EpochRecord:
     return EpochRecord(
         epoch=epoch,
         train_loss=_finite(running.loss),
         train_accuracy=running.accuracy,
-        heldout_loss=_finite(measured.loss),
-        heldout_accuracy=measured.accuracy,
+        heldout_loss=_finite(evaluation.loss),
+        heldout_accuracy=evaluation.accuracy,
         gradient_norm=_finite(running.gradient_norm),
         seconds=seconds,
         finished_at=time.time(),

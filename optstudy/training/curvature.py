@@ -28,16 +28,16 @@ from optstudy.workloads.models import Loss, build_model, load_loss
 from optstudy.workloads.splits import load_split
 
 LINE_POINTS = 41  # along each direction, as in the paper
-REACH = 1.0  # distances go from minus this to this, as in the paper
+MAX_DISTANCE = 1.0  # the distances run from -1 to 1, as in the paper
 PLANE_VECTORS = 2
 TRACE_PRODUCTS = 60
 DENSITY_PROBES, DENSITY_STEPS = 5, 40
-CURVATURE_PRODUCTS = DENSITY_PROBES * DENSITY_STEPS + TRACE_PRODUCTS + 60  # in total, roughly
+CURVATURE_PRODUCTS = DENSITY_PROBES * DENSITY_STEPS + TRACE_PRODUCTS + 60  # approximate total
 LANDSCAPE_POINTS = LINE_POINTS * (LINE_POINTS + 1)
 
 
 def measure_final_curvature(plan: Plan, state: bytes) -> bytes:
-    """Measure the curvature at the end of a run, on the sample of its plan; a worker's task.
+    """Measure the curvature at the end of a run, on the sample of its plan; the task of a worker.
 
     Returns:
         A `CurvatureResult` as bytes.
@@ -70,21 +70,21 @@ def measure_curvature(
         loss: Mean loss of a batch.
         images: The sample.
         k: Number of eigenvalues.
-        dtype: Precision; by default that of the parameters, and float64 for eigenvalues that need it.
+        dtype: Precision; by default that of the parameters, or float64 for eigenvalues that require it.
         density: Whether to compute the spectral density and the trace as well.
         landscape: Whether to evaluate the loss along the first two eigenvectors as well.
 
     Raises:
         ValueError: If the model has fewer parameters than ``k``, or as `hessian` does.
     """
-    around = expand(objective(model, loss, images, dtype=dtype))
-    pairs = top_eigenpairs(around.hessian, k=max(k, PLANE_VECTORS) if landscape else k)
+    expansion = expand(objective(model, loss, images, dtype=dtype))
+    pairs = top_eigenpairs(expansion.hessian, k=max(k, PLANE_VECTORS) if landscape else k)
     ratio = pairs.ratio if k > 1 else None
     optional: dict[str, Any] = (
         {} if ratio is None else {"ratio": np.array([ratio.value, ratio.low, ratio.high])}
     )
     if density:
-        optional |= _spectrum(around.hessian)
+        optional |= _spectrum(expansion.hessian)
     if landscape:
         optional |= _landscape(model, loss, images, pairs, dtype)
     return CurvatureResult(
@@ -95,8 +95,8 @@ def measure_curvature(
         probability=pairs.check.probability if pairs.check else math.nan,
         dtype=str(pairs.dtype).removeprefix("torch."),
         products=pairs.products,
-        loss=around.loss,
-        gradient_norm=float(around.gradient.cpu().double().norm()),
+        loss=expansion.loss,
+        gradient_norm=float(expansion.gradient.cpu().double().norm()),
         converged=pairs.converged,
         operator=pairs.operator,
         **optional,
@@ -123,7 +123,7 @@ def _landscape(
     dtype: torch.dtype | None,
 ) -> dict[str, Any]:
     half = LINE_POINTS // 2
-    axis = [REACH * index / half for index in range(-half, half + 1)]  # 0 exactly in the middle
+    axis = [MAX_DISTANCE * index / half for index in range(-half, half + 1)]  # 0 exactly in the middle
     line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis], dtype=dtype)
     plane = loss_landscape(model, loss, images, pairs.vectors[:PLANE_VECTORS], [axis, axis], dtype=dtype)
     return {

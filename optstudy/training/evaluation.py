@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from optstudy.curvature.objective import eval_mode
 from optstudy.training.live import forked_generators
-from optstudy.training.state import Moment
+from optstudy.training.state import StepContext
 from optstudy.workloads.batches import prepare
 from optstudy.workloads.models import Loss
 
-EVALUATION_BATCH = 500  # images a chunk; larger ones leave the cache of a CPU
+EVALUATION_BATCH = 500  # images per batch; larger batches exceed the cache of a CPU
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Evaluation:
 
     loss: float
     accuracy: float  # fraction
-    gradient_norm: float | None = None  # None where it is not computed
+    gradient_norm: float | None = None  # None if not computed
 
 
 @torch.no_grad()
@@ -58,14 +58,14 @@ def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
     return Evaluation(total, correct / len(y), _norm(gradient))
 
 
-def batch_gradient_norm(moment: Moment) -> float:
+def batch_gradient_norm(context: StepContext) -> float:
     """Compute the Euclidean norm of the gradient at the next step, for any optimizer, without side effects."""
-    model = moment.model
+    model = context.model
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with forked_generators(moment.inputs.device):
-        outputs = torch.func.functional_call(model, {**parameters, **buffers}, (moment.inputs,))
-        value = moment.loss(outputs, moment.targets)
+    with forked_generators(context.inputs.device):
+        outputs = torch.func.functional_call(model, {**parameters, **buffers}, (context.inputs,))
+        value = context.loss(outputs, context.targets)
         gradient = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     return _norm([part for part in gradient if part is not None])
 
@@ -75,6 +75,6 @@ def _norm(tensors: Sequence[Tensor]) -> float:
 
 
 def chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images, prepared for a model, and labels, a batch at a time."""
+    """Yield batches of images, prepared for a model, and labels."""
     for first in range(0, len(y), EVALUATION_BATCH):
         yield prepare(x[first : first + EVALUATION_BATCH]), y[first : first + EVALUATION_BATCH]

@@ -1,4 +1,4 @@
-"""The live objects of a run: model, loss and optimizer, built from a `RunState` and captured into one."""
+"""The live objects of a run: model, loss and optimizer, restored from a `RunState` and captured in one."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ from optstudy.workloads.models import Loss, build_model, load_loss
 
 
 @dataclass
-class Live:
-    """The live objects of a run."""
+class LiveRun:
+    """The model, loss and optimizer of a run."""
 
     model: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
 
 
-def build(plan: Plan) -> Live:
+def build(plan: Plan) -> LiveRun:
     """Build a run's objects, with weights drawn from torch's generator."""
     model = build_model(plan.model, load(plan.dataset)).to(plan.device)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -36,10 +36,10 @@ def build(plan: Plan) -> Live:
     optimizer = build_optimizer(
         method.optimizer, method.arguments, parameters, plan.seed if method.seeded else None
     )
-    return Live(model, load_loss(plan.loss), optimizer)
+    return LiveRun(model, load_loss(plan.loss), optimizer)
 
 
-def restore(state: RunState, plan: Plan) -> Live:
+def restore(state: RunState, plan: Plan) -> LiveRun:
     """Restore a run's objects, and torch's generators, from a state."""
     live = build(plan)
     live.model.load_state_dict(state.model)
@@ -51,7 +51,7 @@ def restore(state: RunState, plan: Plan) -> Live:
     return live
 
 
-def capture(live: Live, epoch: int, step: int, probes: dict[str, Any], *, diverged: bool) -> RunState:
+def capture(live: LiveRun, epoch: int, step: int, probes: dict[str, Any], *, diverged: bool) -> RunState:
     """Capture a run's objects, and torch's generators, in a state."""
     device = next(live.model.parameters()).device
     generators = {"cpu": torch.get_rng_state()}
@@ -82,7 +82,7 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _plain_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _plain_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     outputs = live.model(inputs)
     value = live.loss(outputs, targets)
     value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -91,7 +91,7 @@ def _plain_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Te
     return value.detach(), outputs.detach()
 
 
-def _closure_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     results: list[tuple[Tensor, Tensor]] = []
 
     def closure() -> Tensor:
@@ -100,7 +100,7 @@ def _closure_step(live: Live, inputs: Tensor, targets: Tensor) -> tuple[Tensor, 
         results.append((value.detach(), outputs.detach()))
         return value
 
-    live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself passes tensors on
+    live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself accepts tensors
     return results[0]
 
 
@@ -115,7 +115,7 @@ def isolated(plan: Plan) -> Iterator[None]:
 
 
 def forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Restore torch's generators afterwards."""
+    """Return a context that restores torch's generators on exit."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 

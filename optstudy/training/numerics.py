@@ -1,4 +1,4 @@
-"""Numerical settings of a run (threads, determinism), and the machine it records (processor, instructions, flags)."""
+"""Numerical settings of a run (threads, determinism), and a description of its machine (processor, GPU, flags)."""
 
 import contextlib
 import platform
@@ -17,7 +17,7 @@ def numerics(plan: Plan) -> Iterator[None]:
 
     For a deterministic plan, torch uses deterministic algorithms and raises an error if there is none, cuDNN selects
     its algorithms without timing them, and float32 products are computed in float32 rather than TF32.
-    CUBLAS_WORKSPACE_CONFIG must be set before CUDA starts; a study's workers have it in their environment.
+    CUBLAS_WORKSPACE_CONFIG must be set before CUDA starts; it is in the environment of a study's workers.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
@@ -48,7 +48,7 @@ def _deterministic() -> Iterator[None]:
 
 
 def machine(plan: Plan) -> dict[str, str]:
-    """Describe the machine of this process, as far as the numbers of a plan depend on it.
+    """Describe the hardware and settings on which the numerical results of a plan depend.
 
     Returns:
         ``processor``, ``instructions`` (the set that torch's CPU kernels use), ``device`` (``cpu`` or the GPU's

@@ -1,4 +1,4 @@
-"""The probes of a run (add a new one here): what is measured while it trains, and on which images."""
+"""The probes of a run (add new ones to `build_probes`): measurements during training, and their images."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from optstudy.training.evaluation import EVALUATION_BATCH, chunks
 from optstudy.training.state import Probe
 from optstudy.workloads.batches import sample
 from optstudy.workloads.models import load_loss
-from optstudy.workloads.splits import Part, load_split
+from optstudy.workloads.splits import LabelledImages, load_split
 
 PRECONDITIONED_EVERY = (
     25  # steps between two measurements of the preconditioned Hessian, each from a random start
@@ -23,7 +23,7 @@ PRECONDITIONED_EVERY = (
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Training images as an iterable of batches, which are prepared in each iteration."""
+    """Training images as an iterable of batches, prepared for a model during iteration."""
 
     x: Tensor
     y: Tensor
@@ -36,17 +36,17 @@ class _TolerantTracker(EigenTracker):
     """A tracker that reports no eigenvalues, rather than raising, if the Hessian is not finite."""
 
     def observe(
-        self, moment: Step, state: dict[str, Any] | None
+        self, context: Step, state: dict[str, Any] | None
     ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
-        """Find the eigenpairs before a step."""
+        """Find the eigenpairs before a step; see `EigenTracker.observe`."""
         try:
-            return super().observe(moment, state)
+            return super().observe(context, state)
         except FloatingPointError:
             return state or {}, {"loss": math.nan}
 
 
 def sample_images(
-    train: Part, count: int | None, seed: int, device: str
+    train: LabelledImages, count: int | None, seed: int, device: str
 ) -> ImageBatches | tuple[Tensor, Tensor]:
     """Return the images on which curvature is measured, the same for all runs of a study.
 
@@ -57,7 +57,7 @@ def sample_images(
         device: Device of the returned images.
 
     Returns:
-        One batch, or several; see `as_batches`.
+        A batch, or several; see `as_batches`.
     """
     x, y = train
     if count is not None and count < len(y):
@@ -67,7 +67,7 @@ def sample_images(
 
 
 def as_batches(x: Tensor, y: Tensor, device: str) -> ImageBatches | tuple[Tensor, Tensor]:
-    """Return images as one batch if they fit into one, so that its graph can be reused, otherwise as several."""
+    """Return images as a single batch if they fit, so that its graph can be reused, otherwise as several batches."""
     images = ImageBatches(x.to(device), y.to(device))
     return next(iter(images)) if len(y) <= EVALUATION_BATCH else images
 

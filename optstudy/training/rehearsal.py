@@ -14,12 +14,12 @@ from optstudy.errors import UsageError
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
-from optstudy.training.live import STEP_FUNCTIONS, Live, capture, isolated, restore
+from optstudy.training.live import STEP_FUNCTIONS, LiveRun, capture, isolated, restore
 from optstudy.training.probes import sample_images
 from optstudy.workloads.batches import prepare
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.datasets import load
-from optstudy.workloads.splits import Part, load_split
+from optstudy.workloads.splits import LabelledImages, load_split
 
 
 def check_device(device: str) -> None:
@@ -29,7 +29,9 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cuda = torch.cuda.device_count()
         known = ["cpu", *(f"cuda:{i}" for i in range(cuda)), *(["mps"] * torch.backends.mps.is_available())]
-        raise UsageError(f"device {device!r} is not available; torch finds {', '.join(known)}") from error
+        raise UsageError(
+            f"device {device!r} is not available; the available ones are {', '.join(known)}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Rehearsal:
     parameters: int
     state_bytes: int
     step_seconds: float
-    evaluation_seconds: float  # for one image, weights fixed
-    sweep_seconds: float  # for one image, loss and gradient
-    product_seconds: float = 0.0  # of the Hessian with one vector on the sample; 0 without curvature
+    evaluation_seconds: float  # per image, at fixed weights
+    sweep_seconds: float  # per image, loss and gradient
+    product_seconds: float = 0.0  # per Hessian-vector product on the sample; 0 without curvature
 
 
 def rehearse(plan: Plan, steps: int) -> Rehearsal:
@@ -79,7 +81,7 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
     )
 
 
-def _product_seconds(plan: Plan, trace: Trace, train: Part, live: Live) -> float:
+def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: LiveRun) -> float:
     """Time a Hessian product on part of the sample, and check that the model supports it."""
     size = len(train[1]) if trace.samples is None else min(trace.samples, len(train[1]))
     count = min(size, EVALUATION_BATCH)
@@ -87,43 +89,43 @@ def _product_seconds(plan: Plan, trace: Trace, train: Part, live: Live) -> float
     try:
         with eval_mode(live.model):
             operator = hessian(live.model, live.loss, images)
-        if operator.dim < 2:  # noqa: PLR2004  # a ratio is of two
-            raise ValueError("it has 1 parameter, and the ratio is of two eigenvalues")  # noqa: TRY301
+        if operator.dim < 2:  # noqa: PLR2004  # a ratio needs two
+            raise ValueError("it has 1 parameter, and the ratio needs two eigenvalues")  # noqa: TRY301
         check_symmetry(operator)
         vector = torch.ones(operator.dim, dtype=operator.dtype, device=operator.device)
         return _median_seconds(lambda: operator @ vector, 2) * size / count
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(
             f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {_first_line(error)};"
-            " --samples 0 does without"
+            " use --samples 0 to skip it"
         ) from error
 
 
-def _check_fit(plan: Plan, dataset: Dataset, live: Live, x: Tensor, y: Tensor) -> None:
+def _check_fit(plan: Plan, dataset: Dataset, live: LiveRun, x: Tensor, y: Tensor) -> None:
     try:
         with torch.no_grad(), eval_mode(live.model):
             outputs = live.model(x)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
-            f"model {plan.model!r} does not take a batch of shape {tuple(x.shape)}: {_first_line(error)}"
+            f"model {plan.model!r} does not accept a batch of shape {tuple(x.shape)}: {_first_line(error)}"
         ) from error
     expected = (len(y), len(dataset.classes))
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != expected:
-        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        returned = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(
-            f"model {plan.model!r} returns {got} for {len(y)} images of {len(dataset.classes)} classes;"
+            f"model {plan.model!r} returns {returned} for {len(y)} images of {len(dataset.classes)} classes;"
             f" it must return a tensor of shape {expected}"
         )
     try:
         value = live.loss(outputs, y)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
-            f"loss {plan.loss!r} does not take outputs of shape {expected} with labels: {_first_line(error)}"
+            f"loss {plan.loss!r} does not accept outputs of shape {expected} with labels: {_first_line(error)}"
         ) from error
     if not isinstance(value, Tensor) or value.ndim != 0:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(
-            f"loss {plan.loss!r} returns {got}; it must return one number, the mean over the batch"
+            f"loss {plan.loss!r} returns {returned}; it must return one number, the mean over the batch"
         )
 
 
@@ -133,7 +135,7 @@ def _first_line(error: Exception) -> str:
 
 def _median_seconds(action: Callable[[], object], times: int) -> float:
     seconds = []
-    for _ in range(times + 1):  # the first one warms up
+    for _ in range(times + 1):  # the first call warms up
         started = time.perf_counter()
         action()
         if torch.cuda.is_available():

@@ -22,7 +22,7 @@ class RunState:
     step: int
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
-    generators: dict[str, Tensor]  # torch's default ones by device type; dropout reads them
+    generators: dict[str, Tensor]  # states of torch's default generators, by device type; used by dropout
     probes: dict[str, Any]
     diverged: bool = False
 
@@ -34,12 +34,12 @@ class RunState:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "RunState":
-        """Read what `to_bytes` wrote; only tensors and plain values are accepted."""
+        """Restore a state from the output of `to_bytes`; only tensors and plain values are accepted."""
         return cls(**torch.load(io.BytesIO(data), weights_only=True, map_location="cpu"))
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepContext:
     """The state of a run just before a step, as passed to probes."""
 
     step: int  # counted from 0 over the whole run
@@ -47,7 +47,7 @@ class Moment:
     model: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
-    inputs: Tensor  # the mini-batch of the step, as the model takes it
+    inputs: Tensor  # the mini-batch of the step, prepared for the model
     targets: Tensor
 
 
@@ -58,10 +58,10 @@ class Probe(Protocol):
     def name(self) -> str:
         """Key of the probe's state, unique among the probes of a run."""
 
-    def wants(self, moment: Moment) -> bool:
-        """Whether to observe this step."""
+    def is_due(self, context: StepContext) -> bool:
+        """Whether the probe observes this step."""
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float | str]]:
+    def observe(self, context: StepContext, state: Any) -> tuple[Any, Mapping[str, float | str]]:
         """Return the probe's next state (plain tensors and numbers; None at first) and the measured values."""
 
 

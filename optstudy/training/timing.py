@@ -13,11 +13,11 @@ from optstudy.training.live import STEP_FUNCTIONS, isolated, restore
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.splits import load_split
 
-WARMUP_STEPS = 10  # steps before the first timed one
+WARMUP_STEPS = 10  # untimed steps at the start
 
 
 def time_steps(plan: Plan, steps: int) -> float:
-    """Return the mean seconds per step of a run, including the gathering and preparation of its mini-batch.
+    """Return the mean seconds per step of a run, including gathering and preparing its mini-batch.
 
     Args:
         plan: Plan of the run, which determines the initial weights and the mini-batches.

@@ -9,7 +9,7 @@ from optstudy.workloads.seeds import generator
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """Return the order in which an epoch visits ``n`` examples, independent of torch's global generator.
+    """Return the order of ``n`` examples in an epoch, independent of torch's global generator.
 
     Returns:
         A permutation of 0 to ``n - 1``, int64 of shape ``(n,)``.
@@ -18,7 +18,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def sample(n: int, count: int, seed: int) -> Tensor:
-    """Return the first ``count`` of a random order of ``n`` examples, so that a sample is a prefix of a larger one.
+    """Return ``count`` random indices of ``n`` examples; a smaller sample is a prefix of a larger one.
 
     Returns:
         Indices, int64 of shape ``(count,)``.
@@ -27,10 +27,10 @@ def sample(n: int, count: int, seed: int) -> Tensor:
 
 
 def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's batches, each example once; the last batch may be short.
+    """Yield the batches of an epoch, each example once; the last batch may be smaller.
 
-    Each batch is gathered when it is needed. For MNIST this takes 0.03 s an epoch on one thread, at most half the
-    time of gathering the whole epoch first, and no second copy of the data.
+    Each batch is gathered when it is needed. For MNIST this takes 0.03 s per epoch on one thread, at most half the
+    time of gathering the entire epoch first, and avoids a second copy of the data.
 
     Args:
         x: Examples of shape ``(n, ...)``, not yet prepared; see `prepare`.
@@ -47,5 +47,5 @@ def batches(x: Tensor, y: Tensor, batch_size: int, seed: int, epoch: int) -> Ite
 
 
 def prepare(x: Tensor) -> Tensor:
-    """Return a model's input: uint8 images as float32 in [0, 1], as by torchvision's ``ToTensor``; others unchanged."""
+    """Return a model's input: uint8 images as float32 in [0, 1], like torchvision's ``ToTensor``; others unchanged."""
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x

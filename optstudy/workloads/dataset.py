@@ -10,7 +10,7 @@ from optstudy.errors import UsageError
 from optstudy.records.plan import DatasetDescription
 
 
-@dataclass(frozen=True, eq=False)  # tensors have no single equality: a data set equals only itself
+@dataclass(frozen=True, eq=False)  # compared by identity, since == of tensors is elementwise
 class Dataset:
     """Training and test examples, in main memory.
 
@@ -30,7 +30,7 @@ class Dataset:
     def __post_init__(self) -> None:
         if isinstance(self.classes, str) or not isinstance(self.classes, tuple | list) or not self.classes:
             raise UsageError(
-                f"classes is {self.classes!r}; give the name of each class, as in ('cat', 'dog')"
+                f"classes is {self.classes!r}; give the name of each class, for example ('cat', 'dog')"
             )
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         _check_part("train", self.train_x, self.train_y, self.classes)
@@ -39,12 +39,12 @@ class Dataset:
         if train != test:
             raise UsageError(
                 f"train_x has examples of shape {tuple(train[0])} and {train[1]}, "
-                f"test_x of shape {tuple(test[0])} and {test[1]}; make them alike"
+                f"test_x of shape {tuple(test[0])} and {test[1]}; they must be the same"
             )
 
 
 def describe(dataset: Dataset, reference: str) -> DatasetDescription:
-    """Describe a data set under its reference; the checksum takes about 0.1 s for MNIST."""
+    """Return the description of a data set; its checksum takes about 0.1 s for MNIST."""
     digest = hashlib.sha256(repr(dataset.classes).encode())
     for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -68,7 +68,7 @@ def _check_part(part: str, x: Tensor, y: Tensor, classes: tuple[str, ...]) -> No
             raise UsageError(f"{name} is empty, with shape {tuple(tensor.shape)}; give at least one example")
         if tensor.device.type != "cpu":
             raise UsageError(
-                f"{name} is on {tensor.device}; give it on the CPU, and choose a device for the study"
+                f"{name} is on {tensor.device}; move it to the CPU; the study copies it to its own device"
             )
     _check_images(f"{part}_x", x)
     if y.dtype != torch.int64 or y.ndim != 1:
@@ -77,20 +77,20 @@ def _check_part(part: str, x: Tensor, y: Tensor, classes: tuple[str, ...]) -> No
         )
     if len(x) != len(y):
         raise UsageError(
-            f"{part}_x has {len(x)} examples and {part}_y {len(y)} labels; give one label for each"
+            f"{part}_x has {len(x)} examples and {part}_y {len(y)} labels; give one label for each example"
         )
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= len(classes):
         raise UsageError(
             f"{part}_y has labels from {low} to {high}; "
-            f"with {len(classes)} classes they go from 0 to {len(classes) - 1}"
+            f"with {len(classes)} classes they must be from 0 to {len(classes) - 1}"
         )
 
 
 def _check_images(name: str, x: Tensor) -> None:
     if x.dtype != torch.uint8 and not x.is_floating_point():
-        raise UsageError(f"{name} has {x.dtype}; give uint8 images or floating examples")
+        raise UsageError(f"{name} has {x.dtype}; give uint8 images or floating-point examples")
     if x.dtype == torch.uint8 and x.ndim != 4:  # noqa: PLR2004 - count, channels, height, width
-        raise UsageError(f"{name} has shape {tuple(x.shape)}; uint8 images have the shape (n, c, h, w)")
+        raise UsageError(f"{name} has shape {tuple(x.shape)}; uint8 images must have shape (n, c, h, w)")
     if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise UsageError(f"{name} has values that are not finite; leave out or fill such examples")
+        raise UsageError(f"{name} has values that are not finite; remove or impute them")

@@ -1,4 +1,4 @@
-"""The built-in data sets by name (add a new one here), and the user's own by reference."""
+"""Load the built-in data sets by name (add new ones here), and the user's own by reference."""
 
 from functools import cache, lru_cache
 from pathlib import Path
@@ -13,10 +13,10 @@ NAMES = ("mnist", "fashion-mnist", "cifar10")
 
 
 def load(reference: str) -> Dataset:
-    """Return a data set; it is read once per process.
+    """Return a data set, which is read once per process.
 
     Fashion-MNIST and CIFAR-10 are read from the folder ``OPTSTUDY_DATA_DIR`` (default: ``data``), and downloaded to it
-    if they are absent; several processes must not do so at once.
+    if they are absent; only one process at a time may download them.
 
     Args:
         reference: ``mnist``, ``fashion-mnist``, ``cifar10``, or ``data.py:load``, a function without
@@ -34,8 +34,8 @@ def load(reference: str) -> Dataset:
         case "cifar10":
             return downloads.cifar10(downloads.data_folder())
         case _ if is_user_code(reference):
-            return _from_user(reference, Path.cwd())
-    raise UsageError(_unknown(reference))
+            return _load_user_dataset(reference, Path.cwd())
+    raise UsageError(_unknown_dataset(reference))
 
 
 def check_dataset(reference: str) -> None:
@@ -43,39 +43,39 @@ def check_dataset(reference: str) -> None:
     if is_user_code(reference):
         load_object(reference)
     elif reference not in NAMES:
-        raise UsageError(_unknown(reference))
+        raise UsageError(_unknown_dataset(reference))
 
 
 def load_description(reference: str) -> DatasetDescription:
-    """Describe the data set of a reference, as for `load`; cached per process, since the checksum is slow."""
-    return _described(load(reference), reference)
+    """Return the description of a data set; see `load`. Cached per process, since the checksum is slow."""
+    return _cached_description(load(reference), reference)
 
 
 class DataChangedError(UsageError):
     """A data set differs from the one that earlier results depend on."""
 
     def __init__(self, reference: str) -> None:
-        """Build the message for the data set of a reference."""
+        """Build the message for the data set with this reference."""
         super().__init__(
-            f"{reference} returned other data than before; it must return the same each time, in every process,"
-            " for example with fixed seeds (data that were changed on purpose need another --study)"
+            f"{reference} returned different data than before; it must return the same data each time, in every"
+            " process, for example with fixed seeds (if you changed the data on purpose, use another --study)"
         )
 
 
 @lru_cache(maxsize=4)
-def _described(dataset: Dataset, reference: str) -> DatasetDescription:
+def _cached_description(dataset: Dataset, reference: str) -> DatasetDescription:
     return describe(dataset, reference)
 
 
-def _unknown(reference: str) -> str:
+def _unknown_dataset(reference: str) -> str:
     return (
-        f"'{reference}' is no data set{suggestion(reference, NAMES)} "
-        f"(known: {', '.join(NAMES)}, and your own as data.py:load)"
+        f"'{reference}' is not a data set{suggestion(reference, NAMES)} "
+        f"(known: {', '.join(NAMES)}, or your own function as data.py:load)"
     )
 
 
 @cache
-def _from_user(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - equal names in two folders differ
+def _load_user_dataset(reference: str, folder: Path) -> Dataset:  # noqa: ARG001 - part of the cache key: the same reference in two folders
     dataset = call(reference)
     if not isinstance(dataset, Dataset):
         raise UsageError(

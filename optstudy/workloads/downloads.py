@@ -13,7 +13,7 @@ from optstudy.errors import OptstudyError
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.resize import to_32
 
-# What torchvision raises when a server does not answer, a disk is full, or a file is truncated or corrupt.
+# Exceptions of torchvision if a server does not answer, a disk is full, or a file is truncated or corrupt.
 _FAILURES = (
     OSError,
     RuntimeError,
@@ -38,7 +38,7 @@ def fashion_mnist(folder: Path) -> Dataset:
         60,000 training and 10,000 test images, uint8 of shape ``(n, 1, 32, 32)``.
 
     Raises:
-        OptstudyError: If it is not in the folder and cannot be downloaded.
+        OptstudyError: If its files are not in the folder and cannot be downloaded.
     """
     from torchvision.datasets import FashionMNIST
 
@@ -57,7 +57,7 @@ def cifar10(folder: Path) -> Dataset:
         50,000 training and 10,000 test images, uint8 of shape ``(n, 3, 32, 32)``.
 
     Raises:
-        OptstudyError: If it is not in the folder and cannot be downloaded.
+        OptstudyError: If its files are not in the folder and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10
 
@@ -81,6 +81,6 @@ def _read(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptstudyError(
             f"{name} can be neither read from {files} nor downloaded ({reason}); "
-            "put its files there, or name the folder that holds them with --data-dir"
+            "put its files there, or give their folder with --data-dir"
         ) from error
     return Dataset(train_x, train_y, test_x, test_y, tuple(classes))

@@ -1,4 +1,4 @@
-"""MNIST, from the four files in the package."""
+"""MNIST, from the four files included in the package."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from optstudy.errors import OptstudyError
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.resize import to_32
 
-_CHECKSUMS = {  # MD5 of the unpacked files, as for torchvision's copies
+_CHECKSUMS = {  # MD5 of the unpacked files, the same as torchvision's
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -26,7 +26,7 @@ _UBYTE = 8  # the code of unsigned bytes in the format
 
 @cache
 def load(folder: Path = Path(__file__).parent) -> Dataset:
-    """Read MNIST, resized to 32 by 32 as LeNet-5 takes it.
+    """Read MNIST, resized to 32 by 32 for LeNet-5.
 
     Args:
         folder: Folder of the four compressed files.
@@ -64,7 +64,7 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
     axes, start = content[3], 4 + 4 * content[3]
     shape = [int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(axes)]
     if len(content) != start + math.prod(shape):
-        raise ValueError(f"the IDX header says {shape}, but {len(content) - start} bytes follow it")
+        raise ValueError(f"the IDX header gives shape {shape}, but {len(content) - start} bytes follow it")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

@@ -10,32 +10,32 @@ from optstudy.errors import UsageError, suggestion
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.user_code import call, is_user_code, load_object
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss over the batch
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
 class LeNet5(nn.Module):
     r"""LeNet-5 with tanh and average pooling, for images of 32 by 32 (LeCun et al., 1998).
 
-    ========  ===================  =============  ==========
-    layer     weight               output         after it
-    ========  ===================  =============  ==========
+    ========  ===================  =============  ===========
+    layer     weight               output         followed by
+    ========  ===================  =============  ===========
     conv1     (6, channels, 5, 5)  (6, 28, 28)    tanh, pool
     conv2     (16, 6, 5, 5)        (16, 10, 10)   tanh, pool
     conv3     (120, 16, 5, 5)      (120, 1, 1)    tanh
     fc1       (84, 120)            (84,)          tanh
     fc2       (classes, 84)        (classes,)
-    ========  ===================  =============  ==========
+    ========  ===================  =============  ===========
 
-    With a bias each: 61,706 parameters for one channel and ten classes, drawn as `nn.Conv2d` and `nn.Linear`
-    draw theirs, in this order. ``pool`` is the mean over squares of 2 by 2. Unlike in the 1998 network, each
-    map of conv2 sees all maps below it, and the outputs are logits.
+    Each layer has a bias. For one channel and ten classes there are 61,706 parameters, with the default
+    initialisation of `nn.Conv2d` and `nn.Linear`, in this order. ``pool`` is 2 by 2 average pooling. Unlike in the
+    1998 network, each map of conv2 is connected to all maps of conv1, and the outputs are logits.
 
-    `forward` computes this function by matrix products, which on a CPU takes three fifths of the time of the
-    layers called one by one (``benchmarks/training.py``). A square of 2 by 2 outputs of a 5 by 5 convolution
-    sees 6 by 6 inputs; so one product of all 6 by 6 patches, taken every second pixel, with each kernel at its
-    4 positions in a patch gives the convolution with what the pooling needs side by side. Images are columns, so
-    patches are made by copying rows. The convolutions hold parameters only and are not called: hooks on them do
-    not run.
+    `forward` computes this function by matrix products, which on a CPU takes three fifths of the time of calling
+    the layers (``benchmarks/training.py``). A square of 2 by 2 outputs of a 5 by 5 convolution depends on 6 by 6
+    inputs. A single product of all 6 by 6 patches (with stride 2) and each kernel at its 4 positions in a patch
+    therefore computes the convolution, with the 4 outputs of each pooling square in adjacent rows. Images are
+    columns, so patches are gathered by copying rows. The convolutions only hold parameters and are not called, so
+    hooks on them do not run.
 
     Args:
         channels: Number of the images' channels.
@@ -61,17 +61,17 @@ class LeNet5(nn.Module):
         """Return the logits, ``(n, classes)``.
 
         Args:
-            x: Images of shape ``(n, channels, 32, 32)``, floating.
+            x: Images of shape ``(n, channels, 32, 32)``, floating-point.
 
         Raises:
             UsageError: If the images have another shape.
         """
-        wanted = (self.conv1.weight.shape[1], 32, 32)
-        if tuple(x.shape[1:]) != wanted:
-            raise UsageError(f"LeNet5 takes images of shape {wanted}, but these are {tuple(x.shape[1:])}")
+        expected = (self.conv1.weight.shape[1], 32, 32)
+        if tuple(x.shape[1:]) != expected:
+            raise UsageError(f"LeNet5 takes images of shape {expected}, not {tuple(x.shape[1:])}")
         h = self._convolve_tanh_pool(x.flatten(1).t().contiguous(), self.conv1, self.patches1)
         h = self._convolve_tanh_pool(h, self.conv2, self.patches2)
-        # conv3 is as large as the maps that it sees, so it is one product
+        # The kernels of conv3 cover their entire input, so it is a single product.
         h = functional.linear(h.t(), self.conv3.weight.flatten(1), self.conv3.bias).tanh()
         return self.fc2(self.fc1(h).tanh())  # type: ignore[no-any-return]  # nn.Module's calls are untyped
 
@@ -82,8 +82,8 @@ class LeNet5(nn.Module):
         :math:`\tanh a = 1 - 2\,\sigma(-2a)`, with the factor -2 in ``shifts`` and in the bias.
 
         Args:
-            x: Maps, one image a column, ``(in * h * w, n)``.
-            layer: Holds the parameters.
+            x: Maps, one image per column, ``(in * h * w, n)``.
+            layer: The convolution whose parameters are used.
             patches: Indices of each patch's inputs, ``(in * 36 * squares,)``; see `_patches`.
 
         Returns:
@@ -103,8 +103,8 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
     """Build a model, with weights drawn from torch's generator.
 
     Args:
-        reference: ``lenet5``, which adapts to the data set's channels and classes, or the user's own function
-            without arguments, or class of modules, as ``net.py:make`` or ``package.module:make``.
+        reference: ``lenet5``, which adapts to the channels and classes of the data set, or the user's own module
+            class or function without arguments, as ``net.py:make`` or ``package.module:make``.
         dataset: The data set that the model is trained on.
 
     Returns:
@@ -123,7 +123,7 @@ def build_model(reference: str, dataset: Dataset) -> nn.Module:
         case shape:
             raise UsageError(
                 f"model lenet5 takes images of 32 by 32, but the data set's examples have shape {shape};"
-                " resize them, or name a model of your own, as net.py:make"
+                " resize them, or use your own model, as net.py:make"
             )
 
 
@@ -151,33 +151,31 @@ def load_loss(reference: str) -> Loss:
     loss: Loss = load_object(reference)
     if not callable(loss) or isinstance(loss, type):
         raise UsageError(
-            f"loss {reference} is {_describe(loss)}; name a function of (outputs, targets) that returns the mean loss"
+            f"loss {reference} is {_describe(loss)}; give a function of (outputs, targets) that returns the mean loss"
         )
     return loss
 
 
 def _user_model(reference: str) -> nn.Module:
-    if isinstance(load_object(reference), nn.Module):  # calling it would run it
-        raise UsageError(
-            f"model {reference} is one module; name a function that builds a new one for each run"
-        )
+    if isinstance(load_object(reference), nn.Module):  # calling it would run the model
+        raise UsageError(f"model {reference} is a module; give a function that builds a new one for each run")
     model = call(reference)
     if not isinstance(model, nn.Module):
         raise UsageError(f"model {reference} returned {_describe(model)}; it must return a torch.nn.Module")
     return model
 
 
-def _unknown(what: str, reference: str, known: str, example: str) -> str:
+def _unknown(kind: str, reference: str, known: str, example: str) -> str:
     hint = suggestion(reference, [known]) or f"; there is {known}"
-    return f"{what} '{reference}' is not known{hint} (your own is named as {example})"
+    return f"{kind} '{reference}' is not known{hint} (write your own as {example})"
 
 
-def _describe(thing: object) -> str:
-    if thing is None:
+def _describe(value: object) -> str:
+    if value is None:
         return "None"
-    if isinstance(thing, type):
-        return f"the class {thing.__name__}"
-    return f"an object of type {type(thing).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"an object of type {type(value).__name__}"
 
 
 def _shifts() -> Tensor:
@@ -188,10 +186,10 @@ def _shifts() -> Tensor:
 
 
 def _patches(maps: int, side: int) -> Tensor:
-    """Return the indices of the inputs of all 6 by 6 patches of ``(maps, side, side)``, one every second pixel.
+    """Return the indices of the inputs of all 6 by 6 patches of ``(maps, side, side)``, with stride 2.
 
     Returns:
-        int64, flat; in order of map, row and column in the patch, then row and column of the patch.
+        int64, flat, ordered by map, row and column within the patch, and row and column of the patch.
     """
     indices = torch.arange(maps * side * side).view(maps, side, side)
     return indices.unfold(1, 6, 2).unfold(2, 6, 2).permute(0, 3, 4, 1, 2).flatten()

@@ -1,4 +1,4 @@
-"""Resize MNIST's images from 28 by 28 to the 32 by 32 of LeNet-5."""
+"""Resize MNIST images from 28 by 28 to 32 by 32, the input size of LeNet-5."""
 
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -9,7 +9,7 @@ def to_32(images: Tensor) -> Tensor:
 
     The paper resizes image by image, through PIL. From 28 to 32 the filter's weights are multiples of 1/16, which
     the fixed-point numbers of PIL and of torch's kernel for uint8 both hold exactly, so that all bits agree.
-    torchvision's ``resize`` of a tensor is no substitute: without AVX2 it computes in float32 and differs.
+    torchvision's ``resize`` of a tensor differs: without AVX2 it computes in float32.
 
     Args:
         images: uint8 of shape ``(n, c, 28, 28)``.

@@ -11,18 +11,18 @@ from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.datasets import load
 from optstudy.workloads.seeds import generator
 
-Part = tuple[Tensor, Tensor]  # images (n, ...) and labels (n,) int64
+LabelledImages = tuple[Tensor, Tensor]  # images (n, ...) and labels (n,) int64
 
 
-def split_dataset(dataset: Dataset, split: Split) -> tuple[Part, Part]:
+def split_dataset(dataset: Dataset, split: Split) -> tuple[LabelledImages, LabelledImages]:
     """Divide a data set into training and held-out images.
 
-    Both subsets are stratified: every class has its share of the held-out images and of the training images, to
-    within one image. The held-out images do not depend on ``size``. The images keep the order of the data set.
+    Both subsets are stratified: every class is represented in proportion to its frequency, to within one image. The
+    held-out images do not depend on ``size``. The images keep the order of the data set.
 
     Args:
         dataset: The data set.
-        split: How to divide it.
+        split: Role and sizes of the two parts.
 
     Returns:
         The disjoint training and held-out images, of exactly the given sizes.
@@ -37,8 +37,8 @@ def split_dataset(dataset: Dataset, split: Split) -> tuple[Part, Part]:
     validation = 0 if final else split.validation
     if validation + max(split.size, 1) > len(y):
         raise UsageError(
-            f"the training set has {len(y)} images, too few for {validation} held out for validation "
-            f"and {split.size or 'at least 1'} to train on"
+            f"the training set has {len(y)} images, too few to hold out {validation} for validation "
+            f"and train on {split.size or 'at least 1'}"
         )
     shuffled = torch.randperm(len(y), generator=generator("split", split.seed))
     heldout, rest = _draw(shuffled, y, validation)
@@ -46,12 +46,12 @@ def split_dataset(dataset: Dataset, split: Split) -> tuple[Part, Part]:
     return (x[train], y[train]), (dataset.test_x, dataset.test_y) if final else (x[heldout], y[heldout])
 
 
-def load_split(reference: str, split: Split) -> tuple[Part, Part]:
+def load_split(reference: str, split: Split) -> tuple[LabelledImages, LabelledImages]:
     """Load a data set and divide it; cached per process. The tensors are shared: do not write to them.
 
     Args:
-        reference: As for `load`.
-        split: How to divide it.
+        reference: Name or reference of the data set; see `load`.
+        split: Role and sizes of the two parts.
     """
     return _cached_split(load(reference), split)
 
@@ -60,13 +60,13 @@ _cached_split = lru_cache(maxsize=4)(split_dataset)  # a study has two splits, o
 
 
 def _draw(candidates: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Take each class's share from the first candidates; return the taken indices, ascending, and the rest."""
-    of_candidates = labels[candidates]
-    quotas = _shares(of_candidates.bincount().tolist(), size)
-    taken = torch.zeros(len(candidates), dtype=torch.bool)
+    """Select a stratified subset of the first candidates; return the selected indices, ascending, and the others."""
+    candidate_labels = labels[candidates]
+    quotas = _shares(candidate_labels.bincount().tolist(), size)
+    selected = torch.zeros(len(candidates), dtype=torch.bool)
     for label, quota in enumerate(quotas):
-        taken[(of_candidates == label).nonzero().flatten()[:quota]] = True
-    return candidates[taken].sort().values, candidates[~taken]
+        selected[(candidate_labels == label).nonzero().flatten()[:quota]] = True
+    return candidates[selected].sort().values, candidates[~selected]
 
 
 def _shares(counts: list[int], size: int) -> list[int]:

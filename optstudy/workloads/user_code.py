@@ -22,7 +22,7 @@ _OPTSTUDY = Path(__file__).resolve().parents[1]
 
 
 def is_user_code(reference: str) -> bool:
-    """Whether a reference names code, as in ``net.py:make``, rather than something built in, such as ``mnist``."""
+    """Whether a reference names the user's code, such as ``net.py:make``, and not a built-in such as ``mnist``."""
     return ":" in reference or "." in reference
 
 
@@ -53,7 +53,7 @@ def call(reference: str) -> Any:
     """
     function = load_object(reference)
     if not callable(function):
-        raise UsageError(f"{reference} is no function but of type {type(function).__name__}")
+        raise UsageError(f"{reference} is not a function, but of type {type(function).__name__}")
     with _user_errors(reference):
         return function()
 
@@ -62,10 +62,10 @@ def reference_to(function: Any) -> str:
     """Return a reference to a function or class, by which another process can load it.
 
     Args:
-        function: A function or class at the top level of a module; a string is returned as it is.
+        function: A function or class at the top level of a module; a string is returned unchanged.
 
     Returns:
-        ``path/to/file.py:name``, relative to the current folder, for code of the program itself or of a file
+        ``path/to/file.py:name``, relative to the current folder, for code of the main program or of a file
         below the current folder; ``package.module:name`` for code of an installed package.
 
     Raises:
@@ -76,9 +76,11 @@ def reference_to(function: Any) -> str:
         return function
     name = getattr(function, "__qualname__", None) or f"an object of type {type(function).__name__}"
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    file = _file_of(module)
+    file = _module_file(module)
     if module is None or file is None or vars(module).get(name) is not function:
-        raise UsageError(f"{name} cannot be found by another process; define it at the top level of a file")
+        raise UsageError(
+            f"{name} cannot be imported by another process; define it at the top level of a file"
+        )
     program = module.__name__ in {"__main__", "__mp_main__"}
     if program or (file.is_relative_to(Path.cwd()) and not _is_installed(file)):
         return f"{_relative(file)}:{name}"
@@ -88,14 +90,14 @@ def reference_to(function: Any) -> str:
 def sources(reference: str) -> dict[str, str]:
     """Fingerprint the user's code behind a reference: its file and every local file that it imports.
 
-    Imports are parsed, not run, so those whose names are computed are missed. The standard library, installed packages
-    and optstudy itself are left out.
+    Imports are parsed, not run, so dynamic imports are missed. The standard library, installed packages and optstudy
+    itself are excluded.
 
     Args:
-        reference: As for `load_object`, or a built-in name (``mnist``).
+        reference: A reference to code, see `load_object`, or a built-in name (``mnist``).
 
     Returns:
-        The SHA-256 of each file by its path from the current folder; empty for built-in names.
+        The SHA-256 of each file, by its path relative to the current folder; empty for built-in names.
 
     Raises:
         UsageError: If a named file is missing, or a file is not Python.
@@ -103,14 +105,18 @@ def sources(reference: str) -> dict[str, str]:
     if not is_user_code(reference):
         return {}
     where, _ = _parse(reference)
-    pending = _below(*_qualified(_existing(where))) if where.endswith(".py") else _imported(where, Path.cwd())
+    pending = (
+        _module_files(*_module_root(_resolve_file(where)))
+        if where.endswith(".py")
+        else _imported_files(where, Path.cwd())
+    )
     digests: dict[Path, str] = {}
     while pending:
         file = pending.pop()
         if file not in digests:
             content = file.read_bytes()
             digests[file] = hashlib.sha256(content).hexdigest()
-            pending += _imports(file, content)
+            pending += _file_imports(file, content)
     return dict(sorted((_relative(file), digest) for file, digest in digests.items()))
 
 
@@ -125,24 +131,26 @@ def _parse(reference: str) -> tuple[str, str]:
     """Split a reference into file or module, and name."""
     where, _, name = reference.rpartition(":" if ":" in reference else ".")
     if ":" not in reference and name == "py":
-        raise UsageError(f"{reference}: say which function of the file, as in {reference}:make")
+        raise UsageError(f"{reference}: name a function of the file, as in {reference}:make")
     if not where or not name:
-        raise UsageError(f"'{reference}' names no code; write it as net.py:make or package.module:make")
+        raise UsageError(
+            f"'{reference}' is not a reference to code; write it as net.py:make or package.module:make"
+        )
     return where, name
 
 
 def _load_file(where: str) -> ModuleType:
-    path = _existing(where)
-    root, dotted = _qualified(path)
+    path = _resolve_file(where)
+    root, dotted = _module_root(path)
     for name in ("__main__", "__mp_main__", dotted):
-        if _file_of(sys.modules.get(name)) == path:
+        if _module_file(sys.modules.get(name)) == path:
             return sys.modules[name]
-    if dotted not in sys.builtin_module_names and not _is_installed(_file_of(sys.modules.get(dotted))):
-        sys.modules.pop(dotted, None)  # a file or folder of that name elsewhere
+    if dotted not in sys.builtin_module_names and not _is_installed(_module_file(sys.modules.get(dotted))):
+        sys.modules.pop(dotted, None)  # another module of the same name
     _make_importable(root, Path.cwd())
     with _user_errors(where):
         module = importlib.import_module(dotted)
-    if _file_of(module) != path:
+    if _module_file(module) != path:
         raise UsageError(f"{where}: '{dotted}' is already the name of another module; rename the file")
     return module
 
@@ -163,7 +171,7 @@ def _load_module(where: str) -> ModuleType:
             ) from None
 
 
-def _existing(where: str) -> Path:
+def _resolve_file(where: str) -> Path:
     path = Path(where).resolve()
     if not path.is_file():
         known = [file.name for file in path.parent.glob("*.py")]
@@ -171,8 +179,8 @@ def _existing(where: str) -> Path:
     return path
 
 
-def _qualified(path: Path) -> tuple[Path, str]:
-    """Return the folder from which a file is imported, and the module's full name there."""
+def _module_root(path: Path) -> tuple[Path, str]:
+    """Return the folder from which a file is imported, and the full name of its module."""
     root, names = path.parent, [] if path.name == "__init__.py" else [path.stem]
     while (root / "__init__.py").is_file():
         root, names = root.parent, [root.name, *names]
@@ -181,39 +189,41 @@ def _qualified(path: Path) -> tuple[Path, str]:
 
 def _make_importable(*folders: Path) -> None:
     sys.path[:] = dict.fromkeys([*map(str, folders), *sys.path])
-    importlib.invalidate_caches()  # so that a file just written is found
+    importlib.invalidate_caches()  # so that new files are found
 
 
-def _imported(dotted: str, root: Path) -> list[Path]:
-    """Return the local files that ``import dotted`` runs in a file whose own folder is ``root``."""
+def _imported_files(dotted: str, root: Path) -> list[Path]:
+    """Return the local files that ``import dotted`` executes in a file whose import folder is ``root``."""
     importlib.invalidate_caches()
     spec = PathFinder.find_spec(dotted.partition(".")[0], [str(root), str(Path.cwd()), *sys.path])
     if spec is None:
         return []
-    # A package lies in its parent's folder; a namespace package has locations and no file.
+    # A package lies in its parent folder; a namespace package has locations but no file.
     location = Path(next(iter(spec.submodule_search_locations or []), spec.origin or "")).resolve()
-    return [] if _is_installed(location) else _below(location.parent, dotted)
+    return [] if _is_installed(location) else _module_files(location.parent, dotted)
 
 
-def _below(folder: Path, dotted: str) -> list[Path]:
-    """Return the files of a module and of the packages around it, if they exist."""
+def _module_files(folder: Path, dotted: str) -> list[Path]:
+    """Return the files of a module and its parent packages, if they exist."""
     stems = [folder.joinpath(*dotted.split(".")[:end]) for end in range(1, dotted.count(".") + 2)]
     candidates = [(stem / "__init__.py", stem.with_name(f"{stem.name}.py")) for stem in stems]
     return [file for pair in candidates if (file := next(filter(Path.is_file, pair), None))]
 
 
-def _imports(file: Path, content: bytes) -> Iterator[Path]:
-    """Yield the local files that a file's import statements run; names in a module are tried as modules."""
+def _file_imports(file: Path, content: bytes) -> Iterator[Path]:
+    """Yield the local files that a file imports; imported names are also tried as modules."""
     with _user_errors(_relative(file)):
         tree = ast.parse(content, filename=str(file))
-    root, _ = _qualified(file)
+    root, _ = _module_root(file)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
         module, level = (node.module, node.level) if isinstance(node, ast.ImportFrom) else (None, 0)
         for alias in node.names:
             dotted = f"{module}.{alias.name}" if module else alias.name
-            yield from _below(file.parents[level - 1], dotted) if level else _imported(dotted, root)
+            yield from (
+                _module_files(file.parents[level - 1], dotted) if level else _imported_files(dotted, root)
+            )
 
 
 @contextmanager
@@ -242,7 +252,7 @@ def _is_installed(path: Path | None) -> bool:
     return package or path.is_relative_to(_STANDARD_LIBRARY) or path.is_relative_to(_OPTSTUDY)
 
 
-def _file_of(module: ModuleType | None) -> Path | None:
+def _module_file(module: ModuleType | None) -> Path | None:
     """Return a module's file; None if it is built in, interactive, or read from standard input."""
     path = Path(getattr(module, "__file__", None) or "").resolve()
     return path if path.is_file() else None

@@ -193,7 +193,7 @@ def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
         ),
         ("curvature --checkpoint weights.pt --model lenet", "model 'lenet' is not known"),
         (f"{CHECKPOINT} --at start", "--at goes with runs; a checkpoint has no start or middle"),
-        (f"{CHECKPOINT} --device cuda:63", "device 'cuda:63' is not available; torch finds cpu"),
+        (f"{CHECKPOINT} --device cuda:63", "device 'cuda:63' is not available; the available ones are cpu"),
         (
             f"{CHECKPOINT} --samples 5 --indices indices.txt",
             "--samples, --indices and --sweep exclude each other",

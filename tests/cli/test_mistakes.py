@@ -66,9 +66,9 @@ from optstudy.tracking import embedded, stores
         ("train --opt sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
         ("optimizers sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
         ("tune --model nets.py:make", "nets.py: no such file in "),
-        ("tune --model net.py", "net.py: say which function of the file, as in net.py:make"),
+        ("tune --model net.py", "net.py: name a function of the file, as in net.py:make"),
         ("tune --dataset absent.py:load", "absent.py: no such file in "),
-        ("tune --loss net.py", "net.py: say which function of the file"),
+        ("tune --loss net.py", "net.py: name a function of the file"),
         ("compare", "no study has run in "),
         ("status", "no study has run in "),
         ("ui", "no study has run"),
@@ -214,8 +214,8 @@ def test_a_server_that_does_not_answer_is_status_1(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"device": "cuda:63"}, "optstudy: device 'cuda:63' is not available; torch finds cpu"),
-        ({"dataset": "minst"}, "optstudy: 'minst' is no data set; did you mean 'mnist'?"),
+        ({"device": "cuda:63"}, "optstudy: device 'cuda:63' is not available; the available ones are cpu"),
+        ({"dataset": "minst"}, "optstudy: 'minst' is not a data set; did you mean 'mnist'?"),
     ],
 )
 def test_what_only_a_worker_can_find_out_is_one_line_too(

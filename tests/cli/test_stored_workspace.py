@@ -23,7 +23,8 @@ from optstudy.execution.pool import WorkerPool
 from optstudy.tracking import embedded
 
 STORED = Path(__file__).parents[1] / "stored" / "workspace-0.0.tar.xz"
-COMPUTING = {"run_rung_on", "measure_final_curvature", "time_steps"}  # the tasks whose results are stored
+# the tasks whose results are stored
+COMPUTING = {"run_verified_rung", "measure_final_curvature", "time_steps"}
 
 
 class Watched(tiny.Here):

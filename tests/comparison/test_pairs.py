@@ -87,9 +87,9 @@ def test_one_seed_is_too_few_and_its_unknown_numbers_are_null_in_json() -> None:
         test.high,
         test.p,
         test.p_holm,
-        test.smallest,
-        test.difference.by_seed,
-        test.difference.by_image,
+        test.smallest_detectable,
+        test.difference.seed_variance,
+        test.difference.image_variance,
     )
     assert all(map(math.isnan, known))
     assert json.loads(json.dumps(pair.to_dict(), allow_nan=False)) == {
@@ -317,7 +317,7 @@ def test_without_a_verdict_there_is_no_detectable_difference() -> None:
 def smallest_at(pairs: Sequence[Pair], seeds: int) -> float:
     """Return the largest of the smallest differences that would have been shown with so many seeds."""
     differences = {(pair.a, pair.b): replace(pair.test.difference, seeds=seeds) for pair in pairs}
-    return max(test.smallest for test in compare_pairs(differences, 0.001).values())
+    return max(test.smallest_detectable for test in compare_pairs(differences, 0.001).values())
 
 
 def test_all_pairs_detect_the_smallest_difference_and_half_of_it_with_the_fewest_seeds() -> None:
@@ -326,7 +326,7 @@ def test_all_pairs_detect_the_smallest_difference_and_half_of_it_with_the_fewest
 
     smallest = smallest_difference(pairs)
 
-    assert smallest == max(pair.test.smallest for pair in pairs)
+    assert smallest == max(pair.test.smallest_detectable for pair in pairs)
     enough = seeds_to_detect(pairs, smallest / 2)
     assert enough is not None
     assert smallest_at(pairs, enough) <= smallest / 2 < smallest_at(pairs, enough - 1)

@@ -205,5 +205,5 @@ def test_a_filter_of_zeros_stays_zero(dtype: torch.dtype) -> None:
 
 
 def test_a_direction_of_another_size_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"has shape \(9,\); the parameters take \(8,\)"):
+    with pytest.raises(ValueError, match=r"has shape \(9,\); it must be \(8,\)"):
         filter_normalised(nn.Linear(3, 2), torch.ones(9))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optstudy.curvature.basis import empty_basis
 from optstudy.curvature.lanczos import converge
-from optstudy.curvature.low_rank import NEAREST, LowRank, zero_matrix
+from optstudy.curvature.low_rank import MAX_RATIO, LowRank, zero_matrix
 
 SPECTRUM = oracles.bulk(4.0, -3.0, 2.0, -1.5, 1.2, 0.9, dim=40)
 
@@ -31,21 +31,21 @@ def test_a_correction_solves_with_the_matrix(seed: int) -> None:
     residual = drawn(seed=seed)
 
     for value in (4.0, -3.0):
-        wanted = torch.linalg.solve(value * torch.eye(40, dtype=torch.float64) - matrix, value * residual)
-        torch.testing.assert_close(known.correction(value, residual), wanted, rtol=1e-10, atol=1e-10)
+        tolerances = torch.linalg.solve(value * torch.eye(40, dtype=torch.float64) - matrix, value * residual)
+        torch.testing.assert_close(known.correction(value, residual), tolerances, rtol=1e-10, atol=1e-10)
 
 
 def test_one_correction_leaves_an_error_of_second_order() -> None:
     """Of a Ritz vector that is off by 1e-4, with all else known: what one product then shows is off by 1e-8."""
     a = oracles.symmetric(SPECTRUM)
     start = a.vectors[:2] + 1e-4 * torch.stack([drawn(seed=1), drawn(seed=2)])
-    wanted = torch.full((2,), 1e-7, dtype=torch.float64)
+    tolerances = torch.full((2,), 1e-7, dtype=torch.float64)
 
     def products(known: LowRank) -> int:
         generator = torch.Generator().manual_seed(0)
         _, found, spent = converge(
-            a.operator(), empty_basis(a.operator()), start, order="magnitude", wanted=wanted, limit=99,
-            generator=generator, nearby=known,
+            a.operator(), empty_basis(a.operator()), start, order="magnitude", tolerances=tolerances, limit=99,
+            generator=generator, approximation=known,
         )  # fmt: skip
         assert bool((found.residuals <= 1e-7 * found.values[0].abs()).all())
         return spent
@@ -67,7 +67,7 @@ def test_the_correction_of_near_values_is_bounded(value: float) -> None:
 
     found = known.correction(1.0, torch.ones(3, dtype=torch.float64))
 
-    assert found.tolist() == pytest.approx([1 / (1 - NEAREST), 1.0, 1.0])
+    assert found.tolist() == pytest.approx([1 / (1 - MAX_RATIO), 1.0, 1.0])
 
 
 def test_a_basis_leaves_its_first_pairs_out_and_adds_the_others() -> None:

@@ -101,7 +101,7 @@ def test_rows_stay_orthonormal_where_residuals_are_below_rounding(
         empty_basis(operator),
         random_rows(operator, 3, generator),
         order="magnitude",
-        wanted=torch.full((3,), tolerance, dtype=torch.float64),
+        tolerances=torch.full((3,), tolerance, dtype=torch.float64),
         limit=1000,
         generator=generator,
     )

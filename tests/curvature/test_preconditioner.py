@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import hessian, preconditioned, preconditioner, scales, stability, top_eigenpairs
+from optstudy.curvature import (
+    has_preconditioner,
+    hessian,
+    preconditioned,
+    preconditioner,
+    stability,
+    top_eigenpairs,
+)
 from optstudy.optimizers import AdaHessian
 
 X, Y = oracles.examples()
@@ -127,7 +134,7 @@ def test_parameters_are_chosen_as_for_the_operators() -> None:
 def test_an_optimizer_without_a_preconditioner_is_an_error(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name))
 
-    assert not scales(optimizer, model)
+    assert not has_preconditioner(optimizer, model)
     with pytest.raises(ValueError, match=f"{name} has no known preconditioner for 0.weight"):
         preconditioner(optimizer, model)
 
@@ -136,7 +143,7 @@ def test_an_optimizer_without_a_preconditioner_is_an_error(name: str) -> None:
 def test_before_the_first_step_there_is_no_preconditioner(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name), steps=0)
 
-    assert not scales(optimizer, model)
+    assert not has_preconditioner(optimizer, model)
     with pytest.raises(ValueError, match="take a step first"):
         preconditioner(optimizer, model)
 
@@ -145,7 +152,7 @@ def test_before_the_first_step_there_is_no_preconditioner(name: str) -> None:
 def test_after_a_step_there_is_a_preconditioner(name: str) -> None:
     model, optimizer, _ = stepped(getattr(torch.optim, name), steps=1)
 
-    assert scales(optimizer, model)
+    assert has_preconditioner(optimizer, model)
 
 
 def test_without_a_step_of_every_parameter_there_is_no_preconditioner() -> None:
@@ -154,8 +161,8 @@ def test_without_a_step_of_every_parameter_there_is_no_preconditioner() -> None:
     torch.autograd.backward(functional.cross_entropy(model["used"](X), Y))
     optimizer.step()
 
-    assert not scales(optimizer, model)
-    assert scales(optimizer, model, "used.*")
+    assert not has_preconditioner(optimizer, model)
+    assert has_preconditioner(optimizer, model, "used.*")
     assert len(preconditioner(optimizer, model, "used.*")) == 16
 
 

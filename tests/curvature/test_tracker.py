@@ -23,7 +23,7 @@ Observed = list[dict[str, Any]]
 
 @dataclass
 class At:
-    """A moment, as far as a tracker looks at it."""
+    """The state of training before a step, as a tracker reads it."""
 
     step: int
     model: nn.Module
@@ -58,18 +58,18 @@ def tracker(steps: int = 60, **options: Any) -> EigenTracker:
     return EigenTracker(as_loss, oracles.NOTHING, range(steps), **options)
 
 
-def look(probe: EigenTracker, moment: At, state: Any) -> tuple[Any, dict[str, Any]]:
-    """Observe one moment."""
-    state, values = probe.observe(moment, state)
+def look(probe: EigenTracker, context: At, state: Any) -> tuple[Any, dict[str, Any]]:
+    """Observe one step."""
+    state, values = probe.observe(context, state)
     return state, dict(values)
 
 
 def watch(probe: EigenTracker, moments: list[At], state: Any = None) -> tuple[Any, Observed]:
     seen: Observed = []
-    for moment in moments:
-        if probe.wants(moment):
-            state, values = look(probe, moment, state)
-            seen.append({"step": moment.step, **values})
+    for context in moments:
+        if probe.is_due(context):
+            state, values = look(probe, context, state)
+            seen.append({"step": context.step, **values})
     return state, seen
 
 
@@ -81,8 +81,8 @@ def overtaking(step: int) -> tuple[float, float, float]:
 def test_agrees_with_a_fresh_search_wherever_it_is_verified() -> None:
     model, state, probe = Moved(), None, tracker()
     for step in range(60):
-        moment = At(step, model.at(2 + math.sin(step / 9), 1.5 - step / 100, 0.9 + math.cos(step / 7) / 3))
-        state, found = look(probe, moment, state)
+        context = At(step, model.at(2 + math.sin(step / 9), 1.5 - step / 100, 0.9 + math.cos(step / 7) / 3))
+        state, found = look(probe, context, state)
         truth = model.diagonal[model.diagonal.abs().argsort(descending=True)]
         fresh = top_eigenpairs(model, as_loss, oracles.NOTHING, tolerance=1e-3)
         if found["verified"]:
@@ -133,8 +133,8 @@ def test_a_value_that_overtakes_unseen_is_found_by_the_next_verified_step() -> N
             yield At(step, model.at(*overtaking(step)))
 
     state, seen, probe = None, [], tracker()
-    for moment in moments():
-        state, values = look(probe, moment, state)
+    for context in moments():
+        state, values = look(probe, context, state)
         seen.append(values)
 
     assert seen[50]["lambda_2"] == pytest.approx(1.4, rel=1e-3)
@@ -189,29 +189,29 @@ def turning(step: int) -> Turned:
     return Turned(turned @ torch.linalg.matrix_exp(-math.radians(step) * (skew - skew.T)))
 
 
-def test_recalled_pairs_save_products() -> None:
+def test_extra_pairs_save_products() -> None:
     moments = [At(step, turning(step)) for step in range(40)]
 
-    def products(recalled: int) -> float:
-        _, seen = watch(tracker(40, recalled=recalled), moments)
-        for moment, found in zip(moments, seen, strict=True):
-            assert found["lambda_2"] == pytest.approx(2.0, rel=1e-3), moment.step
+    def products(extra_pairs: int) -> float:
+        _, seen = watch(tracker(40, extra_pairs=extra_pairs), moments)
+        for context, found in zip(moments, seen, strict=True):
+            assert found["lambda_2"] == pytest.approx(2.0, rel=1e-3), context.step
         return math.fsum(each["products"] for each in seen if not each["verified"])
 
     assert products(10) < 0.9 * products(0)
 
 
-@pytest.mark.parametrize("recalled", [0, 3, 10])
-def test_at_most_the_given_number_of_pairs_is_recalled(recalled: int) -> None:
-    probe = tracker(60, recalled=recalled)
+@pytest.mark.parametrize("extra_pairs", [0, 3, 10])
+def test_at_most_the_given_number_of_extra_pairs_is_carried_over(extra_pairs: int) -> None:
+    probe = tracker(60, extra_pairs=extra_pairs)
     state: dict[str, Any] = {}
     for step in range(20):
         state, _ = look(probe, At(step, turning(step)), state)
         assert state["vectors"].shape == (2, DIM)
         assert state["other_vectors"].shape == (len(state["other_values"]), DIM)
-        assert len(state["other_values"]) <= recalled
+        assert len(state["other_values"]) <= extra_pairs
 
-    assert len(state["other_values"]) == recalled
+    assert len(state["other_values"]) == extra_pairs
 
 
 def test_after_the_last_step_the_state_is_empty() -> None:
@@ -337,9 +337,9 @@ def test_tracking_one_pair_is_an_error() -> None:
         tracker(k=1)
 
 
-def test_a_negative_number_of_recalled_pairs_is_an_error() -> None:
-    with pytest.raises(ValueError, match="recalled is -1; give 0 or more"):
-        tracker(recalled=-1)
+def test_a_negative_number_of_extra_pairs_is_an_error() -> None:
+    with pytest.raises(ValueError, match="extra_pairs is -1; give 0 or more"):
+        tracker(extra_pairs=-1)
 
 
 def test_more_pairs_than_parameters_are_an_error() -> None:
@@ -353,13 +353,13 @@ def test_preconditioned_tracks_the_preconditioned_hessian() -> None:
     batch = x.double(), y
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, eps=1e-3)
     probe = EigenTracker(functional.cross_entropy, batch, range(0, 10, 3), preconditioned=True)
-    assert not probe.wants(At(0, model, optimizer))  # it has not stepped
+    assert not probe.is_due(At(0, model, optimizer))  # it has not stepped
     state = None
     for step in range(1, 10):
         optimizer.zero_grad()
         torch.autograd.backward(functional.cross_entropy(model(batch[0]), y))
         optimizer.step()
-        if not probe.wants(At(step, model, optimizer)):
+        if not probe.is_due(At(step, model, optimizer)):
             continue
         state, found = look(probe, At(step, model, optimizer), state)
         v = torch.cat([optimizer.state[p]["exp_avg_sq"].flatten() for p in model.parameters()])

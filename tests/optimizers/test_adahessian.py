@@ -177,7 +177,7 @@ def test_another_optimizers_state_is_refused() -> None:
     theta = parameter([1.0])
     optimizer = AdaHessian([theta])
 
-    with pytest.raises(ValueError, match="not one of AdaHessian"):
+    with pytest.raises(ValueError, match="not a state of AdaHessian"):
         optimizer.load_state_dict(torch.optim.SGD([theta]).state_dict())
 
 

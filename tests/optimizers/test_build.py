@@ -90,12 +90,12 @@ def test_a_seeded_optimizer_gets_the_runs_seed() -> None:
         (
             "torch.optim.SGD",
             {"betas": 1},
-            "torch.optim.SGD refuses betas=1: .*unexpected keyword argument 'betas'",
+            "torch.optim.SGD rejects betas=1: .*unexpected keyword argument 'betas'",
         ),
-        ("torch.optim.SGD", {"lr": -1.0}, "torch.optim.SGD refuses lr=-1.0: Invalid learning rate"),
+        ("torch.optim.SGD", {"lr": -1.0}, "torch.optim.SGD rejects lr=-1.0: Invalid learning rate"),
         ("torch.optim.SGDD", {}, "SGDD"),
-        ("torch.pi", {}, "torch.pi is 3.14.*; name a class of optimizers"),
-        ("builtins.list", {}, "builtins.list made a list; it must be a torch.optim.Optimizer"),
+        ("torch.pi", {}, "torch.pi is 3.14.*; give an optimizer class"),
+        ("builtins.list", {}, "builtins.list returned a list; it must be a torch.optim.Optimizer"),
     ],
 )
 def test_an_optimizer_that_cannot_be_built_is_a_one_line_error(

@@ -1,4 +1,4 @@
-"""How optimizers look: what space files say, what searches recorded, and what is picked by name."""
+"""How optimizers look: from space files, from recorded searches, or chosen by name."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -200,7 +200,7 @@ MISTAKES = {
     ("low = 1e-4", ""): r"\[search\] lr has no low; give low and high, or choices",
     ("low = 1e-4", "low = 1e-4\nstep = 2"): r"\[search\] lr has unknown 'step'",
     ("low = 1e-4", "low = 1e-4\nlogg = true"): r"\[search\] lr has unknown 'logg'; did you mean 'log'",
-    ("low = 1e-4", "low = 1e-4\ninteger = true"): r"integer needs low and high without a point",
+    ("low = 1e-4", "low = 1e-4\ninteger = true"): r"integer needs low and high without a decimal point",
     ("low = 1e-4", "low = 1e-4\nchoices = [1]"): r"\[search\] lr has both choices and low; keep one",
     ("high = 0.99", "high = 1.0"): r"\[search\] beta_1 has high 1; log of 1 - beta_1 needs high below 1",
     ("high = 0.99", "high = 0.99\ninteger = true"): "beta_1 has both integer and complement",
@@ -220,7 +220,7 @@ MISTAKES = {
     ("[tuples]", "label = ''\n[tuples]"): r"label is ''; give a name of one line",
     ("[tuples]", 'label = "two\\nlines"\n[tuples]'): r"label is 'two\\nlines'; give a name of one line",
     ("[tuples]", "colour = 'orange'\n[tuples]"): "colour is 'orange'; give a colour such as \"#D55E00\"",
-    ("[tuples]", "style = '-.'\n[tuples]"): "style is '-.'; give a line style and a marker",
+    ("[tuples]", "style = '-.'\n[tuples]"): "style is '-.'; give a matplotlib line style and marker",
     ("[tuples]", "cite = 3\n[tuples]"): "cite is 3; give the key of a BibTeX entry, or an entry",
     ("[tuples]", "cite = '@misc{lion'\n[tuples]"): "cite is '@misc{lion'; give the key of a BibTeX entry",
     ("[tuples]", "color = '#D55E00'\n[tuples]"): "the file has unknown 'color'; did you mean 'colour'",
@@ -245,7 +245,7 @@ def test_an_error_names_the_file_the_key_and_a_valid_value(
 def test_a_seed_argument_with_seeded_is_an_error(tmp_path: Path) -> None:
     text = VALID.replace("[tuples]", "seeded = true\n[tuples]").replace("eps = 1e-8", "seed = 1")
 
-    with pytest.raises(UsageError, match="seed is given, but seeded = true takes the run's"):
+    with pytest.raises(UsageError, match="seed is given, but seeded = true uses the seed of the run"):
         parse_space(written(tmp_path, text.replace("eps = 1e-4", "")))
 
 

@@ -109,7 +109,7 @@ def test_a_diverged_run_alone_is_refused_but_for_its_start(finished_copy: Path) 
 
 
 def test_a_device_that_is_not_here_is_refused_before_anything_starts(finished_copy: Path) -> None:
-    with pytest.raises(UsageError, match="^device 'cuda:77' is not available; torch finds cpu"):
+    with pytest.raises(UsageError, match="^device 'cuda:77' is not available; the available ones are cpu"):
         answers(target="tiny", device="cuda:77")
 
 

@@ -18,7 +18,7 @@ from optstudy.records.eigen_trace import EigenTrace, eigen_trace
 from optstudy.records.metrics import step_metrics
 from optstudy.records.plan import Trace
 from optstudy.records.run import Observation
-from optstudy.training import Moment, advance, run_rung, sample_images, start
+from optstudy.training import StepContext, advance, run_rung, sample_images, start
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
 from optstudy.workloads.splits import load_split
@@ -33,13 +33,15 @@ class WeightRecorder:
     weights: dict[int, dict[str, Tensor]]
     name: str = "weights"
 
-    def wants(self, moment: Moment) -> bool:
+    def is_due(self, context: StepContext) -> bool:
         return True
 
     def observe(
-        self, moment: Moment, state: dict[str, Any] | None
+        self, context: StepContext, state: dict[str, Any] | None
     ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
-        self.weights[moment.step] = {name: value.clone() for name, value in moment.model.state_dict().items()}
+        self.weights[context.step] = {
+            name: value.clone() for name, value in context.model.state_dict().items()
+        }
         return state or {}, {}
 
 

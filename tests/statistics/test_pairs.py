@@ -49,17 +49,17 @@ def test_variance_is_made_of_the_mean_squares_of_a_two_way_analysis(seeds: int, 
 
     found = difference(a, b)
 
-    by_image = max(0.0, squares["C(image)"] - squares["Residual"]) / seeds / 60
+    image_variance = max(0.0, squares["C(image)"] - squares["Residual"]) / seeds / 60
     assert found.mean == pytest.approx(d.mean(), abs=ROUNDING)
-    assert found.by_seed == pytest.approx(squares["C(seed)"] / 60, rel=1e-9, abs=ROUNDING)
-    assert found.by_image == pytest.approx(by_image, rel=1e-6, abs=ROUNDING)
+    assert found.seed_variance == pytest.approx(squares["C(seed)"] / 60, rel=1e-9, abs=ROUNDING)
+    assert found.image_variance == pytest.approx(image_variance, rel=1e-6, abs=ROUNDING)
 
 
 def test_where_images_add_nothing_it_is_the_paired_t_test_over_seeds() -> None:
     draw = np.random.default_rng(3)
     a, b = draw.random((6, 500)) < 0.9, draw.random((6, 500)) < 0.85  # every image is as hard as any other
     found = difference(a, b)
-    plain = Difference(found.mean, found.by_seed, 0.0, found.seeds, found.images)
+    plain = Difference(found.mean, found.seed_variance, 0.0, found.seeds, found.images)
 
     judged = compare_pairs({"": plain}, MARGIN)[""]
 
@@ -176,7 +176,7 @@ def test_no_pairs_have_no_verdicts() -> None:
 def test_the_smallest_detectable_difference_has_power_080(seeds: int, pairs: int) -> None:
     """Against the noncentral t distribution, drawn; most studies have few seeds and several pairs."""
     pair = Difference(0.0, 0.001**2, 0.0, seeds, 10_000)
-    smallest = compare_pairs(dict.fromkeys(range(pairs), pair), MARGIN)[0].smallest
+    smallest = compare_pairs(dict.fromkeys(range(pairs), pair), MARGIN)[0].smallest_detectable
     draw = np.random.default_rng(0)
     samples = draw.normal(smallest, 0.001, (40_000, seeds))
 
@@ -195,8 +195,8 @@ def test_seeds_needed_is_the_smallest_sufficient_number() -> None:
 
 
 def smallest_at(pair: Difference, seeds: int) -> float:
-    again = Difference(pair.mean, pair.by_seed, pair.by_image, seeds, pair.images)
-    return compare_pairs(dict.fromkeys(range(6), again), MARGIN)[0].smallest
+    again = Difference(pair.mean, pair.seed_variance, pair.image_variance, seeds, pair.images)
+    return compare_pairs(dict.fromkeys(range(6), again), MARGIN)[0].smallest_detectable
 
 
 def test_seeds_needed_is_none_if_the_test_set_is_too_small() -> None:

@@ -15,7 +15,7 @@ from optstudy.study.events import RunEnded
 from optstudy.study.plans import final_plan
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import read_recorded
-from optstudy.training import run_rung_on
+from optstudy.training import run_verified_rung
 from optstudy.workloads import datasets
 from optstudy.workloads.datasets import load_description
 
@@ -75,14 +75,17 @@ class TestProblems:
             ({"model": "net.py:wrong"}, r"^net\.py has no 'wrong'"),
             ({"model": "net.py:four"}, r"^model 'net\.py:four' returns \(25, 4\) for 25 images of 3 classes"),
             ({"dataset": "images.py:part"}, r"images\.py:part"),
-            ({"validation": 400}, "^the training set has 300 images, too few for 400"),
-            ({"tune_size": 250}, "^the training set has 300 images, too few for 60 .* and 250 to train on"),
+            ({"validation": 400}, "^the training set has 300 images, too few to hold out 400"),
+            (
+                {"tune_size": 250},
+                "^the training set has 300 images, too few to hold out 60 .* and train on 250",
+            ),
             ({"batch_size": 241}, "^batch_size is 241, but a trial trains on 240 images; give 240 or less"),
             (
                 {"batch_size": 301, "validation": 1, "tune_size": 0},
                 "^batch_size is 301, but a trial trains on 299 images; give 299 or less",
             ),
-            ({"device": "cuda:63"}, "^device 'cuda:63' is not available; torch finds cpu"),
+            ({"device": "cuda:63"}, "^device 'cuda:63' is not available; the available ones are cpu"),
             ({"optimizers": ("sdg",)}, "did you mean 'sgd'"),
         ],
     )
@@ -117,7 +120,7 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [
-            ("lr", "rate", "touchy.py:Touchy refuses rate=0.1, temper='calm': "),
+            ("lr", "rate", "touchy.py:Touchy rejects rate=0.1, temper='calm': "),
             ('"touchy.py:Touchy"', '"touchy.py:Tuchy"', "touchy.py has no 'Tuchy'; did you mean 'Touchy'?"),
             ('"touchy.py:Touchy"', '"tuchy.py:Touchy"', "tuchy.py: no such file in "),
         ],
@@ -138,7 +141,7 @@ class TestProblems:
             ({"model": "net.py:maek"}, r"^net\.py has no 'maek'; did you mean 'make'"),
             ({"model": "lenet"}, "^model 'lenet' is not known"),
             ({"loss": "cross_entropi"}, "^loss 'cross_entropi' is not known"),
-            ({"dataset": "minst"}, "^'minst' is no data set; did you mean 'mnist'"),
+            ({"dataset": "minst"}, "^'minst' is not a data set; did you mean 'mnist'"),
             ({"dataset": "images.py:laod"}, r"^images\.py has no 'laod'"),
             ({"device": "cuda:63"}, "^device 'cuda:63' is not available"),
         ],
@@ -218,14 +221,14 @@ class TestData:
         settings: dict[str, Any] = {"dataset": "images.py:drawn", "configs": ("default",), "seeds": 1}
         list(tiny.study(**settings).run("training"))
         (workspace / "seed.txt").write_text("1")
-        datasets._from_user.cache_clear()  # as in another process
+        datasets._load_user_dataset.cache_clear()  # as in another process
 
         with pytest.raises(UsageError) as raised:
             list(tiny.study(**settings).run("training", seeds=2))
 
         assert str(raised.value) == (
-            "images.py:drawn returned other data than before; it must return the same each time, in every"
-            " process, for example with fixed seeds (data that were changed on purpose need another --study)"
+            "images.py:drawn returned different data than before; it must return the same data each time, in every"
+            " process, for example with fixed seeds (if you changed the data on purpose, use another --study)"
         )
 
     @pytest.mark.slow
@@ -238,7 +241,7 @@ class TestData:
                 "    return Dataset(*part(300, os.getpid()), *part(100, 1), ('top', 'middle', 'low'))\n"
             )
 
-        with pytest.raises(UsageError, match="^images.py:drawn returned other data than before; "):
+        with pytest.raises(UsageError, match="^images.py:drawn returned different data than before; "):
             list(tiny.study(jobs=2, dataset="images.py:drawn", seeds=8, configs=("default",)).run())
 
         kept = (workspace / "tuning" / "studies" / "tiny" / "rungs").rglob("*.json")
@@ -250,5 +253,5 @@ class TestData:
         plan = final_plan(specification, sgd, sgd.default, 0)
         checksum = load_description(plan.dataset).checksum
 
-        assert run_rung_on("of other data", plan, None, 0, 1) is None
-        assert run_rung_on(checksum, plan, None, 0, 1) is not None
+        assert run_verified_rung("of other data", plan, None, 0, 1) is None
+        assert run_verified_rung(checksum, plan, None, 0, 1) is not None

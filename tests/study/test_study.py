@@ -274,7 +274,9 @@ def main():
         assert studies.rung_times(workspace, "mine") == {}
 
     def test_a_lambda_is_refused_with_what_would_do(self, user_files: Path) -> None:
-        with pytest.raises(UsageError, match=r"^.*<lambda> cannot be found by another process; define it at"):
+        with pytest.raises(
+            UsageError, match=r"^.*<lambda> cannot be imported by another process; define it at"
+        ):
             Study("mine", model=lambda: torch.nn.Linear(1, 1))
 
     def test_a_name_alone_is_no_list_of_optimizers(self, user_files: Path) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from optstudy.optimizers import load_space
 from optstudy.records.plan import Plan, Split, steps_per_epoch
 from optstudy.records.space import Space
-from optstudy.training import Moment, RunState, advance, run_rung, start
+from optstudy.training import RunState, StepContext, advance, run_rung, start
 from optstudy.workloads.batches import epoch_order
 from optstudy.workloads.datasets import load
 from optstudy.workloads.user_code import call
@@ -68,17 +68,17 @@ class Reader:
 
     name: str = "reader"
 
-    def wants(self, moment: Moment) -> bool:
-        return moment.step % 2 == 1
+    def is_due(self, context: StepContext) -> bool:
+        return context.step % 2 == 1
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float]]:
+    def observe(self, context: StepContext, state: Any) -> tuple[Any, Mapping[str, float]]:
         calls, total = state or (0, torch.zeros(()))
-        parameters = dict(moment.model.named_parameters())
-        buffers = {name: buffer.clone() for name, buffer in moment.model.named_buffers()}
+        parameters = dict(context.model.named_parameters())
+        buffers = {name: buffer.clone() for name, buffer in context.model.named_buffers()}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(calls)
-            outputs = torch.func.functional_call(moment.model, {**parameters, **buffers}, moment.inputs)
-        loss = moment.loss(outputs, moment.targets)
+            outputs = torch.func.functional_call(context.model, {**parameters, **buffers}, context.inputs)
+        loss = context.loss(outputs, context.targets)
         gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
         norm = torch.cat([g.flatten() for g in gradient]).square().sum()
         product = torch.autograd.grad(norm, list(parameters.values()))
@@ -92,12 +92,12 @@ class Batches:
 
     name: str = "batches"
 
-    def wants(self, moment: Moment) -> bool:  # the protocol's
+    def is_due(self, context: StepContext) -> bool:  # the protocol's
         return True
 
-    def observe(self, moment: Moment, state: Any) -> tuple[Any, Mapping[str, float]]:
-        kept = [*(state or []), (moment.inputs, moment.targets)]
-        return kept, {"size": len(moment.targets), "last": moment.last_of_epoch}
+    def observe(self, context: StepContext, state: Any) -> tuple[Any, Mapping[str, float]]:
+        kept = [*(state or []), (context.inputs, context.targets)]
+        return kept, {"size": len(context.targets), "last": context.last_of_epoch}
 
 
 @EVERY_OPTIMIZER
@@ -303,7 +303,7 @@ def test_an_epoch_that_is_past_or_beyond_the_plan_is_refused(until: int) -> None
     plan = cases.plan()
     state, _ = advance(start(plan), plan, 1)
 
-    with pytest.raises(ValueError, match=f"until is {until}; the run stands at epoch 1 of 2"):
+    with pytest.raises(ValueError, match=f"until is {until}; the run is at epoch 1 of 2"):
         advance(state, plan, until)
 
 

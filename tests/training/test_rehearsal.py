@@ -15,7 +15,7 @@ from optstudy.training import check_device, rehearsal, rehearse, start
 WRONG = {
     "images of another shape": (
         cases.plan(model="net.py:narrow"),
-        "model 'net.py:narrow' does not take a batch of shape (64, 1, 8, 8): ",
+        "model 'net.py:narrow' does not accept a batch of shape (64, 1, 8, 8): ",
     ),
     "another number of classes": (
         cases.plan(model="net.py:wide"),
@@ -27,11 +27,11 @@ WRONG = {
     ),
     "a loss of other outputs": (
         cases.plan(loss="net.py:squares"),
-        "loss 'net.py:squares' does not take outputs of shape (64, 4) with labels: ",
+        "loss 'net.py:squares' does not accept outputs of shape (64, 4) with labels: ",
     ),
     "a device that is not there": (
         cases.plan(device="cuda:77"),
-        "device 'cuda:77' is not available; torch finds cpu",
+        "device 'cuda:77' is not available; the available ones are cpu",
     ),
     "a function that cannot be differentiated twice": (
         cases.plan(model="net.py:once", trace=Trace(samples=20, last=4)),
@@ -46,9 +46,9 @@ WRONG = {
         "the curvature of model 'net.py:Scaled' with loss 'cross_entropy' cannot be measured: it has 1 parameter",
     ),
     "no parameters": (cases.plan(model="net.py:empty"), "model 'net.py:empty' has no parameter to train"),
-    "arguments that the optimizer refuses": (
+    "arguments that the optimizer rejects": (
         cases.plan(method=Method("torch.optim.SGD", {"lr": -1.0})),
-        "torch.optim.SGD refuses lr=-1.0: ",
+        "torch.optim.SGD rejects lr=-1.0: ",
     ),
 }
 
@@ -88,7 +88,7 @@ def test_the_cpu_is_always_available() -> None:
 
 @pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
 def test_the_error_for_a_model_without_curvature_suggests_no_samples(model: str) -> None:
-    with pytest.raises(UsageError, match="; --samples 0 does without$"):
+    with pytest.raises(UsageError, match="; use --samples 0 to skip it$"):
         rehearse(cases.plan(model=f"net.py:{model}", trace=Trace(samples=20, last=4)), 1)
 
 

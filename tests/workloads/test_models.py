@@ -243,7 +243,7 @@ def test_weights_in_another_memory_format_give_the_same_outputs() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 32, 32), (1, 32, 32)])
 def test_images_of_another_shape_are_refused_with_the_right_one(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"takes images of shape \(1, 32, 32\), but these are \("):
+    with pytest.raises(UsageError, match=r"takes images of shape \(1, 32, 32\), not \("):
         LeNet5()(torch.zeros(shape))
 
 
@@ -285,7 +285,7 @@ def test_a_custom_model_comes_from_a_function_or_a_class(folder: Path, name: str
         ),
         ("def make(): pass", "net.py:make returned None; it must return a torch.nn.Module"),
         ("import torch\ndef make(): return torch.nn.ReLU", "returned the class ReLU; it must return"),
-        ("import torch\nmake = torch.nn.ReLU()", "is one module; name a function that builds a new one"),
+        ("import torch\nmake = torch.nn.ReLU()", "is a module; give a function that builds a new one"),
         ("def make(classes): pass", "missing 1 required positional argument: 'classes'"),
         ("make = 3", "net.py:make"),
     ],
@@ -314,10 +314,10 @@ def test_the_default_loss_is_the_mean_cross_entropy() -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("name = 3", "loss loss.py:name is an object of type int; name a function of"),
+        ("name = 3", "loss loss.py:name is an object of type int; give a function of"),
         (
             "from torch.nn import CrossEntropyLoss as name",
-            "is the class CrossEntropyLoss; name a function of",
+            "is the class CrossEntropyLoss; give a function of",
         ),
     ],
 )

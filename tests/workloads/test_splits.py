@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optstudy.errors import UsageError
 from optstudy.records.plan import Split
 from optstudy.workloads.dataset import Dataset
-from optstudy.workloads.splits import Part, load_split, split_dataset
+from optstudy.workloads.splits import LabelledImages, load_split, split_dataset
 
 POISON = -1.0
 unhurried = settings(deadline=None)  # a busy machine fails no test
@@ -40,7 +40,7 @@ def numbers(x: torch.Tensor) -> list[int]:
     return [int(value) for value in x[:, 0]]
 
 
-def same(one: tuple[Part, Part], other: tuple[Part, Part]) -> bool:
+def same(one: tuple[LabelledImages, LabelledImages], other: tuple[LabelledImages, LabelledImages]) -> bool:
     tensors, others = (*one[0], *one[1]), (*other[0], *other[1])
     return all(map(torch.equal, tensors, others))
 
@@ -150,9 +150,12 @@ def test_final_on_fewer_images_draws_them_by_class_and_still_holds_out_the_test_
 @pytest.mark.parametrize(
     ("split", "numbers_named"),
     [
-        (Split("tuning", 3, 2), "the training set has 4 images, too few for 3 held out for validation and 2"),
-        (Split("tuning", 4), "too few for 4 held out for validation and at least 1 to train on"),
-        (Split("final", size=5), "too few for 0 held out for validation and 5 to train on"),
+        (
+            Split("tuning", 3, 2),
+            "the training set has 4 images, too few to hold out 3 for validation and train on 2",
+        ),
+        (Split("tuning", 4), "too few to hold out 4 for validation and train on at least 1"),
+        (Split("final", size=5), "too few to hold out 0 for validation and train on 5"),
     ],
 )
 def test_a_split_of_more_images_than_there_are_is_an_error(split: Split, numbers_named: str) -> None:

@@ -166,7 +166,7 @@ def test_call_names_the_line_that_raised() -> None:
         call("net.py:make")
     with pytest.raises(UsageError, match=r"^net\.py:two: TypeError: two\(\) missing 2 required"):
         call("net.py:two")
-    with pytest.raises(UsageError, match=r"^net\.py:three is no function but of type int$"):
+    with pytest.raises(UsageError, match=r"^net\.py:three is not a function, but of type int$"):
         call("net.py:three")
 
 
