@@ -15,9 +15,9 @@ class UsageError(OptstudyError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` with the known name closest to ``name``, or an empty string."""
+    """Return `` (did you mean 'x'?)`` with the known name closest to ``name``, or an empty string."""
     candidate = closest(name, known)
-    return f"; did you mean '{candidate}'?" if candidate else ""
+    return f" (did you mean '{candidate}'?)" if candidate else ""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -20,7 +20,7 @@ KEYS = ("trials", "seeds", "seed", "batch", "batch_size", "model", "sgd", "adam"
 )
 def test_a_slip_of_the_hand_is_understood(typed: str, meant: str) -> None:
     assert closest(typed, KEYS) == meant
-    assert suggestion(typed, KEYS) == f"; did you mean '{meant}'?"
+    assert suggestion(typed, KEYS) == f" (did you mean '{meant}'?)"
 
 
 @pytest.mark.parametrize("typed", ["patch", "need", "tail", "hotel", "dam", "lion", ""])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from optstudy.execution.flows import Task
-from optstudy.execution.local import attempt
+from optstudy.execution.local import run_pickled
 from optstudy.study.driver import Study
 
 IMAGES = """
@@ -131,7 +131,7 @@ class Here:
 
     def next_result(self) -> tuple[int, Any]:
         ticket, message = self._waiting.popleft()
-        return ticket, pickle.loads(attempt(message))  # noqa: S301  # made here
+        return ticket, pickle.loads(run_pickled(message))  # noqa: S301  # made here
 
 
 class HereStudy(Study):

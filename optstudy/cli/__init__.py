@@ -1,4 +1,4 @@
-"""The command line: parse, call, show. The only place that prints."""
+"""The command line: parses options, calls the library and prints results; no other package prints."""
 
 from optstudy.cli.main import main
 

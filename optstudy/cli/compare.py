@@ -31,7 +31,7 @@ from optstudy.records.location import Location
     type=click.Choice(("accuracy", "cost", "geometry", "classes", "networks", "tuning")),
     default="accuracy",
     show_default=True,
-    help="What the table shows; --json prints everything.",
+    help="Contents of the table; --json prints everything.",
 )
 @click.option(
     "--output",

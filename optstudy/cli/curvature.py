@@ -55,7 +55,7 @@ from optstudy.records.location import Location
 )
 @click.option(
     "--sweep",
-    type=options.Listed(options.CountOrAll(1)),
+    type=options.CommaSeparated(options.CountOrAll(1)),
     default=(),
     help="Sample sizes, such as 100,1000,all, to see how much the result depends on the sample.",
 )
@@ -66,7 +66,7 @@ from optstudy.records.location import Location
 )
 @click.option(
     "--at",
-    type=options.Listed(click.Choice(("start", "middle", "end"))),
+    type=options.CommaSeparated(click.Choice(("start", "middle", "end"))),
     default="end",
     show_default=True,
     help="Points of the runs: any of start,middle,end.",
@@ -118,7 +118,7 @@ def curvature(
     else:
         show_results(results)
     if output is not None:
-        looks = read_looks({one.optimizer for one in results}, location.workspace)
+        looks = read_looks({result.optimizer for result in results}, location.workspace)
         write_files(output, {**draw_results(results, request, looks), RESULT: json_bytes(results, request)})
     if request.checkpoint is None:
         next_step("optstudy compare", location, quiet=quiet, study=results[0].run.partition("/")[0])

@@ -20,8 +20,8 @@ from optstudy.records.location import Location
 from optstudy.report.tables.table import number_column, text_column
 from optstudy.study.events import Notice
 
-RESULT = "curvature.json"  # always written beside the figures
-MANY = 10_000  # images, on which a product takes about a second
+RESULT = "curvature.json"  # always written in addition to the figures
+LARGE_SAMPLE = 10_000  # images; a Hessian product takes about a second
 
 
 def measure(
@@ -51,20 +51,22 @@ def measure(
                 status.update(f"measured {len(results)} of {expected}")
     except KeyboardInterrupt as error:
         raise OptstudyError("interrupted; partial measurements were discarded") from error
-    return sorted(results, key=lambda one: (one.run, request.at.index(one.at), one.samples, one.seed))
+    return sorted(
+        results, key=lambda result: (result.run, request.at.index(result.at), result.samples, result.seed)
+    )
 
 
 def _announcement(sizes: Sequence[int]) -> str:
     """Return the line that announces the measurements."""
     count, largest = len(sizes), max(sizes)
     times = "once" if count == 1 else f"{count} times"
-    long = "; that many take minutes each" if largest >= MANY else ""
-    return f"measuring {times}, on {_images(largest)}{' at most' * (count > 1)}{long}"
+    duration = "; each may take minutes" if largest >= LARGE_SAMPLE else ""
+    return f"measuring {times}, on {_images(largest)}{' at most' * (count > 1)}{duration}"
 
 
-def _progress_line(one: CurvatureResult, request: CurvatureRequest) -> str:
-    draw = f", draw {one.seed}" if request.sweep else ""
-    return f"measured {one.run} at its {one.at} on {_images(one.samples)}{draw}"
+def _progress_line(result: CurvatureResult, request: CurvatureRequest) -> str:
+    draw = f", draw {result.seed}" if request.sweep else ""
+    return f"measured {result.run} at its {result.at} on {_images(result.samples)}{draw}"
 
 
 def _images(images: int) -> str:
@@ -75,52 +77,52 @@ def show_results(results: Sequence[CurvatureResult]) -> None:
     """Print a table of measurements."""
     print_table(
         [
-            text_column("Run", (one.run for one in results)),
-            text_column("At", (one.at for one in results)),
-            number_column("Images", (f"{one.samples:,}" for one in results)),
+            text_column("Run", (result.run for result in results)),
+            text_column("At", (result.at for result in results)),
+            number_column("Images", (f"{result.samples:,}" for result in results)),
             text_column("Eigenvalues", map(_eigenvalues, results)),
-            text_column("Ratio", (_interval(one.ratio) if len(one.values) > 1 else "" for one in results)),
-            text_column("Verdict", (one.verdict if len(one.values) > 1 else "" for one in results)),
-            number_column("Loss", (f"{one.loss:.3g}" for one in results)),
-            number_column("Gradient", (f"{one.gradient_norm:.3g}" for one in results)),
-            number_column("Products", (str(one.products) for one in results)),
-            text_column("In", (one.dtype for one in results)),
+            text_column(
+                "Ratio", (_interval(result.ratio) if len(result.values) > 1 else "" for result in results)
+            ),
+            text_column("Verdict", (result.verdict if len(result.values) > 1 else "" for result in results)),
+            number_column("Loss", (f"{result.loss:.3g}" for result in results)),
+            number_column("Gradient", (f"{result.gradient_norm:.3g}" for result in results)),
+            number_column("Products", (str(result.products) for result in results)),
+            text_column("dtype", (result.dtype for result in results)),
         ]
     )
-    for one in results:
-        if more := _trace_and_rise(one):
-            click.echo(f"{one.run} at its {one.at}: {more}")
+    for result in results:
+        if more := _trace_and_rise(result):
+            click.echo(f"{result.run} at its {result.at}: {more}")
     click.echo(_caption(results))
     _warn_if_unconverged(results)
 
 
-def _eigenvalues(one: CurvatureResult) -> str:
-    pairs = zip(one.values, one.residuals, strict=True)
+def _eigenvalues(result: CurvatureResult) -> str:
+    pairs = zip(result.values, result.residuals, strict=True)
     return ", ".join(f"{value:.4g} ± {residual:.0e}" for value, residual in pairs)
 
 
 def _caption(results: Sequence[CurvatureResult]) -> str:
-    k, worst = len(results[0].values), max(one.probability for one in results)
-    missed = "a larger eigenvalue" if k == 1 else f"one larger than the last of the {k}"
+    k, probability = len(results[0].values), max(result.probability for result in results)
+    missed = "a larger eigenvalue" if k == 1 else f"an eigenvalue larger than the last of the {k}"
     sentences = [
-        "± is the residual, Gradient the norm of the loss's gradient, In the precision that was used.",
-        f"The probability that {missed} was missed is at most {worst:.2g}.",
+        "± is the residual, Gradient the norm of the loss's gradient, and dtype the precision.",
+        f"The probability that {missed} was missed is at most {probability:.2g}.",
     ]
     if k > 1:
-        sentences.append("The ratio's interval holds if none was.")
-    if worst > 1 / 2:
-        sentences.append(
-            "The probability is large where the next eigenvalue is as large as the last one shown."
-        )
+        sentences.append("The ratio's interval is valid if no eigenvalue was missed.")
+    if probability > 1 / 2:
+        sentences.append("The probability is large if the next eigenvalue is as large as the last one shown.")
     return " ".join(sentences)
 
 
-def _trace_and_rise(one: CurvatureResult) -> str:
+def _trace_and_rise(result: CurvatureResult) -> str:
     parts = []
-    if len(one.grid):
-        parts.append(f"trace {_interval(one.trace)}")
-    if len(one.line):
-        rise = f"{one.loss_rise:.4g}"
+    if len(result.grid):
+        parts.append(f"trace {_interval(result.trace)}")
+    if len(result.line):
+        rise = f"{result.loss_rise:.4g}"
         parts.append(f"the loss rises by {rise} at distance 1 along the first eigenvector")
     return "; ".join(parts)
 
@@ -131,10 +133,10 @@ def _interval(numbers: Floats) -> str:
 
 
 def show_sweep(results: Sequence[CurvatureResult]) -> None:
-    """Print a table of measurements on samples of many sizes: mean and range over the draws of each."""
+    """Print the mean and range of measurements over the draws of each sample size, as a table."""
     groups: dict[tuple[str, str, int], list[CurvatureResult]] = {}
-    for one in results:
-        groups.setdefault((one.run, one.at, one.samples), []).append(one)
+    for result in results:
+        groups.setdefault((result.run, result.at, result.samples), []).append(result)
     print_table(
         [
             text_column("Run", (run for run, _, _ in groups)),
@@ -143,18 +145,18 @@ def show_sweep(results: Sequence[CurvatureResult]) -> None:
             number_column("Draws", (str(len(draws)) for draws in groups.values())),
             text_column(
                 "|First eigenvalue|",
-                (_spread([abs(d.values[0]) for d in draws]) for draws in groups.values()),
+                (_spread([abs(draw.values[0]) for draw in draws]) for draws in groups.values()),
             ),
-            text_column("Ratio", (_spread([d.ratio[0] for d in draws]) for draws in groups.values())),
+            text_column("Ratio", (_spread([draw.ratio[0] for draw in draws]) for draws in groups.values())),
             text_column("Verdicts", map(_verdicts, groups.values())),
         ]
     )
-    click.echo("Mean over the draws, and their range. --json has each of them with its interval.")
+    click.echo("Mean and range over the draws. --json prints each draw with its interval.")
     _warn_if_unconverged(results)
 
 
 def _verdicts(draws: Sequence[CurvatureResult]) -> str:
-    counts = Counter(one.verdict for one in draws)
+    counts = Counter(result.verdict for result in draws)
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
@@ -164,7 +166,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _warn_if_unconverged(results: Sequence[CurvatureResult]) -> None:
-    if not all(one.converged for one in results):
+    if not all(result.converged for result in results):
         click.echo("Not all eigenvalues have converged; their intervals are wide.")
 
 
@@ -198,8 +200,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def json_bytes(results: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:
-    """Return measurements as JSON: an object if the request names a single one, else a list."""
+    """Return measurements as JSON: an object if a single measurement was requested, else a list."""
     study = request.target is not None and results[0].run.startswith(f"{request.target}/")
-    several = study or request.sweep or len(request.at) > 1
-    content = [one.to_dict() for one in results]
-    return (json.dumps(content if several else content[0], indent=2, allow_nan=False) + "\n").encode()
+    is_list = study or request.sweep or len(request.at) > 1
+    content = [result.to_dict() for result in results]
+    return (json.dumps(content if is_list else content[0], indent=2, allow_nan=False) + "\n").encode()

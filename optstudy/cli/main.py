@@ -1,4 +1,4 @@
-"""The command group, and how errors become exit statuses."""
+"""The command group, and the exit statuses of errors."""
 
 import importlib
 import signal
@@ -7,10 +7,10 @@ import sys
 import click
 
 from optstudy import __version__
-from optstudy.cli.retry import same_command
+from optstudy.cli.retry import command_with_free_name
 from optstudy.errors import OptstudyError, UsageError, suggestion
 
-# Each is imported from the module of its name when it is run, or its help is shown.
+# Each command is imported from the module of the same name when it runs or shows its help.
 COMMANDS = (
     "study",
     "tune",
@@ -42,14 +42,14 @@ class _Commands(click.Group):
 @click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="optstudy")
 def group() -> None:
-    """Compare optimizers under the same budget: tune, retrain over seeds, look at the evidence.
+    """Compare optimizers under the same budget: tune, retrain over seeds, compare the results.
 
     Example: optstudy study --preset smoke
     """
 
 
 def main() -> None:
-    """Run the command line; exit with 0 when done, 1 when the work failed, 2 on wrong usage."""
+    """Run the command line; exit with 0 on success, 1 if the work failed, 2 on wrong usage."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         group.main(prog_name="optstudy", standalone_mode=False)
@@ -61,11 +61,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OptstudyError as error:
         click.echo(f"optstudy: {error}", err=True)
-        if command := same_command(error):
+        if command := command_with_free_name(error):
             click.echo(command, err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("optstudy: interrupted; the same command goes on from here", err=True)
+        click.echo("optstudy: interrupted; run the same command again to resume", err=True)
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the output has gone

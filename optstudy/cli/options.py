@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""Options shared by commands."""
 
 import functools
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class CountOrAll(click.ParamType[int | str]):
         return click.IntRange(self.least).convert(number, param, ctx)
 
 
-class Listed(click.ParamType[tuple[Any, ...]]):
+class CommaSeparated(click.ParamType[tuple[Any, ...]]):
     """Values separated by commas."""
 
     name = "A,B"
@@ -49,7 +49,7 @@ class Listed(click.ParamType[tuple[Any, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """Return the values, each once."""
+        """Return the values without duplicates."""
         if isinstance(value, tuple):
             return value
         parts = (self.kind.convert(part.strip(), param, ctx) for part in value.split(","))
@@ -63,7 +63,7 @@ studies = click.option(
     "studies",
     multiple=True,
     metavar="NAME",
-    help="A study, by default the most recent one; repeat to see several side by side.",
+    help="A study, by default the most recent one; repeat to show several side by side.",
 )
 _workspace = click.option(
     "--workspace",
@@ -75,10 +75,10 @@ _workspace = click.option(
 _tracking = click.option(
     "--tracking-uri", metavar="URI", help="MLflow server; by default MLFLOW_TRACKING_URI, else the workspace."
 )
-_opt = click.option(
+_optimizers_option = click.option(
     "--opt", "optimizers", multiple=True, metavar="NAME", help="An optimizer, or `all`; may be repeated."
 )
-_running = (
+_computing_options = (
     _workspace,
     _tracking,
     click.option(
@@ -99,7 +99,7 @@ _running = (
     ),
     click.option("--quiet", is_flag=True, help="Print only the result."),
 )
-_described = (
+_setting_options = (
     click.option("--model", metavar="REFERENCE", help="lenet5, or your own as net.py:make."),
     click.option(
         "--dataset", metavar="REFERENCE", help="mnist, fashion-mnist, cifar10, or your own as data.py:load."
@@ -126,17 +126,17 @@ _described = (
         help="Change any key of the study; may be repeated.",
     ),
 )
-_tuned = (
+_tuning_options = (
     click.option("--trials", type=click.IntRange(1), help="Configurations to try for each optimizer."),
     click.option("--sampler", type=click.Choice(SAMPLERS), help="How configurations are proposed."),
     click.option("--pruner", type=click.Choice(PRUNERS), help="How unpromising trials are stopped early."),
     click.option(
         "--objective",
         type=click.Choice(OBJECTIVES),
-        help="What trials are ranked by, on the validation images.",
+        help="Metric that ranks trials, on the validation images.",
     ),
 )
-_seeds_and_curvature = (
+_training_options = (
     click.option(
         "--seeds", type=click.IntRange(1), help="Runs of each configuration; 3 means seeds 0, 1, 2."
     ),
@@ -157,29 +157,29 @@ _seeds_and_curvature = (
 
 
 def reading(command: Command) -> Command:
-    """Add the options of a command that only reads; it receives ``location``."""
+    """Add the options of a command that only reads results; the command receives ``location``."""
 
     @functools.wraps(command)
-    def bundled(**given: Any) -> Any:
-        return command(location=_location(given), **given)
+    def wrapper(**values: Any) -> Any:
+        return command(location=_location(values), **values)
 
-    return _with_options(bundled, (_workspace, _tracking))
+    return _with_options(wrapper, (_workspace, _tracking))
 
 
 def computing(command: Command) -> Command:
-    """Add the options of a command that computes; it receives ``location``, ``worker_pool`` and ``quiet``."""
+    """Add the options of a command that starts workers; it receives ``location``, ``worker_pool`` and ``quiet``."""
 
     @functools.wraps(command)
-    def bundled(**given: Any) -> Any:
-        return command(location=_location(given), worker_pool=_worker_pool(given), **given)
+    def wrapper(**values: Any) -> Any:
+        return command(location=_location(values), worker_pool=_worker_pool(values), **values)
 
-    return _with_options(bundled, _running)
+    return _with_options(wrapper, _computing_options)
 
 
 def running(*, tuning: bool = False, training: bool = False) -> Callable[[Command], Command]:
-    """Add the options of a command that runs a study; it receives ``settings`` in addition to those of `computing`.
+    """Add the options of a command that runs a study; the command receives ``settings``, too; see `computing`.
 
-    ``settings`` holds the keys of a specification that were given, as flags or by ``--set``.
+    ``settings`` holds the specification keys set by flags or ``--set``.
     """
     epochs = [
         click.option("--epochs", key, type=click.IntRange(1), help=text)
@@ -189,19 +189,26 @@ def running(*, tuning: bool = False, training: bool = False) -> Callable[[Comman
         )
         if wanted
     ]
-    options = (_opt, *_tuned * tuning, *_seeds_and_curvature * training, *epochs, *_described, *_running)
+    options = (
+        _optimizers_option,
+        *_tuning_options * tuning,
+        *_training_options * training,
+        *epochs,
+        *_setting_options,
+        *_computing_options,
+    )
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def bundled(*, pairs: tuple[str, ...], optimizers: tuple[str, ...], **given: Any) -> Any:
-            location = _location(given)
-            flags = {name: given.pop(name) for name in list(given) if name in KEYS}
+        def wrapper(*, pairs: tuple[str, ...], optimizers: tuple[str, ...], **values: Any) -> Any:
+            location = _location(values)
+            flags = {name: values.pop(name) for name in list(values) if name in KEYS}
             if optimizers:
                 flags["optimizers"] = _names(optimizers, location.workspace)
             settings = _settings(flags, pairs)
-            return command(location=location, worker_pool=_worker_pool(given), settings=settings, **given)
+            return command(location=location, worker_pool=_worker_pool(values), settings=settings, **values)
 
-        return _with_options(bundled, options)
+        return _with_options(wrapper, options)
 
     return decorate
 
@@ -213,7 +220,7 @@ def open_study(
     settings: dict[str, Any],
     preset: str | None = None,
 ) -> "Study":
-    """Open a study with the options that a command was given."""
+    """Open a study with the options of a command."""
     from optstudy.study.driver import Study
 
     return Study(
@@ -228,12 +235,12 @@ def open_study(
     )
 
 
-def _location(given: dict[str, Any]) -> Location:
-    return Location(given.pop("workspace"), given.pop("tracking_uri"))
+def _location(values: dict[str, Any]) -> Location:
+    return Location(values.pop("workspace"), values.pop("tracking_uri"))
 
 
-def _worker_pool(given: dict[str, Any]) -> WorkerPool:
-    return WorkerPool(given.pop("jobs"), given.pop("data_dir"), given.pop("ray"))
+def _worker_pool(values: dict[str, Any]) -> WorkerPool:
+    return WorkerPool(values.pop("jobs"), values.pop("data_dir"), values.pop("ray"))
 
 
 def _settings(flags: dict[str, Any], pairs: tuple[str, ...]) -> dict[str, Any]:

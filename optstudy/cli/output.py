@@ -40,7 +40,7 @@ def show_comparison(
 
 
 def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form: str, metric: str) -> None:
-    """Write to a new file what `show_comparison` would print; a terminal table is written as Markdown.
+    """Write the output of `show_comparison` to a new file; a terminal table is written as Markdown.
 
     Raises:
         OptstudyError: If it cannot be written.
@@ -104,7 +104,7 @@ def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> No
         }
         click.echo(json.dumps(content, indent=2))
         return
-    print_table([text_column("Key", keys), text_column("Value", map(_listed, keys.values()))])
+    print_table([text_column("Key", keys), text_column("Value", map(_format_value, keys.values()))])
     show_estimate(estimate, Console(highlight=False))
 
 
@@ -128,7 +128,7 @@ def show_space(space: Space, *, as_json: bool) -> None:
             "name": space.name,
             "optimizer": space.optimizer,
             "fixed": space.fixed,
-            "search": {d.name: {"values": str(d), "why": d.why} for d in space.search},
+            "search": {item.name: {"values": str(item), "why": item.why} for item in space.search},
             "default": default,
             "paper": paper or None,
         }
@@ -156,15 +156,15 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
     """Print the progress of studies."""
     print_table(
         [
-            text_column("Study", (one.study for one in statuses)),
-            text_column("Optimizer", (one.optimizer for one in statuses)),
-            number_column("Trials", (_of(one.trials, one.trials_asked) for one in statuses)),
-            number_column("Final runs", (_of(one.runs, one.runs_asked) for one in statuses)),
+            text_column("Study", (status.study for status in statuses)),
+            text_column("Optimizer", (status.optimizer for status in statuses)),
+            number_column("Trials", (_progress(status.trials, status.trials_asked) for status in statuses)),
+            number_column("Final runs", (_progress(status.runs, status.runs_asked) for status in statuses)),
         ]
     )
 
 
-def _of(done: int, planned: int) -> str:
+def _progress(done: int, planned: int) -> str:
     return f"{done} of {planned}" if planned or done else UNKNOWN
 
 
@@ -191,7 +191,7 @@ def next_step(
     optimizers: Sequence[str] = (),
     quiet: bool = False,
 ) -> None:
-    """Print the command that comes next, with the options that it needs."""
+    """Print the next command, with the options that it needs."""
     if quiet:
         return
     words = [command]
@@ -215,7 +215,7 @@ def print_table(columns: Sequence[Column]) -> None:
         table.add_column(column.header, justify=column.side, overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*row)
-    # In a file or pipe a line may be as long as it needs to be.
+    # Lines in a file or pipe need no wrapping at the terminal's width.
     width = None if os.isatty(1) else 200
     Console(width=width, highlight=False).print(table)
 
@@ -226,5 +226,5 @@ def _range(item: Range | Choice) -> str:
     return str(item)
 
 
-def _listed(value: object) -> str:
+def _format_value(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

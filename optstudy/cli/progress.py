@@ -20,7 +20,7 @@ from optstudy.study.events import (
 
 
 class _Remaining(ProgressColumn):
-    """Time left, at the pace so far."""
+    """Estimated remaining time."""
 
     def render(self, task: Task) -> Text:
         elapsed, done, total = task.elapsed or 0.0, task.completed, task.total or 0.0
@@ -45,7 +45,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
         _Remaining(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,  # it would leave an empty line in a log file
+        disable=not console.is_terminal,  # in a log file it would leave an empty line
     ) as bar:
         line = bar.add_task("starting workers", total=None)
         milestone = 0.25
@@ -60,11 +60,11 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     task = bar.tasks[0]
                     share = task.completed / task.total if task.total else 0.0
                     if share >= milestone:
-                        if not (console.is_terminal or event.before):  # a log file shows no bar
+                        if not (console.is_terminal or event.already_done):  # a log file shows no bar
                             console.print(f"{100 * share:.0f} % done")
                         milestone = 0.25 * (share // 0.25 + 1)
-                case TrialEnded(before=True):
-                    pass  # the line of its search is enough
+                case TrialEnded(already_done=True):
+                    pass  # the search prints one line
                 case Notice(problem=True):
                     problems += 1
                     console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)

@@ -23,7 +23,7 @@ from optstudy.records.location import Location
 @options.reading
 @options.as_json
 def report(studies: tuple[str, ...], location: Location, output: Path, as_json: bool) -> None:
-    """Write the report of a study: a page to read, and the figures, tables and text that a paper takes from it.
+    """Write the report of a study: an HTML page, and the figures, tables and text for a paper.
 
     Example: optstudy report --study quick --output report
     """
@@ -32,10 +32,10 @@ def report(studies: tuple[str, ...], location: Location, output: Path, as_json: 
     from optstudy.study.status import open_recorded
 
     try:
-        taken = output.exists() and any(output.iterdir())
+        not_empty = output.exists() and any(output.iterdir())
     except OSError as error:
         raise UsageError(f"cannot read {output}: {error.strerror}; give another --output") from error
-    if taken:
+    if not_empty:
         raise UsageError(f"{output} is not empty; give another --output")
     update_moved_workspace(location)
     written = write_report(open_recorded(location), studies, output, workspace=location.workspace)

@@ -38,9 +38,9 @@ def reproduce(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Rerun a run from its record, and compare the two metric by metric.
+    """Rerun a run from its record, and compare the results metric by metric.
 
-    RUN is STUDY/RUN, a run ID or its unique beginning; STUDY/OPTIMIZER and STUDY mean all of their final runs.
+    RUN is STUDY/RUN, a run ID or a unique prefix of one; STUDY/OPTIMIZER and STUDY mean all of their final runs.
     Differences in the environment (versions, device, driver, threads) are printed first. The exit status is 1 if a
     metric differs by more than the tolerance, or if the record contradicts itself.
 
@@ -58,9 +58,9 @@ def reproduce(
     if as_json:
         click.echo(to_json(reproductions), nl=False)
     else:
-        for one in reproductions:
-            show_reproduction(one)
-    different = [one.name for one in reproductions if one.judgement == "different"]
+        for reproduction in reproductions:
+            show_reproduction(reproduction)
+    different = [reproduction.name for reproduction in reproductions if reproduction.judgement == "different"]
     if different:
         raise OptstudyError(
             f"{len(different)} of {len(reproductions)} runs differ from their record: {different[0]}"

@@ -1,4 +1,4 @@
-"""Rerun runs from their records on the terminal, and print how the two compare."""
+"""Rerun runs with progress on the terminal, and print their comparison with the record."""
 
 import dataclasses
 import json
@@ -31,10 +31,10 @@ def rerun(
     *,
     quiet: bool,
 ) -> list[Reproduction]:
-    """Rerun the runs that a name matches, with progress on standard error.
+    """Rerun the runs that match a name, with progress on standard error.
 
     Raises:
-        UsageError: If the name matches no run.
+        UsageError: If no run matches the name.
         OptstudyError: If a run fails.
     """
     recorded = _recorded(target, location, runs)
@@ -42,14 +42,14 @@ def rerun(
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
     worker_pool.check(plan.device)
-    own = dict.fromkeys(name for run in recorded for name in run.plan.references)
+    references = dict.fromkeys(name for run in recorded for name in run.plan.references)
     workers = worker_pool.workers(
-        plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(own)
+        plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(references)
     )
     with workers:
         reproductions = _watch(recorded, reproduce(recorded, workers, tolerance), quiet=quiet)
     order = [run.name for run in recorded]
-    return sorted(reproductions, key=lambda one: order.index(one.name))
+    return sorted(reproductions, key=lambda reproduction: order.index(reproduction.name))
 
 
 def _watch(
@@ -72,7 +72,7 @@ def _watch(
                     status.update(f"{event.run}: {epoch} ({ended} of {total})")
     except KeyboardInterrupt as error:
         raise OptstudyError(
-            "interrupted; partial results were discarded, and the same command starts again"
+            "interrupted; partial results were discarded; run the same command again to restart"
         ) from error
     return reproductions
 
@@ -83,74 +83,81 @@ def _recorded(target: str, location: Location, runs: Path | None) -> list[Record
     return recorded_in_archive(read_archive(runs.parent if runs.name == RUNS else runs), target)
 
 
-def show_reproduction(one: Reproduction) -> None:
-    """Print what differs here, the metrics that are not identical, and the verdict."""
-    click.echo(one.name)
-    if one.differing:
+def show_reproduction(reproduction: Reproduction) -> None:
+    """Print the differences in the environment, the metrics that are not identical, and the verdict."""
+    click.echo(reproduction.name)
+    if reproduction.differing:
         print_table(
             [
-                text_column("Differs here", one.differing),
-                text_column("There", (there for there, _ in one.differing.values())),
-                text_column("Here", (here for _, here in one.differing.values())),
+                text_column("Environment", reproduction.differing),
+                text_column("Recorded", (recorded for recorded, _ in reproduction.differing.values())),
+                text_column("Now", (now for _, now in reproduction.differing.values())),
             ]
         )
     else:
-        click.echo("code, data and machine are as recorded")
-    if one.unrecorded:
-        click.echo(f"not recorded there: {', '.join(one.unrecorded)}")
-    if one.absent:
-        kinds = dict.fromkeys(name.partition("/")[0] for name in one.absent)
+        click.echo("code, data and machine match the record")
+    if reproduction.unrecorded:
+        click.echo(f"not recorded: {', '.join(reproduction.unrecorded)}")
+    if reproduction.absent:
+        kinds = dict.fromkeys(name.partition("/")[0] for name in reproduction.absent)
         click.echo(f"not compared, since missing from the record: {', '.join(kinds)}")
-    for doubt in one.doubts:
-        click.echo(f"the record contradicts itself: {doubt}")
-    parted = [metric for metric in one.metrics if metric.judgement != "identical"]
-    if parted:
+    for contradiction in reproduction.contradictions:
+        click.echo(f"the record contradicts itself: {contradiction}")
+    different = [metric for metric in reproduction.metrics if metric.judgement != "identical"]
+    if different:
         print_table(
             [
-                text_column("Metric", (metric.metric for metric in parted)),
-                text_column("Judgement", (metric.judgement for metric in parted)),
-                number_column("Difference", (f"{metric.difference:.1e}" for metric in parted)),
-                text_column("First parted at", (metric.parted for metric in parted)),
-                text_column("There", (metric.there for metric in parted)),
-                text_column("Here", (metric.here for metric in parted)),
+                text_column("Metric", (metric.metric for metric in different)),
+                text_column("Judgement", (metric.judgement for metric in different)),
+                number_column("Difference", (f"{metric.difference:.1e}" for metric in different)),
+                text_column("First difference", (metric.parted for metric in different)),
+                text_column("Recorded", (metric.there for metric in different)),
+                text_column("Rerun", (metric.here for metric in different)),
             ]
         )
-        names = [metric.metric for metric in one.metrics if metric.judgement == "identical"]
+        names = [metric.metric for metric in reproduction.metrics if metric.judgement == "identical"]
         click.echo(f"identical to the bit: {', '.join(names) or 'nothing'}")
-    click.echo(_verdict(one))
+    click.echo(_verdict(reproduction))
 
 
-def _verdict(one: Reproduction) -> str:
-    values = sum(metric.values for metric in one.metrics)
-    counted = f"{_counted(len(one.metrics), 'metric')} of {values:,} values"
-    first = one.first_parted
+def _verdict(reproduction: Reproduction) -> str:
+    values = sum(metric.values for metric in reproduction.metrics)
+    counted = f"{_counted(len(reproduction.metrics), 'metric')} of {values:,} values"
+    first = reproduction.first_difference
     if first is None:
-        ending = "identical to the bit" if not one.doubts else "the numbers agree, the record does not"
-        return f"{one.name}: {ending}, {counted}"
-    position = f"first parted at {first.parted} in {first.metric}: {first.there} there, {first.here} here"
-    stated = f"within {one.tolerance:g}" if one.judgement == "within tolerance" else "different"
-    return f"{one.name}: {stated}, {counted}; {position}"
+        ending = (
+            "identical to the bit"
+            if not reproduction.contradictions
+            else "the metrics are identical, but the record contradicts itself"
+        )
+        return f"{reproduction.name}: {ending}, {counted}"
+    position = f"first differ at {first.parted} in {first.metric}: {first.there} recorded, {first.here} rerun"
+    judgement = (
+        f"within {reproduction.tolerance:g}" if reproduction.judgement == "within tolerance" else "different"
+    )
+    return f"{reproduction.name}: {judgement}, {counted}; {position}"
 
 
 def to_json(reproductions: list[Reproduction]) -> str:
-    """Return what ``--json`` prints; a number that is not finite is None."""
+    """Return the output of ``--json``; a number that is not finite becomes null."""
     content = []
-    for one in reproductions:
-        first = one.first_parted
-        shown = {
-            "run": one.name,
-            "judgement": one.judgement,
-            "tolerance": one.tolerance,
+    for reproduction in reproductions:
+        first = reproduction.first_difference
+        reproduction_json = {
+            "run": reproduction.name,
+            "judgement": reproduction.judgement,
+            "tolerance": reproduction.tolerance,
             "first_parted": None if first is None else {"metric": first.metric, "at": first.parted},
             "differing": [
-                {"what": what, "there": there, "here": here} for what, (there, here) in one.differing.items()
+                {"what": what, "there": there, "here": here}
+                for what, (there, here) in reproduction.differing.items()
             ],
-            "not_recorded": list(one.unrecorded),
-            "absent": list(one.absent),
-            "doubts": list(one.doubts),
-            "metrics": [dataclasses.asdict(each) for each in one.metrics],
+            "not_recorded": list(reproduction.unrecorded),
+            "absent": list(reproduction.absent),
+            "doubts": list(reproduction.contradictions),
+            "metrics": [dataclasses.asdict(metric) for metric in reproduction.metrics],
         }
-        content.append(replace_nonfinite(shown))
+        content.append(replace_nonfinite(reproduction_json))
     return json.dumps(content, indent=2) + "\n"
 
 

@@ -1,11 +1,11 @@
-"""The command line as given, with another study name or without a flag."""
+"""Variants of the given command line: with another study name, or without a flag."""
 
 import shlex
 import sys
 
 
-def same_command(error: Exception) -> str | None:
-    """Return the command with an unused study name if the error is a ChangedStudyError, else None."""
+def command_with_free_name(error: Exception) -> str | None:
+    """Return the given command with an unused study name after a ChangedStudyError, else None."""
     name = getattr(error, "free_name", None)
     if name is None:
         return None
@@ -17,5 +17,5 @@ def same_command(error: Exception) -> str | None:
 
 
 def command_without(flag: str) -> str:
-    """Return the command without a flag."""
+    """Return the given command without a flag."""
     return shlex.join(["optstudy", *(word for word in sys.argv[1:] if word != flag)])

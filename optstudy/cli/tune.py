@@ -21,7 +21,7 @@ def tune(
     settings: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Search the best hyperparameters of each optimizer.
+    """Search for the best hyperparameters of each optimizer.
 
     Example: optstudy tune --opt sgd --opt adam --trials 20 --epochs 5
     """

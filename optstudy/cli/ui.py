@@ -15,7 +15,7 @@ from optstudy.records.location import Location
 )
 @options.reading
 def ui(study: str | None, port: int, location: Location) -> None:
-    """Open the MLflow interface on the right store, and print where to look.
+    """Open the MLflow interface, and print links to the study's pages.
 
     Example: optstudy ui --study quick
     """

@@ -1,1 +1,1 @@
-"""Execution of tasks: the scheduler, the worker pools, and the recorded environment."""
+"""Execution of tasks: the scheduler, the worker pools and the recorded environment."""

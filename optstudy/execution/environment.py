@@ -1,4 +1,4 @@
-"""Record the code, the packages and the machine that a study runs with."""
+"""Record the code, packages and machine of a study."""
 
 import hashlib
 import importlib.metadata
@@ -25,9 +25,9 @@ def gather_provenance(plan: Plan | None = None) -> Provenance:
 
     Returns:
         Versions of the packages that results depend on, and an environment of ``python`` and ``system``; ``commit``
-        of the working folder and whether its ``tree`` is clean, if it is under git; ``optstudy_commit``, if optstudy
+        of the working folder and whether its ``tree`` is clean, if under git; ``optstudy_commit``, if optstudy
         runs from a checkout or an image; and ``lock``, the first digits of the SHA-256 of requirements.lock, if
-        exactly its versions are installed.
+        the installed versions match it exactly.
     """
     commit, tree = _checkout(Path.cwd())
     entries = {
@@ -42,7 +42,7 @@ def gather_provenance(plan: Plan | None = None) -> Provenance:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     if plan is None:
         return Provenance(versions, environment)
-    files = {name: digest for named in plan.references for name, digest in sources(named).items()}
+    files = {name: digest for reference in plan.references for name, digest in sources(reference).items()}
     return Provenance(versions, environment, load_description(plan.dataset).checksum, files)
 
 
@@ -82,7 +82,7 @@ def _lock() -> str:
 
 
 def _installed(name: str) -> str | None:
-    """Return the installed version of a package; None if it is not installed, as extras need not be."""
+    """Return the installed version of a package; None if it is not installed, which is valid for extras."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

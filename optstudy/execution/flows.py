@@ -1,4 +1,4 @@
-"""Flows: sequential programs that run concurrently on shared workers."""
+"""Flows: sequential programs that run concurrently and share workers."""
 
 import contextlib
 import dataclasses
@@ -18,11 +18,11 @@ class Task:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     cost: float = 0.0
-    name: str = "the same task"  # shown in the error message if workers die running it
+    name: str = "the same task"  # shown in the error message if workers die during the task
 
 
 class Workers(Protocol):
-    """Anything that runs tasks: `submit` never blocks, `next_result` blocks until a task ends."""
+    """A pool that runs tasks: `submit` never blocks, `next_result` blocks until a task ends."""
 
     def __len__(self) -> int:
         """Return the number of workers."""
@@ -55,13 +55,13 @@ class _FlowNode:
     parent: "_FlowNode | None" = None
     position: int = 0
     results: list[Any] = dataclasses.field(default_factory=list)  # of its children
-    missing: int = 0  # number of children that have not returned
+    pending: int = 0  # number of children that have not returned
 
 
 def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
     """Run flows concurrently on shared workers, yielding their events.
 
-    Flows advance as their tasks return, so the result of a flow must not depend on the order.
+    Flows advance as their tasks finish, so a flow's result must not depend on the order of other flows.
     """
     ready: deque[tuple[_FlowNode, Any]] = deque((_FlowNode(flow), None) for flow in flows)
     alive = [node for node, _ in ready]
@@ -77,7 +77,7 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
                 step = node.flow.send(value)
             except StopIteration as stop:
                 alive.remove(node)
-                ready += _returned(node, stop.value)
+                ready += _deliver_result(node, stop.value)
                 continue
             match step:
                 case Task():
@@ -85,30 +85,31 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
                     running[ticket] = node
                     workers.submit(ticket, step)
                 case Gather(flows) if flows:
-                    node.results, node.missing = [None] * len(flows), len(flows)
+                    node.results, node.pending = [None] * len(flows), len(flows)
                     children = [_FlowNode(flow, node, position) for position, flow in enumerate(flows)]
                     alive += children
                     ready.extendleft(
                         (child, None) for child in reversed(children)
-                    )  # since workers may be idle
+                    )  # first, since workers may be idle
                 case Gather():
                     ready.appendleft((node, []))
                 case event:
                     ready.appendleft((node, None))
                     yield event
     finally:
-        with contextlib.ExitStack() as closing:  # closes all, children first, even if one raises
+        with contextlib.ExitStack() as closing:  # closes all flows, children first, even after an error
             for node in alive:
                 closing.callback(node.flow.close)
 
 
-def _returned(node: _FlowNode, value: Any) -> list[tuple[_FlowNode, Any]]:
+def _deliver_result(node: _FlowNode, value: Any) -> list[tuple[_FlowNode, Any]]:
+    """Pass a flow's result to its parent; return the parent with all results once they are complete."""
     parent = node.parent
     if parent is None:
         return []
     parent.results[node.position] = value
-    parent.missing -= 1
-    return [] if parent.missing else [(parent, parent.results)]
+    parent.pending -= 1
+    return [] if parent.pending else [(parent, parent.results)]
 
 
 def require(task: Task) -> Flow:
@@ -127,7 +128,7 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
     """Run tasks and return their results in order.
 
     Raises:
-        OptstudyError: If one fails.
+        OptstudyError: If a task fails.
     """
     for ticket, task in enumerate(tasks):
         workers.submit(ticket, task)

@@ -17,21 +17,21 @@ from typing import Any, Self
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task
 
-ATTEMPTS = 3  # of a task whose worker dies
+ATTEMPTS = 3  # to run a task whose worker dies
 # Settings of glibc's allocator, which by default returns the memory of each step's temporaries to the system, so that
-# the next step faults it in again. Other C libraries ignore them.
+# the next step incurs page faults. Other C libraries ignore them.
 ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",  # bytes from which an allocation is mapped separately
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",  # free bytes at the top of the heap from which they are returned
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",  # smallest allocation in bytes that is mapped separately
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",  # free bytes at the top of the heap before they are returned
 }
-WORKER_MARK = "OPTSTUDY_WORKER"  # set in a worker's environment
+WORKER_VARIABLE = "OPTSTUDY_WORKER"  # environment variable that is set in workers
 
 
 class LocalWorkers:
     """A pool of processes on this machine. They exit when the driver exits, even if it is killed.
 
-    They are started as fresh interpreters rather than by `multiprocessing`, which would run the caller's script again
-    in each of them.
+    They are started as fresh interpreters rather than by `multiprocessing`, which would rerun the caller's script in
+    each process.
     """
 
     def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
@@ -54,7 +54,7 @@ class LocalWorkers:
     def submit(self, ticket: int, task: Task) -> None:
         """Queue a task; an idle worker takes it at once."""
         heapq.heappush(self._queue, (-task.cost, ticket, task))
-        self._hand_out()
+        self._dispatch()
 
     def next_result(self) -> tuple[int, Any]:
         """Wait for a task to finish, and start the next one on its worker before returning."""
@@ -71,7 +71,7 @@ class LocalWorkers:
             else:
                 self._idle.append(connection)
             self._attempts.pop(ticket, None)
-            self._hand_out()
+            self._dispatch()
             return ticket, result
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class LocalWorkers:
 
     @property
     def pids(self) -> list[int]:
-        """Process numbers of the workers."""
+        """Process IDs of the workers."""
         return [process.pid for process in self._processes.values()]
 
     def _start(self, environment: Mapping[str, str]) -> None:
@@ -105,14 +105,14 @@ class LocalWorkers:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2,  # output of a user's model must not mix with the driver's tables and JSON
-            env={**os.environ, **environment, WORKER_MARK: "1"},
+            env={**os.environ, **environment, WORKER_VARIABLE: "1"},
         )
         theirs.close()
         self._processes[ours] = process
         self._environments[ours] = environment
         self._idle.append(ours)
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
         while self._queue and self._idle:
             _, ticket, task = heapq.heappop(self._queue)
             connection = self._idle.pop()
@@ -128,9 +128,9 @@ class LocalWorkers:
         self._start(self._environments.pop(dead))
         self._attempts[ticket] = self._attempts.get(ticket, 0) + 1
         if self._attempts[ticket] >= ATTEMPTS:
-            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            cause = signal.Signals(-status).name if status < 0 else f"status {status}"
             return OptstudyError(
-                f"a worker died {ATTEMPTS} times at {task.name} (last by {how}); is memory short?"
+                f"a worker died {ATTEMPTS} times during {task.name} (last by {cause}); the machine may be out of memory"
             )
         self.submit(ticket, task)
         return None
@@ -156,7 +156,7 @@ def environments(
         threads: CPU threads per worker.
         jobs: Number of workers; by default one per available core, or one per visible GPU.
         data_dir: Folder of data sets that do not ship with the package.
-        deterministic: Whether runs are deterministic, which cuBLAS must know before CUDA is initialised.
+        deterministic: Whether runs are deterministic; cuBLAS needs this before CUDA is initialised.
     """
     common = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     common |= {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
@@ -168,8 +168,8 @@ def environments(
         return [common] * (jobs or available_cores())
     import torch
 
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    gpus = named or [str(number) for number in range(torch.cuda.device_count())]
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    gpus = visible or [str(number) for number in range(torch.cuda.device_count())]
     if not gpus:
         return [common]  # its first task reports that there is no GPU
     return [{**common, "CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} for n in range(jobs or len(gpus))]
@@ -177,15 +177,15 @@ def environments(
 
 def in_worker() -> bool:
     """Whether this process is a worker."""
-    return WORKER_MARK in os.environ
+    return WORKER_VARIABLE in os.environ
 
 
-def attempt(message: bytes) -> bytes:
+def run_pickled(message: bytes) -> bytes:
     """Run a pickled task; return its pickled result, or a pickled OptstudyError."""
     try:
         task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
         return pickle.dumps(task.function(*task.arguments))
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything; the driver decides
+    except Exception as error:  # noqa: BLE001  # a user's model may raise anything; the driver handles it
         summary = str(error).splitlines()[0] if str(error) else ""
         kind = UsageError if isinstance(error, UsageError) else OptstudyError
         known = isinstance(error, OptstudyError)
@@ -197,13 +197,13 @@ def attempt(message: bytes) -> bytes:
 def serve() -> None:
     """Run as a worker: execute tasks from the pipe given on the command line until the driver exits."""
     sys.path.insert(0, "")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver handles it
     connection = Connection(int(sys.argv[1]))
     pending: list[bytes] = []
     arrived = threading.Semaphore(0)
 
     def listen() -> None:
-        # The driver's end closes when the driver dies for any reason: exit even in the middle of a task.
+        # The driver's end closes when the driver dies for any reason; then exit, even during a task.
         while True:
             try:
                 pending.append(connection.recv_bytes())
@@ -215,4 +215,4 @@ def serve() -> None:
     while True:
         arrived.acquire()
         with contextlib.suppress(OSError):  # the driver is gone, and `listen` ends this process
-            connection.send_bytes(attempt(pending.pop(0)))
+            connection.send_bytes(run_pickled(pending.pop(0)))

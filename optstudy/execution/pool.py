@@ -10,7 +10,7 @@ from optstudy.execution.ray import RayWorkers
 
 @dataclass(frozen=True)
 class WorkerPool:
-    """Where to start workers, and how many."""
+    """The number and location of workers."""
 
     jobs: int | None = None  # number of workers; by default one per core or visible GPU
     data_dir: str | Path | None = None  # folder of data sets that do not ship with the package
@@ -19,7 +19,7 @@ class WorkerPool:
     def workers(
         self, device: str, threads: int, *, deterministic: bool = False, references: Sequence[str] = ()
     ) -> LocalWorkers | RayWorkers:
-        """Start workers; ``references`` may name the user's own code, which a cluster's nodes must have, too."""
+        """Start workers; ``references`` may point to the user's code, which each node of a cluster must have."""
         if self.ray is None:
             return LocalWorkers(
                 environments(device, threads, self.jobs, self.data_dir, deterministic=deterministic)
@@ -35,7 +35,7 @@ class WorkerPool:
         )
 
     def check(self, device: str) -> None:
-        """Raise UsageError unless local workers can use a device; workers of a cluster check it themselves."""
+        """Raise UsageError unless local workers can use a device; Ray workers check it themselves."""
         from optstudy.training import check_device
 
         if self.ray is None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
-from optstudy.errors import UsageError, closest
+from optstudy.errors import UsageError, suggestion
 from optstudy.optimizers.space_file import parse_space
 from optstudy.records.look import Looks, derive_look
 from optstudy.records.space import Space
@@ -29,9 +29,8 @@ def load_space(name: str, workspace: Path) -> Space:
     """
     spaces = find_spaces(workspace)
     if name not in spaces:
-        near = closest(name.lower(), spaces)
-        hint = f"did you mean {near!r}? " if near else ""
-        raise UsageError(f"no optimizer is named {name!r}; {hint}there are {', '.join(spaces)}")
+        hint = suggestion(name.lower(), spaces)
+        raise UsageError(f"no optimizer is named {name!r}{hint}; there are {', '.join(spaces)}")
     return parse_space(spaces[name])
 
 

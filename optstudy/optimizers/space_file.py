@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optstudy.errors import UsageError, closest
+from optstudy.errors import UsageError, suggestion
 from optstudy.records.key import Key
 from optstudy.records.space import Choice, Range, Scalar, Space
 
@@ -195,9 +195,8 @@ def _check_known(where: str, given: Iterable[str], known: Iterable[str]) -> None
     known = sorted(known)
     for name in given:
         if name not in known:
-            near = closest(name, known)
-            hint = f"did you mean {near!r}" if near else f"there are {', '.join(known)}"
-            raise UsageError(f"{where} has unknown {name!r}; {hint}")
+            hint = suggestion(name, known) or f"; there are {', '.join(known)}"
+            raise UsageError(f"{where} has unknown {name!r}{hint}")
 
 
 def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Read a checkpoint's weights, and load them into a model if they fit."""
+"""Read a checkpoint's weights, and load them into a matching model."""
 
 import io
 import warnings
@@ -13,26 +13,26 @@ from optstudy.records.plan import Plan
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
 
-_NESTED = ("model", "state_dict", "model_state_dict")  # where common checkpoints keep the weights
+_NESTED = ("model", "state_dict", "model_state_dict")  # keys of the weights in common checkpoints
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state_dict, or a checkpoint that holds one; nothing but tensors and plain values is accepted.
+    """Read a state_dict, or a checkpoint that holds one; only tensors and plain values are accepted.
 
     Raises:
-        UsageError: If there is no such file.
+        UsageError: If the file does not exist.
         OptstudyError: If it holds no weights.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give one that torch.save wrote")
+        raise UsageError(f"{path}: no such file; give a file written by torch.save")
     try:
-        with warnings.catch_warnings(action="ignore"):  # about formats that are rejected below
+        with warnings.catch_warnings(action="ignore"):  # of formats that are rejected below
             content = torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
         raise OptstudyError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # torch.load raises errors of many kinds, with long messages
         raise OptstudyError(
-            f"{path}: not a file of weights alone; write one by torch.save(model.state_dict(), FILE)"
+            f"{path}: not a file of weights only; write one by torch.save(model.state_dict(), FILE)"
         ) from error
     for name in _NESTED:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
@@ -43,11 +43,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(v, Tensor) for v in content.values())
     ):
         raise OptstudyError(
-            f"{path}: holds no weights by name; write it by torch.save(model.state_dict(), FILE)"
+            f"{path}: holds no named weights; write one by torch.save(model.state_dict(), FILE)"
         )
     for name, value in content.items():
         if value.layout != torch.strided or value.is_meta or value.is_complex():
-            raise OptstudyError(f"{path}: {name} is no dense tensor of real numbers")
+            raise OptstudyError(f"{path}: {name} is not a dense tensor of real numbers")
     return dict(content)
 
 
@@ -74,19 +74,19 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         source: Their source, for messages.
 
     Returns:
-        A notice if the names differ, and the weights were matched by the order of their shapes; else None.
+        A notice if the names differ and the weights were matched by order, else None.
 
     Raises:
-        UsageError: If the weights do not fit; the message names the parameter and the difference.
+        UsageError: If the weights do not match; the message names the parameter and the difference.
     """
-    wanted = model.state_dict()
-    if list(weights) != list(wanted) and set(weights) != set(wanted):
-        if [tuple(v.shape) for v in weights.values()] == [tuple(v.shape) for v in wanted.values()]:
-            model.load_state_dict(dict(zip(wanted, weights.values(), strict=True)))
-            first, other = next((a, b) for a, b in zip(wanted, weights, strict=True) if a != b)
-            return f"{source}: other names ({other} for {first}), the same shapes in the same order; loaded by order"
-        raise UsageError(f"{source}: {_difference(weights, wanted)}")
-    for name, value in wanted.items():
+    expected = model.state_dict()
+    if list(weights) != list(expected) and set(weights) != set(expected):
+        if [tuple(v.shape) for v in weights.values()] == [tuple(v.shape) for v in expected.values()]:
+            model.load_state_dict(dict(zip(expected, weights.values(), strict=True)))
+            first, other = next((a, b) for a, b in zip(expected, weights, strict=True) if a != b)
+            return f"{source}: different names ({other} for {first}), but the same shapes in order; loaded by order"
+        raise UsageError(f"{source}: {_difference(weights, expected)}")
+    for name, value in expected.items():
         if weights[name].shape != value.shape:
             raise UsageError(
                 f"{source}: {name} has shape {tuple(weights[name].shape)}, but the model's has {tuple(value.shape)}"
@@ -95,17 +95,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     return None
 
 
-def _difference(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    missing = [name for name in wanted if name not in weights]
-    extra = [name for name in weights if name not in wanted]
-    if missing and extra:  # other names: match by order
-        for ours, theirs in zip(wanted, weights, strict=False):
-            if wanted[ours].shape != weights[theirs].shape:
+def _difference(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    if missing and extra:  # different names: match by order
+        for ours, theirs in zip(expected, weights, strict=False):
+            if expected[ours].shape != weights[theirs].shape:
                 return (
                     f"{theirs} has shape {tuple(weights[theirs].shape)}, where the model has {ours} of shape"
-                    f" {tuple(wanted[ours].shape)}; it is of another model"
+                    f" {tuple(expected[ours].shape)}; it is from a different model"
                 )
-        missing, extra = list(wanted)[len(weights) :], list(weights)[len(wanted) :]
+        missing, extra = list(expected)[len(weights) :], list(weights)[len(expected) :]
     if missing:
-        return f"{missing[0]} of shape {tuple(wanted[missing[0]].shape)} is missing; it is of another model"
-    return f"{extra[0]} is none of the model's parameters; it is of another model"
+        return f"{missing[0]} of shape {tuple(expected[missing[0]].shape)} is missing; it is from a different model"
+    return f"{extra[0]} is not a parameter of the model; it is from a different model"

@@ -1,4 +1,4 @@
-"""Carry out a curvature request: find the runs, choose the samples, measure each, and draw the results."""
+"""Carry out a curvature request: find the runs, choose the samples, measure, and draw the results."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ def measure_request(
     """Carry out a curvature request.
 
     Yields:
-        Notices; then the number of images of each measurement to come; then each result as it is completed.
+        Notices; then the number of images of each measurement; then each result as it is completed.
 
     Raises:
         UsageError: If the run, the file or the sample does not exist.
@@ -34,7 +34,7 @@ def measure_request(
     """
     subjects, notices = _subjects(request, location)
     if request.device is not None:
-        subjects = [one.on(request.device) for one in subjects]
+        subjects = [subject.on(request.device) for subject in subjects]
     for device in {subject.plan.device for subject in subjects}:
         worker_pool.check(device)
     plan = subjects[0].plan
@@ -60,34 +60,36 @@ def draw_results(
     if request.sweep:
         return {"sweep.png": figures.png(figures.sample_sweep(results, looks))}
     files: dict[str, bytes] = {}
-    points = {one.at for one in results}
-    for one in results if request.density or request.landscape else ():
-        prefix = "" if len(results) == 1 else one.run.replace("/", "-") + "-"
-        prefix += f"{one.at}-" if len(points) > 1 else ""
-        title = one.run if one.at == "end" else f"{one.run}, {one.at}"
-        files[f"{prefix}analysis.npz"] = one.to_bytes()
+    points = {result.at for result in results}
+    for result in results if request.density or request.landscape else ():
+        prefix = "" if len(results) == 1 else result.run.replace("/", "-") + "-"
+        prefix += f"{result.at}-" if len(points) > 1 else ""
+        title = result.run if result.at == "end" else f"{result.run}, {result.at}"
+        files[f"{prefix}analysis.npz"] = result.to_bytes()
         if request.density:
-            files[f"{prefix}spectrum.png"] = figures.png(figures.spectrum(one, title, looks[one.optimizer]))
+            files[f"{prefix}spectrum.png"] = figures.png(
+                figures.spectrum(result, title, looks[result.optimizer])
+            )
         if request.landscape:
-            line = figures.landscape_line(one, title, looks[one.optimizer])
+            line = figures.landscape_line(result, title, looks[result.optimizer])
             files[f"{prefix}landscape_1d.png"] = figures.png(line)
-            files[f"{prefix}landscape_2d.png"] = figures.png(figures.landscape_plane(one, title))
+            files[f"{prefix}landscape_2d.png"] = figures.png(figures.landscape_plane(result, title))
     return files
 
 
 def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subject], list[str]]:
-    """Return the subjects to measure, a checkpoint without its weights, and notices about excluded runs."""
+    """Return the subjects to measure, and notices about excluded runs; a checkpoint's weights are read later."""
     if request.checkpoint is not None:
         return [Subject(str(request.checkpoint), _plan(request), None)], []
     assert request.target is not None
     tracking = open_existing(location)
     runs = find_runs(tracking, request.target)
     pairs = [(run, at) for run in runs for at in request.at]
-    lost = [pair for pair in pairs if pair[0].outcome == "diverged" and pair[1] != "start"]
-    notices = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in lost]
-    if len(lost) == len(pairs):
-        raise UsageError(f"{notices[0]}; --at start measures where it began")
-    return [read_subject(tracking, *pair) for pair in pairs if pair not in lost], notices
+    diverged = [pair for pair in pairs if pair[0].outcome == "diverged" and pair[1] != "start"]
+    notices = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in diverged]
+    if len(diverged) == len(pairs):
+        raise UsageError(f"{notices[0]}; --at start measures the initial weights")
+    return [read_subject(tracking, *pair) for pair in pairs if pair not in diverged], notices
 
 
 def _plan(request: CurvatureRequest) -> Plan:

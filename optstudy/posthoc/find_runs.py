@@ -11,14 +11,14 @@ from optstudy.tracking import Tracking
 
 
 def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
-    """Return the finished final runs that ``target`` names.
+    """Return the finished final runs that match ``target``.
 
     Args:
         tracking: The MLflow store.
         target: A study, STUDY/OPTIMIZER, STUDY/RUN, a run ID or a unique prefix of one.
 
     Raises:
-        UsageError: If there is no such run, or the prefix is not unique.
+        UsageError: If no run matches, or the prefix is not unique.
     """
     studies = tracking.studies()
     study, _, rest = target.partition("/")
@@ -27,7 +27,7 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
         return matching
     if study not in studies:
         known = f"; there are {', '.join(studies)}" if studies else ""
-        raise UsageError(f"{target!r} is no study, run or run ID{suggestion(study, studies)}{known}")
+        raise UsageError(f"{target!r} is not a study, run or run ID{suggestion(study, studies)}{known}")
     if not runs:
         raise UsageError(f"study {study!r} has no finished final runs yet")
     names = sorted(run.id.name for run in runs)
@@ -37,23 +37,23 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
 
 
 def matching_runs(runs: Sequence[FinalRun], target: str) -> list[FinalRun]:
-    """Return the runs of a study, STUDY/OPTIMIZER or STUDY/RUN, or the run with an ID prefix; may be empty.
+    """Return the runs of a study, STUDY/OPTIMIZER or STUDY/RUN, or the run whose ID has a prefix; may be empty.
 
     Raises:
-        UsageError: If the prefix fits several IDs.
+        UsageError: If the prefix matches several IDs.
     """
     named = [run for run in runs if f"{run.id}/".startswith(f"{target}/")]
     matching = named or [run for run in runs if run.run_id.startswith(target)]
     if not named and (len(matching) > 1 or (matching and not target)):
-        raise UsageError(f"{len(matching)} runs begin with {target!r}; give more of the ID")
+        raise UsageError(f"{len(matching)} runs begin with {target!r}; use a longer prefix")
     return matching
 
 
 def read_plan(tracking: Tracking, run: FinalRun) -> Plan:
-    """Return the plan that a run recorded.
+    """Return the recorded plan of a run.
 
     Raises:
-        OptstudyError: If there is none, or it cannot be read.
+        OptstudyError: If it is missing or cannot be read.
     """
     data = tracking.read_file(run, "plan.json")
     return from_json(Plan, data, f"plan.json of run {run.id}")

@@ -24,21 +24,21 @@ from optstudy.workloads.user_code import describe_exception
 
 @dataclass(frozen=True)
 class Subject:
-    """Weights to measure: given ones, or those of a plan's run at a stage of its training."""
+    """Weights to measure: given weights, or the weights of a run at a stage of its training."""
 
-    name: str  # of a run, or a file
+    name: str  # of a run or a file
     plan: Plan
-    weights: bytes | None  # a state_dict as written by torch.save; None if it must be trained first
-    optimizer: str = ""  # its name in the study
+    weights: bytes | None  # a state_dict as written by torch.save; None if they must be trained first
+    optimizer: str = ""  # name in the study
     at: str = "end"
 
     @property
     def epoch(self) -> int:
-        """The epoch at that stage of its run."""
+        """The epoch of the stage."""
         return {"start": 0, "middle": self.plan.epochs // 2, "end": self.plan.epochs}[self.at]
 
     def on(self, device: str) -> "Subject":
-        """Return the subject with another device."""
+        """Return the subject on another device."""
         return replace(self, plan=replace(self.plan, device=device))
 
 
@@ -83,7 +83,7 @@ def measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> Curv
             result = _measure(subject, sample, request)
     except OptstudyError:
         raise
-    except Exception as error:  # of a user's model or loss, or of the library about them
+    except Exception as error:  # raised by a user's model or loss, or by a library because of them
         reason = describe_exception(error, subject.plan.model)
         raise OptstudyError(f"{subject.name}: its curvature cannot be measured: {reason}") from error
     return replace(result, run=subject.name, optimizer=subject.optimizer, at=subject.at, seed=sample.seed)
@@ -92,10 +92,10 @@ def measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> Curv
 def _measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> CurvatureResult:
     plan, model = subject.plan, _model(subject)
     size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    wanted = max(request.k, 2 if request.landscape else 1)  # a plane is of two
-    if size < wanted:
+    count = max(request.k, 2 if request.landscape else 1)  # a plane needs two
+    if size < count:
         raise UsageError(
-            f"{subject.name} has {size} parameter{'s' * (size != 1)}, so there are no {wanted} eigenvalues"
+            f"{subject.name} has {size} parameter{'s' * (size != 1)}, fewer than the {count} eigenvalues requested"
         )
     return measure_curvature(
         model,
@@ -113,11 +113,11 @@ def _model(subject: Subject) -> nn.Module:
     assert subject.weights is not None
     weights = torch.load(io.BytesIO(subject.weights), weights_only=True, map_location="cpu")
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise OptstudyError(f"{subject.name}: its weights are not all finite numbers; it has diverged")
+        raise OptstudyError(f"{subject.name}: its weights are not all finite numbers; the run diverged")
     model = build_model(plan.model, load(plan.dataset))
     if load_weights(model, weights, subject.name):
         raise UsageError(
-            f"{subject.name}: the model's parameters had other names when it was trained, so it is another model now;"
-            " --checkpoint reads the run's weights.pt all the same"
+            f"{subject.name}: the model's parameter names have changed since the run was trained;"
+            " --checkpoint can still read its weights.pt"
         )
     return model.to(plan.device).eval()

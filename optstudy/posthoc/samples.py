@@ -24,7 +24,7 @@ class Sample:
 
     count: int | None  # None for all
     seed: int = 0
-    indices: tuple[int, ...] | None = None  # these instead
+    indices: tuple[int, ...] | None = None  # explicit indices instead of a count
 
     def size(self, total: int) -> int:
         """Number of images in the sample, given the number of training images."""
@@ -50,26 +50,31 @@ def count_images(plan: Plan) -> int:
     return len(load_split(plan.dataset, plan.split)[0][1])
 
 
-def choose_samples(request: CurvatureRequest, own: Sample, total: int) -> tuple[list[Sample], str | None]:
+def choose_samples(request: CurvatureRequest, default: Sample, total: int) -> tuple[list[Sample], str | None]:
     """Return the samples of a request, and a notice if one is larger than the training set of ``total`` images.
 
-    ``own`` is the sample to use if the request names none; its seed is used in any case.
+    ``default`` is the sample of a request without samples; its seed is always used.
 
     Raises:
         UsageError: If a file of indices is invalid.
     """
     if request.indices is not None:
-        return [Sample(None, own.seed, read_indices(request.indices, total))], None
+        return [Sample(None, default.seed, read_indices(request.indices, total))], None
     sizes: Sequence[int | str] = request.sweep or (() if request.samples is None else (request.samples,))
     if not sizes:
-        return [replace(own, count=_count(own.count, total))], None
+        return [replace(default, count=_count(default.count, total))], None
     counts = dict.fromkeys(_count(size, total) for size in sizes)
     draws = (request.draws or DRAWS) if request.sweep else 1
     samples = [
-        Sample(count, own.seed + draw) for count in counts for draw in range(1 if count is None else draws)
+        Sample(count, default.seed + draw)
+        for count in counts
+        for draw in range(1 if count is None else draws)
     ]
-    beyond = any(size != "all" and int(size) > total for size in sizes)
-    return samples, f"there are {total:,} training images; a larger sample is all of them" if beyond else None
+    too_large = any(size != "all" and int(size) > total for size in sizes)
+    return (
+        samples,
+        f"there are {total:,} training images; a larger sample uses all of them" if too_large else None,
+    )
 
 
 def _count(size: int | str | None, total: int) -> int | None:
@@ -85,23 +90,23 @@ def read_indices(path: Path, total: int) -> tuple[int, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text; write the number of one training image a line") from error
+        raise UsageError(f"{path} is not a text file; write one image index per line") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     indices = [
         _index(line.strip(), f"{path}, line {n}", total) for n, line in enumerate(lines, 1) if line.strip()
     ]
     if not indices:
-        raise UsageError(f"{path} names no image; write the number of one training image a line")
+        raise UsageError(f"{path} contains no image index; write one per line")
     if len(set(indices)) < len(indices):
-        twice = next(index for index, times in Counter(indices).items() if times > 1)
-        raise UsageError(f"{path} names image {twice} twice; each counts once")
+        repeated = next(index for index, count in Counter(indices).items() if count > 1)
+        raise UsageError(f"{path} contains image index {repeated} twice")
     return tuple(indices)
 
 
 def _index(text: str, where: str, total: int) -> int:
     if not text.isdecimal():
-        raise UsageError(f"{where}: {text[:40]!r} is no image; write one whole number a line")
+        raise UsageError(f"{where}: {text[:40]!r} is not an image index; write one whole number per line")
     if len(text) > MAX_DIGITS or int(text) >= total:
-        raise UsageError(f"{where}: there is no training image {text[:40]}; they go from 0 to {total - 1}")
+        raise UsageError(f"{where}: there is no training image {text[:40]}; indices are 0 to {total - 1}")
     return int(text)

@@ -21,27 +21,27 @@ from optstudy.workloads.datasets import load
 def draw_run(
     title: str, look: Look, plan: Plan, rungs: Sequence[Rung], curvature: CurvatureResult | None
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Draw a run's figures and serialize the data behind them; a worker's task.
+    """Draw a run's figures and serialize their data; a worker's task.
 
     Returns:
         Files by name, and the error message of each figure that could not be drawn.
     """
-    trace = eigen_trace([seen for rung in rungs for seen in rung.observations])
+    trace = eigen_trace([observation for rung in rungs for observation in rung.observations])
     files, failed = _data(plan, rungs, trace, curvature), {}
     for name, make in _figures(title, look, plan, rungs, trace, curvature).items():
         try:
             files[name] = figures.png(make())
-        except Exception as error:  # noqa: BLE001  # no figure is worth the run, whose numbers are sound
+        except Exception as error:  # noqa: BLE001  # a figure that fails must not discard the run
             failed[name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return files, failed
 
 
-def read_stability(plan: Plan) -> Stability | None:
-    """Return the stability threshold of a plan's optimizer; None if it is not known."""
+def stability_threshold(plan: Plan) -> Stability | None:
+    """Return the stability threshold of a plan's optimizer; None if it is unknown."""
     method = plan.method
     seed = plan.seed if method.seeded else None
-    nothing = [torch.zeros(1, requires_grad=True)]
-    return stability(build_optimizer(method.optimizer, method.arguments, nothing, seed))
+    parameters = [torch.zeros(1, requires_grad=True)]
+    return stability(build_optimizer(method.optimizer, method.arguments, parameters, seed))
 
 
 def _data(
@@ -70,14 +70,14 @@ def _figures(
 ) -> dict[str, Callable[[], figures.Figure]]:
     dataset, predicted = load(plan.dataset), np.array(rungs[-1].predicted)
     epochs = [record for rung in rungs for record in rung.epochs]
-    drawn: dict[str, Callable[[], figures.Figure]] = {
+    makers: dict[str, Callable[[], figures.Figure]] = {
         "gradient_norm.png": lambda: figures.gradient_norm(epochs, title, look),
         "confusion.png": lambda: figures.confusion(dataset.test_y.numpy(), predicted, dataset.classes, title),
     }
     if trace is not None:
-        drawn["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, look, read_stability(plan))
+        makers["eigen_ratio.png"] = lambda: figures.eigen_ratio(trace, title, look, stability_threshold(plan))
     if curvature is not None:
-        drawn["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, look)
-        drawn["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
-        drawn["spectrum.png"] = lambda: figures.spectrum(curvature, title, look)
-    return drawn
+        makers["landscape_1d.png"] = lambda: figures.landscape_line(curvature, title, look)
+        makers["landscape_2d.png"] = lambda: figures.landscape_plane(curvature, title)
+        makers["spectrum.png"] = lambda: figures.spectrum(curvature, title, look)
+    return makers

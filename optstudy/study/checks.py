@@ -1,4 +1,4 @@
-"""Check before any work starts that a study's plans can run: names, splits, batch size."""
+"""Checks before the work of a study starts: names, splits and batch size."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,10 +21,10 @@ _CHECKS: Mapping[str, Callable[[str], object]] = {
 
 
 def check_names(keys: Mapping[str, Any]) -> None:
-    """Check that the model, the loss, the data set and the device exist, if they are among the keys.
+    """Check that the given model, loss, data set and device exist.
 
     Raises:
-        UsageError: If one of them does not.
+        UsageError: If one of them does not exist.
     """
     for key, check in _CHECKS.items():
         if key in keys:
@@ -32,10 +32,10 @@ def check_names(keys: Mapping[str, Any]) -> None:
 
 
 def check_plans(workers: Workers, plans: Sequence[Plan]) -> DatasetDescription:
-    """Load the plans' data set on a worker, check that it has enough images for each plan, and describe it.
+    """Load the plans' data set on a worker, check that it is large enough for each plan, and describe it.
 
     Raises:
-        UsageError: If a split or a mini-batch needs more images than there are.
+        UsageError: If a split or a mini-batch is larger than the data set.
     """
     reference = plans[0].dataset
     splits = list(dict.fromkeys(plan.split for plan in plans))
@@ -58,5 +58,5 @@ def _check_batch_size(plan: Plan, data: DatasetDescription) -> None:
     if plan.batch_size > images:
         run = "a trial" if plan.split.role == "tuning" else "a final run"
         raise UsageError(
-            f"batch_size is {plan.batch_size}, but {run} trains on {images} images; give {images} or less"
+            f"batch_size is {plan.batch_size}, but {run} trains on {images} images; use at most {images}"
         )

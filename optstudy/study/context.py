@@ -31,23 +31,25 @@ class Context:
     specification: Specification
     spaces: Mapping[str, Space]
     sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by reference and file
-    provenance: Provenance  # of the numbers computed here, without the user's files
+    provenance: Provenance  # of results computed by this process, without the user's files
     data: DatasetDescription
-    rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
+    rehearsals: Mapping[str, Rehearsal]  # timed steps of a final run, by optimizer
     cache: RunCache
     tracking: Tracking
     logged: Mapping[str, Mapping[str, LoggedRun]]  # already in MLflow at the start, by experiment and name
 
     def key(self, plan: Plan) -> str:
-        """The key of a run."""
+        """Return the cache key of a run."""
         return run_key(plan, torch.__version__, self._files(plan))
 
     def _files(self, plan: Plan) -> dict[str, str]:
-        """Hashes of the user's files that a plan depends on; files of other optimizers may change."""
-        return {name: digest for named in plan.references for name, digest in self.sources[named].items()}
+        """Return the hashes of the user's files that a plan depends on; files of other optimizers may change."""
+        return {
+            name: digest for reference in plan.references for name, digest in self.sources[reference].items()
+        }
 
     def provenance_tags(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """Return the tags that record the provenance of a run whose rungs these machines computed."""
+        """Return the provenance tags of a run whose rungs were computed on ``machines``."""
         return provenance_tags(replace(self.provenance, sources=self._files(plan)).with_machines(machines))
 
     def experiment(self, kind: str) -> str:
@@ -55,14 +57,14 @@ class Context:
         return f"{self.files.name}/{kind}"
 
     def logged_run(self, kind: str, name: str, plan: Plan) -> LoggedRun | None:
-        """Return the MLflow run of that name if it has the same plan."""
+        """Return the MLflow run with a given name if it has the same plan."""
         logged = self.logged[self.experiment(kind)].get(name)
         return logged if logged is not None and logged.key == self.key(plan) else None
 
     def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
         """Read a rung from disk, or compute it from the end of epoch ``since`` to the end of ``until``.
 
-        ``last`` states that the run's state is needed after this rung; a stored rung without it is then recomputed.
+        ``last`` states that the run's state is needed after this rung; a stored rung without state is then recomputed.
         The flow returns a Rung, or an OptstudyError if it failed.
         """
         key = self.key(plan)

@@ -1,4 +1,4 @@
-"""The driver of a study, and the only writer of its results."""
+"""The driver of a study; only the driver writes results."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -71,7 +71,7 @@ class Study:
         data_dir: str | Path | None = None,
         **settings: Any,
     ) -> None:
-        """Open a study, or describe a new one; nothing is written before it runs.
+        """Open or create a study; nothing is written before it runs.
 
         Args:
             name: The study's name.
@@ -84,12 +84,12 @@ class Study:
             settings: Keys of a preset; ``model``, ``dataset`` and ``loss`` may be functions of a file.
 
         Raises:
-            UsageError: If a setting is invalid, or differs from the settings with which the study started.
+            UsageError: If a setting is invalid, or differs from the setting that the study started with.
         """
         if in_worker():
             raise UsageError(
-                "this file runs a study whenever it is imported, also by the study's workers;"
-                " put that under: if __name__ == '__main__':"
+                "this file runs a study when it is imported, also by the study's workers;"
+                " move the study under: if __name__ == '__main__':"
             )
         self.location = Location(Path(workspace), tracking_uri)
         self.files = StudyFiles(self.location.workspace, name)
@@ -98,8 +98,8 @@ class Study:
         if preset is None and self._recorded is None:
             preset = "quick"
         keys = read_preset(preset, self.location.workspace) if preset else {}
-        self._settings = _checked(settings)
-        self.specification = self._with(keys | self._settings)
+        self._settings = _validated(settings)
+        self.specification = self._updated(keys | self._settings)
 
     @property
     def name(self) -> str:
@@ -117,8 +117,8 @@ class Study:
 
         Args:
             phases: ``"tuning"`` to search, ``"training"`` to train final runs; both by default.
-            optimizers: Optimizers to run; all by default. New ones are added to the study.
-            configs: Configurations to train; those of the study by default.
+            optimizers: Optimizers to run; all by default. New optimizers are added to the study.
+            configs: Configurations to train; by default those of the study.
             settings: Keys of a preset to change.
 
         Raises:
@@ -128,10 +128,10 @@ class Study:
         phases = phases or ("tuning", "training")
         tuning, training = "tuning" in phases, "training" in phases
         added = {"optimizers": optimizers, "configs": configs}
-        changes = _checked(settings | {key: value for key, value in added.items() if value})
+        changes = _validated(settings | {key: value for key, value in added.items() if value})
         with locked(self.files):
             self._recorded = read_recorded(self.files)
-            self.specification = self._with(self.specification.to_keys() | changes)
+            self.specification = self._updated(self.specification.to_keys() | changes)
             spaces = self._spaces()
             chosen = {name: spaces[name] for name in optimizers or spaces}
             configs = tuple(configs or self.specification.configs) if training else ()
@@ -157,21 +157,21 @@ class Study:
     def tune(
         self, trials: int | None = None, *, optimizers: Sequence[str] | None = None, **settings: Any
     ) -> dict[str, SearchResult]:
-        """Search the best hyperparameters of each optimizer.
+        """Search for the best hyperparameters of each optimizer.
 
         Args:
             trials: Configurations to try for each optimizer.
-            optimizers: Which of the study's; all by default.
+            optimizers: Optimizers of the study to run; all by default.
             settings: Keys of a preset to change, such as ``tune_epochs``.
 
         Returns:
             The search of each optimizer.
 
         Raises:
-            OptstudyError: If an optimizer has no trial that completed.
+            OptstudyError: If no trial of an optimizer completed.
         """
         changes = settings if trials is None else {**settings, "trials": trials}
-        events = _run_to_end(self.run("tuning", optimizers=optimizers, **changes))
+        events = _collect(self.run("tuning", optimizers=optimizers, **changes))
         return {event.optimizer: event for event in events if isinstance(event, SearchResult)}
 
     def train(
@@ -186,7 +186,7 @@ class Study:
 
         Args:
             seeds: Runs of each configuration, from seed 0 on.
-            optimizers: Which of the study's; all by default.
+            optimizers: Optimizers of the study to run; all by default.
             configs: Sources of the hyperparameters: ``best``, ``paper``, ``default``.
             settings: Keys of a preset to change, such as ``train_epochs``.
 
@@ -197,7 +197,7 @@ class Study:
             OptstudyError: If a run failed.
         """
         changes = settings if seeds is None else {**settings, "seeds": seeds}
-        _run_to_end(self.run("training", optimizers=optimizers, configs=configs, **changes))
+        _collect(self.run("training", optimizers=optimizers, configs=configs, **changes))
         return self.compare()
 
     def compare(self) -> Comparison:
@@ -211,13 +211,13 @@ class Study:
         with self._workers() as workers:
             return estimate_study(workers, specification, spaces, tuning=True, configs=specification.configs)
 
-    def _with(self, keys: Mapping[str, Any]) -> Specification:
+    def _updated(self, keys: Mapping[str, Any]) -> Specification:
         if self._recorded is None:
             return Specification.from_keys(keys)
         try:
             return merge(self.files, self._recorded, keys)
         except ChangedStudyError:
-            check_names(keys)  # an unknown name is the more useful error: another study name would not help
+            check_names(keys)  # report an unknown name first: another study name would not help
             raise
 
     def _spaces(self) -> dict[str, Space]:
@@ -226,7 +226,7 @@ class Study:
     def _params(
         self, spaces: Mapping[str, Space], configs: Sequence[str], *, tuning: bool
     ) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return hyperparameters by optimizer and config, without those that the search has yet to find."""
+        """Return hyperparameters by optimizer and config, without those that a search of this run selects."""
         return {
             (name, config): read_best(self.files, name, space)
             if config == "best"
@@ -242,7 +242,7 @@ class Study:
         configs: Sequence[str],
         params: Mapping[tuple[str, str], dict[str, Any]],
     ) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return the trained hyperparameters by optimizer and config, without those of failed searches."""
+        """Return the trained hyperparameters by optimizer and config, without failed searches."""
         searched = [name for name in spaces if "best" in configs and self.files.best(name).exists()]
         return {**params, **{(name, "best"): read_best(self.files, name, spaces[name]) for name in searched}}
 
@@ -265,7 +265,7 @@ class Study:
         fingerprint: Mapping[str, Any],
         provenance: Provenance,
     ) -> Generator[Event, None, Context]:
-        """Check and estimate the work, and record the study; returns its context."""
+        """Check and estimate the work, and record the study; return its context."""
         tracking, notice = open_tracking(self.location)
         if notice:
             yield Notice(notice)
@@ -295,9 +295,9 @@ class Study:
         )
 
     def _record(self, fingerprint: dict[str, Any], phases: Sequence[Phase]) -> None:
-        begun = self._recorded.begun if self._recorded else ()
-        both = tuple(dict.fromkeys((*begun, *phases)))
-        self._recorded = RecordedStudy(self.specification, fingerprint, both)
+        started = self._recorded.started_phases if self._recorded else ()
+        phases_so_far = tuple(dict.fromkeys((*started, *phases)))
+        self._recorded = RecordedStudy(self.specification, fingerprint, phases_so_far)
         write_recorded(self.files, self._recorded)
 
 
@@ -320,22 +320,22 @@ def _train(context: Context, optimizer: str, config: str, params: Mapping[str, A
     yield Gather(tuple(final_run_flow(context, optimizer, config, seed, params) for seed in seeds))
 
 
-def _run_to_end(events: Iterator[Event]) -> list[Event]:
+def _collect(events: Iterator[Event]) -> list[Event]:
     """Return all events.
 
     Raises:
-        OptstudyError: If one of them is a problem.
+        OptstudyError: If an event is a problem.
     """
-    seen = list(events)
-    problems = [event.text for event in seen if isinstance(event, Notice) and event.problem]
+    collected = list(events)
+    problems = [event.text for event in collected if isinstance(event, Notice) and event.problem]
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise OptstudyError(problems[0] + more)
-    return seen
+        suffix = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OptstudyError(problems[0] + suffix)
+    return collected
 
 
-def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate settings; functions are replaced by their references."""
+def _validated(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate settings, and replace functions by their references."""
     functions = {
         key: reference_to(value) for key, value in settings.items() if key in ("model", "dataset", "loss")
     }

@@ -1,4 +1,4 @@
-"""Estimate the time and disk space of a study: timed steps of each optimizer, and the start-up of the workers."""
+"""Estimate the time and disk space of a study from timed steps of each optimizer and the start-up of the workers."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
 from optstudy.workloads.user_code import describe_exception
 
 REHEARSED_STEPS = 10
-RUN_BYTES = 400_000  # figures, histories and database rows of a final run, beside its weights
+RUN_BYTES = 400_000  # figures, histories and database rows of a final run, without its weights
 TRIAL_BYTES = 20_000
-STEP_PRODUCTS = 10  # cost of tracking the eigenvalues at one step, its graph included
+STEP_PRODUCTS = 10  # cost of tracking the eigenvalues at one step, including its graph
 
 
 @dataclass(frozen=True)
 class StudyEstimate:
-    """Estimated work of a study, assuming that nothing is done yet and no trial is pruned."""
+    """Estimated work of a study, assuming no finished work and no pruned trials."""
 
     data: DatasetDescription
     rehearsals: Mapping[str, Rehearsal]  # of a final run, by optimizer
@@ -34,7 +34,7 @@ class StudyEstimate:
     run_seconds: Mapping[str, float]  # all final runs of an optimizer, on one worker
     disk_bytes: int
     jobs: int = 1  # number of workers
-    startup_seconds: float = 0.0  # until the workers have imported what they need
+    startup_seconds: float = 0.0  # until the workers have finished their imports
 
     @property
     def seconds(self) -> float:
@@ -92,7 +92,7 @@ def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
     """Time a few steps of an optimizer; a worker's task.
 
     Raises:
-        UsageError: If data, model, loss and optimizer do not fit together.
+        UsageError: If data, model, loss and optimizer are incompatible.
         OptstudyError: If the user's code raises; the message names the file and line.
     """
     try:
@@ -122,15 +122,17 @@ def estimate_work(
 ) -> StudyEstimate:
     """Estimate the work of a study from timed steps of its optimizers, on one worker."""
     settings = specification.tuning
-    trials = settings.whole_trials if tuning else 0
+    trials = settings.rounded_trials if tuning else 0
     finalists = min(settings.finalists, trials)
-    retrained = finalists * settings.finalist_seeds if finalists > 1 else 0
+    finalist_runs = finalists * settings.finalist_seeds if finalists > 1 else 0
     runs = specification.training.seeds * len(configs)
     trial_seconds, run_seconds = {}, {}
     for name, rehearsal in rehearsals.items():
         trial = trial_plan(specification, spaces[name], spaces[name].default)
         final = final_plan(specification, spaces[name], spaces[name].default, 0)
-        trial_seconds[name] = (trials + retrained) * epoch_seconds(rehearsal, data, trial, 0, trial.epochs)
+        trial_seconds[name] = (trials + finalist_runs) * epoch_seconds(
+            rehearsal, data, trial, 0, trial.epochs
+        )
         final_seconds = epoch_seconds(rehearsal, data, final, 0, final.epochs)
         run_seconds[name] = runs * (final_seconds + curvature_seconds(rehearsal, data, final))
     states = sum(rehearsal.state_bytes for rehearsal in rehearsals.values())
@@ -142,7 +144,7 @@ def estimate_work(
         trial_seconds=trial_seconds,
         runs=runs,
         run_seconds=run_seconds,
-        disk_bytes=runs * (2 * states + RUN_BYTES * count) + (trials + retrained) * count * TRIAL_BYTES,
+        disk_bytes=runs * (2 * states + RUN_BYTES * count) + (trials + finalist_runs) * count * TRIAL_BYTES,
     )
 
 

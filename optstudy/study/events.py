@@ -12,7 +12,7 @@ class Notice:
     """Information for the user."""
 
     text: str
-    problem: bool = False  # work failed: the rest of the study continues, and the command fails at the end
+    problem: bool = False  # failed work: the rest of the study continues, and the command fails at the end
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class WorkDone:
 
     run: str
     seconds: float  # as estimated, on one worker
-    record: EpochRecord | None = None  # its last epoch, if it was trained
-    before: bool = False  # it was finished when the study was started this time
+    record: EpochRecord | None = None  # last epoch, if it was trained
+    already_done: bool = False  # finished before this command started
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrialEnded:
 
     optimizer: str
     trial: Trial
-    before: bool = False  # it was finished when the study was started this time
+    already_done: bool = False  # finished before this command started
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,10 @@ def final_run_flow(
     """Train one configuration from one seed, in rungs of one epoch."""
     run = _final_run(context, optimizer, config, seed, params)
     if already_ended(context, run):
-        whole = context.seconds(optimizer, run.plan, 0, run.plan.epochs)
-        yield WorkDone(run.name, whole + context.curvature_seconds(optimizer, run.plan), before=True)
+        training_seconds = context.seconds(optimizer, run.plan, 0, run.plan.epochs)
+        yield WorkDone(
+            run.name, training_seconds + context.curvature_seconds(optimizer, run.plan), already_done=True
+        )
         return
     while run.outcome == "running":
         epoch = run.trained + 1
@@ -50,7 +52,7 @@ def final_run_flow(
     )
     weights = _weights(context, run)
     yield from _finish(context, run, weights)
-    if seed == 0:  # one model that MLflow can load is enough for a configuration
+    if seed == 0:  # one loadable model per configuration is enough
         yield from _log_model(context, run, weights)
     context.tracking.close_run(run.run_id, run.outcome, run.finished_at)
     last = run.epochs[-1]
@@ -58,7 +60,7 @@ def final_run_flow(
 
 
 def tag_superseded(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
-    """Tag the final runs whose hyperparameters are no longer those of the configuration."""
+    """Tag the final runs trained with outdated hyperparameters of the configuration."""
     old, study = [], context.files.name
     for name, logged in context.logged[context.experiment("final")].items():
         run = RunId.parse(study, name)
@@ -70,7 +72,7 @@ def tag_superseded(context: Context, optimizer: str, config: str, params: Mappin
             old.append(name)
     if old:
         yield Notice(
-            f"{optimizer}: another configuration is best now; {len(old)} older runs are left out of tables"
+            f"{optimizer}: the best configuration has changed; {len(old)} older runs are excluded from tables"
         )
 
 
@@ -103,16 +105,16 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     if run.plan.trace is not None and run.outcome == "completed":
         curvature = yield from context.curvature(run.optimizer, run.plan)
         if isinstance(curvature, OptstudyError):
-            yield Notice(f"the curvature where {title} ended could not be measured: {curvature}")
+            yield Notice(f"the final curvature of {title} could not be measured: {curvature}")
             curvature = None
         else:
             context.tracking.set_tags(run.run_id, {Tag.VERDICT: curvature.verdict})
     look = context.spaces[run.optimizer].look
     files, failed = yield from require(Task(draw_run, (title, look, run.plan, run.rungs, curvature)))
     for name, reason in failed.items():
-        yield Notice(f"{name} of {title} could not be drawn: {reason}; the data behind it are in the run")
+        yield Notice(f"{name} of {title} could not be drawn: {reason}; its data are stored with the run")
     files["weights.pt"] = _to_bytes(weights)
-    files["study.json"] = json.dumps(_study_of(context), indent=1).encode()
+    files["study.json"] = json.dumps(_study_content(context), indent=1).encode()
     context.tracking.log_files(run.run_id, files)
     yield WorkDone(run.name, context.curvature_seconds(run.optimizer, run.plan))
     values = final_metrics(RunResults(run.epochs, run.observations, curvature, context.specification.target))
@@ -120,8 +122,8 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     context.tracking.log_metrics(run.run_id, [(name, value, 0, at) for name, value in values.items()])
 
 
-def _study_of(context: Context) -> dict[str, Any]:
-    """Return the study's specification without the keys that may grow, so that all runs log the same file."""
+def _study_content(context: Context) -> dict[str, Any]:
+    """Return the study's specification without the keys that may grow; all runs log the same file."""
     keys = {key: value for key, value in context.specification.to_keys().items() if not KEYS[key].grows}
     return {"study": context.files.name, "specification": keys}
 
@@ -138,7 +140,7 @@ def _log_model(context: Context, run: TrainingRun, weights: Weights) -> Flow:
         except Exception as error:  # noqa: BLE001  # tracing a user's model may raise anything; the run is sound
             kind = type(error).__name__
             yield Notice(
-                f"{title} has no MLflow model, since torch cannot trace it ({kind}); weights.pt holds it"
+                f"{title} has no MLflow model, since torch cannot trace it ({kind}); its weights are in weights.pt"
             )
             return
         context.tracking.log_model(run.run_id, written, title.replace("/", "-"))

@@ -1,4 +1,4 @@
-"""Check that data, spaces, source files and versions are unchanged when a study continues."""
+"""Check that data, spaces, source files and versions have not changed since a study began."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFile
 from optstudy.workloads.datasets import DataChangedError
 from optstudy.workloads.user_code import sources
 
-EXCLUDED = ("source", "label", "colour", "style", "cite")  # fields of a space that no result depends on
+EXCLUDED = ("source", "label", "colour", "style", "cite")  # fields of a space that do not affect results
 
 
 def check_fingerprint(
@@ -22,16 +22,16 @@ def check_fingerprint(
     spaces: Mapping[str, Space],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the fingerprint of a study: what its results depend on in addition to its specification.
+    """Return the fingerprint of a study: everything except its specification that its results depend on.
 
     Raises:
-        ChangedStudyError: If any of it has changed since the study began.
+        ChangedStudyError: If the fingerprint has changed since the study began.
     """
-    named = [specification.dataset, specification.model, specification.loss]
+    references = [specification.dataset, specification.model, specification.loss]
     fingerprint: dict[str, dict[str, Any]] = {
-        "spaces": {name: _plain(space) for name, space in spaces.items()},
-        "sources": {reference: sources(reference) for reference in named}
-        | {space.optimizer: _sources_of(space) for space in spaces.values()},
+        "spaces": {name: _searched_form(space) for name, space in spaces.items()},
+        "sources": {reference: sources(reference) for reference in references}
+        | {space.optimizer: _optimizer_sources(space) for space in spaces.values()},
         "versions": dict(versions),
     }
     before = recorded.fingerprint if recorded else {}
@@ -53,7 +53,7 @@ def check_data(fingerprint: Mapping[str, Any], data: DatasetDescription) -> dict
     return {**fingerprint, "data": {data.name: data.checksum}}
 
 
-def _sources_of(space: Space) -> dict[str, str]:
+def _optimizer_sources(space: Space) -> dict[str, str]:
     try:
         return sources(space.optimizer)
     except UsageError as error:
@@ -64,11 +64,13 @@ def _difference(kind: str, name: str, old: Any, new: Any) -> str:
     if kind == "versions":
         return f"{name} {old}, not {new}"
     keys = ", ".join(key for key in {**old, **new} if old.get(key) != new.get(key))
-    return f"another space of {name} ({keys} differ)" if kind == "spaces" else f"another {keys}"
+    return f"a different space of {name} ({keys} differ)" if kind == "spaces" else f"a different {keys}"
 
 
-def _plain(space: Space) -> dict[str, Any]:
-    """A space as JSON, without what does not change a search."""
+def _searched_form(space: Space) -> dict[str, Any]:
+    """Return a space as JSON, without the fields that do not affect a search."""
     content = to_form(space)
-    search = [{name: item for name, item in one.items() if name != "why"} for one in content["search"]]
+    search = [
+        {name: item for name, item in dimension.items() if name != "why"} for dimension in content["search"]
+    ]
     return {name: item for name, item in content.items() if name not in EXCLUDED} | {"search": search}

@@ -1,4 +1,4 @@
-"""Notices before a study's work starts."""
+"""Notices shown before the work of a study starts."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,25 +13,27 @@ def adjusted_counts(
 ) -> Iterator[Notice]:
     """Report if the number of trials or seeds differs from the requested one."""
     tuned, seeds = specification.tuning, specification.training.seeds
-    trials, whole = tuned.trials, tuned.whole_trials
+    trials, rounded = tuned.trials, tuned.rounded_trials
     if tuning and changes.get("trials", trials) < trials:
-        yield Notice(f"study {study!r} has {trials} trials an optimizer already; it keeps to them")
-    if tuning and whole != trials:
-        yield Notice(f"{trials} trials become {whole}: they come in whole batches of {tuned.batch}")
+        yield Notice(f"study {study!r} has {trials} trials per optimizer already; the number cannot decrease")
+    if tuning and rounded != trials:
+        yield Notice(f"{trials} trials are rounded up to {rounded}, a multiple of batch {tuned.batch}")
     if training and changes.get("seeds", seeds) < seeds:
-        yield Notice(f"study {study!r} has {seeds} seeds a configuration already; it keeps to them")
+        yield Notice(
+            f"study {study!r} has {seeds} seeds per configuration already; the number cannot decrease"
+        )
 
 
 def moved_server(study: str, before: str | None, now: str) -> Iterator[Notice]:
     """Report if a study was previously logged to another server.
 
-    A server is "" for the workspace's own store, and None if it is not known.
+    A server is "" for the workspace's own store, and None if it is unknown.
     """
     if before is not None and before != now:
         advice = f"give --tracking-uri {before}" if before else "give no --tracking-uri"
         yield Notice(
-            f"study {study!r} was logged to {before or 'the workspace'} so far, and is logged to"
-            f" {now or 'the workspace'} now; {advice} to keep it in one place"
+            f"study {study!r} was logged to {before or 'the workspace'} so far, but is now logged to"
+            f" {now or 'the workspace'}; {advice} to keep its runs together"
         )
 
 
@@ -41,5 +43,5 @@ def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice
     if count:
         yield Notice(
             f"mlruns/artifacts lacks the files of {count} finished runs;"
-            " those that this command is about are written again"
+            " this command restores those of its own runs"
         )

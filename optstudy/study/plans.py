@@ -7,7 +7,7 @@ from optstudy.records.plan import DatasetDescription, Method, Plan, Split, Trace
 from optstudy.records.space import Space
 from optstudy.study.specification import Specification
 
-# Trials and final runs have different initial weights, so that the search cannot overfit those of a final run.
+# Trials and final runs have different initial weights, so that the search cannot overfit the weights of a final run.
 TUNING_SEED = 1000
 
 
@@ -50,7 +50,7 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
 
 
 def _trace(specification: Specification) -> Trace | None:
-    """Return how a final run's curvature is measured, on the same images for all runs of the study."""
+    """Return the settings of a final run's curvature; all runs of the study use the same images."""
     curvature = specification.curvature
     if curvature.samples == 0:
         return None
@@ -59,14 +59,14 @@ def _trace(specification: Specification) -> Trace | None:
 
 
 def split_sizes(plan: Plan, data: DatasetDescription) -> tuple[int, int]:
-    """Return the number of training and of held-out images of a plan."""
+    """Return the numbers of training and held-out images of a plan."""
     if plan.split.role == "final":
         return plan.split.size or data.train, data.test
     return plan.split.size or data.train - plan.split.validation, plan.split.validation
 
 
 def is_paper_setting(specification: Specification) -> bool:
-    """Whether model, data and loss are the paper's, so that results are comparable to its Table I."""
+    """Whether model, data and loss are those of the paper, so that results are comparable to its Table I."""
     if specification.training.train_size:
         return False
     return (specification.dataset, specification.model, specification.loss) == (

@@ -18,10 +18,10 @@ _PARSERS: Mapping[type, Callable[[str], Any]] = {
 
 
 def read_preset(name: str, workspace: Path) -> dict[str, Any]:
-    """Return the keys of a preset; the workspace's own take precedence over the packaged ones.
+    """Return the keys of a preset; presets of the workspace take precedence over packaged presets.
 
     Raises:
-        UsageError: If there is no such preset, or its file is invalid.
+        UsageError: If the preset does not exist, or its file is invalid.
     """
     presets = tuning_files("presets", workspace)
     if name not in presets:
@@ -41,17 +41,17 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     name, separator, value = text.partition("=")
     if name not in KEYS:
-        known = suggestion(name, KEYS) or f"; the keys are {', '.join(KEYS)}"
-        raise UsageError(f"--set {text!r} is not key=value with a key of a study{known}")
+        hint = suggestion(name, KEYS) or f"; the keys are {', '.join(KEYS)}"
+        raise UsageError(f"--set {text!r} is not key=value with a key of a study{hint}")
     if not separator:
         raise UsageError(f"--set {text!r} lacks a value; write --set {name}=VALUE")
     key = KEYS[name]
     if key.kind is tuple:
         return name, tuple(value.split(","))
-    if key.kind is str or (key.or_all and value == "all"):
+    if key.kind is str or (key.allows_all and value == "all"):
         return name, value
     try:
         return name, _PARSERS[key.kind](value)
     except (ValueError, KeyError):
-        kind = key.kind_name + " or all" * key.or_all
+        kind = key.kind_name + " or all" * key.allows_all
         raise UsageError(f"--set {text!r}: {name} must be {kind}") from None

@@ -1,4 +1,4 @@
-"""Cache of finished parts of runs on disk; the keys hash everything that determines the results."""
+"""Cache of finished rungs on disk; its keys are hashes of everything that determines the results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,17 @@ class Pace:
 
 @dataclass(frozen=True)
 class RunCache:
-    """The cache of a study's runs: all histories, the last state, the final curvature and the pace of each."""
+    """The cache of a study: histories, last state, final curvature and pace of each run."""
 
     folder: Path
 
     def read(self, key: str, until: int) -> Rung | None:
-        """Return the rung that ended with epoch ``until``; None if it is not stored."""
+        """Return the rung that ends with epoch ``until``; None if it is not stored."""
         try:
             path = self._history(key, until)
             return from_json(Rung, path.read_bytes(), str(path))
         except (OSError, FormError):
-            return None  # missing or damaged: it is computed again
+            return None  # missing or damaged: it is recomputed
 
     def state(self, key: str, epoch: int) -> bytes | None:
         """Return the state at the end of ``epoch``; None if it is not stored."""
@@ -51,7 +51,7 @@ class RunCache:
         try:
             return CurvatureResult.from_bytes(self._curvature_file(key).read_bytes())
         except (OSError, ValueError):
-            return None  # missing or damaged: it is measured again
+            return None  # missing or damaged: it is remeasured
 
     def write_curvature(self, key: str, data: bytes) -> None:
         """Store the curvature at the end of a run."""
@@ -62,7 +62,7 @@ class RunCache:
         try:
             return from_json(Pace, self._pace(key).read_bytes(), str(self._pace(key)))
         except (OSError, FormError):
-            return None  # missing or damaged: it is timed again
+            return None  # missing or damaged: it is retimed
 
     def write_pace(self, key: str, pace: Pace) -> None:
         """Store the pace of a run."""

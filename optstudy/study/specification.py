@@ -1,4 +1,4 @@
-"""The specification of a study: its keys as nested records, which the code reads."""
+"""The specification of a study: its keys as nested records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from optstudy.study.keys import KEYS
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How each optimizer is searched; see `KEYS`."""
+    """Settings of the search of each optimizer; see `KEYS`."""
 
     trials: int
     batch: int
@@ -27,8 +27,8 @@ class TuningSettings:
     validation: int
 
     @property
-    def whole_trials(self) -> int:
-        """Trials rounded up to whole batches."""
+    def rounded_trials(self) -> int:
+        """Number of trials, rounded up to whole batches."""
         return -(-self.trials // self.batch) * self.batch
 
     def rung_end(self, epoch: int) -> int:
@@ -38,7 +38,7 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How each final run is trained; see `KEYS`."""
+    """Settings of the final runs; see `KEYS`."""
 
     train_epochs: int
     train_size: int
@@ -47,15 +47,15 @@ class TrainingSettings:
 
     @property
     def sweep_epochs(self) -> tuple[int, ...]:
-        """Epochs of a final run that end with an exact sweep; the last always does."""
+        """Epochs of a final run that end with an exact sweep; always includes the last."""
         last = self.train_epochs
         every = self.sweep_every or last
-        return tuple(e for e in range(1, last + 1) if e % every == 0 or e == last)
+        return tuple(epoch for epoch in range(1, last + 1) if epoch % every == 0 or epoch == last)
 
 
 @dataclass(frozen=True)
 class CurvatureSettings:
-    """How the curvature of each final run is measured; see `KEYS`."""
+    """Settings of the curvature measurements; see `KEYS`."""
 
     samples: int | str
     eigen_last: int | str
@@ -101,7 +101,7 @@ class Specification:
         )
 
     def to_keys(self) -> dict[str, Any]:
-        """Return all keys with their values, as presets name them."""
+        """Return all keys and values, named as in presets."""
         values = vars(self) | vars(self.tuning) | vars(self.training) | vars(self.curvature)
         return {name: values[name] for name in KEYS}
 

@@ -27,7 +27,7 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
     """Return the progress of the workspace's studies, the most recent study last.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: If no study has run.
     """
     workspace = location.workspace
     names = study_names(workspace)
@@ -41,25 +41,27 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
         specification = recorded.specification
         runs = specification.training.seeds * len(specification.configs)
         done = {
-            kind: [run for run, known in tracking.logged_runs(f"{name}/{kind}").items() if known.ended]
+            kind: [run for run, logged in tracking.logged_runs(f"{name}/{kind}").items() if logged.ended]
             for kind in ("tuning", "final")
         }
-        finals = Counter(run.optimizer for each in done["final"] if (run := RunId.parse(name, each)))
+        finals = Counter(
+            run.optimizer for logged_name in done["final"] if (run := RunId.parse(name, logged_name))
+        )
         statuses += [
             OptimizerStatus(
                 study=name,
                 optimizer=optimizer,
                 trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
-                trials_asked=specification.tuning.trials if "tuning" in recorded.begun else 0,
+                trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
                 runs=finals[optimizer],
-                runs_asked=runs if "training" in recorded.begun else 0,
+                runs_asked=runs if "training" in recorded.started_phases else 0,
             )
             for optimizer in specification.optimizers
         ]
     return statuses
 
 
-def runs_elsewhere(location: Location) -> list[str]:
+def other_server_notices(location: Location) -> list[str]:
     """Return a message for each of the workspace's studies that is logged to another server."""
     workspace = location.workspace
     now = open_recorded(location).server
@@ -76,7 +78,7 @@ def open_recorded(location: Location) -> Tracking:
     """Open the store that studies have written to.
 
     Raises:
-        UsageError: If there is none; the message names the server of the most recent study, if it is known.
+        UsageError: If no store exists; the message names the server of the most recent study, if it is known.
     """
     workspace = location.workspace
     try:
@@ -89,6 +91,6 @@ def open_recorded(location: Location) -> Tracking:
 
 
 def recorded_uri(workspace: Path, study: str) -> str | None:
-    """Return the server that a study was last logged to, "" for the workspace's own store; None if not known."""
+    """Return the server that a study was last logged to, "" for the workspace's own store; None if it is unknown."""
     recorded = read_recorded(StudyFiles(workspace, study))
     return recorded.fingerprint.get("tracking") if recorded else None

@@ -1,4 +1,4 @@
-"""Time the steps of each optimizer and configuration while the study's other workers are idle."""
+"""Time the steps of each configuration while all other workers are idle."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -41,16 +41,16 @@ def time_rows(
         if not finished:
             continue
         first = next(iter(plans.values()))
-        pace = context.cache.pace(context.key(first)) or _time(context, workers, first)
+        pace = context.cache.pace(context.key(first)) or _time_plan(context, workers, first)
         if isinstance(pace, OptstudyError):
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace}")
             continue
         metric = (STEP_SECONDS, pace.step_seconds, 0, pace.timed_at)
-        for run_id in finished.values():  # logging a pace again with its own time changes nothing
+        for run_id in finished.values():  # logging the same pace and time twice has no effect
             context.tracking.log_metrics(run_id, [metric])
 
 
-def _time(context: Context, workers: Workers, plan: Plan) -> Pace | OptstudyError:
+def _time_plan(context: Context, workers: Workers, plan: Plan) -> Pace | OptstudyError:
     workers.submit(0, Task(time_steps, (plan, TIMED_STEPS), name="timing a run's steps"))
     _, seconds = workers.next_result()
     if isinstance(seconds, OptstudyError):

@@ -1,4 +1,4 @@
-"""Flows that train a run rung by rung, log it, and close it."""
+"""Flows that train, log and close a run, one rung at a time."""
 
 import time
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ class TrainingRun:
     """A run of a study, and its rungs so far."""
 
     kind: Literal["trial", "finalist", "final"]
-    name: str  # inside its study
+    name: str  # within the study
     optimizer: str  # its name in the study
     plan: Plan
-    params: Mapping[str, Any]  # that MLflow shows
-    tags: Mapping[str, str] = field(default_factory=dict)  # in addition to those of all runs
+    params: Mapping[str, Any]  # as shown by MLflow
+    tags: Mapping[str, str] = field(default_factory=dict)  # in addition to the tags of all runs
     dataset: str | None = None  # the part of the data set, as MLflow shows it
     parent: str | None = None  # the search's MLflow run
-    run_id: str | None = None  # MLflow's; None before the first rung, and where the run had ended before
+    run_id: str | None = None  # of MLflow; None before the first rung, and if the run had already ended
     rungs: tuple[Rung, ...] = ()
 
     @property
     def experiment(self) -> Literal["tuning", "final"]:
-        """Which of the study's MLflow experiments it belongs to."""
+        """The study's MLflow experiment that contains the run."""
         return "final" if self.kind == "final" else "tuning"
 
     @property
@@ -42,7 +42,7 @@ class TrainingRun:
     @property
     def observations(self) -> tuple[Observation, ...]:
         """All observations so far."""
-        return tuple(seen for rung in self.rungs for seen in rung.observations)
+        return tuple(observation for rung in self.rungs for observation in rung.observations)
 
     @property
     def outcome(self) -> Outcome:
@@ -56,12 +56,12 @@ class TrainingRun:
 
     @property
     def gradient_work(self) -> float:
-        """Forward and backward passes of one mini-batch so far; a Hessian product counts 2."""
+        """Forward and backward passes over a mini-batch so far; a Hessian product counts 2."""
         return sum(record.gradient_work for record in self.epochs)
 
     @property
     def finished_at(self) -> float | None:
-        """Unix time at which its last epoch ended; None without one.
+        """Unix time at the end of the last epoch; None without epochs.
 
         Metrics are logged with this time, so that logging them again does not duplicate them.
         """
@@ -86,23 +86,21 @@ def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = F
 
     ``last`` states that the run's state is needed after this rung.
     """
-    before = already_ended(context, run)
+    already_done = already_ended(context, run)
     rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
     if isinstance(rung, OptstudyError):
         rung = Rung((), (), "failed", problem=str(rung))
-        if (
-            run.kind != "final"
-        ):  # so that a search that continues sees the same outcome; final runs are retried
+        if run.kind != "final":  # a resumed search must see the same outcome; final runs are retried
             context.cache.write(context.key(run.plan), until, rung, None)
-    if rung.problem and not before:
+    if rung.problem and not already_done:
         yield _failure_notice(context, run, rung.problem)
     started = run.trained
     run = replace(run, rungs=(*run.rungs, rung))
-    if not before:
+    if not already_done:
         run = _log_rung(context, run, rung)
     if rung.epochs:
         done = context.seconds(run.optimizer, run.plan, started, run.trained)
-        yield WorkDone(run.name, done, rung.epochs[-1], before=before)
+        yield WorkDone(run.name, done, rung.epochs[-1], already_done=already_done)
     return run
 
 
@@ -118,13 +116,13 @@ def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
 
 
 def skip_rest(context: Context, run: TrainingRun) -> Flow:
-    """Count the epochs that a run will not train as progress."""
+    """Report the remaining epochs of an ended run as progress."""
     left = context.seconds(run.optimizer, run.plan, run.trained, run.plan.epochs)
-    yield WorkDone(run.name, left, before=already_ended(context, run))
+    yield WorkDone(run.name, left, already_done=already_ended(context, run))
 
 
 def _failure_notice(context: Context, run: TrainingRun, problem: str) -> Notice:
-    """Return a notice for a trial, which a search can do without, and a problem for a final run."""
+    """Return a notice for a trial, whose failure a search tolerates, or a problem for a final run."""
     if run.kind == "final":
         return Notice(f"{context.files.name}/{run.name} failed: {problem}", problem=True)
     return Notice(f"trial {run.name} failed: {problem}")

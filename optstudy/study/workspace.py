@@ -46,7 +46,7 @@ class StudyFiles:
         return self.folder / "optuna.log"
 
     def best(self, optimizer: str) -> Path:
-        """The configuration that the search chose."""
+        """File of the configuration that the search selected."""
         return self.workspace / "tuning" / "best" / self.name / f"{optimizer}.json"
 
 
@@ -55,18 +55,18 @@ class RecordedStudy:
     """A study as recorded on disk."""
 
     specification: Specification
-    fingerprint: dict[str, Any]  # what else must not change: spaces, the user's source files, versions
-    begun: tuple[str, ...]  # "tuning", "training"
+    fingerprint: dict[str, Any]  # spaces, source files and versions, which must not change either
+    started_phases: tuple[str, ...]  # "tuning", "training"
 
 
 class ChangedStudyError(UsageError):
     """A setting, file or version that a study's results depend on has changed."""
 
-    def __init__(self, files: StudyFiles, what: str) -> None:
-        """Say what differs; the attribute ``free_name`` is an unused study name."""
+    def __init__(self, files: StudyFiles, difference: str) -> None:
+        """Describe the difference; the attribute ``free_name`` is an unused study name."""
         self.free_name = free_name(files)
         super().__init__(
-            f"study {files.name!r} was begun with {what}; its results would not compare:"
+            f"study {files.name!r} was started with {difference}; its results would not be comparable:"
             f" use another name, such as --study {self.free_name}"
         )
 
@@ -81,7 +81,7 @@ def read_recorded(files: StudyFiles) -> RecordedStudy | None:
         return RecordedStudy(specification, dict(content["facts"]), tuple(content["begun"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise OptstudyError(
-            f"{files.specification}: not a study's specification ({error}); restore it or remove {files.folder}"
+            f"{files.specification}: not a study's specification ({error}); restore the file or remove {files.folder}"
         ) from error
 
 
@@ -89,7 +89,8 @@ def write_recorded(files: StudyFiles, recorded: RecordedStudy) -> None:
     """Write a study to its workspace."""
     keys = recorded.specification.to_keys()
     write_json(
-        files.specification, {"specification": keys, "facts": recorded.fingerprint, "begun": recorded.begun}
+        files.specification,
+        {"specification": keys, "facts": recorded.fingerprint, "begun": recorded.started_phases},
     )
 
 
@@ -107,7 +108,7 @@ def merge(files: StudyFiles, old: RecordedStudy, changes: Mapping[str, Any]) -> 
         before = recorded[key]
         if key in ("optimizers", "configs"):
             now[key] = (*before, *(item for item in value if item not in before))
-        elif value == before or _is_open(key, old.begun):
+        elif value == before or _may_change(key, old.started_phases):
             continue
         elif KEYS[key].grows:
             now[key] = max(before, value)
@@ -116,10 +117,10 @@ def merge(files: StudyFiles, old: RecordedStudy, changes: Mapping[str, Any]) -> 
     return Specification.from_keys(recorded | now)
 
 
-def _is_open(key: str, begun: Sequence[str]) -> bool:
-    """Whether the phase of a key has not started; keys that belong to no phase never change."""
+def _may_change(key: str, started_phases: Sequence[str]) -> bool:
+    """Whether the phase of a key has not started yet; keys of no phase never change."""
     phase = {"tuning": "tuning", "training": "training", "curvature": "training"}.get(KEYS[key].group)
-    return phase is not None and phase not in begun
+    return phase is not None and phase not in started_phases
 
 
 def free_name(files: StudyFiles) -> str:
@@ -137,10 +138,10 @@ def study_names(workspace: Path) -> list[str]:
 
 @contextlib.contextmanager
 def locked(files: StudyFiles) -> Iterator[None]:
-    """Lock the study against a second driver. The lock is released when the process ends, even by a crash.
+    """Lock the study against a second driver; the lock is released when the process ends, even after a crash.
 
     Raises:
-        UsageError: If another process holds it.
+        UsageError: If another process runs the study.
         OptstudyError: If the folder cannot be written.
     """
     path = files.folder / "lock"
@@ -156,7 +157,7 @@ def locked(files: StudyFiles) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "unknown"
             raise UsageError(
-                f"study {files.name!r} is being run by process {holder}; wait for it or name another --study"
+                f"study {files.name!r} is being run by process {holder}; wait for it or use another --study"
             ) from None
         except OSError as error:  # some network file systems have no locks
             raise OptstudyError(

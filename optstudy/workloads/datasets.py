@@ -69,8 +69,8 @@ def _cached_description(dataset: Dataset, reference: str) -> DatasetDescription:
 
 def _unknown_dataset(reference: str) -> str:
     return (
-        f"'{reference}' is not a data set{suggestion(reference, NAMES)} "
-        f"(known: {', '.join(NAMES)}, or your own function as data.py:load)"
+        f"'{reference}' is not a data set{suggestion(reference, NAMES)};"
+        f" there are {', '.join(NAMES)}, or your own function as data.py:load"
     )
 
 

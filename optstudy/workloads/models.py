@@ -167,7 +167,7 @@ def _user_model(reference: str) -> nn.Module:
 
 def _unknown(kind: str, reference: str, known: str, example: str) -> str:
     hint = suggestion(reference, [known]) or f"; there is {known}"
-    return f"{kind} '{reference}' is not known{hint} (write your own as {example})"
+    return f"{kind} '{reference}' is not known{hint}; write your own as {example}"
 
 
 def _describe(value: object) -> str:

@@ -158,16 +158,16 @@ def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
     ended = run(*CHECKPOINT.split(), "--json", "--quiet")
 
     assert answer(ended)["samples"] == 100
-    assert ended.err.startswith("note: weights.pt: other names (module.1.weight for 1.weight)")
+    assert ended.err.startswith("note: weights.pt: different names (module.1.weight for 1.weight)")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("curvature", "name a run or a study, or give --checkpoint FILE; one of them"),
+        ("curvature", "give either a run or study, or --checkpoint FILE"),
         (
             "curvature tiny --checkpoint weights.pt",
-            "name a run or a study, or give --checkpoint FILE; one of them",
+            "give either a run or study, or --checkpoint FILE",
         ),
         ("curvature tiny", "no study has run in "),
         ("curvature tiny --samples 0", "Invalid value for '--samples': 0 is not in the range x>=1."),
@@ -186,7 +186,7 @@ def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
         ("curvature tiny -k 0", "Invalid value for '-k': 0 is not in the range 1<=x<=100."),
         ("curvature tiny --output net.py", "Invalid value for '--output': Directory 'net.py' is a file."),
         ("curvature --checkpoint tuning", "Invalid value for '--checkpoint': File 'tuning' is a directory."),
-        ("curvature --checkpoint absent.pt", "absent.pt: no such file; give one that torch.save wrote"),
+        ("curvature --checkpoint absent.pt", "absent.pt: no such file; give a file written by torch.save"),
         (
             "curvature --checkpoint weights.pt",
             "weights.pt: 1.weight has shape (16, 64), where the model has conv1.",
@@ -201,7 +201,7 @@ def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
         (f"{CHECKPOINT} --indices absent.txt", "absent.txt cannot be read: No such file or directory"),
         (
             f"{CHECKPOINT} --indices net.py",
-            "net.py, line 2: 'from torch import nn' is no image; write one whole",
+            "net.py, line 2: 'from torch import nn' is not an image index; write one whole",
         ),
     ],
 )
@@ -219,4 +219,4 @@ def test_a_file_without_weights_is_status_1(run: Run, checkpoint: Path) -> None:
     ended = run(*CHECKPOINT.split())
 
     assert ended.status == 1
-    assert ended.line.startswith("optstudy: weights.pt: not a file of weights alone; write one by ")
+    assert ended.line.startswith("optstudy: weights.pt: not a file of weights only; write one by ")

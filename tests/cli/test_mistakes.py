@@ -18,7 +18,7 @@ from optstudy.tracking import embedded, stores
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("tun", "no command 'tun'; did you mean 'tune'?; see optstudy --help"),
+        ("tun", "no command 'tun' (did you mean 'tune'?); see optstudy --help"),
         ("tune extra", "unexpected extra argument (extra)"),
         ("tune --sampla tpe", "No such option '--sampla'. Did you mean '--sampler'?"),
         ("tune --trials", "Option '--trials' requires an argument."),
@@ -34,7 +34,7 @@ from optstudy.tracking import embedded, stores
         ("study --seed -1", "Invalid value for '--seed': -1 is not in the range x>=0."),
         (
             "study --set trails=3",
-            "--set 'trails=3' is not key=value with a key of a study; did you mean 'trials'?",
+            "--set 'trails=3' is not key=value with a key of a study (did you mean 'trials'?)",
         ),
         ("study --set trials", "--set 'trials' lacks a value; write --set trials=VALUE"),
         (
@@ -58,13 +58,13 @@ from optstudy.tracking import embedded, stores
         ("study --set optimizers=", "optimizers has ''; it must be a name"),
         (
             "study --preset quik",
-            "no preset 'quik'; did you mean 'quick'?; there are mnist, paper, quick, smoke",
+            "no preset 'quik' (did you mean 'quick'?); there are mnist, paper, quick, smoke",
         ),
         ("study --study a/b", "study name 'a/b': use letters, digits"),
         ("study --preset smoke --study ..", "study name '..': use letters, digits"),
-        ("tune --opt sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
-        ("train --opt sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
-        ("optimizers sdg", "no optimizer is named 'sdg'; did you mean 'sgd'?"),
+        ("tune --opt sdg", "no optimizer is named 'sdg' (did you mean 'sgd'?)"),
+        ("train --opt sdg", "no optimizer is named 'sdg' (did you mean 'sgd'?)"),
+        ("optimizers sdg", "no optimizer is named 'sdg' (did you mean 'sgd'?)"),
         ("tune --model nets.py:make", "nets.py: no such file in "),
         ("tune --model net.py", "net.py: name a function of the file, as in net.py:make"),
         ("tune --dataset absent.py:load", "absent.py: no such file in "),
@@ -114,7 +114,7 @@ def test_a_second_driver_is_refused(run: Run, user_files: Path) -> None:
 
     assert ended.status == 2
     assert ended.line.startswith("optstudy: study 'tiny' is being run by process ")
-    assert ended.line.endswith("; wait for it or name another --study")
+    assert ended.line.endswith("; wait for it or use another --study")
 
 
 def test_a_changed_study_is_refused_with_the_same_command_under_a_free_name(
@@ -124,7 +124,7 @@ def test_a_changed_study_is_refused_with_the_same_command_under_a_free_name(
 
     assert (ended.status, ended.out) == (2, "")
     said, command = ended.err.splitlines()
-    assert said.startswith("optstudy: study 'tiny' was begun with batch_size 25, not 50; ")
+    assert said.startswith("optstudy: study 'tiny' was started with batch_size 25, not 50; ")
     assert command == "optstudy study --batch-size 50 --set model=net.py:make --study tiny-2"
 
 
@@ -135,7 +135,7 @@ def test_a_changed_file_is_refused_by_its_name(run: Run, finished_copy: Path) ->
     ended = run("study", "--study", "tiny")
 
     assert ended.status == 2
-    assert ended.err.startswith("optstudy: study 'tiny' was begun with another net.py; ")
+    assert ended.err.startswith("optstudy: study 'tiny' was started with a different net.py; ")
 
 
 @pytest.mark.parametrize("name", ["nobody", "tini"])
@@ -215,7 +215,7 @@ def test_a_server_that_does_not_answer_is_status_1(
     ("changes", "message"),
     [
         ({"device": "cuda:63"}, "optstudy: device 'cuda:63' is not available; the available ones are cpu"),
-        ({"dataset": "minst"}, "optstudy: 'minst' is not a data set; did you mean 'mnist'?"),
+        ({"dataset": "minst"}, "optstudy: 'minst' is not a data set (did you mean 'mnist'?)"),
     ],
 )
 def test_what_only_a_worker_can_find_out_is_one_line_too(

@@ -70,9 +70,9 @@ def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
 def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    old, new = WorkDone("sgd/003", 5400.0, before=True), WorkDone("sgd/004", 1900.0)
+    old, new = WorkDone("sgd/003", 5400.0, already_done=True), WorkDone("sgd/004", 1900.0)
 
-    watch([ESTIMATE, TrialEnded("sgd", TRIAL, before=True), old, SEARCH, new])
+    watch([ESTIMATE, TrialEnded("sgd", TRIAL, already_done=True), old, SEARCH, new])
 
     assert capsys.readouterr().err.splitlines()[2:] == [
         "sgd: best is trial 3 with lr 0.01235, nesterov True",

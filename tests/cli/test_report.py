@@ -161,7 +161,7 @@ def test_an_unknown_study_names_the_nearest(run: Run, finished_copy: Path) -> No
     ended = run("report", "--study", "tyni")
 
     assert ended.status == 2
-    assert ended.line == "optstudy: no study 'tyni' has final runs; did you mean 'tiny'?; there are tiny"
+    assert ended.line == "optstudy: no study 'tyni' has final runs (did you mean 'tiny'?); there are tiny"
     assert not Path("report").exists()
 
 

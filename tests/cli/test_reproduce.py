@@ -37,7 +37,7 @@ def test_an_identical_run_is_reported_as_identical(finished_copy: Path, run: Run
     ended = run("reproduce", RUN)
 
     assert ended.status == 0
-    assert "code, data and machine are as recorded" in ended.out
+    assert "code, data and machine match the record" in ended.out
     assert f"\n{RUN}: identical to the bit, " in ended.out
     assert ended.err == "rerunning 1 run, 2 epochs in all\n"
 
@@ -47,7 +47,7 @@ def test_a_different_run_fails_in_one_line_after_what_was_found(changed: Path, r
 
     assert ended.status == 1
     assert f"{RUN}: different" in ended.out
-    assert "first parted at [0, 0] in weights/1.weight" in ended.out
+    assert "first differ at [0, 0] in weights/1.weight" in ended.out
     assert "identical to the bit: final/train_accuracy, final/test_accuracy" in ended.out
     assert ended.err == f"optstudy: 1 of 1 runs differ from their record: {RUN}\n"
 

@@ -92,7 +92,7 @@ def test_one_optimizer_alone_can_be_compared_and_an_unknown_one_is_named(
     assert [row["optimizer"] for row in alone["rows"]] == ["sgd"]
     assert unknown.status == 2
     assert unknown.err.startswith(
-        "optstudy: no final runs of 'touchi' in tiny; did you mean 'touchy'?; there are sgd, touchy"
+        "optstudy: no final runs of 'touchi' in tiny (did you mean 'touchy'?); there are sgd, touchy"
     )
 
 

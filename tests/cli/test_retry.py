@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optstudy.cli.retry import same_command
+from optstudy.cli.retry import command_with_free_name
 from optstudy.errors import UsageError
 from optstudy.study.workspace import ChangedStudyError, StudyFiles
 
@@ -23,8 +23,8 @@ def test_the_same_command_gets_another_study_name(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["optstudy", *arguments])
 
-    assert same_command(ChangedStudyError(StudyFiles(tmp_path, "mine"), "trials 2, not 3")) == same
+    assert command_with_free_name(ChangedStudyError(StudyFiles(tmp_path, "mine"), "trials 2, not 3")) == same
 
 
 def test_another_error_has_no_command(tmp_path: Path) -> None:
-    assert same_command(UsageError("no")) is None
+    assert command_with_free_name(UsageError("no")) is None

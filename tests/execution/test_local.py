@@ -164,7 +164,7 @@ def test_a_task_that_takes_its_worker_down_is_named(jobs: ModuleType, worker: Lo
     _, failure = worker.next_result()
 
     assert str(failure).startswith(
-        f"a worker died {ATTEMPTS} times at the first steps of mine (last by SIGKILL)"
+        f"a worker died {ATTEMPTS} times during the first steps of mine (last by SIGKILL)"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_task_that_takes_its_worker_down_each_time_is_a_failure(
     _, failure = worker.next_result()
 
     assert isinstance(failure, OptstudyError)
-    assert f"died {ATTEMPTS} times at the same task (last by {how})" in str(failure)
+    assert f"died {ATTEMPTS} times during the same task (last by {how})" in str(failure)
     assert run_all([Task(jobs.double, (1,))], worker) == [2]
 
 

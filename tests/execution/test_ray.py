@@ -28,7 +28,7 @@ from optstudy.execution.ray import node as node_module
 from optstudy.study.driver import Study
 
 OPTSTUDY = Path(node_module.__file__).parents[2]
-REMEDY = "install the same there, and keep none in the folder where the study runs"
+REMEDY = "install the same version, and keep no copy in the folder of the study"
 
 DRIVER = """
 import sys, time
@@ -171,7 +171,7 @@ def test_failing_tasks_end_as_they_do_on_local_workers(jobs: ModuleType, worker:
     worker.submit(7, Task(jobs.die, (), name="the first steps of mine"))
     _, failure = worker.next_result()
     assert isinstance(failure, OptstudyError)
-    assert str(failure).startswith(f"a worker died {ATTEMPTS} times at the first steps of mine")
+    assert str(failure).startswith(f"a worker died {ATTEMPTS} times during the first steps of mine")
     assert run_all([Task(jobs.double, (1,))], worker) == [2]
 
 
@@ -319,7 +319,7 @@ def test_another_optstudy_in_the_folder_of_the_study_is_not_run(
         run_all([Task(jobs.double, (1,))], found)
 
     assert re.fullmatch(
-        rf"node \S+ has another optstudy in {shadow} than the driver's; {REMEDY}", str(raised.value)
+        rf"node \S+ has a different optstudy in {shadow} than the driver; {REMEDY}", str(raised.value)
     )
 
 
@@ -330,9 +330,9 @@ def test_another_optstudy_in_the_folder_of_the_study_is_not_run(
         ({"data_dir": "photos"}, "no data folder photos; put it on a file system that all nodes share"),
         (
             {"environment": {"code": "0"}},
-            f"another optstudy in {OPTSTUDY} than the driver's; {REMEDY}",
+            f"a different optstudy in {OPTSTUDY} than the driver; {REMEDY}",
         ),
-        ({"sources": {"net.py": "0"}}, "another net.py"),
+        ({"sources": {"net.py": "0"}}, "a different net.py"),
         ({}, ""),
     ],
 )
@@ -354,10 +354,10 @@ def test_a_data_folder_that_the_driver_lacks_is_not_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert node_module.existing("data") is None
+    assert node_module.existing_folder("data") is None
 
     (tmp_path / "data").mkdir()
-    assert node_module.existing("data") == "data"
+    assert node_module.existing_folder("data") == "data"
 
 
 @pytest.mark.parametrize("mode", [None, "disabled"])
@@ -367,7 +367,7 @@ def test_no_cluster_is_joined_without_a_token(monkeypatch: pytest.MonkeyPatch, m
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
 
     for address in ("auto", "127.0.0.1:6379"):
-        with pytest.raises(UsageError, match="set RAY_AUTH_MODE=token here and where"):
+        with pytest.raises(UsageError, match="set RAY_AUTH_MODE=token on this machine and where"):
             RayWorkers(address, "cpu", 1)
 
 
@@ -384,7 +384,7 @@ def test_a_cluster_that_takes_anyone_is_not_joined(
     until(lambda: address.exists() or opened.poll() is not None)
 
     try:
-        with pytest.raises(UsageError, match="takes callers without a token; start it again"):
+        with pytest.raises(UsageError, match="accepts clients without a token; restart it"):
             RayWorkers(address.read_text(), "cpu", 1)
     finally:
         opened.communicate()
@@ -403,8 +403,8 @@ def test_a_cluster_that_does_not_say_whether_it_takes_anyone_is_not_joined(
         RayWorkers(machines.address, "cpu", 1)
 
     assert str(raised.value) == (
-        f"the Ray cluster at {machines.address} did not say whether it takes callers without a token:"
-        " Ray ended with status 3; the same command asks again"
+        f"the Ray cluster at {machines.address} did not report whether it accepts clients without a token:"
+        " Ray ended with status 3; run the same command again to retry"
     )
 
 
@@ -437,7 +437,7 @@ def test_a_wrong_token_is_named_in_the_error(
         RayWorkers(machines.address, "cpu", 1)
 
     assert str(raised.value) == (
-        f"no Ray cluster could be joined at {machines.address}: it does not know the token"
+        f"no Ray cluster could be joined at {machines.address}: it rejected the token"
     )
 
 
@@ -472,7 +472,7 @@ def test_a_wrong_address_is_an_error_of_one_line(
 def test_a_gpu_by_number_and_a_cluster_without_room_are_refused(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match="give cuda as the device, not cuda:1"):
+    with pytest.raises(UsageError, match="use the device cuda, not cuda:1"):
         RayWorkers(machines.address, "cuda:1", 1)
     with pytest.raises(UsageError, match="no node of the Ray cluster has 3 CPU and a GPU for a worker"):
         RayWorkers(machines.address, "cuda", 3)
@@ -499,7 +499,7 @@ def test_a_study_on_a_cluster_that_is_interrupted_and_loses_a_worker_and_a_node_
     driver = tiny.start(arguments, workspace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     until(lambda: len(rung_files(workspace)) >= 1)
     driver.terminate()
-    assert driver.communicate()[1].endswith("optstudy: interrupted; the same command goes on from here\n")
+    assert driver.communicate()[1].endswith("optstudy: interrupted; run the same command again to resume\n")
     assert driver.returncode == 1
 
     driver = tiny.start(arguments, workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -178,14 +178,14 @@ def test_outside_names_every_value_that_keeps_a_configuration_out(tmp_path: Path
 MISTAKES = {
     "optimizer = ": "not a TOML file: ",
     'optimizer = "x"': r"\[search\] is missing or empty",
-    ("[default]", "[defaults]"): "the file has unknown 'defaults'; did you mean 'default'",
+    ("[default]", "[defaults]"): "the file has unknown 'defaults' [(]did you mean 'default'",
     ('optimizer = "torch.optim.Adam"', ""): "optimizer is missing; give a class path",
     ('optimizer = "torch.optim.Adam"', "optimizer = 3"): "optimizer is 3; give a class path",
     ("[tuples]", 'needs = "logit"\n[tuples]'): "needs is 'logit'; give one of '', 'closure'",
     ("[tuples]", "seeded = 1\n[tuples]"): "seeded is 1; give true or false",
     ("[tuples]", "hessian_products = -1\n[tuples]"): "hessian_products is -1; give a whole number",
     ("[tuples]", "hessian_products = true\n[tuples]"): "hessian_products is True; give a whole number",
-    ('["beta_1", "beta_2"]', '["beta_1", "beta2"]'): "betas has unknown 'beta2'; did you mean 'beta_2'",
+    ('["beta_1", "beta_2"]', '["beta_1", "beta2"]'): "betas has unknown 'beta2' [(]did you mean 'beta_2'",
     ('["beta_1", "beta_2"]', "[]"): r"\[tuples\] betas is \[\]; give a list of names",
     ("betas =", "eps ="): r"\[tuples\] eps is also under \[search\] or \[fixed\]",
     ("eps = 1e-8", "eps = nan"): r"\[fixed\] eps is nan; give a finite number",
@@ -199,8 +199,8 @@ MISTAKES = {
     ("low = 1e-4", "low = true"): r"\[search\] lr low is True; give a finite number",
     ("low = 1e-4", ""): r"\[search\] lr has no low; give low and high, or choices",
     ("low = 1e-4", "low = 1e-4\nstep = 2"): r"\[search\] lr has unknown 'step'",
-    ("low = 1e-4", "low = 1e-4\nlogg = true"): r"\[search\] lr has unknown 'logg'; did you mean 'log'",
-    ("low = 1e-4", "low = 1e-4\ninteger = true"): r"integer needs low and high without a decimal point",
+    ("low = 1e-4", "low = 1e-4\nlogg = true"): r"\[search\] lr has unknown 'logg' [(]did you mean 'log'",
+    ("low = 1e-4", "low = 1e-4\ninteger = true"): r"integer needs low and high without a point",
     ("low = 1e-4", "low = 1e-4\nchoices = [1]"): r"\[search\] lr has both choices and low; keep one",
     ("high = 0.99", "high = 1.0"): r"\[search\] beta_1 has high 1; log of 1 - beta_1 needs high below 1",
     ("high = 0.99", "high = 0.99\ninteger = true"): "beta_1 has both integer and complement",
@@ -216,14 +216,14 @@ MISTAKES = {
     ("lr = 1e-3", "lr = 1e-3\nmomentum = 0"): r"\[default\] has unknown 'momentum'",
     ("amsgrad = false", 'amsgrad = "no"'): r"\[default\] amsgrad is 'no', not one of True, False",
     ("lr = 1e-2", 'lr = "high"'): r"\[paper\] lr is 'high'; give a finite number",
-    ("lr = 1e-2", "lrr = 1e-2"): r"\[paper\] has unknown 'lrr'; did you mean 'lr'",
+    ("lr = 1e-2", "lrr = 1e-2"): r"\[paper\] has unknown 'lrr' [(]did you mean 'lr'",
     ("[tuples]", "label = ''\n[tuples]"): r"label is ''; give a name of one line",
     ("[tuples]", 'label = "two\\nlines"\n[tuples]'): r"label is 'two\\nlines'; give a name of one line",
     ("[tuples]", "colour = 'orange'\n[tuples]"): "colour is 'orange'; give a colour such as \"#D55E00\"",
     ("[tuples]", "style = '-.'\n[tuples]"): "style is '-.'; give a matplotlib line style and marker",
     ("[tuples]", "cite = 3\n[tuples]"): "cite is 3; give the key of a BibTeX entry, or an entry",
     ("[tuples]", "cite = '@misc{lion'\n[tuples]"): "cite is '@misc{lion'; give the key of a BibTeX entry",
-    ("[tuples]", "color = '#D55E00'\n[tuples]"): "the file has unknown 'color'; did you mean 'colour'",
+    ("[tuples]", "color = '#D55E00'\n[tuples]"): "the file has unknown 'color' [(]did you mean 'colour'",
 }
 
 
@@ -271,7 +271,7 @@ def test_the_workspaces_file_takes_precedence_over_the_packaged_one(tmp_path: Pa
 
 def test_the_error_of_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(
-        UsageError, match=r"'Adamm'; did you mean 'adam'\? there are adagrad, adahessian, adam,"
+        UsageError, match=r"'Adamm' [(]did you mean 'adam'[?][)]; there are adagrad, adahessian, adam,"
     ):
         load_space("Adamm", NOWHERE)
 

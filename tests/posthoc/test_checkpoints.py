@@ -52,9 +52,9 @@ def test_weights_are_read_alone_or_out_of_a_checkpoint(
     assert cases.bits(read_weights(keep(saved(wrap(weights))))) == cases.bits(dict(weights))
 
 
-NO_WEIGHTS = "not a file of weights alone; write one by torch.save(model.state_dict(), FILE)"
-NO_NAMES = "holds no weights by name; write it by torch.save(model.state_dict(), FILE)"
-NO_NUMBERS = "a is no dense tensor of real numbers"
+NO_WEIGHTS = "not a file of weights only; write one by torch.save(model.state_dict(), FILE)"
+NO_NAMES = "holds no named weights; write one by torch.save(model.state_dict(), FILE)"
+NO_NUMBERS = "a is not a dense tensor of real numbers"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_holds_no_weights_is_refused_in_one_line(
 
 @pytest.mark.parametrize("name", ["absent.pt", "."])
 def test_a_file_that_is_not_there_is_wrong_usage(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file; give one that torch.save wrote$"):
+    with pytest.raises(UsageError, match="no such file; give a file written by torch.save$"):
         read_weights(tmp_path / name)
 
 
@@ -106,7 +106,7 @@ def test_weights_with_other_names_load_by_their_shapes_with_a_notice() -> None:
 
     assert cases.bits(dict(model.state_dict())) == cases.bits(wanted)
     assert notice == (
-        "w.pt: other names (module.0.weight for 0.weight), the same shapes in the same order; loaded by order"
+        "w.pt: different names (module.0.weight for 0.weight), but the same shapes in order; loaded by order"
     )
 
 
@@ -117,10 +117,10 @@ def without(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        (without("2.bias"), "2.bias of shape (2,) is missing; it is of another model"),
+        (without("2.bias"), "2.bias of shape (2,) is missing; it is from a different model"),
         (
             {**net().state_dict(), "extra": torch.zeros(2)},
-            "extra is none of the model's parameters; it is of another model",
+            "extra is not a parameter of the model; it is from a different model",
         ),
         (
             {**net().state_dict(), "2.bias": torch.zeros(5)},
@@ -132,12 +132,12 @@ def without(name: str) -> dict[str, Tensor]:
         ),
         (
             renamed({**net().state_dict(), "2.bias": torch.zeros(5)}),
-            "module.2.bias has shape (5,), where the model has 2.bias of shape (2,); it is of another model",
+            "module.2.bias has shape (5,), where the model has 2.bias of shape (2,); it is from a different model",
         ),
-        (renamed(without("2.bias")), "2.bias of shape (2,) is missing; it is of another model"),
+        (renamed(without("2.bias")), "2.bias of shape (2,) is missing; it is from a different model"),
         (
             renamed({**net().state_dict(), "extra": torch.zeros(2)}),
-            "module.extra is none of the model's parameters; it is of another model",
+            "module.extra is not a parameter of the model; it is from a different model",
         ),
     ],
 )

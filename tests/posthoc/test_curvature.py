@@ -28,13 +28,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "name a run or a study, or give --checkpoint FILE; one of them"),
+        ({}, "give either a run or study, or --checkpoint FILE"),
         (
             {"target": "tiny", "checkpoint": Path("w.pt")},
-            "name a run or a study, or give --checkpoint FILE; one of them",
+            "give either a run or study, or --checkpoint FILE",
         ),
-        ({"target": "tiny", "model": "lenet5"}, "--model goes with --checkpoint; a run knows its own"),
-        ({"target": "tiny", "loss": "l.py:l"}, "--loss goes with --checkpoint; a run knows its own"),
+        ({"target": "tiny", "model": "lenet5"}, "--model goes with --checkpoint; a run records its own"),
+        ({"target": "tiny", "loss": "l.py:l"}, "--loss goes with --checkpoint; a run records its own"),
         (
             {"checkpoint": Path("w.pt"), "at": ("start",)},
             "--at goes with runs; a checkpoint has no start or middle",
@@ -102,7 +102,7 @@ def test_a_diverged_run_alone_is_refused_but_for_its_start(finished_copy: Path) 
     mark_diverged(finished_copy, "tiny/sgd/seed-0")
 
     with pytest.raises(
-        UsageError, match="^tiny/sgd/seed-0 diverged, .* its end; --at start measures where it began$"
+        UsageError, match="^tiny/sgd/seed-0 diverged, .* its end; --at start measures the initial weights$"
     ):
         answers(target="tiny/sgd/seed-0")
     assert len(answers(target="tiny/sgd/seed-0", at=("start",))[0]) == 1
@@ -144,5 +144,5 @@ def test_a_sweep_is_several_draws_of_each_size_and_one_figure(finished_copy: Pat
     found, notices = answers(**asked)
 
     assert sorted(one.samples for one in found) == [5, 5, 10, 10, 300]
-    assert notices == ["there are 300 training images; a larger sample is all of them"]
+    assert notices == ["there are 300 training images; a larger sample uses all of them"]
     assert set(draw_results(found, CurvatureRequest(**asked), Looks())) == {"sweep.png"}

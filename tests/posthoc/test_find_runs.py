@@ -43,12 +43,12 @@ def test_a_run_is_found_by_name_id_and_beginning(tracking: Tracking) -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("tini", "'tini' is no study, run or run ID; did you mean 'tiny'?; there are tiny"),
-        ("nobody/sgd/seed-0", "'nobody/sgd/seed-0' is no study, run or run ID; there are tiny"),
-        ("0" * 32, f"'{'0' * 32}' is no study, run or run ID; there are tiny"),
-        ("tiny/sgd/seed-9", "study 'tiny' has no finished run 'sgd/seed-9'; did you mean 'sgd/seed-"),
+        ("tini", "'tini' is not a study, run or run ID (did you mean 'tiny'?); there are tiny"),
+        ("nobody/sgd/seed-0", "'nobody/sgd/seed-0' is not a study, run or run ID; there are tiny"),
+        ("0" * 32, f"'{'0' * 32}' is not a study, run or run ID; there are tiny"),
+        ("tiny/sgd/seed-9", "study 'tiny' has no finished run 'sgd/seed-9' (did you mean 'sgd/seed-"),
         ("tiny/", "study 'tiny' has no finished run ''; there are sgd/seed-"),
-        ("", "4 runs begin with ''; give more of the ID"),
+        ("", "4 runs begin with ''; use a longer prefix"),
     ],
 )
 def test_what_names_no_run_is_refused_with_what_there_is(target: str, said: str, tracking: Tracking) -> None:
@@ -61,7 +61,7 @@ def test_what_names_no_run_is_refused_with_what_there_is(target: str, said: str,
 def test_a_beginning_of_several_ids_is_refused(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FinalRun, "run_id", "abcdef" * 5, raising=False)
 
-    with pytest.raises(UsageError, match="is no study, run or run ID|give more of the ID"):
+    with pytest.raises(UsageError, match="is not a study, run or run ID|use a longer prefix"):
         find_runs(tracking, "abc")
 
 

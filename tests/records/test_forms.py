@@ -120,7 +120,7 @@ def test_a_space_is_read_as_it_was_written(name: str) -> None:
         ({"trace": 5}, "trace is 5; it must be an object or null"),
         ({"trace": {"samples": "all", "last": 3}}, "trace.samples is 'all'; it must be a whole number or null"),
         ({"method": {"optimizer": "x", "arguments": []}}, "method.arguments is []; it must be an object"),
-        ({"epoch": 3}, "epoch is unknown; did you mean 'epochs'?"),
+        ({"epoch": 3}, "epoch is unknown (did you mean 'epochs'?)"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_one_line_with_its_location_and_the_expected_kind(

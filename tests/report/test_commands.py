@@ -45,7 +45,7 @@ class Asking:
                 given = {"optimizers": optimizers, "configs": configs, **settings}
                 wanted = {key: value for key, value in given.items() if value}
                 before = self.specification.to_keys()
-                self.specification = self._with(before | wanted)
+                self.specification = self._updated(before | wanted)
                 self._record({}, phases or ("tuning", "training"))
                 asking.specification = self.specification
                 names = optimizers or self.specification.optimizers

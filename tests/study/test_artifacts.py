@@ -12,7 +12,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.look import derive_look
 from optstudy.records.plan import Method, Plan, Trace
 from optstudy.records.run import Rung
-from optstudy.study.artifacts import draw_run, read_stability
+from optstudy.study.artifacts import draw_run, stability_threshold
 from optstudy.training import run_rung
 from optstudy.training.curvature import measure_final_curvature
 
@@ -96,7 +96,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_other_file() -> None:
 def test_the_stability_line_is_the_one_in_the_literature(
     optimizer: str, arguments: dict[str, Any], threshold: float, preconditioned: bool
 ) -> None:
-    found = read_stability(cases.plan(method=Method(optimizer, arguments)))
+    found = stability_threshold(cases.plan(method=Method(optimizer, arguments)))
 
     assert found is not None
     assert found.threshold == pytest.approx(threshold)
@@ -104,4 +104,4 @@ def test_the_stability_line_is_the_one_in_the_literature(
 
 
 def test_an_optimizer_whose_stability_is_not_known_has_no_line() -> None:
-    assert read_stability(cases.plan(method=Method("torch.optim.RAdam", {"lr": 0.1}))) is None
+    assert stability_threshold(cases.plan(method=Method("torch.optim.RAdam", {"lr": 0.1}))) is None

@@ -80,10 +80,10 @@ class TestAgain:
         assert before["trial"] < 2 <= studies.best(workspace, "sgd")["trial"]
         told = studies.texts(events)
         assert any(
-            text.startswith(f"sgd: trial {studies.best(workspace, 'sgd')['trial']} is best now;")
+            text.startswith(f"sgd: trial {studies.best(workspace, 'sgd')['trial']} is now the best;")
             for text in told
         )
-        assert "sgd: another configuration is best now; 1 older runs are left out of tables" in told
+        assert "sgd: the best configuration has changed; 1 older runs are excluded from tables" in told
         table = tiny.known_study().compare()
         assert [row.seeds for row in table.rows] == [1]
         assert table.excluded == {"superseded": 1}
@@ -91,9 +91,9 @@ class TestAgain:
         assert client.get_run(old).data.tags["optstudy.superseded"] == "true"
 
     def test_a_changed_setting_is_refused_before_anything_is_done(self, finished_copy: Path) -> None:
-        with pytest.raises(UsageError, match="was begun with batch_size 25, not 50; .* --study tiny-2$"):
+        with pytest.raises(UsageError, match="was started with batch_size 25, not 50; .* --study tiny-2$"):
             Study("tiny", batch_size=50)
-        with pytest.raises(UsageError, match="was begun with tune_epochs 3, not 4; "):
+        with pytest.raises(UsageError, match="was started with tune_epochs 3, not 4; "):
             list(tiny.known_study().run("tuning", tune_epochs=4))
 
     def test_what_was_finished_before_is_marked_so(self, finished_copy: Path) -> None:
@@ -102,14 +102,19 @@ class TestAgain:
 
         work = [event for event in again if isinstance(event, TrialEnded | WorkDone)]
         assert len(work) > 12
-        assert all(event.before for event in work)
+        assert all(event.already_done for event in work)
         assert not any("failed" in text for text in studies.texts(again))
-        assert {(e.trial.number, e.before) for e in more} == {(number, number < 6) for number in range(8)}
+        assert {(e.trial.number, e.already_done) for e in more} == {
+            (number, number < 6) for number in range(8)
+        }
 
     def test_a_request_for_fewer_seeds_gives_a_notice(self, finished_copy: Path) -> None:
         events = tiny.known_study().run("training", seeds=1)
 
-        assert "study 'tiny' has 2 seeds a configuration already; it keeps to them" in studies.texts(events)
+        assert (
+            "study 'tiny' has 2 seeds per configuration already; the number cannot decrease"
+            in studies.texts(events)
+        )
 
     def test_artifacts_that_are_gone_are_written_again(self, finished_copy: Path) -> None:
         """From the rungs, and under the same runs."""
@@ -121,7 +126,9 @@ class TestAgain:
         told = studies.texts(tiny.known_study().run())
         again = studies.texts(tiny.known_study().run())
 
-        said = "mlruns/artifacts lacks the files of 6 finished runs; those that this command is about are written again"
+        said = (
+            "mlruns/artifacts lacks the files of 6 finished runs; this command restores those of its own runs"
+        )
         assert said in told
         assert said not in again
         assert studies.rung_times(finished_copy) == rungs
@@ -156,14 +163,14 @@ class TestAgain:
 
         [said] = first
         assert said == (
-            f"study 'tiny' was logged to the workspace so far, and is logged to {elsewhere} now;"
-            " give no --tracking-uri to keep it in one place"
+            f"study 'tiny' was logged to the workspace so far, but is now logged to {elsewhere};"
+            " give no --tracking-uri to keep its runs together"
         )
         assert same == []
         [said] = back
         assert said == (
-            f"study 'tiny' was logged to {elsewhere} so far, and is logged to the workspace now;"
-            f" give --tracking-uri {elsewhere} to keep it in one place"
+            f"study 'tiny' was logged to {elsewhere} so far, but is now logged to the workspace;"
+            f" give --tracking-uri {elsewhere} to keep its runs together"
         )
 
     def test_stopping_in_the_middle_closes_what_is_open_and_the_next_start_goes_on(

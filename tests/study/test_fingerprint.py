@@ -46,7 +46,7 @@ def test_an_edited_file_is_named(name: str, user_files: Path) -> None:
     with (user_files / name).open("a") as file:
         file.write("# one line more")
 
-    with pytest.raises(ChangedStudyError, match=rf"^study 'mine' was begun with another {name}; "):
+    with pytest.raises(ChangedStudyError, match=rf"^study 'mine' was started with a different {name}; "):
         fingerprint_of(user_files, before)
 
 
@@ -56,7 +56,7 @@ def test_an_edited_file_that_a_file_imports_is_named(user_files: Path) -> None:
     before = fingerprint_of(user_files, None)
     (user_files / "width.py").write_text("WIDTH = 32")
 
-    with pytest.raises(ChangedStudyError, match=r"^study 'mine' was begun with another width\.py; "):
+    with pytest.raises(ChangedStudyError, match=r"^study 'mine' was started with a different width\.py; "):
         fingerprint_of(user_files, before)
 
 
@@ -72,7 +72,9 @@ def test_a_changed_space_is_named_with_what_differs(old: str, new: str, said: st
     before = fingerprint_of(user_files, None)
     edit(user_files / "tuning" / "spaces" / "touchy.toml", old, new)
 
-    with pytest.raises(ChangedStudyError, match=rf"begun with another space of touchy \({said} differ\); "):
+    with pytest.raises(
+        ChangedStudyError, match=rf"started with a different space of touchy \({said} differ\); "
+    ):
         fingerprint_of(user_files, before)
 
 
@@ -98,7 +100,7 @@ def test_another_version_of_what_makes_the_numbers_is_refused(library: str, user
     now = before["versions"][library]
     before["versions"][library] = "0.1"
 
-    with pytest.raises(ChangedStudyError, match=rf"begun with {library} 0\.1, not {now}; "):
+    with pytest.raises(ChangedStudyError, match=rf"started with {library} 0\.1, not {now}; "):
         fingerprint_of(user_files, before)
 
 
@@ -145,5 +147,5 @@ def test_a_later_field_of_a_space_is_part_of_it_only_where_it_is_set(
     before = fingerprint_of(user_files, None)
 
     assert fingerprint(warm_up=0) == before
-    with pytest.raises(ChangedStudyError, match=r"another space of touchy \(warm_up differ\)"):
+    with pytest.raises(ChangedStudyError, match=r"a different space of touchy \(warm_up differ\)"):
         fingerprint(warm_up=5)

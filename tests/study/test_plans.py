@@ -33,7 +33,7 @@ SPECIFICATION = Specification.from_keys(
 
 @given(st.integers(1, 1000), st.integers(1, 50))
 def test_trials_become_the_fewest_whole_batches_that_hold_them(trials: int, batch: int) -> None:
-    whole = Specification.from_keys({"trials": trials, "batch": batch}).tuning.whole_trials
+    whole = Specification.from_keys({"trials": trials, "batch": batch}).tuning.rounded_trials
 
     assert whole % batch == 0
     assert trials <= whole < trials + batch

@@ -33,8 +33,8 @@ class TestProblems:
         events = list(tiny.study(optimizers=("weary", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
 
         [problem] = studies.texts(events, problem=True)
-        assert problem.startswith("no trial of weary completed (failed); look at the ranges in ")
-        assert problem.endswith(" or, if other optimizers do no better, at model, loss and data")
+        assert problem.startswith("no trial of weary completed (failed); check the ranges in ")
+        assert problem.endswith(" or, if other optimizers fail, too, the model, loss and data")
         assert studies.runs(workspace, "tuning")["weary"].info.status == "FAILED"
         assert [row.optimizer for row in tiny.known_study().compare().rows] == ["sgd"]
         assert not (workspace / "tuning" / "best" / "tiny" / "weary.json").exists()
@@ -80,10 +80,10 @@ class TestProblems:
                 {"tune_size": 250},
                 "^the training set has 300 images, too few to hold out 60 .* and train on 250",
             ),
-            ({"batch_size": 241}, "^batch_size is 241, but a trial trains on 240 images; give 240 or less"),
+            ({"batch_size": 241}, "^batch_size is 241, but a trial trains on 240 images; use at most 240"),
             (
                 {"batch_size": 301, "validation": 1, "tune_size": 0},
-                "^batch_size is 301, but a trial trains on 299 images; give 299 or less",
+                "^batch_size is 301, but a trial trains on 299 images; use at most 299",
             ),
             ({"device": "cuda:63"}, "^device 'cuda:63' is not available; the available ones are cpu"),
             ({"optimizers": ("sdg",)}, "did you mean 'sgd'"),
@@ -121,7 +121,7 @@ class TestProblems:
         ("old", "new", "said"),
         [
             ("lr", "rate", "touchy.py:Touchy rejects rate=0.1, temper='calm': "),
-            ('"touchy.py:Touchy"', '"touchy.py:Tuchy"', "touchy.py has no 'Tuchy'; did you mean 'Touchy'?"),
+            ('"touchy.py:Touchy"', '"touchy.py:Tuchy"', "touchy.py has no 'Tuchy' (did you mean 'Touchy'?)"),
             ('"touchy.py:Touchy"', '"tuchy.py:Touchy"', "tuchy.py: no such file in "),
         ],
     )
@@ -138,10 +138,10 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"model": "net.py:maek"}, r"^net\.py has no 'maek'; did you mean 'make'"),
+            ({"model": "net.py:maek"}, r"^net\.py has no 'maek' [(]did you mean 'make'"),
             ({"model": "lenet"}, "^model 'lenet' is not known"),
             ({"loss": "cross_entropi"}, "^loss 'cross_entropi' is not known"),
-            ({"dataset": "minst"}, "^'minst' is not a data set; did you mean 'mnist'"),
+            ({"dataset": "minst"}, "^'minst' is not a data set [(]did you mean 'mnist'"),
             ({"dataset": "images.py:laod"}, r"^images\.py has no 'laod'"),
             ({"device": "cuda:63"}, "^device 'cuda:63' is not available"),
         ],
@@ -195,7 +195,7 @@ class TestProblems:
 
         said = str(raised.value)
         assert said.startswith(str(path.relative_to(finished_copy)))
-        assert said.endswith("; restore the file, or remove it and tune again")
+        assert said.endswith("; restore the file, or remove it and rerun the tuning")
         assert "\n" not in said
         assert path.read_text() == content
 

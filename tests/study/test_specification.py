@@ -29,7 +29,7 @@ def test_a_packaged_preset_describes_a_study(name: str, tmp_path: Path) -> None:
     keys = read_preset(name, tmp_path)
 
     assert keys
-    assert Specification.from_keys(keys).tuning.whole_trials == keys["trials"]  # nothing is rounded up
+    assert Specification.from_keys(keys).tuning.rounded_trials == keys["trials"]  # nothing is rounded up
 
 
 def test_the_presets_of_the_documentation_are_packaged() -> None:
@@ -43,14 +43,14 @@ def test_the_workspaces_own_preset_comes_before_the_packaged_one(tmp_path: Path)
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^no preset 'quik'; did you mean 'quick'\?; there are .*smoke"):
+    with pytest.raises(UsageError, match=r"^no preset 'quik' \(did you mean 'quick'\?\); there are .*smoke"):
         read_preset("quik", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("trails = 3", "unknown key 'trails'; did you mean 'trials'?"),
+        ("trails = 3", "unknown key 'trails' (did you mean 'trials'?)"),
         ("trials = 0", "trials is 0; it must be 1 or more"),
         ("seeds = -2", "seeds is -2; it must be 1 or more"),
         ("seeds = 1_001", "seeds is 1001; it must be 1000 or less"),
@@ -65,7 +65,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name(tmp_path: Path) -> N
         ("optimizers = 'sgd'", "optimizers is 'sgd'; it must be a list of names"),
         ("optimizers = []", "optimizers is empty; name at least one"),
         ("optimizers = ['sgd', 1]", "optimizers has 1; it must be a name"),
-        ("sampler = 'tp'", "sampler is 'tp'; it must be tpe, gp, random or qmc; did you mean 'tpe'?"),
+        ("sampler = 'tp'", "sampler is 'tp'; it must be tpe, gp, random or qmc (did you mean 'tpe'?)"),
         ("pruner = 'nothing'", "pruner is 'nothing'; it must be median, hyperband or none"),
         ("margin = 0", "margin is 0; it must be a fraction between 0 and 1"),
         ("margin = 1", "margin is 1; it must be a fraction between 0 and 1"),
@@ -73,7 +73,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name(tmp_path: Path) -> N
         ("margin = nan", "margin is nan; it must be a fraction between 0 and 1"),
         ("margin = 'x'", "margin is 'x'; it must be a number"),
         ("margin = true", "margin is True; it must be a number"),
-        ("configs = ['bset']", "configs is 'bset'; it must be best, paper or default; did you mean 'best'?"),
+        ("configs = ['bset']", "configs is 'bset'; it must be best, paper or default (did you mean 'best'?)"),
     ],
 )
 def test_a_mistake_in_a_preset_is_one_line_with_file_key_and_what_would_be_right(
@@ -119,7 +119,7 @@ def test_a_setting_has_the_kind_of_its_key(text: str, setting: tuple[str, Any]) 
     [
         ("trails=3", "did you mean 'trials'?"),
         ("trials", "lacks a value; write --set trials=VALUE"),
-        ("trails", "is not key=value with a key of a study; did you mean 'trials'?"),
+        ("trails", "is not key=value with a key of a study (did you mean 'trials'?)"),
         ("=3", "the keys are dataset, model"),
         ("trials=many", "trials must be a whole number"),
         ("trials=", "trials must be a whole number"),
@@ -190,7 +190,9 @@ def test_every_choice_is_accepted() -> None:
 @given(st.data())
 def test_a_specification_is_its_keys(data: st.DataObject) -> None:
     values = {
-        name: data.draw(st.sampled_from([key.default, 3, "all"])) for name, key in KEYS.items() if key.or_all
+        name: data.draw(st.sampled_from([key.default, 3, "all"]))
+        for name, key in KEYS.items()
+        if key.allows_all
     }
 
     assert Specification.from_keys(Specification.from_keys(values).to_keys()) == Specification.from_keys(

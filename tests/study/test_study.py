@@ -270,7 +270,7 @@ def main():
 
         assert done.returncode == 1
         said = done.stderr.splitlines()[-1]
-        assert said.endswith("by the study's workers; put that under: if __name__ == '__main__':")
+        assert said.endswith("by the study's workers; move the study under: if __name__ == '__main__':")
         assert studies.rung_times(workspace, "mine") == {}
 
     def test_a_lambda_is_refused_with_what_would_do(self, user_files: Path) -> None:

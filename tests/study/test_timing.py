@@ -184,7 +184,7 @@ class TestStudy:
         self, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = kept_paces(retrained_copy)
-        monkeypatch.setattr(study_timing, "_time", never)
+        monkeypatch.setattr(study_timing, "_time_plan", never)
 
         list(tiny.known_study().run("training", optimizers=["sgd"], seeds=3))
 
@@ -227,7 +227,7 @@ class TestStudy:
             with pytest.raises(KeyboardInterrupt):
                 list(tiny.known_study().run("training", **settings))
         assert "final/step_seconds" not in final_metrics(retrained_copy)["sgd/default/seed-0"]
-        monkeypatch.setattr(study_timing, "_time", never)
+        monkeypatch.setattr(study_timing, "_time_plan", never)
 
         list(tiny.known_study().run("training", **settings))
 

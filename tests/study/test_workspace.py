@@ -47,7 +47,7 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
     if key == "configs":
         return st.lists(st.sampled_from(CONFIGS), min_size=1, unique=True).map(tuple)
     kinds = {
-        int: st.integers(1, KEYS[key].most or 10**12),
+        int: st.integers(1, KEYS[key].maximum or 10**12),
         bool: st.booleans(),
         float: st.floats(0, 1, exclude_min=True, exclude_max=True),
         str: st.text(min_size=1),
@@ -109,7 +109,7 @@ def test_a_damaged_specification_is_one_line_that_says_which_file(content: str, 
         read_recorded(files)
 
     assert str(raised.value).startswith(f"{files.specification}: not a study's specification (")
-    assert str(raised.value).endswith(f"; restore it or remove {files.folder}")
+    assert str(raised.value).endswith(f"; restore the file or remove {files.folder}")
     assert "\n" not in str(raised.value)
 
 
@@ -157,7 +157,7 @@ def test_everything_else_is_fixed_with_the_study(key: str, files: StudyFiles) ->
         merge(files, begun("tuning"), {key: value})
 
     assert str(raised.value) == (
-        f"study 'mine' was begun with {key} {before}, not {value}; its results would not compare:"
+        f"study 'mine' was started with {key} {before}, not {value}; its results would not be comparable:"
         " use another name, such as --study mine-2"
     )
 
@@ -208,7 +208,7 @@ def test_a_study_has_one_driver_at_a_time_even_in_one_process(files: StudyFiles)
         pass
 
     assert str(raised.value) == (
-        f"study 'mine' is being run by process {os.getpid()}; wait for it or name another --study"
+        f"study 'mine' is being run by process {os.getpid()}; wait for it or use another --study"
     )
     with locked(files):
         pass  # free again

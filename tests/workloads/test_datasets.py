@@ -58,9 +58,9 @@ def test_equal_names_in_two_folders_are_two_data_sets(folder: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("mnits", "'mnits' is not a data set; did you mean 'mnist'?"),
+        ("mnits", "'mnits' is not a data set (did you mean 'mnist'?)"),
         ("cifar", "did you mean 'cifar10'?"),
-        ("imagenet", "(known: mnist, fashion-mnist, cifar10, or your own function as data.py:load)"),
+        ("imagenet", "; there are mnist, fashion-mnist, cifar10, or your own function as data.py:load"),
         ("mydata.py", "as in mydata.py:make"),
         ("mydta.py:load", "did you mean 'mydata.py'?"),
         ("mydata.py:laod", "did you mean 'load'?"),

@@ -334,10 +334,10 @@ def test_an_invalid_loss_is_an_error(folder: Path, code: str, message: str) -> N
         (
             lambda name: build_model(name, dataset()),
             "lenet",
-            "model 'lenet' is not known; did you mean 'lenet5'",
+            "model 'lenet' is not known [(]did you mean 'lenet5'",
         ),
         (lambda name: build_model(name, dataset()), "vit", "model 'vit' is not known; there is lenet5"),
-        (load_loss, "cross_entrpy", "loss 'cross_entrpy' is not known; did you mean 'cross_entropy'"),
+        (load_loss, "cross_entrpy", "loss 'cross_entrpy' is not known [(]did you mean 'cross_entropy'"),
     ],
 )
 def test_the_error_of_an_unknown_name_has_the_known_one(

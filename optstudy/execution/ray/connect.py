@@ -1,4 +1,4 @@
-"""Join a Ray cluster that requires a token; if that fails, the error says why."""
+"""Join a Ray cluster that requires a token, or raise an error with the reason."""
 
 import importlib.util
 import logging
@@ -13,7 +13,7 @@ from optstudy.errors import UsageError
 
 TIMEOUT = 20.0  # seconds
 
-_UNAUTHENTICATED = "it does not know the token"
+_UNAUTHENTICATED = "it rejected the token"
 
 _PROBE = (
     "import logging, sys, ray;"
@@ -25,7 +25,7 @@ def join(address: str) -> Any:
     """Join a cluster that requires a token, and return the module ray.
 
     Raises:
-        UsageError: If it cannot be joined, or accepts callers without a token.
+        UsageError: If it cannot be joined, or accepts clients without a token.
     """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "auto"
@@ -34,8 +34,9 @@ def join(address: str) -> Any:
         raise UsageError(f"--ray takes auto or HOST:PORT of a Ray cluster, not {address!r}")
     if os.environ.get("RAY_AUTH_MODE") != "token":
         raise UsageError(
-            "whoever reaches a Ray cluster without a token runs code on it: set RAY_AUTH_MODE=token here and where"
-            " the cluster is started, and RAY_AUTH_TOKEN_PATH to the file with its token"
+            "anyone who can reach a Ray cluster without a token can run code on it: set"
+            " RAY_AUTH_MODE=token on this machine and where the cluster is started, and RAY_AUTH_TOKEN_PATH to the"
+            " file with its token"
         )
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--ray needs Ray: pip install 'optstudy[ray]'")
@@ -45,24 +46,24 @@ def join(address: str) -> Any:
     problem = _probe(address, "disabled")
     if not problem:
         raise UsageError(
-            f"the Ray cluster at {address} takes callers without a token; start it again with RAY_AUTH_MODE=token"
+            f"the Ray cluster at {address} accepts clients without a token; restart it with RAY_AUTH_MODE=token"
         )
     if problem != _UNAUTHENTICATED:
         raise UsageError(
-            f"the Ray cluster at {address} did not say whether it takes callers without a token: {problem};"
-            " the same command asks again"
+            f"the Ray cluster at {address} did not report whether it accepts clients without a token: {problem};"
+            " run the same command again to retry"
         )
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # under `uv run` it would send the folder to each node
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # else `uv run` sends the folder to each node
     import ray
 
     if ray.is_initialized():
-        raise UsageError("this program has joined a Ray cluster already; call ray.shutdown() before a study")
+        raise UsageError("this program has already joined a Ray cluster; call ray.shutdown() before a study")
     handler = signal.getsignal(signal.SIGTERM)
     ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
-    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  # to stdout else
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001  # else printed to stdout
     return ray
 
 

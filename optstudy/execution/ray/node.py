@@ -15,14 +15,14 @@ _OPTSTUDY = Path(__file__).resolve().parents[2]
 
 
 def describe_machine(references: Sequence[str]) -> Provenance:
-    """Return what all machines must share: versions, optstudy's own code, and the files that references name."""
+    """Return what all machines must share: versions, optstudy's code, and the user's files."""
     return Provenance(_versions(), {"code": _code()}, sources=_files(references))
 
 
 def difference(driver: Provenance, folder: str, data_dir: str | None, references: Sequence[str]) -> str:
-    """Change to the study's folder, and describe the first difference to the driver's machine; "" if there is none.
+    """Change to the study's folder, and describe the first difference from the driver's machine; "" if none exists.
 
-    ``driver`` is its `describe_machine`; a ``data_dir`` of None is not required.
+    ``driver`` is `describe_machine` of the driver; a ``data_dir`` of None is not required.
     """
     try:
         os.chdir(folder)
@@ -37,20 +37,22 @@ def difference(driver: Provenance, folder: str, data_dir: str | None, references
             return f"{name} {version}, but the driver has {driver.versions[name]}; install the same"
     if _code() != driver.environment["code"]:
         return (
-            f"another optstudy in {_OPTSTUDY} than the driver's; install the same there, and keep none in the"
-            " folder where the study runs"
+            f"a different optstudy in {_OPTSTUDY} than the driver; install the same version, and keep no copy in the"
+            " folder of the study"
         )
     before, now = driver.sources or {}, _files(references)
-    return next((f"another {file}" for file in {**before, **now} if before.get(file) != now.get(file)), "")
+    return next(
+        (f"a different {file}" for file in {**before, **now} if before.get(file) != now.get(file)), ""
+    )
 
 
-def existing(folder: str | Path | None) -> str | None:
-    """Return a data folder if it exists; one that does not exist yet is not required of other machines."""
+def existing_folder(folder: str | Path | None) -> str | None:
+    """Return a data folder, or None if it does not exist yet, so that other machines do not need it."""
     return str(folder) if folder is not None and Path(folder).exists() else None
 
 
 def _files(references: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of the user's files, by name."""
+    """Return the SHA-256 of each of the user's files, by name."""
     return {file: digest for reference in references for file, digest in sources(reference).items()}
 
 
@@ -60,7 +62,7 @@ def _versions() -> dict[str, str]:
 
 
 def _code() -> str:
-    """Return one SHA-256 of all of optstudy's Python files and their names, since checkouts share one version."""
+    """Return the SHA-256 of all Python files of optstudy and their names, since checkouts share a version number."""
     combined = hashlib.sha256()
     for file in sorted(_OPTSTUDY.rglob("*.py")):
         content = hashlib.sha256(file.read_bytes()).hexdigest()

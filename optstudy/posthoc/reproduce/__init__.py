@@ -1,1 +1,1 @@
-"""Rerun runs from their records, and compare them metric by metric."""
+"""Rerun runs from their records, and compare the results metric by metric."""

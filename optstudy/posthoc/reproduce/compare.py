@@ -12,42 +12,42 @@ Judgement = Literal["identical", "within tolerance", "different"]
 
 @dataclass(frozen=True)
 class Series:
-    """Values of one metric: a scalar, an array, or one value for each of some epochs or steps."""
+    """Values of a metric: a scalar, an array, or values by epoch or step."""
 
     values: NDArray[Any]  # any shape; floats, classes or strings
-    at: tuple[int, ...] = ()  # the epoch or step of each value; empty where values belong to the end
+    at: tuple[int, ...] = ()  # epoch or step of each value; empty for final values
     unit: str = ""  # epoch or step
 
     def position(self, index: int) -> str:
-        """Name the epoch, the step or the indices of a value; ``index`` is into the flattened values."""
+        """Return the epoch, step or indices of a value as text; ``index`` refers to the flattened values."""
         if self.unit:
             return f"{self.unit} {self.at[index]}"
         if self.values.size == 1:
             return "the end"
         indices = np.unravel_index(index, self.values.shape)
-        return f"[{', '.join(str(int(each)) for each in indices)}]"
+        return f"[{', '.join(str(int(i)) for i in indices)}]"
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """A metric of a run, recorded and rerun."""
+    """The comparison of a metric's recorded values with the rerun."""
 
     metric: str
     judgement: Judgement
     values: int  # number of compared values
     difference: float  # largest; 0 if identical, inf if it is not a finite number
-    parted: str = ""  # position of the first value that differs
-    there: str = ""  # that value as recorded
-    here: str = ""  # that value of the rerun
+    parted: str = ""  # position of the first difference
+    there: str = ""  # recorded value at that position
+    here: str = ""  # value of the rerun at that position
     unit: str = ""  # epoch or step; "" for the end of the run
-    at: int = 0  # the epoch or step of that value
+    at: int = 0  # epoch or step of that position
 
 
 def compare_metric(metric: str, recorded: Series, rerun: Series, tolerance: float) -> MetricComparison:
     r"""Compare the recorded values of a metric with those of a rerun.
 
     The difference of two scalars, epochs or steps is :math:`|a - b| / \max(|a|, |b|)`. In an array, whose entries may
-    be near 0, it is :math:`|a - b| / \max_i |a_i|`. For classes and strings, it is the share that differ. A number
+    be near 0, it is :math:`|a - b| / \max_i |a_i|`. For classes and strings, it is the fraction that differs. A number
     that is not finite equals only itself, and -0 does not equal 0.
 
     Args:
@@ -78,23 +78,25 @@ def compare_metric(metric: str, recorded: Series, rerun: Series, tolerance: floa
 
 
 def _compare_shapes(metric: str, recorded: Series, rerun: Series) -> MetricComparison:
-    """Compare series of different lengths or shapes, such as those of a run that diverged and one that did not."""
+    """Compare series of different lengths or shapes, for example if only one of the runs diverged."""
     size = recorded.values.size
     if not (recorded.unit and rerun.unit):
-        there, here = (f"shape {one.values.shape}" for one in (recorded, rerun))
-        return MetricComparison(metric, "different", size, math.inf, "its shape", there, here)
+        before, after = (f"shape {series.values.shape}" for series in (recorded, rerun))
+        return MetricComparison(metric, "different", size, math.inf, "its shape", before, after)
     first, unit = min(set(recorded.at) ^ set(rerun.at)), recorded.unit
-    there, here = (f"{len(one.at)} {one.unit}s" for one in (recorded, rerun))
-    return MetricComparison(metric, "different", size, math.inf, f"{unit} {first}", there, here, unit, first)
+    before, after = (f"{len(series.at)} {series.unit}s" for series in (recorded, rerun))
+    return MetricComparison(
+        metric, "different", size, math.inf, f"{unit} {first}", before, after, unit, first
+    )
 
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = a == b
+    equal: NDArray[np.bool_] = a == b
     if a.dtype.kind != "f" or b.dtype.kind != "f":
-        return same
-    same &= np.signbit(a) == np.signbit(b)
-    same |= np.isnan(a) & np.isnan(b)
-    return same
+        return equal
+    equal &= np.signbit(a) == np.signbit(b)
+    equal |= np.isnan(a) & np.isnan(b)
+    return equal
 
 
 def _difference(a: NDArray[Any], b: NDArray[Any], equal: NDArray[np.bool_], *, by_value: bool) -> float:

@@ -1,4 +1,4 @@
-"""The metrics of a run that `reproduce` compares, as read from MLflow or from a report's files."""
+"""The recorded metrics that `reproduce` compares, from MLflow or from a report's files."""
 
 import dataclasses
 import importlib.metadata
@@ -30,21 +30,21 @@ CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spre
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run as it was recorded."""
+    """A recorded run."""
 
     name: str  # STUDY/RUN
     plan: Plan
     provenance: Provenance
     series: Mapping[str, Series]  # by metric
-    doubts: tuple[str, ...]  # contradictions in the record
+    contradictions: tuple[str, ...]  # in the record
 
     def on(self, device: str) -> "RecordedRun":
-        """Return the run with another device."""
+        """Return the run on another device."""
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, device=device))
 
 
 def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
-    """Read the final runs that ``target`` names from MLflow, with their final weights; see `find_runs`.
+    """Read the final runs that match ``target`` from MLflow, with their final weights; see `find_runs`.
 
     Raises:
         UsageError: If no run matches.
@@ -55,61 +55,67 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
         evidence = read_run(tracking, read_predictions(tracking, run))
         data = tracking.find_file(run, "weights.pt")
         weights = {} if data is None else weight_series(_state_dict(data, run))
-        recorded.append(_recorded(evidence, weights, _chart_doubts(tracking, evidence)))
+        recorded.append(_recorded(evidence, weights, _chart_contradictions(tracking, evidence)))
     return recorded
 
 
 def recorded_in_archive(archive: Evidence, target: str) -> list[RecordedRun]:
-    """Select the runs that ``target`` names from a report's files, which hold no weights, spectra or landscapes.
+    """Select the runs that match ``target`` from a report's files, which hold no weights, spectra or landscapes.
 
     Raises:
-        UsageError: If no run matches, or a prefix fits several IDs.
+        UsageError: If no run matches, or a prefix matches several IDs.
     """
-    runs = [one.run for one in archive.runs]
+    runs = [run_evidence.run for run_evidence in archive.runs]
     matching = {run.run_id for run in matching_runs(runs, target)} if target else set()
     if not matching:
         names = [str(run.id) for run in runs]
         studies = sorted({run.study for run in runs})
         raise UsageError(
-            f"no run {target!r} among these{suggestion(target, names)}; there are those of {', '.join(studies)}"
+            f"no run {target!r} in the report{suggestion(target, names)}; its studies are {', '.join(studies)}"
         )
-    return [_recorded(one, {}, []) for one in archive.runs if one.run.run_id in matching]
+    return [
+        _recorded(run_evidence, {}, [])
+        for run_evidence in archive.runs
+        if run_evidence.run.run_id in matching
+    ]
 
 
-def _recorded(evidence: RunEvidence, weights: dict[str, Series], doubts: list[str]) -> RecordedRun:
+def _recorded(evidence: RunEvidence, weights: dict[str, Series], contradictions: list[str]) -> RecordedRun:
     run, plan = evidence.run, evidence.plan
     name = str(run.id)
     if plan is None:
-        raise OptstudyError(f"{name} has no plan.json, so it cannot be rerun; train it again")
+        raise OptstudyError(f"{name} has no plan.json, so it cannot be rerun; retrain it")
     series = final_series(vars(run)) | epoch_series(evidence.epochs)
     series |= trace_series(evidence.trace) | curve_series(evidence.curvature)
     if evidence.predictions is not None:
         series["predictions"] = Series(evidence.predictions.predicted)
-    return RecordedRun(name, plan, run.provenance, series | weights, (*_plan_doubts(run, plan), *doubts))
+    return RecordedRun(
+        name, plan, run.provenance, series | weights, (*_plan_contradictions(run, plan), *contradictions)
+    )
 
 
-def _plan_doubts(run: FinalRun, plan: Plan) -> list[str]:
-    """Return contradictions between a run and its plan."""
-    doubts = []
+def _plan_contradictions(run: FinalRun, plan: Plan) -> list[str]:
+    """Return the contradictions between a run and its plan."""
+    contradictions = []
     if run.seed != plan.seed:
-        doubts.append(f"its plan has seed {plan.seed}, the run itself seed {run.seed}")
+        contradictions.append(f"its plan has seed {plan.seed}, the run itself seed {run.seed}")
     planned = {str(value) for value in _leaves(plan.method.arguments)}
-    doubts += [
-        f"its parameter {name} is {value}, which its plan does not have"
+    contradictions += [
+        f"its parameter {name} is {value}, which is not in its plan"
         for name, value in run.params.items()
         if value not in planned
     ]
-    # Other versions may give the same plan another key.
+    # The key of a plan depends on the versions.
     versions, sources = run.provenance.versions, run.provenance.sources
     same = all(versions.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
     known = same and has_current_format(run.key) and sources is not None
     if known and run.key != run_key(plan, torch.__version__, sources or {}):
-        doubts.append("its plan or its source files are not those that its key was made of")
-    return doubts
+        contradictions.append("its key does not match its plan and source files")
+    return contradictions
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """Yield the single values of nested arguments, such as both of Adam's betas."""
+    """Yield the scalar values of nested arguments, such as both of Adam's betas."""
     if isinstance(value, Mapping):
         value = value.values()
     elif not isinstance(value, list | tuple):
@@ -119,10 +125,10 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield from _leaves(part)
 
 
-def _chart_doubts(tracking: Tracking, evidence: RunEvidence) -> list[str]:
-    """Return the metrics whose charts in MLflow differ from the run's own file."""
+def _chart_contradictions(tracking: Tracking, evidence: RunEvidence) -> list[str]:
+    """Return the metrics whose charts in MLflow differ from the run's file."""
     return [
-        f"MLflow's {metric} is not that of its epochs.json"
+        f"MLflow's {metric} differs from its epochs.json"
         for metric, series in epoch_series(evidence.epochs).items()
         if tracking.history(evidence.run.run_id, metric)
         != list(zip(series.at, series.values.tolist(), strict=True))
@@ -131,7 +137,7 @@ def _chart_doubts(tracking: Tracking, evidence: RunEvidence) -> list[str]:
 
 def final_series(run: Mapping[str, Any]) -> dict[str, Series]:
     """Return the reproducible final metrics, from the fields of a FinalRun; accuracies are fractions."""
-    values = {one.short_name: one.lookup(run) for one in FINAL if one.reproducible}
+    values = {metric.short_name: metric.lookup(run) for metric in FINAL if metric.reproducible}
     values["steps"] = values["steps"] or None  # 0 if they were not recorded
     values["verdict"] = getattr(run.get("curvature"), "verdict", None)
     return {
@@ -145,7 +151,7 @@ def epoch_series(records: Sequence[EpochRecord]) -> dict[str, Series]:
     """Return the reproducible metrics of epochs."""
     series = {}
     for metric in EPOCH:
-        values = {one.epoch: getattr(one, metric.field) for one in records}
+        values = {record.epoch: getattr(record, metric.field) for record in records}
         values = {epoch: value for epoch, value in values.items() if value is not None}
         if values and metric.reproducible:
             name = metric.name.format(heldout="test")
@@ -170,17 +176,19 @@ def trace_series(trace: EigenTrace | None) -> dict[str, Series]:
 
 
 def curve_series(curvature: CurvatureResult | None) -> dict[str, Series]:
-    """Return the loss around the final weights, and the spectral density there."""
+    """Return the loss around the final weights, and their spectral density."""
     if curvature is None:
         return {}
     return {f"curves/{name}": Series(np.asarray(getattr(curvature, name))) for name in CURVES}
 
 
 def weight_series(weights: Mapping[str, Tensor]) -> dict[str, Series]:
-    """Return a model's parameters and buffers; numpy has no bfloat16, which float32 holds exactly."""
+    """Return a model's parameters and buffers; bfloat16, which numpy lacks, becomes float32 without rounding."""
     return {
-        f"weights/{name}": Series((one.float() if one.dtype == torch.bfloat16 else one).cpu().numpy())
-        for name, one in weights.items()
+        f"weights/{name}": Series(
+            (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+        )
+        for name, tensor in weights.items()
     }
 
 

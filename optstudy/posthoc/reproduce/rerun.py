@@ -1,4 +1,4 @@
-"""Rerun a run from its record, and compare the two."""
+"""Rerun a run from its record, and compare the results."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,37 +31,37 @@ class Reproduction:
     """The comparison of a rerun with its record."""
 
     name: str  # STUDY/RUN
-    differing: Mapping[str, tuple[str, str]]  # by name, the recorded and the present environment
-    unrecorded: tuple[str, ...]  # parts of the present environment that were not recorded
+    differing: Mapping[str, tuple[str, str]]  # by name, the recorded and current values of the environment
+    unrecorded: tuple[str, ...]  # parts of the current environment that were not recorded
     absent: tuple[str, ...]  # metrics of the rerun that were not recorded
-    doubts: tuple[str, ...]  # contradictions in the record
+    contradictions: tuple[str, ...]  # in the record
     metrics: tuple[MetricComparison, ...]
     tolerance: float
     steps_per_epoch: int
 
     @property
     def judgement(self) -> Judgement:
-        """The worst judgement of all metrics; a record that contradicts itself is different."""
-        judgements = {one.judgement for one in self.metrics}
-        if "different" in judgements or self.doubts:
+        """The worst judgement of all metrics; "different" if the record contradicts itself."""
+        judgements = {metric.judgement for metric in self.metrics}
+        if "different" in judgements or self.contradictions:
             return "different"
         return "within tolerance" if "within tolerance" in judgements else "identical"
 
     @property
-    def first_parted(self) -> MetricComparison | None:
-        """The metric that differs first in training; None if all are identical."""
-        parted = [one for one in self.metrics if one.judgement != "identical"]
-        return min(parted, key=self._epoch, default=None)
+    def first_difference(self) -> MetricComparison | None:
+        """The metric that differs first during training; None if all are identical."""
+        different_metrics = [metric for metric in self.metrics if metric.judgement != "identical"]
+        return min(different_metrics, key=self._epoch, default=None)
 
-    def _epoch(self, one: MetricComparison) -> float:
-        """Return the epoch, with fraction, at which a metric differs first; infinity for final metrics."""
-        return {"epoch": one.at, "step": one.at / self.steps_per_epoch}.get(one.unit, math.inf)
+    def _epoch(self, metric: MetricComparison) -> float:
+        """Return the fractional epoch of the first difference of a metric; infinity for final metrics."""
+        return {"epoch": metric.at, "step": metric.at / self.steps_per_epoch}.get(metric.unit, math.inf)
 
 
 def reproduce(
     runs: Sequence[RecordedRun], workers: Workers, tolerance: float = 0.01
 ) -> Iterator[WorkDone | Reproduction]:
-    """Rerun runs, yielding each epoch and, as each run ends, its comparison with the record.
+    """Rerun runs, yielding each epoch and, at the end of each run, its comparison with the record.
 
     Args:
         runs: Recorded runs of one study.
@@ -69,7 +69,7 @@ def reproduce(
         tolerance: Largest difference of a metric that counts as within tolerance; see `compare_metric`.
 
     Raises:
-        UsageError: If the data, the model or the optimizer is missing.
+        UsageError: If the data, model or optimizer is missing.
         OptstudyError: If a run fails.
     """
     yield from drive([_reproduce(run, tolerance) for run in runs], workers)
@@ -105,7 +105,7 @@ def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
         differing=recorded.provenance.differences(provenance),
         unrecorded=tuple(recorded.provenance.unrecorded(provenance)),
         absent=tuple(metric for metric in series if metric not in recorded.series),
-        doubts=recorded.doubts,
+        contradictions=recorded.contradictions,
         metrics=tuple(
             compare_metric(metric, values, series.get(metric, missing), tolerance)
             for metric, values in recorded.series.items()

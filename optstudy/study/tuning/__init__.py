@@ -1,1 +1,1 @@
-"""One optimizer's search: from a space to its best configuration. The only importer of Optuna."""
+"""Hyperparameter search for one optimizer. Only this package imports Optuna."""

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners, as a deterministic generator that suggests trials and receives their results."""
+"""A deterministic generator around Optuna's samplers and pruners: it suggests trials and receives their results."""
 
 import warnings
 from collections.abc import Generator
@@ -13,14 +13,14 @@ from optstudy.study.specification import TuningSettings
 from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna, to_optuna
 from optstudy.study.tuning.journal import mirror
 
-Searching = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
+SearchGenerator = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
 
 
-def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> Searching:
+def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> SearchGenerator:
     """Search one optimizer's space, whole batches at a time.
 
-    A deterministic generator: the same results give the same trials. It yields the trials to train to the end of
-    their next rung, all in the state "running", and is sent them in the same order with their new state, score,
+    The generator is deterministic: the same results give the same trials. It yields the trials to train to the end
+    of their next rung, all in the state "running", and receives them in the same order with updated state, score,
     epochs and work. At the end of each batch it yields the batch's finished trials. Optuna suggests all trials of a
     batch before it receives any result, and receives results in the order of the trials' numbers, so the search does
     not depend on the order in which they were trained.
@@ -40,8 +40,8 @@ def search(space: Space, settings: TuningSettings, seed: int, journal: Path | No
         study.sampler = _sampler(settings, seed, len(ended))
         suggested = [study.ask(distributions(space)) for _ in range(settings.batch)]
         batch = {
-            one.number: Trial(one.number, from_optuna(space, one.params), "running", None, (), 0, 0.0)
-            for one in suggested
+            new.number: Trial(new.number, from_optuna(space, new.params), "running", None, (), 0, 0.0)
+            for new in suggested
         }
         while running := [trial for trial in batch.values() if trial.state == "running"]:
             reported = yield running
@@ -68,11 +68,11 @@ def _study(space: Space, settings: TuningSettings) -> optuna.Study:
 
 
 def _sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    # The state of a sampler is lost with its process, so each batch has a new one, seeded by the trials before it.
+    # A sampler's state is lost with its process, so each batch has a new one, seeded by the number of earlier trials.
     seed = (study_seed * 1_000_003 + trials) % 2**32
     startup = settings.startup_trials
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # GP and QMC are marked so
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # for GP and QMC
         match settings.sampler:
             case "tpe":
                 return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
@@ -83,8 +83,8 @@ def _sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.s
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case _:
-                # One sequence for the whole search; the study stores how much of it has been used.
-                # Before its first trial it samples at random, from a new stream in each batch.
+                # One sequence for all batches; the study stores its position.
+                # Its first trial is sampled at random, from a new stream in each batch.
                 return optuna.samplers.QMCSampler(
                     seed=study_seed,
                     scramble=True,
@@ -119,7 +119,7 @@ def _report(study: optuna.Study, suggested: optuna.Trial, trial: Trial, settings
     suggested.report(score, step=trial.epochs)
     if trial.state == "completed":
         study.tell(suggested, score)
-    elif suggested.should_prune():  # Hyperband marks the trial: ask once only
+    elif suggested.should_prune():  # Hyperband modifies the trial, so call this only once
         study.tell(suggested, state=optuna.trial.TrialState.PRUNED)
         return replace(trial, state="pruned")
     return trial

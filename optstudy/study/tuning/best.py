@@ -1,4 +1,4 @@
-"""The files of the best configurations, which searches write and final runs read."""
+"""The files of the best configurations: written by searches, read by final runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +14,8 @@ from optstudy.study.context import Context
 from optstudy.study.events import Notice
 from optstudy.study.workspace import StudyFiles
 
-_REMEDY = "restore the file, or remove it and tune again"
-_KINDS: Mapping[str, Any] = {  # of the values that others read
+_REMEDY = "restore the file, or remove it and rerun the tuning"
+_TYPES: Mapping[str, Any] = {  # types of the values that other modules read
     "config": dict[str, Any],
     "score": float,
     "trial": int,
@@ -38,8 +38,8 @@ def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]
             f" run: optstudy tune --study {files.name} --opt {optimizer}"
         )
     config = read_best_file(path)["config"]
-    if wrong := space.violations(config):
-        raise OptstudyError(f"{path}: {wrong[0]}; {_REMEDY}")
+    if problems := space.violations(config):
+        raise OptstudyError(f"{path}: {problems[0]}; {_REMEDY}")
     return dict(config)
 
 
@@ -51,9 +51,9 @@ def read_best_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = from_json(dict[str, Any], path.read_bytes(), str(path))
-        for name, kind in _KINDS.items():
+        for name, expected in _TYPES.items():
             if name in content or name == "config":
-                from_form(kind, content.get(name), f"{path}: {name}")
+                from_form(expected, content.get(name), f"{path}: {name}")
     except OSError as error:
         raise OptstudyError(f"cannot read {path}: {error.strerror}; {_REMEDY}") from error
     except FormError as error:
@@ -61,17 +61,17 @@ def read_best_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_best(context: Context, search: SearchResult, before: dict[str, Any] | None) -> Flow:
+def write_best(context: Context, search: SearchResult, previous: dict[str, Any] | None) -> Flow:
     """Write the best configuration of a search if it has changed, and notify the user if its values differ."""
     best = search.best
     assert best is not None
     content = _content(search, context.provenance.versions, context.provenance.environment.get("commit"))
-    if before is not None and before["config"] != content["config"]:
+    if previous is not None and previous["config"] != content["config"]:
         yield Notice(
-            f"{search.optimizer}: trial {best.number} is best now; before it was trial {before.get('trial')}"
-            f" with {before['config']}"
+            f"{search.optimizer}: trial {best.number} is now the best; previously it was trial {previous.get('trial')}"
+            f" with {previous['config']}"
         )
-    if before is None or {**before, "commit": None} != {**content, "commit": None}:
+    if previous is None or {**previous, "commit": None} != {**content, "commit": None}:
         write_json(context.files.best(search.optimizer), content)
 
 
@@ -80,12 +80,12 @@ def _content(search: SearchResult, versions: Mapping[str, str], commit: str | No
     assert best is not None
     finalists = [
         {
-            "trial": one.trial,
-            "seeds": list(one.seeds),
-            "scores": list(one.scores),
-            "mean": one.mean(search.objective),
+            "trial": finalist.trial,
+            "seeds": list(finalist.seeds),
+            "scores": list(finalist.scores),
+            "mean": finalist.mean(search.objective),
         }
-        for one in search.finalists
+        for finalist in search.finalists
     ]
     return {
         "optimizer": search.optimizer,

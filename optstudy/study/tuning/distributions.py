@@ -36,20 +36,20 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def from_optuna(space: Space, values: dict[str, Any]) -> dict[str, Any]:
-    """Turn Optuna's values into hyperparameters."""
+    """Convert Optuna's values to hyperparameters."""
     return {item.name: _hyperparameter(item, values) for item in space.search}
 
 
 def _hyperparameter(item: Range | Choice, values: dict[str, Any]) -> Any:
     if isinstance(item, Choice):
         return values[item.name]
-    # Rounded, so that 1 - (1 - 0.1) is 0.1 again; clamped, since rounding may leave the range.
+    # Rounded, so that 1 - (1 - 0.1) is exactly 0.1; clamped, since rounding may leave the range.
     value = round(1 - values[f"1 - {item.name}"], 12) if item.complement else values[item.name]
     return min(max(value, item.low), item.high)
 
 
 def to_optuna(space: Space, config: dict[str, Any]) -> dict[str, Any]:
-    """Turn hyperparameters into Optuna's values."""
+    """Convert hyperparameters to Optuna's values."""
     return {
         name: 1 - config[name[4:]] if name.startswith("1 - ") else config[name]
         for name in distributions(space)

@@ -1,4 +1,4 @@
-"""Choose among the finalists of a search: retrain the best trials from other seeds, and select by these scores."""
+"""Select among the finalists of a search: retrain the best trials from other seeds, and select by the new scores."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from optstudy.study.training_run import TrainingRun, end_run, train_rung
 
 
 def choose_finalist(context: Context, search: SearchResult, parent: str | None) -> Flow:
-    """Retrain the best trials and select by their new scores alone; returns the search with its finalists.
+    """Retrain the best trials and select by the new scores only; returns the search with its finalists.
 
-    ``parent`` is the search's MLflow run; None if it was finished before.
+    ``parent`` is the search's MLflow run; None if the search was already finished.
     """
     tuning = context.specification.tuning
     trials = best_trials(search.trials, search.objective, tuning.finalists)
-    if len(trials) < 2:  # noqa: PLR2004  # nothing to choose among
+    if len(trials) < 2:  # noqa: PLR2004  # a single trial needs no selection
         return search
     repeats = range(1, tuning.finalist_seeds + 1)
     flows = [_train_finalist(context, search, trial, n, parent) for trial in trials for n in repeats]

@@ -26,12 +26,12 @@ from optstudy.tracking.run_list_view import trial_columns
 def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
     """Search one optimizer's space and write its best configuration; returns the SearchResult.
 
-    ``parent`` is the search's MLflow run, from `open_search`; None if it was finished before.
+    ``parent`` is the search's MLflow run, from `open_search`; None if the search was already finished.
     """
     path = context.files.best(space.name)
-    before = (
+    previous = (
         read_best_file(path) if path.exists() else None
-    )  # a damaged file ends the search before it starts
+    )  # a damaged file raises before the search starts
     trials = yield from _run_trials(context, space, parent)
     objective = context.specification.tuning.objective
     result = SearchResult(
@@ -44,15 +44,15 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
     )
     result = yield from choose_finalist(context, result, parent)
     if result.best is not None:
-        yield from write_best(context, result, before)
+        yield from write_best(context, result, previous)
     return result
 
 
 def open_search(context: Context, space: Space) -> str | None:
-    """Open the MLflow run of a search and return its ID; None if it was finished before."""
+    """Open the MLflow run of a search and return its ID; None if the search was already finished."""
     experiment, specification = context.experiment("tuning"), context.specification
     tuning = specification.tuning
-    key = f"{space.name} {tuning.whole_trials} trials"
+    key = f"{space.name} {tuning.rounded_trials} trials"
     logged = context.logged[experiment].get(space.name)
     if logged is not None and logged.finished and logged.key == key:
         return None
@@ -78,12 +78,12 @@ def open_search(context: Context, space: Space) -> str | None:
 
 
 def close_search(context: Context, search: SearchResult, parent: str | None) -> Flow:
-    """Draw a search, and end its MLflow run."""
+    """Log the figures of a search, and end its MLflow run."""
     if search.best is None:
         states = ", ".join(count_states(search.trials))
         yield Notice(
-            f"no trial of {search.optimizer} completed ({states}); look at the ranges in {search.space.source} or,"
-            " if other optimizers do no better, at model, loss and data",
+            f"no trial of {search.optimizer} completed ({states}); check the ranges in {search.space.source} or,"
+            " if other optimizers fail, too, the model, loss and data",
             problem=True,
         )
     if parent is not None:
@@ -113,11 +113,11 @@ def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
         trials = next(searching)
         while True:
             if trials[0].state == "running":
-                begun = [
+                current = [
                     runs.get(trial.number) or _trial_run(context, space, trial, parent) for trial in trials
                 ]
                 trained: list[TrainingRun] = yield Gather(
-                    tuple(train_rung(context, run, tuning.rung_end(run.trained)) for run in begun)
+                    tuple(train_rung(context, run, tuning.rung_end(run.trained)) for run in current)
                 )
                 runs |= {trial.number: run for trial, run in zip(trials, trained, strict=True)}
                 trials = searching.send(
@@ -164,7 +164,7 @@ def _end_trial(context: Context, run: TrainingRun, ended: list[Trial], parent: s
     if best is not None and parent is not None and run.finished_at is not None:
         metric = (BEST_SCORE.format(objective=objective), best.score or 0.0, trial.number, run.finished_at)
         context.tracking.log_metrics(parent, [metric])
-    yield TrialEnded(run.optimizer, trial, before=already_ended(context, run))
+    yield TrialEnded(run.optimizer, trial, already_done=already_ended(context, run))
 
 
 def _files(search: SearchResult) -> dict[str, bytes]:
@@ -182,7 +182,7 @@ def _description(space: Space, specification: Specification) -> str:
     tuning = specification.tuning
     rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
     return (
-        f"Search of **{space.look.label}** (`{space.optimizer}`): {tuning.whole_trials} trials of"
-        f" {tuning.tune_epochs} epoch{'s' * (tuning.tune_epochs > 1)}, judged by validation {tuning.objective}.\n\n"
+        f"Search of **{space.look.label}** (`{space.optimizer}`): {tuning.rounded_trials} trials of"
+        f" {tuning.tune_epochs} epoch{'s' * (tuning.tune_epochs > 1)}, ranked by validation {tuning.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )

@@ -1,4 +1,4 @@
-"""Which hyperparameters a search's scores depend on."""
+"""Importance of each hyperparameter for the scores of a search."""
 
 import math
 
@@ -9,13 +9,13 @@ from optstudy.study.tuning.distributions import distributions, to_optuna
 
 
 def importances(search: SearchResult, seed: int) -> dict[str, float]:
-    """Share of each hyperparameter in the variance of the score (fANOVA; Hutter et al., 2014).
+    """Return each hyperparameter's share of the variance of the score (fANOVA; Hutter et al., 2014).
 
     Returns:
         Shares by Optuna's names, summing to 1; empty if all completed trials have the same score.
     """
     trials = [trial for trial in search.trials if trial.state == "completed" and trial.score is not None]
-    if len({trial.score for trial in trials}) < 2:  # noqa: PLR2004  # no variance to share out
+    if len({trial.score for trial in trials}) < 2:  # noqa: PLR2004  # no variance to attribute
         return {}
     study = optuna.create_study(direction="maximize" if search.objective == "accuracy" else "minimize")
     for trial in trials:

@@ -10,9 +10,9 @@ from optuna.storages.journal import JournalFileBackend
 
 
 def mirror(study: optuna.Study, name: str, path: Path) -> None:
-    """Append the trials of a study that have finished since the last call."""
-    if path.exists() and not _is_whole(path):  # a driver was killed while writing, or a disk was full
-        _set_aside(path)
+    """Append a study's newly finished trials to a journal."""
+    if path.exists() and not _is_intact(path):  # the driver was killed while writing, or the disk was full
+        _rename_damaged(path)
     storage = JournalStorage(JournalFileBackend(str(path)))
     direction = study.direction
     copy = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
@@ -22,7 +22,7 @@ def mirror(study: optuna.Study, name: str, path: Path) -> None:
     )
 
 
-def _is_whole(journal: Path) -> bool:
+def _is_intact(journal: Path) -> bool:
     *lines, rest = journal.read_bytes().split(b"\n")
     try:
         for line in lines:
@@ -32,6 +32,6 @@ def _is_whole(journal: Path) -> bool:
     return not rest
 
 
-def _set_aside(journal: Path) -> None:
+def _rename_damaged(journal: Path) -> None:
     names = (journal.with_name(f"{journal.name}.damaged-{number}") for number in itertools.count(1))
     journal.rename(next(name for name in names if not name.exists()))

@@ -25,7 +25,7 @@ def test_a_run_of_the_published_study_is_reproduced_to_the_bit_on_a_machine_of_i
 
     [found] = [one for one in reproduce(recorded, tiny.Here()) if isinstance(one, Reproduction)]
 
-    assert found.doubts == ()
+    assert found.contradictions == ()
     # The instructions were not recorded then; they were these.
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and not DECISIVE & found.differing.keys():
         # Eigenvalues are found by another way since then, to the same tolerance; the tracker may see another verdict.

@@ -80,7 +80,12 @@ def report_of(workspace: Path) -> Path:
 def test_a_run_in_mlflow_is_reproduced_to_the_bit(finished_copy: Path) -> None:
     found = reproduced(finished_copy, tolerance=0.0)
 
-    assert (found.judgement, found.first_parted, found.doubts, found.differing) == ("identical", None, (), {})
+    assert (found.judgement, found.first_difference, found.contradictions, found.differing) == (
+        "identical",
+        None,
+        (),
+        {},
+    )
     metrics = {one.metric for one in found.metrics}
     assert {"train/loss", "test/accuracy", "eigen/ratio", "final/lambda_2", "predictions"} <= metrics
     assert {"weights/1.weight", "weights/3.bias", "curves/plane", "eigen/angle"} <= metrics
@@ -115,8 +120,8 @@ def test_one_changed_weight_is_found_and_named(finished_copy: Path) -> None:
     found = reproduced(finished_copy, tolerance=0.0)
 
     assert found.judgement == "different"
-    assert found.first_parted is not None
-    assert (found.first_parted.metric, found.first_parted.parted) == ("weights/3.weight", "[1, 7]")
+    assert found.first_difference is not None
+    assert (found.first_difference.metric, found.first_difference.parted) == ("weights/3.weight", "[1, 7]")
     assert [one.metric for one in found.metrics if one.judgement != "identical"] == ["weights/3.weight"]
 
 
@@ -126,8 +131,8 @@ def test_within_the_tolerance_the_same_weight_is_named_too(finished_copy: Path) 
     found = reproduced(finished_copy, tolerance=0.01)
 
     assert found.judgement == "within tolerance"
-    assert found.first_parted is not None
-    assert found.first_parted.parted == "[1, 7]"
+    assert found.first_difference is not None
+    assert found.first_difference.parted == "[1, 7]"
 
 
 def test_another_seed_parts_at_the_first_epoch_and_is_named(finished_copy: Path) -> None:
@@ -136,18 +141,15 @@ def test_another_seed_parts_at_the_first_epoch_and_is_named(finished_copy: Path)
     found = reproduced(finished_copy)
 
     assert found.judgement == "different"
-    assert "its plan has seed 2, the run itself seed 1" in found.doubts
-    assert found.first_parted is not None
-    assert (found.first_parted.metric, found.first_parted.parted) == ("train/loss", "epoch 1")
+    assert "its plan has seed 2, the run itself seed 1" in found.contradictions
+    assert found.first_difference is not None
+    assert (found.first_difference.metric, found.first_difference.parted) == ("train/loss", "epoch 1")
 
 
 def test_another_plan_is_not_the_one_that_the_runs_key_was_made_of(finished_copy: Path) -> None:
     change_file(finished_copy, "plan.json", json_with(batch_size=50))
 
-    assert (
-        "its plan or its source files are not those that its key was made of"
-        in reproduced(finished_copy).doubts
-    )
+    assert "its key does not match its plan and source files" in reproduced(finished_copy).contradictions
 
 
 def test_a_key_by_code_of_other_numbers_says_nothing_of_the_plan(
@@ -155,7 +157,7 @@ def test_a_key_by_code_of_other_numbers_says_nothing_of_the_plan(
 ) -> None:
     monkeypatch.setattr(plan_records, "FORMAT", plan_records.FORMAT + 1)
 
-    assert reproduced(finished_copy).doubts == ()
+    assert reproduced(finished_copy).contradictions == ()
 
 
 def test_an_epoch_that_was_written_over_is_named(finished_copy: Path) -> None:
@@ -168,9 +170,9 @@ def test_an_epoch_that_was_written_over_is_named(finished_copy: Path) -> None:
 
     found = reproduced(finished_copy)
 
-    assert found.first_parted is not None
-    assert (found.first_parted.metric, found.first_parted.parted) == ("test/accuracy", "epoch 2")
-    assert found.first_parted.there == "1.0"
+    assert found.first_difference is not None
+    assert (found.first_difference.metric, found.first_difference.parted) == ("test/accuracy", "epoch 2")
+    assert found.first_difference.there == "1.0"
 
 
 @pytest.mark.parametrize("name", ["final/test_accuracy", "final/lambda_1"])
@@ -190,9 +192,9 @@ def test_a_chart_that_was_written_over_contradicts_the_runs_own_file(finished_co
 
     found = reproduced(finished_copy)
 
-    assert found.doubts == ("MLflow's test/accuracy is not that of its epochs.json",)
+    assert found.contradictions == ("MLflow's test/accuracy differs from its epochs.json",)
     assert found.judgement == "different"
-    assert found.first_parted is None
+    assert found.first_difference is None
 
 
 def test_a_hyperparameter_that_is_not_the_plans_is_named(finished_copy: Path) -> None:
@@ -202,7 +204,7 @@ def test_a_hyperparameter_that_is_not_the_plans_is_named(finished_copy: Path) ->
             "UPDATE params SET value = '0.3' WHERE run_uuid = ? AND key = 'lr'", (run_id(finished_copy),)
         )
 
-    assert reproduced(finished_copy).doubts == ("its parameter lr is 0.3, which its plan does not have",)
+    assert reproduced(finished_copy).contradictions == ("its parameter lr is 0.3, which is not in its plan",)
 
 
 def test_what_the_record_lacks_is_named(finished_copy: Path) -> None:
@@ -219,14 +221,14 @@ def test_what_the_record_lacks_is_named(finished_copy: Path) -> None:
 def test_a_beginning_of_several_ids_means_none_of_them(finished_copy: Path) -> None:
     folder = report_of(finished_copy)
 
-    with pytest.raises(UsageError, match="no run '' among these"):
+    with pytest.raises(UsageError, match="no run '' in the report"):
         recorded_in_archive(read_archive(folder), "")
     runs = read_archive(folder)
     same = replace(
         runs,
         runs=tuple(replace(one, run=replace(one.run, run_id=f"a{n}")) for n, one in enumerate(runs.runs)),
     )
-    with pytest.raises(UsageError, match="runs begin with 'a'; give more of the ID"):
+    with pytest.raises(UsageError, match="runs begin with 'a'; use a longer prefix"):
         recorded_in_archive(same, "a")
 
 
@@ -250,7 +252,7 @@ def test_another_torch_is_named_and_the_run_is_made_again_all_the_same(finished_
 
     there, here = found.differing["torch"]
     assert (there, here.split("+")[0]) == ("2.9.0", torch.__version__.split("+")[0])
-    assert (found.judgement, found.doubts) == ("identical", ())
+    assert (found.judgement, found.contradictions) == ("identical", ())
 
 
 @pytest.mark.parametrize(
@@ -288,4 +290,4 @@ def test_a_record_from_before_machines_were_recorded_says_so(finished_copy: Path
     found = reproduced(finished_copy)
 
     assert set(found.unrecorded) == {"the user's files", "instructions", "flags"}
-    assert (found.judgement, found.differing, found.doubts) == ("identical", {}, ())
+    assert (found.judgement, found.differing, found.contradictions) == ("identical", {}, ())

@@ -100,7 +100,7 @@ def test_another_best_trial_is_written_with_a_notice(tmp_path: Path) -> None:
     assert "finalists" not in after
     assert list(after) == [name for name in before if name != "finalists"]
     assert told.startswith(
-        f"{before['optimizer']}: trial 0 is best now; before it was trial {before['trial']}"
+        f"{before['optimizer']}: trial 0 is now the best; previously it was trial {before['trial']}"
     )
 
 
@@ -125,5 +125,5 @@ def test_a_value_of_a_wrong_kind_is_one_line_with_file_and_name(
         read_best_file(path)
 
     assert str(raised.value).startswith(f"{path}{said}")
-    assert str(raised.value).endswith("restore the file, or remove it and tune again")
+    assert str(raised.value).endswith("restore the file, or remove it and rerun the tuning")
     assert "\n" not in str(raised.value)

@@ -382,7 +382,7 @@ class TestLogging:
         assert set(logged_by(context)) == {stopped}
         assert logged_by(context)[stopped]["logged"] == known[stopped]
         work = [event for event in events if isinstance(event, WorkDone)]
-        assert {event.run: event.before for event in work} == {name: name != stopped for name in keys}
+        assert {event.run: event.already_done for event in work} == {name: name != stopped for name in keys}
         assert not any(isinstance(event, Notice) for event in events)  # of a failure that was told before
 
     @pytest.mark.parametrize("end", [0.5, "diverged", "failed"])
@@ -480,7 +480,7 @@ class TestStudy:
     ) -> None:
         monkeypatch.chdir(retrained)
 
-        with pytest.raises(UsageError, match=f"^study 'tiny' was begun with {key} {before}, not {value}; "):
+        with pytest.raises(UsageError, match=f"^study 'tiny' was started with {key} {before}, not {value}; "):
             tiny.study(**{**studies.CHOOSING, key: value})
 
     def test_run_again_it_trains_nothing_and_leaves_mlflow_as_it_was(self, retrained_copy: Path) -> None:
@@ -498,7 +498,7 @@ class TestStudy:
         assert not any(isinstance(event, Notice) and event.problem for event in events)
         work = [event for event in events if isinstance(event, WorkDone)]
         assert {event.run for event in work} > FINALISTS
-        assert all(event.before for event in work)
+        assert all(event.already_done for event in work)
         [ended] = [e for e in events if isinstance(e, SearchResult) and e.optimizer == "sgd"]
         assert [one.trial for one in ended.finalists] == [row["trial"] for row in kept["finalists"]]
         assert ended.best is not None
@@ -514,7 +514,7 @@ def test_a_study_stopped_again_and_again_among_its_finalists_ends_with_the_same_
     stops = 0
     for moment in (1, 6, 3):  # of the events of finalists that are not over yet
         events = cast(Generator[Event, None, None], tiny.study(**settings).run("tuning"))
-        ours = (e for e in events if isinstance(e, WorkDone) and "/seed-" in e.run and not e.before)
+        ours = (e for e in events if isinstance(e, WorkDone) and "/seed-" in e.run and not e.already_done)
         before = studies.written(workspace)
         for _ in zip(range(moment), ours, strict=False):
             stops += 1
