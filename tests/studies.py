@@ -15,10 +15,10 @@ from mlflow.entities import Run
 from optstudy.study.events import Event, Notice
 from optstudy.tracking import embedded
 
-# Touchy's first trial fails, so that its search has nothing to choose among. Its runs are logged first, and
+# Unreliable's first trial fails, so that its search has nothing to choose among. Its runs are logged first, and
 # come last in the comparison.
 CHOOSING: Mapping[str, Any] = {
-    "optimizers": ("touchy", "sgd"),
+    "optimizers": ("unreliable", "sgd"),
     "trials": 2,
     "finalists": 2,
     "finalist_seeds": 2,

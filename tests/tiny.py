@@ -40,27 +40,27 @@ def make():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 3))
 """
 
-# Its paper's configuration fails, so the first trial of its search does, whatever the sampler draws later. A
-# weary one works for as long as a rehearsal takes.
-TOUCHY = """
+# Its steps raise in one mode, which is that of its [paper], the first trial of a search; in another they raise only
+# after the steps that a rehearsal takes.
+UNRELIABLE = """
 import torch
 
 
-class Touchy(torch.optim.SGD):
-    def __init__(self, parameters, lr, temper):
+class Unreliable(torch.optim.SGD):
+    def __init__(self, parameters, lr, mode):
         super().__init__(parameters, lr=lr)
-        self.temper = temper
+        self.mode = mode
         self.steps = 0
 
     def step(self, closure=None):
         self.steps += 1
-        if self.temper == "foul" or (self.temper == "weary" and self.steps > 20):
-            raise RuntimeError("no step today")
+        if self.mode == "raises" or (self.mode == "raises_late" and self.steps > 20):
+            raise RuntimeError("no step in this mode")
         return super().step(closure)
 """
 
-TOUCHY_SPACE = """
-optimizer = "touchy.py:Touchy"
+UNRELIABLE_SPACE = """
+optimizer = "unreliable.py:Unreliable"
 
 [search.lr]
 low = 1e-5
@@ -68,17 +68,17 @@ high = 0.5
 log = true
 why = "From no progress to the edge."
 
-[search.temper]
-choices = ["calm", "foul"]
-why = "A foul one cannot take a step."
+[search.mode]
+choices = ["works", "raises"]
+why = "In one of them every step raises."
 
 [default]
 lr = 0.1
-temper = "calm"
+mode = "works"
 
 [paper]
 lr = 0.1
-temper = "foul"
+mode = "raises"
 """
 
 SETTINGS: Mapping[str, Any] = {
@@ -99,19 +99,19 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 # What the finished study of conftest is made of: its trials complete, are pruned and fail.
-WHOLE: Mapping[str, Any] = {"optimizers": ("sgd", "touchy"), "trials": 6, "samples": 20, "eigen_last": 4}
+WHOLE: Mapping[str, Any] = {"optimizers": ("sgd", "unreliable"), "trials": 6, "samples": 20, "eigen_last": 4}
 
 
 def write(folder: Path) -> None:
     """Write the user's files into a workspace, which has to be the current folder of whoever runs a study."""
     spaces = folder / "tuning" / "spaces"
     spaces.mkdir(parents=True, exist_ok=True)
-    for name, text in {"images.py": IMAGES, "net.py": NET, "touchy.py": TOUCHY}.items():
+    for name, text in {"images.py": IMAGES, "net.py": NET, "unreliable.py": UNRELIABLE}.items():
         (folder / name).write_text(text)
-    (spaces / "touchy.toml").write_text(TOUCHY_SPACE)
+    (spaces / "unreliable.toml").write_text(UNRELIABLE_SPACE)
 
 
-class Here:
+class InProcessWorkers:
     """Does in this process what workers do in theirs, since a worker takes seconds to start."""
 
     def __init__(self) -> None:
@@ -134,22 +134,22 @@ class Here:
         return ticket, pickle.loads(run_pickled(message))  # noqa: S301  # made here
 
 
-class HereStudy(Study):
+class InProcessStudy(Study):
     """A study without workers."""
 
     def _workers(self) -> Any:
-        return Here()
+        return InProcessWorkers()
 
 
 def study(name: str = "tiny", *, jobs: int | None = None, **changes: Any) -> Study:
     """Describe a study in the current folder, with workers of its own if their number is given."""
-    kind = HereStudy if jobs is None else Study
+    kind = InProcessStudy if jobs is None else Study
     return kind(name, jobs=jobs, **{**SETTINGS, **changes})
 
 
-def known_study(name: str = "tiny") -> Study:
+def reopened_study(name: str = "tiny") -> Study:
     """Open a study as it was begun."""
-    return HereStudy(name)
+    return InProcessStudy(name)
 
 
 def options(**changes: Any) -> list[str]:

@@ -15,14 +15,14 @@ from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
 from optstudy.workloads.user_code import call
 
-STUDY = ("sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1")
+STUDY = ("sgd/seed-0", "sgd/seed-1", "unreliable/seed-0", "unreliable/seed-1")
 CHECKPOINT = "curvature --checkpoint weights.pt --model net.py:make --dataset images.py:load"
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process, since a worker takes seconds to start."""
-    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.Here())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.InProcessWorkers())
 
 
 @pytest.fixture

@@ -91,9 +91,9 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: str, said: str, run: Ru
     [
         ("", "[search] is missing or empty"),
         ("optimizer = ", "Invalid"),
-        (tiny.TOUCHY_SPACE.replace('"touchy.py:Touchy"', "5"), "optimizer"),
-        (tiny.TOUCHY_SPACE.replace("low = 1e-5", "low = 0.9"), "low 0.9"),
-        (tiny.TOUCHY_SPACE.replace('["calm", "foul"]', "[]"), "temper"),
+        (tiny.UNRELIABLE_SPACE.replace('"unreliable.py:Unreliable"', "5"), "optimizer"),
+        (tiny.UNRELIABLE_SPACE.replace("low = 1e-5", "low = 0.9"), "low 0.9"),
+        (tiny.UNRELIABLE_SPACE.replace('["works", "raises"]', "[]"), "mode"),
     ],
 )
 def test_a_space_that_says_nothing_sensible_is_one_line_with_its_file(

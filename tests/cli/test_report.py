@@ -54,29 +54,29 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_space_file_says_how_an_optimizer_looks_in_tables_figures_and_reports(
     run: Run, finished_copy: Path, few_figures: None
 ) -> None:
-    file = finished_copy / "tuning" / "spaces" / "touchy.toml"
-    looks = """label = "Touchy!"
+    file = finished_copy / "tuning" / "spaces" / "unreliable.toml"
+    looks = """label = "Unreliable!"
 colour = "#123456"
 style = ":D"
 """
-    cite = """cite = "@misc{easily-hurt,\\n  year = {2026}\\n}"
+    cite = """cite = "@misc{often-raises,\\n  year = {2026}\\n}"
 """
     file.write_text(looks + cite + file.read_text())
 
     written, table = run("report"), run("compare", "--format", "csv", "--metric", "cost")
 
     assert written.status == 0
-    assert table.out.splitlines()[2].startswith("Touchy!,best,")
+    assert table.out.splitlines()[2].startswith("Unreliable!,best,")
     page, methods, bib = (
         Path("report", name).read_text() for name in ("index.html", "methods.md", "references.bib")
     )
-    assert "SGD and Touchy!" in page
-    assert "We compared SGD [@sgd] and Touchy! [@easily-hurt] with" in methods
-    assert "@misc{easily-hurt,\n  year = {2026}\n}" in bib
+    assert "SGD and Unreliable!" in page
+    assert "We compared SGD [@sgd] and Unreliable! [@often-raises] with" in methods
+    assert "@misc{often-raises,\n  year = {2026}\n}" in bib
     tracking = open_existing(Location(finished_copy))
     read = read_studies(tracking, ["tiny"], workspace=Path())
     drawn = accuracies(compare(read), read)
-    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["SGD", "Touchy!"]
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["SGD", "Unreliable!"]
     assert ("#123456", "D") in {(line.get_color(), line.get_marker()) for line in drawn.axes[0].lines}
 
 
@@ -202,8 +202,8 @@ def test_the_command_of_a_report_makes_the_same_runs(
 
     def opened(
         name: str, location: Any, worker_pool: Any, settings: dict[str, Any], preset: str | None = None
-    ) -> tiny.HereStudy:
-        return tiny.HereStudy(name, preset=preset, **settings)
+    ) -> tiny.InProcessStudy:
+        return tiny.InProcessStudy(name, preset=preset, **settings)
 
     monkeypatch.setattr(options, "open_study", opened)
     program, *arguments = shlex.split(command)
@@ -220,4 +220,4 @@ def test_the_command_of_a_report_makes_the_same_runs(
         assert before
     assert run("report", "--output", "full").status == 0
     drawn = {path.stem for path in Path("full/figures").glob("*.pdf")}
-    assert drawn >= {"loss_lines", "ratios", "confusion-sgd", "surface-touchy", "tuning_curves"}
+    assert drawn >= {"loss_lines", "ratios", "confusion-sgd", "surface-unreliable", "tuning_curves"}

@@ -18,7 +18,7 @@ RUN = "tiny/sgd/seed-0"
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers take seconds to start; tests of execution and the README's commands have real ones."""
-    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.Here())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.InProcessWorkers())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def test_a_comparison_as_json_has_what_programs_read(run: Run, finished_copy: Pa
     content = json.loads(ended.out)
     assert [(row["study"], row["optimizer"], row["config"], row["seeds"]) for row in content["rows"]] == [
         ("tiny", "sgd", "best", 2),
-        ("tiny", "touchy", "best", 2),
+        ("tiny", "unreliable", "best", 2),
     ]
     for row in content["rows"]:
         for part in ("train_accuracy", "test_accuracy"):
@@ -87,12 +87,12 @@ def test_one_optimizer_alone_can_be_compared_and_an_unknown_one_is_named(
     run: Run, finished_copy: Path
 ) -> None:
     alone = json.loads(run("compare", "--opt", "sgd", "--json").out)
-    unknown = run("compare", "--opt", "touchi")
+    unknown = run("compare", "--opt", "unreliabel")
 
     assert [row["optimizer"] for row in alone["rows"]] == ["sgd"]
     assert unknown.status == 2
     assert unknown.err.startswith(
-        "optstudy: no final runs of 'touchi' in tiny (did you mean 'touchy'?); there are sgd, touchy"
+        "optstudy: no final runs of 'unreliabel' in tiny (did you mean 'unreliable'?); there are sgd, unreliable"
     )
 
 
@@ -115,7 +115,7 @@ def test_a_comparison_is_kept_in_a_file_that_is_never_overwritten(
 def test_pairs_are_in_the_json(run: Run, finished_copy: Path) -> None:
     [pair] = json.loads(run("compare", "--json").out)["pairs"]
 
-    assert (pair["a"], pair["b"], pair["seeds"]) == ("sgd/best", "touchy/best", 2)
+    assert (pair["a"], pair["b"], pair["seeds"]) == ("sgd/best", "unreliable/best", 2)
     assert pair["low"] <= pair["difference"] <= pair["high"]
     assert pair["verdict"] in ("better", "worse", "equivalent", "no difference shown")
 
@@ -145,7 +145,7 @@ def test_status_prints_the_progress_of_a_study(run: Run, finished_copy: Path) ->
 
     assert json.loads(ended.out) == [
         {"study": "tiny", "optimizer": name, "trials": 6, "trials_asked": 6, "runs": 2, "runs_asked": 2}
-        for name in ("sgd", "touchy")
+        for name in ("sgd", "unreliable")
     ]
     assert "6 of 6" in table.out
     assert table.err == "next: optstudy compare --study tiny\n"
@@ -212,7 +212,7 @@ def test_a_study_and_its_training_print_the_finished_searches(run: Run, finished
         assert printed == compared
     assert [(one["study"], one["optimizer"], one["finalists"]) for one in compared] == [
         ("tiny", "sgd", 0),
-        ("tiny", "touchy", 0),
+        ("tiny", "unreliable", 0),
     ]
     for one in compared:
         kept = json.loads(
@@ -234,11 +234,11 @@ def test_the_optimizers_are_listed_with_the_workspaces_own(run: Run, user_files:
 
     assert [item["name"] for item in listed] == sorted(find_spaces(user_files))
     assert {
-        "name": "touchy",
-        "optimizer": "touchy.py:Touchy",
-        "source": "tuning/spaces/touchy.toml",
+        "name": "unreliable",
+        "optimizer": "unreliable.py:Unreliable",
+        "source": "tuning/spaces/unreliable.toml",
     } in listed
-    assert "touchy.py:Touchy" in run("optimizers").out
+    assert "unreliable.py:Unreliable" in run("optimizers").out
 
 
 def test_space_files_that_cannot_be_read_hide_no_other(run: Run, user_files: Path) -> None:
@@ -260,7 +260,7 @@ def test_space_files_that_cannot_be_read_hide_no_other(run: Run, user_files: Pat
     assert everything.line.startswith("optstudy: tuning/spaces/one.toml: ")
 
 
-@pytest.mark.parametrize("name", ["adam", "adahessian", "touchy", "rmsprop"])
+@pytest.mark.parametrize("name", ["adam", "adahessian", "unreliable", "rmsprop"])
 def test_an_optimizer_is_shown_with_what_is_searched_and_why(name: str, run: Run, user_files: Path) -> None:
     ended = run("optimizers", name)
     content = json.loads(run("optimizers", name, "--json").out)

@@ -27,7 +27,7 @@ STORED = Path(__file__).parents[1] / "stored" / "workspace-0.0.tar.xz"
 COMPUTING = {"run_verified_rung", "measure_final_curvature", "time_steps"}
 
 
-class Watched(tiny.Here):
+class Watched(tiny.InProcessWorkers):
     """Workers that must not be asked for a number that is there."""
 
     tasks: list[str]
@@ -119,7 +119,7 @@ def test_it_is_reported_and_what_is_absent_there_is_said_to_be_not_recorded(stor
     assert ended.status == 0, ended.err
     page = (stored / "report/index.html").read_text()
     assert "lion" in page
-    assert "the commands that make them again are not recorded" in page  # runs kept no study.json
+    assert "the commands that reproduce them are not recorded" in page  # runs kept no study.json
     assert [one["optimizer"] for one in json.loads((stored / "report/runs.json").read_text())["runs"]] == [
         *["sgd"] * 2,
         *["lion"] * 2,

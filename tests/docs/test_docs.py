@@ -218,7 +218,7 @@ def test_each_example_of_curvature_runs_as_it_stands(name: str, reader: Path) ->
     assert "separated" in done.stdout
 
 
-class Brief(tiny.HereStudy):
+class Brief(tiny.InProcessStudy):
     """A study without workers and curvature, whose start and figures take longer than the study."""
 
     def __init__(self, name: str, **settings: Any) -> None:

@@ -86,11 +86,11 @@ def test_the_list_of_trials_opens_with_state_score_and_hyperparameters(
     page: Page, links: Mapping[str, str], studied: Path
 ) -> None:
     visit(page, links["trials"])
-    for name in ("sgd", "touchy"):
+    for name in ("sgd", "unreliable"):
         row_of(page, name).get_by_role("button").click()
 
     searches = read_searches(open_existing(Location(studied)), ["tiny"])
-    assert {search.optimizer for search in searches} == {"sgd", "touchy"}
+    assert {search.optimizer for search in searches} == {"sgd", "unreliable"}
     for search in searches:
         for trial in search.trials:
             row = row_of(page, f"{search.optimizer}/{trial.number:03d}").get_attribute("row-id")
@@ -139,7 +139,7 @@ def test_two_runs_that_are_ticked_show_their_images_beside_one_another(
     page: Page, links: Mapping[str, str]
 ) -> None:
     visit(page, links["final runs"])
-    for run in ("sgd/seed-0", "touchy/seed-0"):
+    for run in ("sgd/seed-0", "unreliable/seed-0"):
         row_of(page, run).get_by_role("checkbox").first.check()
     page.get_by_role("button", name="Compare").click()
 
@@ -205,4 +205,4 @@ def test_trials_open_under_their_search(page: Page, links: Mapping[str, str]) ->
     row_of(page, "sgd").get_by_role("button").click()
 
     expect(trial).to_be_visible()
-    expect(page.get_by_role("link", name="touchy/000", exact=True)).to_be_hidden()
+    expect(page.get_by_role("link", name="unreliable/000", exact=True)).to_be_hidden()

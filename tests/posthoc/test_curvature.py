@@ -22,7 +22,7 @@ from optstudy.tracking import embedded, open_tracking
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process, since a worker takes seconds to start."""
-    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.Here())
+    monkeypatch.setattr(WorkerPool, "workers", lambda *_, **__: tiny.InProcessWorkers())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,11 @@ def test_diverged_runs_are_left_out_and_named(finished_copy: Path) -> None:
 
     found, notices = answers(target="tiny")
 
-    assert {one.run for one in found} == {"tiny/sgd/seed-1", "tiny/touchy/seed-0", "tiny/touchy/seed-1"}
+    assert {one.run for one in found} == {
+        "tiny/sgd/seed-1",
+        "tiny/unreliable/seed-0",
+        "tiny/unreliable/seed-1",
+    }
     assert notices == ["tiny/sgd/seed-0 diverged, and has no curvature at its end"]
 
 

@@ -15,7 +15,7 @@ from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import Tracking, embedded, open_tracking
 
-NAMES = ["sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1"]
+NAMES = ["sgd/seed-0", "sgd/seed-1", "unreliable/seed-0", "unreliable/seed-1"]
 
 
 @pytest.fixture

@@ -223,7 +223,9 @@ def test_earlier_weights_are_those_that_the_run_had() -> None:
 def test_every_subject_is_measured_on_every_sample() -> None:
     early = Subject("tiny/sgd/seed-1", cases.plan(seed=1), None, "sgd", at="middle")
 
-    found = list(measure_all([subject(), early], [Sample(10, 0), Sample(10, 1)], asked(), tiny.Here()))
+    found = list(
+        measure_all([subject(), early], [Sample(10, 0), Sample(10, 1)], asked(), tiny.InProcessWorkers())
+    )
 
     assert all(isinstance(one, CurvatureResult) for one in found)
     assert {(one.run, one.at, one.seed) for one in found if isinstance(one, CurvatureResult)} == {

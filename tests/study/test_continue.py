@@ -48,17 +48,17 @@ class TestAgain:
         assert len(after) > len(before)
         assert {event.optimizer for event in events if isinstance(event, SearchResult)} == {
             "sgd",
-            "touchy",
+            "unreliable",
             "adam",
         }
-        joined = tiny.known_study().compare()
+        joined = tiny.reopened_study().compare()
         assert [row for row in joined.rows if row.optimizer != "adam"] == list(table.rows)
         assert [row.seeds for row in joined.rows if row.optimizer == "adam"] == [2]
 
     def test_only_what_is_asked_for_is_done(self, finished_copy: Path) -> None:
         before = studies.rung_times(finished_copy)
 
-        events = list(tiny.known_study().run("training", optimizers=["sgd"], configs=["paper"], seeds=2))
+        events = list(tiny.reopened_study().run("training", optimizers=["sgd"], configs=["paper"], seeds=2))
 
         ended = [event.run for event in events if isinstance(event, RunEnded)]
         assert sorted(ended) == ["sgd/paper/seed-0", "sgd/paper/seed-1"]
@@ -66,9 +66,9 @@ class TestAgain:
         assert len(studies.rung_times(finished_copy)) == len(before) + 4
 
     def test_a_seed_more_trains_one_run_more(self, finished_copy: Path) -> None:
-        table = tiny.known_study().train(seeds=3, optimizers=["sgd"])
+        table = tiny.reopened_study().train(seeds=3, optimizers=["sgd"])
 
-        assert {(row.optimizer, row.seeds) for row in table.rows} == {("sgd", 3), ("touchy", 2)}
+        assert {(row.optimizer, row.seeds) for row in table.rows} == {("sgd", 3), ("unreliable", 2)}
 
     def test_another_best_configuration_supersedes_the_runs_of_the_one_before(self, workspace: Path) -> None:
         list(tiny.study(trials=2, seeds=1).run())
@@ -84,7 +84,7 @@ class TestAgain:
             for text in told
         )
         assert "sgd: the best configuration has changed; 1 older runs are excluded from tables" in told
-        table = tiny.known_study().compare()
+        table = tiny.reopened_study().compare()
         assert [row.seeds for row in table.rows] == [1]
         assert table.excluded == {"superseded": 1}
         client = MlflowClient(embedded.uri(workspace))
@@ -94,7 +94,7 @@ class TestAgain:
         with pytest.raises(UsageError, match="was started with batch_size 25, not 50; .* --study tiny-2$"):
             Study("tiny", batch_size=50)
         with pytest.raises(UsageError, match="was started with tune_epochs 3, not 4; "):
-            list(tiny.known_study().run("tuning", tune_epochs=4))
+            list(tiny.reopened_study().run("tuning", tune_epochs=4))
 
     def test_what_was_finished_before_is_marked_so(self, finished_copy: Path) -> None:
         again = list(tiny.study(**tiny.WHOLE).run())
@@ -109,7 +109,7 @@ class TestAgain:
         }
 
     def test_a_request_for_fewer_seeds_gives_a_notice(self, finished_copy: Path) -> None:
-        events = tiny.known_study().run("training", seeds=1)
+        events = tiny.reopened_study().run("training", seeds=1)
 
         assert (
             "study 'tiny' has 2 seeds per configuration already; the number cannot decrease"
@@ -119,12 +119,12 @@ class TestAgain:
     def test_artifacts_that_are_gone_are_written_again(self, finished_copy: Path) -> None:
         """From the rungs, and under the same runs."""
         before = {kind: studies.runs(finished_copy, kind) for kind in ("tuning", "final")}
-        rungs, table = studies.rung_times(finished_copy), tiny.known_study().compare()
+        rungs, table = studies.rung_times(finished_copy), tiny.reopened_study().compare()
         kept = json.loads(studies.artifact(finished_copy, before["final"]["sgd/seed-1"], "epochs.json"))
         shutil.rmtree(finished_copy / "mlruns" / "artifacts")
 
-        told = studies.texts(tiny.known_study().run())
-        again = studies.texts(tiny.known_study().run())
+        told = studies.texts(tiny.reopened_study().run())
+        again = studies.texts(tiny.reopened_study().run())
 
         said = (
             "mlruns/artifacts lacks the files of 6 finished runs; this command restores those of its own runs"
@@ -132,7 +132,7 @@ class TestAgain:
         assert said in told
         assert said not in again
         assert studies.rung_times(finished_copy) == rungs
-        assert tiny.known_study().compare() == table
+        assert tiny.reopened_study().compare() == table
         after = {kind: studies.runs(finished_copy, kind) for kind in ("tuning", "final")}
         client = MlflowClient(embedded.uri(finished_copy))
         for kind, found in after.items():
@@ -157,9 +157,9 @@ class TestAgain:
         elsewhere = f"sqlite:///{finished_copy}/other.db"
         settings: dict[str, Any] = {"configs": ["default"], "seeds": 2, "optimizers": ["sgd"]}
 
-        first = studies.texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings))
-        same = studies.texts(tiny.HereStudy("tiny", tracking_uri=elsewhere).run("training", **settings))
-        back = studies.texts(tiny.HereStudy("tiny").run("training", **settings))
+        first = studies.texts(tiny.InProcessStudy("tiny", tracking_uri=elsewhere).run("training", **settings))
+        same = studies.texts(tiny.InProcessStudy("tiny", tracking_uri=elsewhere).run("training", **settings))
+        back = studies.texts(tiny.InProcessStudy("tiny").run("training", **settings))
 
         [said] = first
         assert said == (
@@ -186,4 +186,4 @@ class TestAgain:
         assert interrupted["sgd"].info.status == "KILLED"
         assert {run.info.status for run in studies.runs(workspace, "tuning").values()} == {"FINISHED"}
         assert studies.runs(workspace, "tuning")["sgd"].info.run_id == interrupted["sgd"].info.run_id
-        assert [row.seeds for row in tiny.known_study().compare().rows] == [1]
+        assert [row.seeds for row in tiny.reopened_study().compare().rows] == [1]

@@ -16,13 +16,13 @@ from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
 
 SPECIFICATION = Specification.from_keys(
-    {"dataset": "images.py:load", "model": "net.py:make", "optimizers": ("touchy",)}
+    {"dataset": "images.py:load", "model": "net.py:make", "optimizers": ("unreliable",)}
 )
 
 
 def fingerprint_of(workspace: Path, before: dict[str, Any] | None, *optimizers: str) -> dict[str, Any]:
-    """Check the fingerprint of a study with the optimizer touchy and others, after what was recorded before."""
-    spaces = {name: load_space(name, workspace) for name in ("touchy", *optimizers)}
+    """Check the fingerprint of a study with the optimizer unreliable and others, after what was recorded before."""
+    spaces = {name: load_space(name, workspace) for name in ("unreliable", *optimizers)}
     recorded = None if before is None else RecordedStudy(SPECIFICATION, before, ("tuning",))
     return check_fingerprint(
         StudyFiles(workspace, "mine"), recorded, SPECIFICATION, spaces, gather_provenance().versions
@@ -40,7 +40,7 @@ def test_what_has_not_changed_is_accepted(user_files: Path) -> None:
     assert fingerprint_of(user_files, copy.deepcopy(before)) == before
 
 
-@pytest.mark.parametrize("name", ["images.py", "net.py", "touchy.py"])
+@pytest.mark.parametrize("name", ["images.py", "net.py", "unreliable.py"])
 def test_an_edited_file_is_named(name: str, user_files: Path) -> None:
     before = fingerprint_of(user_files, None)
     with (user_files / name).open("a") as file:
@@ -70,25 +70,27 @@ def test_an_edited_file_that_a_file_imports_is_named(user_files: Path) -> None:
 )
 def test_a_changed_space_is_named_with_what_differs(old: str, new: str, said: str, user_files: Path) -> None:
     before = fingerprint_of(user_files, None)
-    edit(user_files / "tuning" / "spaces" / "touchy.toml", old, new)
+    edit(user_files / "tuning" / "spaces" / "unreliable.toml", old, new)
 
     with pytest.raises(
-        ChangedStudyError, match=rf"started with a different space of touchy \({said} differ\); "
+        ChangedStudyError, match=rf"started with a different space of unreliable \({said} differ\); "
     ):
         fingerprint_of(user_files, before)
 
 
 def test_a_better_reason_for_a_range_changes_no_study(user_files: Path) -> None:
     before = fingerprint_of(user_files, None)
-    edit(user_files / "tuning" / "spaces" / "touchy.toml", "From no progress to the edge.", "Four decades.")
+    edit(
+        user_files / "tuning" / "spaces" / "unreliable.toml", "From no progress to the edge.", "Four decades."
+    )
 
     assert fingerprint_of(user_files, before) == before
 
 
 def test_how_an_optimizer_looks_may_change(user_files: Path) -> None:
     before = fingerprint_of(user_files, None)
-    looks = 'label = "Touchy"\ncolour = "#112233"\nstyle = ":D"\ncite = "touchy2026"\n'
-    file = user_files / "tuning" / "spaces" / "touchy.toml"
+    looks = 'label = "Unreliable"\ncolour = "#112233"\nstyle = ":D"\ncite = "unreliable2026"\n'
+    file = user_files / "tuning" / "spaces" / "unreliable.toml"
     file.write_text(looks + file.read_text())
 
     assert fingerprint_of(user_files, before) == before
@@ -115,7 +117,7 @@ def test_an_optimizer_joins_what_is_recorded_and_none_leaves(user_files: Path) -
     before = fingerprint_of(user_files, None)
     joined = fingerprint_of(user_files, before, "sgd")
 
-    assert set(joined["spaces"]) == {"touchy", "sgd"}
+    assert set(joined["spaces"]) == {"unreliable", "sgd"}
     assert fingerprint_of(user_files, joined) == joined
     assert joined["sources"] == before["sources"] | {"torch.optim.SGD": {}}
 
@@ -139,7 +141,7 @@ def test_a_later_field_of_a_space_is_part_of_it_only_where_it_is_set(
         warm_up: int = 0
 
     def fingerprint(warm_up: int) -> dict[str, Any]:
-        later = LaterSpace(**vars(load_space("touchy", user_files)), warm_up=warm_up)
+        later = LaterSpace(**vars(load_space("unreliable", user_files)), warm_up=warm_up)
         with monkeypatch.context() as patch:
             patch.setattr(sys.modules[__name__], "load_space", lambda *_: later)
             return fingerprint_of(user_files, before)
@@ -147,5 +149,5 @@ def test_a_later_field_of_a_space_is_part_of_it_only_where_it_is_set(
     before = fingerprint_of(user_files, None)
 
     assert fingerprint(warm_up=0) == before
-    with pytest.raises(ChangedStudyError, match=r"a different space of touchy \(warm_up differ\)"):
+    with pytest.raises(ChangedStudyError, match=r"a different space of unreliable \(warm_up differ\)"):
         fingerprint(warm_up=5)

@@ -24,30 +24,32 @@ class TestProblems:
     """What goes wrong is told, costs no more than it must, and leaves the rest."""
 
     def test_a_search_in_which_every_trial_fails_ends_with_a_problem(self, workspace: Path) -> None:
-        weary = tiny.TOUCHY_SPACE.replace('choices = ["calm", "foul"]', 'choices = ["weary"]')
-        weary = weary.replace('temper = "calm"', 'temper = "weary"').replace(
-            'temper = "foul"', 'temper = "weary"'
+        raising_late = tiny.UNRELIABLE_SPACE.replace(
+            'choices = ["works", "raises"]', 'choices = ["raises_late"]'
         )
-        (workspace / "tuning" / "spaces" / "weary.toml").write_text(weary)
+        raising_late = raising_late.replace('mode = "works"', 'mode = "raises_late"').replace(
+            'mode = "raises"', 'mode = "raises_late"'
+        )
+        (workspace / "tuning" / "spaces" / "raises_late.toml").write_text(raising_late)
 
-        events = list(tiny.study(optimizers=("weary", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
+        events = list(tiny.study(optimizers=("raises_late", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
 
         [problem] = studies.texts(events, problem=True)
-        assert problem.startswith("no trial of weary completed (failed); check the ranges in ")
+        assert problem.startswith("no trial of raises_late completed (failed); check the ranges in ")
         assert problem.endswith(" or, if other optimizers fail, too, the model, loss and data")
-        assert studies.runs(workspace, "tuning")["weary"].info.status == "FAILED"
-        assert [row.optimizer for row in tiny.known_study().compare().rows] == ["sgd"]
-        assert not (workspace / "tuning" / "best" / "tiny" / "weary.json").exists()
+        assert studies.runs(workspace, "tuning")["raises_late"].info.status == "FAILED"
+        assert [row.optimizer for row in tiny.reopened_study().compare().rows] == ["sgd"]
+        assert not (workspace / "tuning" / "best" / "tiny" / "raises_late.json").exists()
 
     def test_a_final_run_that_fails_is_tried_again_by_the_next_command(self, workspace: Path) -> None:
-        settings: dict[str, Any] = {"optimizers": ("touchy",), "configs": ("paper",), "seeds": 1}
+        settings: dict[str, Any] = {"optimizers": ("unreliable",), "configs": ("paper",), "seeds": 1}
 
         for _ in range(2):
             events = list(tiny.study(**settings).run("training"))
             assert studies.texts(events, problem=True) == [
-                "tiny/touchy/paper/seed-0 failed: RuntimeError: no step today"
+                "tiny/unreliable/paper/seed-0 failed: RuntimeError: no step in this mode"
             ]
-        with pytest.raises(OptstudyError, match="seed-0 failed: RuntimeError: no step today$"):
+        with pytest.raises(OptstudyError, match="seed-0 failed: RuntimeError: no step in this mode$"):
             tiny.study(**settings).train(configs=["paper"])
 
     def test_a_model_that_cannot_be_exported_costs_no_run(self, workspace: Path) -> None:
@@ -105,35 +107,43 @@ class TestProblems:
     def test_an_optimizer_that_raises_is_named_with_its_space_file_and_the_users_line(
         self, workspace: Path
     ) -> None:
-        foul = tiny.TOUCHY_SPACE.replace('temper = "calm"', 'temper = "foul"')
-        (workspace / "tuning" / "spaces" / "touchy.toml").write_text(foul)
+        raising = tiny.UNRELIABLE_SPACE.replace('mode = "works"', 'mode = "raises"')
+        (workspace / "tuning" / "spaces" / "unreliable.toml").write_text(raising)
 
         with pytest.raises(OptstudyError) as raised:
-            list(tiny.study(optimizers=("sgd", "touchy")).run())
+            list(tiny.study(optimizers=("sgd", "unreliable")).run())
 
-        line = 1 + tiny.TOUCHY.splitlines().index('            raise RuntimeError("no step today")')
+        line = 1 + tiny.UNRELIABLE.splitlines().index(
+            '            raise RuntimeError("no step in this mode")'
+        )
         assert str(raised.value) == (
-            "the first steps of touchy (touchy.py:Touchy, tuning/spaces/touchy.toml) fail at"
-            f" touchy.py:{line}: RuntimeError: no step today"
+            "the first steps of unreliable (unreliable.py:Unreliable, tuning/spaces/unreliable.toml) fail at"
+            f" unreliable.py:{line}: RuntimeError: no step in this mode"
         )
 
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [
-            ("lr", "rate", "touchy.py:Touchy rejects rate=0.1, temper='calm': "),
-            ('"touchy.py:Touchy"', '"touchy.py:Tuchy"', "touchy.py has no 'Tuchy' (did you mean 'Touchy'?)"),
-            ('"touchy.py:Touchy"', '"tuchy.py:Touchy"', "tuchy.py: no such file in "),
+            ("lr", "rate", "unreliable.py:Unreliable rejects rate=0.1, mode='works': "),
+            (
+                '"unreliable.py:Unreliable"',
+                '"unreliable.py:Unrelable"',
+                "unreliable.py has no 'Unrelable' (did you mean 'Unreliable'?)",
+            ),
+            ('"unreliable.py:Unreliable"', '"tuchy.py:Unreliable"', "tuchy.py: no such file in "),
         ],
     )
     def test_an_optimizer_that_cannot_be_made_is_named_with_its_space_file(
         self, old: str, new: str, said: str, workspace: Path
     ) -> None:
-        (workspace / "tuning" / "spaces" / "touchy.toml").write_text(tiny.TOUCHY_SPACE.replace(old, new))
+        (workspace / "tuning" / "spaces" / "unreliable.toml").write_text(
+            tiny.UNRELIABLE_SPACE.replace(old, new)
+        )
 
         with pytest.raises(UsageError) as raised:
-            list(tiny.study(optimizers=("touchy",)).run())
+            list(tiny.study(optimizers=("unreliable",)).run())
 
-        assert str(raised.value).startswith(f"tuning/spaces/touchy.toml: {said}")
+        assert str(raised.value).startswith(f"tuning/spaces/unreliable.toml: {said}")
 
     @pytest.mark.parametrize(
         ("changes", "said"),
@@ -178,7 +188,7 @@ class TestProblems:
         path.write_text(content)
 
         with pytest.raises(OptstudyError) as raised:
-            list(tiny.known_study().run("training"))
+            list(tiny.reopened_study().run("training"))
 
         assert str(raised.value).startswith(str(path.relative_to(finished_copy)))
         assert "\n" not in str(raised.value)
@@ -191,7 +201,7 @@ class TestProblems:
         path.write_text(content)
 
         with pytest.raises(OptstudyError) as raised:
-            list(tiny.known_study().run("tuning", trials=8))
+            list(tiny.reopened_study().run("tuning", trials=8))
 
         said = str(raised.value)
         assert said.startswith(str(path.relative_to(finished_copy)))

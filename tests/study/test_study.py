@@ -49,8 +49,8 @@ class TestFinished:
     def test_trials_lie_under_the_search_of_their_optimizer(self, finished: Path) -> None:
         found = studies.runs(finished, "tuning")
 
-        assert set(found) == {"sgd", "touchy"} | {
-            f"{optimizer}/{number:03d}" for optimizer in ("sgd", "touchy") for number in range(6)
+        assert set(found) == {"sgd", "unreliable"} | {
+            f"{optimizer}/{number:03d}" for optimizer in ("sgd", "unreliable") for number in range(6)
         }
         for name, run in found.items():
             optimizer, separator, _ = name.partition("/")
@@ -61,7 +61,7 @@ class TestFinished:
         found = studies.runs(finished, "tuning")
         seen = set()
 
-        for optimizer in ("sgd", "touchy"):
+        for optimizer in ("sgd", "unreliable"):
             for trial in trials_of(finished, found[optimizer]):
                 run = found[f"{optimizer}/{trial['number']:03d}"]
                 assert run.info.status == STATUS[trial["state"]]
@@ -74,9 +74,9 @@ class TestFinished:
     def test_a_failed_trial_says_why_and_the_rest_went_on(self, finished: Path) -> None:
         found = studies.runs(finished, "tuning")
 
-        assert found["touchy/000"].data.tags["optstudy.problem"] == "RuntimeError: no step today"
-        assert found["touchy/001"].info.status == "FINISHED"
-        assert found["touchy"].info.status == "FINISHED"
+        assert found["unreliable/000"].data.tags["optstudy.problem"] == "RuntimeError: no step in this mode"
+        assert found["unreliable/001"].info.status == "FINISHED"
+        assert found["unreliable"].info.status == "FINISHED"
 
     def test_trials_log_validation_and_never_the_test_set(self, finished: Path) -> None:
         for name, run in studies.runs(finished, "tuning").items():
@@ -87,7 +87,7 @@ class TestFinished:
     def test_a_search_has_its_figures_and_its_trials(self, finished: Path) -> None:
         client = MlflowClient(embedded.uri(finished))
 
-        for optimizer in ("sgd", "touchy"):
+        for optimizer in ("sgd", "unreliable"):
             run = studies.runs(finished, "tuning")[optimizer]
             names = {found.path for found in client.list_artifacts(run.info.run_id)}
             figures = {"history.png", "importances.png", "slices.png", "learning_rate.png"}
@@ -115,7 +115,7 @@ class TestFinished:
     def test_every_seed_of_the_best_configuration_has_a_final_run(self, finished: Path) -> None:
         found = studies.runs(finished, "final")
 
-        assert set(found) == {f"{name}/seed-{seed}" for name in ("sgd", "touchy") for seed in (0, 1)}
+        assert set(found) == {f"{name}/seed-{seed}" for name in ("sgd", "unreliable") for seed in (0, 1)}
         for name, run in found.items():
             optimizer, seed = name.split("/seed-")
             config = {key: str(value) for key, value in studies.best(finished, optimizer)["config"].items()}
@@ -220,13 +220,13 @@ class TestFinished:
 
         kept = {name for name, run in found.items() if run.outputs and run.outputs.model_outputs}
 
-        assert kept == {"sgd/seed-0", "touchy/seed-0"}
+        assert kept == {"sgd/seed-0", "unreliable/seed-0"}
 
     def test_the_table_is_printed_alone_and_the_next_command_named(self, finished: Path) -> None:
         output, errors = (finished / "output.txt").read_text(), (finished / "errors.txt").read_text()
 
         assert "SGD" in output
-        assert "touchy" in output
+        assert "unreliable" in output
         assert "next:" not in output
         assert errors.splitlines()[-1] == "next: optstudy ui --study tiny"
         assert "best is trial" in errors

@@ -163,9 +163,9 @@ class TestStudy:
         found = final_metrics(retrained)
 
         assert {name: metrics["final/steps"] for name, metrics in found.items()} == dict.fromkeys(
-            ("sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1"), 2 * 12
+            ("sgd/seed-0", "sgd/seed-1", "unreliable/seed-0", "unreliable/seed-1"), 2 * 12
         )
-        for optimizer in ("sgd", "touchy"):
+        for optimizer in ("sgd", "unreliable"):
             first, second = (found[f"{optimizer}/seed-{seed}"]["final/step_seconds"] for seed in (0, 1))
             assert first == second > 0
         assert {one.step_seconds for one in kept_paces(retrained).values()} == {
@@ -175,7 +175,7 @@ class TestStudy:
     def test_the_comparison_tells_seconds_at_that_pace(self, retrained_copy: Path) -> None:
         found = final_metrics(retrained_copy)
 
-        for row in tiny.known_study().compare().rows:
+        for row in tiny.reopened_study().compare().rows:
             step = found[f"{row.optimizer}/seed-0"]["final/step_seconds"]
             assert row.step_seconds == pytest.approx(step)
             assert row.seconds == pytest.approx(24 * step)
@@ -186,7 +186,7 @@ class TestStudy:
         before = kept_paces(retrained_copy)
         monkeypatch.setattr(study_timing, "_time_plan", never)
 
-        list(tiny.known_study().run("training", optimizers=["sgd"], seeds=3))
+        list(tiny.reopened_study().run("training", optimizers=["sgd"], seeds=3))
 
         found = final_metrics(retrained_copy)
         paces = {found[f"sgd/seed-{seed}"]["final/step_seconds"] for seed in range(3)}
@@ -203,14 +203,14 @@ class TestStudy:
         damaged = next(path for path, one in kept_paces(retrained_copy).items() if _is_of_sgd(one, before))
         damaged.write_bytes(content)
 
-        list(tiny.known_study().run("training", optimizers=["sgd"]))
+        list(tiny.reopened_study().run("training", optimizers=["sgd"]))
 
         again = kept_paces(retrained_copy)[damaged]
         assert again.steps == 7
         after = final_metrics(retrained_copy)
         for seed in (0, 1):
             assert after[f"sgd/seed-{seed}"]["final/step_seconds"] == again.step_seconds
-            assert after[f"touchy/seed-{seed}"] == before[f"touchy/seed-{seed}"]
+            assert after[f"unreliable/seed-{seed}"] == before[f"unreliable/seed-{seed}"]
 
     def test_a_study_killed_between_keeping_a_pace_and_logging_it_logs_it_at_the_next_start(
         self, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
@@ -225,11 +225,11 @@ class TestStudy:
         with monkeypatch.context() as patch:
             patch.setattr(RunCache, "write_pace", killed)
             with pytest.raises(KeyboardInterrupt):
-                list(tiny.known_study().run("training", **settings))
+                list(tiny.reopened_study().run("training", **settings))
         assert "final/step_seconds" not in final_metrics(retrained_copy)["sgd/default/seed-0"]
         monkeypatch.setattr(study_timing, "_time_plan", never)
 
-        list(tiny.known_study().run("training", **settings))
+        list(tiny.reopened_study().run("training", **settings))
 
         logged = {
             final_metrics(retrained_copy)[f"sgd/default/seed-{seed}"]["final/step_seconds"] for seed in (0, 1)
@@ -243,17 +243,17 @@ def _is_of_sgd(one: Pace, metrics: dict[str, dict[str, float]]) -> bool:
 
 
 def test_a_row_whose_steps_cannot_be_timed_is_told_and_keeps_its_clock(workspace: Path) -> None:
-    space = tiny.TOUCHY_SPACE.replace('"foul"]', '"weary"]').replace('"foul"', '"weary"')
-    space = space.replace('"calm"\n\n[paper]', '"weary"\n\n[paper]')  # works for one epoch of 12 steps
-    (workspace / "tuning" / "spaces" / "weary.toml").write_text(space)
-    settings: dict[str, Any] = {"optimizers": ("weary",), "configs": ("default",), "seeds": 1}
+    space = tiny.UNRELIABLE_SPACE.replace('"raises"]', '"raises_late"]').replace('"raises"', '"raises_late"')
+    space = space.replace('"works"\n\n[paper]', '"raises_late"\n\n[paper]')  # works for one epoch of 12 steps
+    (workspace / "tuning" / "spaces" / "raises_late.toml").write_text(space)
+    settings: dict[str, Any] = {"optimizers": ("raises_late",), "configs": ("default",), "seeds": 1}
 
     events = list(tiny.study(**settings, train_epochs=1).run("training"))
 
     assert [event.text for event in events if isinstance(event, Notice)][-1] == (
-        "the steps of weary, config default, could not be timed: RuntimeError: no step today"
+        "the steps of raises_late, config default, could not be timed: RuntimeError: no step in this mode"
     )
-    [row] = tiny.known_study().compare().rows
+    [row] = tiny.reopened_study().compare().rows
     assert row.step_seconds is None
-    assert row.seconds == final_metrics(workspace)["weary/default/seed-0"]["final/seconds"] > 0
+    assert row.seconds == final_metrics(workspace)["raises_late/default/seed-0"]["final/seconds"] > 0
     assert np.isfinite(row.seconds)

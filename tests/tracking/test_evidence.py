@@ -217,17 +217,17 @@ def files_of(workspace: Path, name: str) -> Path:
 
 
 class TestStudy:
-    """A whole study, which logged touchy's runs before those of sgd."""
+    """A whole study, which logged unreliable's runs before those of sgd."""
 
     def test_runs_come_in_the_order_of_the_comparison(self, retrained_copy: Path) -> None:
         found = read(retrained_copy)
 
         assert [named(one) for one in found.runs] == [
-            "sgd/seed-0", "sgd/seed-1", "touchy/seed-0", "touchy/seed-1",
+            "sgd/seed-0", "sgd/seed-1", "unreliable/seed-0", "unreliable/seed-1",
         ]  # fmt: skip
-        rows = tiny.known_study().compare().rows
+        rows = tiny.reopened_study().compare().rows
         assert list(found.rows()) == [(row.study, row.optimizer, row.config) for row in rows]
-        assert [one.optimizer for one in found.searches] == ["sgd", "touchy"]
+        assert [one.optimizer for one in found.searches] == ["sgd", "unreliable"]
 
     def test_a_run_has_its_plan_epochs_predictions_and_curvature(self, retrained_copy: Path) -> None:
         for one in read(retrained_copy).runs:
@@ -263,17 +263,17 @@ class TestStudy:
             assert run_key(one.plan, torch.__version__, sources) == known[named(one)].key
 
     def test_a_search_has_its_trials_finalists_and_space(self, retrained_copy: Path) -> None:
-        sgd, touchy = read(retrained_copy).searches
+        sgd, unreliable = read(retrained_copy).searches
 
-        for one in (sgd, touchy):
+        for one in (sgd, unreliable):
             space = load_space(one.optimizer, Path())
             assert typed(one.space) == typed(_without_folder(space))
             assert one.study == "tiny"
             assert [trial.number for trial in one.trials] == [0, 1]
             assert {"trials": 2, "tune_epochs": 3, "finalists": 2, "seed": 0}.items() <= one.settings.items()
             assert one.best in one.trials
-        assert [trial.state for trial in touchy.trials] == ["failed", "completed"]
-        assert touchy.finalists == ()
+        assert [trial.state for trial in unreliable.trials] == ["failed", "completed"]
+        assert unreliable.finalists == ()
         kept = json.loads(Path("tuning/best/tiny/sgd.json").read_text())
         assert [
             {"trial": f.trial, "seeds": [*f.seeds], "scores": [*f.scores], "mean": f.mean("accuracy")}

@@ -23,7 +23,7 @@ CURVATURE = {"final/separated"} | {f"final/{field.name}" for field in dataclasse
 def test_a_run_of_the_published_study_is_reproduced_to_the_bit_on_a_machine_of_its_kind() -> None:
     recorded = recorded_in_archive(read_archive(RESULTS), "mnist/sgd/seed-3")
 
-    [found] = [one for one in reproduce(recorded, tiny.Here()) if isinstance(one, Reproduction)]
+    [found] = [one for one in reproduce(recorded, tiny.InProcessWorkers()) if isinstance(one, Reproduction)]
 
     assert found.contradictions == ()
     # The instructions were not recorded then; they were these.

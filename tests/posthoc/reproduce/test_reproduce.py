@@ -33,7 +33,7 @@ def tracking_of(workspace: Path) -> Tracking:
 
 
 def rerun(recorded: list[RecordedRun], tolerance: float = 0.01) -> list[Reproduction]:
-    events = reproduce(recorded, tiny.Here(), tolerance)
+    events = reproduce(recorded, tiny.InProcessWorkers(), tolerance)
     return [event for event in events if isinstance(event, Reproduction)]
 
 
@@ -240,7 +240,7 @@ def test_each_run_of_a_study_is_held_to_its_own_files(finished_copy: Path) -> No
     assert {name for run in recorded for name in run.provenance.sources or ()} == {
         "images.py",
         "net.py",
-        "touchy.py",
+        "unreliable.py",
     }
     assert [one.differing for one in found if one.differing] == []
 

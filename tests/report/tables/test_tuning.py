@@ -79,7 +79,7 @@ def test_without_searches_the_caption_states_it() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.1234567, "0.1235"), (1e-5, "1e-05"), (0.0, "0"), (3, "3"), (True, "True"), ("calm", "calm")],
+    [(0.1234567, "0.1235"), (1e-5, "1e-05"), (0.0, "0"), (3, "3"), (True, "True"), ("works", "works")],
 )
 def test_values_of_hyperparameters_are_short(value: Any, text: str) -> None:
     assert value_label(value) == text

@@ -74,7 +74,7 @@ class Scripted:
             self.plans.append(plan)
         end = self.ends[plan.method.arguments["lr"], plan.seed]
         if end == "failed":
-            return ticket, OptstudyError("RuntimeError: no step today")
+            return ticket, OptstudyError("RuntimeError: no step in this mode")
         diverged = end == "diverged"
         score = 0.4 if diverged else float(end)
         accuracy, loss = (score, 1 - score) if score <= 1 else (0.0, score)
@@ -206,7 +206,7 @@ class TestChoosing:
         )
         told = [event.text for event in events if isinstance(event, Notice)]
         assert told == (
-            ["trial sgd/000/seed-3000 failed: RuntimeError: no step today"] if end == "failed" else []
+            ["trial sgd/000/seed-3000 failed: RuntimeError: no step in this mode"] if end == "failed" else []
         )
 
     def test_one_that_is_worst_everywhere_does_not_stop_the_choice(self, tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ class TestLogging:
             }
             assert run["params"]["seed"] == int(name[-4:])
         assert logged["sgd/000/seed-2000"]["metrics"] == {"gradient_work": 2 * WORK}
-        assert logged["sgd/011/seed-2000"]["problem"] == "RuntimeError: no step today"
+        assert logged["sgd/011/seed-2000"]["problem"] == "RuntimeError: no step in this mode"
         assert (
             "metrics" not in logged["sgd/011/seed-2000"]
         )  # with another time at each start they would double
@@ -429,7 +429,7 @@ class TestStudy:
         found = studies.runs(retrained, "tuning")
         finalists = {name: run for name, run in found.items() if run.data.tags["optstudy.kind"] == "finalist"}
 
-        assert set(finalists) == FINALISTS  # touchy has one completed trial, and none to choose among
+        assert set(finalists) == FINALISTS  # unreliable has one completed trial, and none to choose among
         for name, run in finalists.items():
             assert run.info.status == "FINISHED"
             assert run.data.tags["mlflow.parentRunId"] == found["sgd"].info.run_id
@@ -452,12 +452,12 @@ class TestStudy:
         assert (kept["trial"], kept["score"]) == (winner["trial"], winner["mean"])
         everything = [run for name, run in found.items() if name.startswith("sgd/")]
         assert kept["gradient_work"] == sum(run.data.metrics["gradient_work"] for run in everything)
-        assert "finalists" not in best(retrained, "touchy")
+        assert "finalists" not in best(retrained, "unreliable")
 
     def test_final_runs_take_the_hyperparameters_of_the_chosen_one(self, retrained: Path) -> None:
         found = studies.runs(retrained, "final")
 
-        for optimizer in ("sgd", "touchy"):
+        for optimizer in ("sgd", "unreliable"):
             config = {name: str(value) for name, value in best(retrained, optimizer)["config"].items()}
             own = studies.runs(retrained, "tuning")[f"{optimizer}/{best(retrained, optimizer)['trial']:03d}"]
             assert config.items() <= own.data.params.items()
@@ -468,7 +468,7 @@ class TestStudy:
         statuses = {one.optimizer: one for one in read_statuses(Location(retrained))}
 
         assert {name: (one.trials, one.trials_asked) for name, one in statuses.items()} == {
-            "touchy": (2, 2),
+            "unreliable": (2, 2),
             "sgd": (2, 2),
         }
 
@@ -490,7 +490,7 @@ class TestStudy:
             best(retrained_copy),
         )
 
-        events = list(tiny.known_study().run())
+        events = list(tiny.reopened_study().run())
 
         assert studies.written(retrained_copy) == rungs
         assert studies.logged(retrained_copy) == logged
