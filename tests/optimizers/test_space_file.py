@@ -200,7 +200,7 @@ MISTAKES = {
     ("low = 1e-4", ""): r"\[search\] lr has no low; give low and high, or choices",
     ("low = 1e-4", "low = 1e-4\nstep = 2"): r"\[search\] lr has unknown 'step'",
     ("low = 1e-4", "low = 1e-4\nlogg = true"): r"\[search\] lr has unknown 'logg' [(]did you mean 'log'",
-    ("low = 1e-4", "low = 1e-4\ninteger = true"): r"integer needs low and high without a point",
+    ("low = 1e-4", "low = 1e-4\ninteger = true"): r"integer needs low and high without a decimal point",
     ("low = 1e-4", "low = 1e-4\nchoices = [1]"): r"\[search\] lr has both choices and low; keep one",
     ("high = 0.99", "high = 1.0"): r"\[search\] beta_1 has high 1; log of 1 - beta_1 needs high below 1",
     ("high = 0.99", "high = 0.99\ninteger = true"): "beta_1 has both integer and complement",
