@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -9,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.posthoc.find_runs import find_runs, read_plan, read_subject
+from optstudy.posthoc.find_runs import find_runs, matching_runs, read_plan, read_subject
 from optstudy.posthoc.samples import Sample, default_sample
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
@@ -58,11 +59,11 @@ def test_what_names_no_run_is_refused_with_what_there_is(target: str, said: str,
     assert str(raised.value).startswith(said)
 
 
-def test_a_beginning_of_several_ids_is_refused(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FinalRun, "run_id", "abcdef" * 5, raising=False)
+def test_a_prefix_of_several_ids_is_refused(tracking: Tracking) -> None:
+    runs = [replace(run, run_id=f"abcdef{n}") for n, run in enumerate(find_runs(tracking, "tiny"))]
 
-    with pytest.raises(UsageError, match="is not a study, run or run ID|use a longer prefix"):
-        find_runs(tracking, "abc")
+    with pytest.raises(UsageError, match="4 runs begin with 'abc'; use a longer prefix"):
+        matching_runs(runs, "abc")
 
 
 def test_the_runs_of_one_optimizer_have_a_name_too(tracking: Tracking) -> None:
