@@ -17,7 +17,7 @@ from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.records.io import write_bytes
 from optstudy.records.location import Location
-from optstudy.report.tables.table import number_column, text_column
+from optstudy.report.tables.table import count_label, number_column, text_column
 from optstudy.study.events import Notice
 
 RESULT = "curvature.json"  # always written in addition to the figures
@@ -61,16 +61,12 @@ def _announcement(sizes: Sequence[int]) -> str:
     count, largest = len(sizes), max(sizes)
     times = "once" if count == 1 else f"{count} times"
     duration = "; each may take minutes" if largest >= LARGE_SAMPLE else ""
-    return f"measuring {times}, on {_images(largest)}{' at most' * (count > 1)}{duration}"
+    return f"measuring {times}, on {count_label('image', [largest])}{' at most' * (count > 1)}{duration}"
 
 
 def _progress_line(result: CurvatureResult, request: CurvatureRequest) -> str:
     draw = f", draw {result.seed}" if request.sweep else ""
-    return f"measured {result.run} at its {result.at} on {_images(result.samples)}{draw}"
-
-
-def _images(images: int) -> str:
-    return f"{images:,} image{'s' * (images != 1)}"
+    return f"measured {result.run} at its {result.at} on {count_label('image', [result.samples])}{draw}"
 
 
 def show_results(results: Sequence[CurvatureResult]) -> None:

@@ -16,7 +16,7 @@ from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.location import Location
 from optstudy.report.archive import RUNS, read_archive
-from optstudy.report.tables.table import number_column, text_column
+from optstudy.report.tables.table import count_label, number_column, text_column
 from optstudy.study.events import WorkDone
 from optstudy.tracking import open_existing
 
@@ -59,7 +59,7 @@ def _watch(
     total, ended = sum(epochs.values()), 0
     reproductions: list[Reproduction] = []
     if not quiet:
-        click.echo(f"rerunning {_counted(len(recorded), 'run')}, {total} epochs in all", err=True)
+        click.echo(f"rerunning {count_label('run', [len(recorded)])}, {total} epochs in all", err=True)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     try:
         with console.status("starting workers") as status:
@@ -122,7 +122,7 @@ def show_reproduction(reproduction: Reproduction) -> None:
 
 def _verdict(reproduction: Reproduction) -> str:
     values = sum(metric.values for metric in reproduction.metrics)
-    counted = f"{_counted(len(reproduction.metrics), 'metric')} of {values:,} values"
+    counted = f"{count_label('metric', [len(reproduction.metrics)])} of {values:,} values"
     first = reproduction.first_difference
     if first is None:
         ending = (
@@ -159,7 +159,3 @@ def to_json(reproductions: list[Reproduction]) -> str:
         }
         content.append(replace_nonfinite(reproduction_json))
     return json.dumps(content, indent=2) + "\n"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from optstudy.execution.local import LocalWorkers, environments
-from optstudy.execution.ray import RayWorkers
+if TYPE_CHECKING:
+    from optstudy.execution.local import LocalWorkers
+    from optstudy.execution.ray import RayWorkers
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,11 @@ class WorkerPool:
 
     def workers(
         self, device: str, threads: int, *, deterministic: bool = False, references: Sequence[str] = ()
-    ) -> LocalWorkers | RayWorkers:
+    ) -> "LocalWorkers | RayWorkers":
         """Start workers; ``references`` may point to the user's code, which each node of a cluster must have."""
+        from optstudy.execution.local import LocalWorkers, environments
+        from optstudy.execution.ray import RayWorkers
+
         if self.ray is None:
             return LocalWorkers(
                 environments(device, threads, self.jobs, self.data_dir, deterministic=deterministic)
