@@ -77,5 +77,5 @@ $(INSTALLED): pyproject.toml
 	done; \
 	echo "optstudy needs Python 3.11 or newer with its venv module; none of $(PYTHONS) is that" >&2; exit 1
 	$(BIN)/python -m pip install --upgrade 'pip>=25.1'  # the first with --group
-	$(BIN)/python -m pip install --editable '.[ray,server]' --group dev --group docs
+	$(BIN)/python -m pip install --editable '.[ray,safetensors,server]' --group dev --group docs
 	@echo "$(CURDIR)" > $@

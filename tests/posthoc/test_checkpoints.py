@@ -1,5 +1,6 @@
 """A file of weights is read, or refused with what is wrong with it."""
 
+import importlib.util
 import io
 import pickle
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 import cases
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from optstudy.errors import OptstudyError, UsageError
@@ -54,6 +56,8 @@ def test_weights_are_read_alone_or_out_of_a_checkpoint(
 
 NO_WEIGHTS = "not a file of weights only; write one by torch.save(model.state_dict(), FILE)"
 NO_NAMES = "holds no named weights; write one by torch.save(model.state_dict(), FILE)"
+DIFFERENT = "has shape (2,), where the model has 0.weight of shape (3, 4); it is from a different model"
+OTHER_SHAPE = "has shape (2,), but the model's has (3, 4)"
 NO_NUMBERS = "a is not a dense tensor of real numbers"
 
 
@@ -68,7 +72,10 @@ NO_NUMBERS = "a is not a dense tensor of real numbers"
         (pickle.dumps({"a": 1}), NO_WEIGHTS),
         (saved([1, 2]), NO_NAMES),
         (saved({}), NO_NAMES),
-        (saved({"epoch": 3}), NO_NAMES),
+        (
+            saved({"epoch": 3, "best": {"step": 2}}),
+            NO_NAMES.replace(";", " (its keys are epoch, best);"),
+        ),
         (saved(torch.zeros(3)), NO_NAMES),
         (saved({"a": torch.eye(3).to_sparse()}), NO_NUMBERS),
         (saved({"a": torch.zeros(3, device="meta")}), NO_NUMBERS),
@@ -99,15 +106,217 @@ def test_weights_load_by_name_whatever_their_order() -> None:
     assert cases.bits(dict(model.state_dict())) == cases.bits(wanted)
 
 
-def test_weights_with_other_names_load_by_their_shapes_with_a_notice() -> None:
-    model, wanted = net(), {name: torch.randn(value.shape) for name, value in net().state_dict().items()}
+def in_lines(*lines: str, sizes: Callable[[int], int] = lambda _: 3) -> dict[str, Tensor]:
+    """Return layers by name, told apart by their values."""
+    return {name: torch.full((sizes(i), sizes(i)), float(i)) for i, name in enumerate(lines)}
 
-    notice = load_weights(model, renamed(wanted), "w.pt")
+
+def named(*layers: str) -> nn.Module:
+    """Return a model of layers of equal shape; a dot in a name nests it."""
+    model = nn.Module()
+    for layer in layers:
+        parent = model
+        *outer, last = layer.split(".")
+        for part in outer:
+            if not hasattr(parent, part):
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        parent.add_module(last, nn.Linear(3, 3, bias=False))
+    return model
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.",
+        "net.module.",
+        "model.net.",
+    ],
+)
+def test_a_prefix_of_all_names_is_taken_away_whatever_the_order_of_equal_shapes(prefix: str) -> None:
+    model = named("a", "b", "c")
+
+    notice = load_weights(model, in_lines(*(f"{prefix}{name}.weight" for name in "cab")), "w.pt")
+
+    assert [float(value[0, 0]) for value in model.state_dict().values()] == [1, 2, 0]
+    assert notice == f"w.pt: matched by name without prefixes ({prefix}a.weight for a.weight)"
+
+
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        (("a", "b"), ("b._orig_mod", "a")),  # one layer was compiled
+        (("body.a", "body.b"), ("body.module.b", "body.module.a")),  # one part was in DataParallel
+        (("net.a", "net.b"), ("b", "a")),  # the model wraps the net whose weights were saved
+        (("net.a", "net.b"), ("_orig_mod.model.b", "_orig_mod.model.a")),
+        (("module.a", "module.b"), ("module.b", "module.a")),  # a layer's own name
+        (("module", "other"), ("module.other", "module.module")),
+    ],
+)
+def test_names_decide_wherever_a_wrapper_was(layers: tuple[str, ...], names: tuple[str, ...]) -> None:
+    model = named(*layers)
+
+    load_weights(model, in_lines(*(f"{name}.weight" for name in names)), "w.pt")
+
+    assert [float(value[0, 0]) for value in model.state_dict().values()] == [1, 0]
+
+
+def test_a_model_saved_from_data_parallel_and_compile_loads_by_name(keep: Callable[[bytes], Path]) -> None:
+    model, other = net(), net()
+    wanted = cases.bits(dict(other.state_dict()))
+    for value in model.state_dict().values():
+        value.zero_()
+
+    wrapped: Any = torch.compile(nn.DataParallel(other), backend="eager")
+    load_weights(model, read_weights(keep(saved(wrapped.state_dict()))), "w.pt")
+
+    assert cases.bits(dict(model.state_dict())) == wanted
+
+
+def test_weights_whose_names_say_nothing_load_by_order_with_a_notice() -> None:
+    model = named("a", "b")
+
+    notice = load_weights(model, in_lines("layers.0.weight", "layers.2.weight"), "w.pt")
+
+    assert [float(value[0, 0]) for value in model.state_dict().values()] == [0, 1]
+    assert notice == (
+        "w.pt: different names (layers.0.weight for a.weight), but the same shapes in order; loaded by order"
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("layers.2.weight", "layers.0.weight"),
+        ("fc10.weight", "fc9.weight"),
+    ],
+)
+def test_an_order_that_the_names_contradict_decides_nothing(names: tuple[str, ...]) -> None:
+    with pytest.raises(
+        UsageError, match="order does not show which weights are which; rename them as in the"
+    ):
+        load_weights(named("a", "b"), in_lines(*names), "w.pt")
+
+
+def test_a_norms_weight_and_bias_are_never_exchanged() -> None:
+    swapped = {"norm.bias": torch.zeros(3), "norm.weight": torch.ones(3), "x.bias": torch.ones(3)}
+    model = nn.ModuleDict({"a": nn.LayerNorm(3), "b": nn.LayerNorm(3)})
+
+    with pytest.raises(UsageError, match="order does not show"):
+        load_weights(model, {**swapped, "x.weight": torch.ones(3)}, "w.pt")
+
+
+def test_names_in_common_leave_nothing_to_the_order() -> None:
+    with pytest.raises(UsageError, match="b.weight of shape .* is missing; it is from a different model"):
+        load_weights(named("a", "b"), in_lines("c.weight", "a.weight"), "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_count_of_batches_of_a_batch_norm_may_be_absent(prefix: str) -> None:
+    model, other = (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    other(torch.randn(5, 4))
+    file = {prefix + name: value for name, value in other.state_dict().items() if "num_batches" not in name}
+
+    load_weights(model, file, "w.pt")
+
+    assert torch.equal(model.state_dict()["1.running_mean"], other.state_dict()["1.running_mean"])
+    assert int(model.state_dict()["1.num_batches_tracked"]) == 0
+
+
+def test_one_name_of_a_tied_parameter_is_enough() -> None:
+    def tied() -> nn.Module:
+        model = nn.ModuleDict({"embed": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
+        model["head"].weight = model["embed"].weight
+        return model
+
+    model, weight = tied(), torch.randn(5, 3)
+
+    load_weights(model, {"embed.weight": weight}, "w.pt")
+
+    assert torch.equal(model.state_dict()["head.weight"], weight)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda w: {"net": w, "acc": 93.1, "epoch": 3},
+        lambda w: {"model": w, "optimizer": torch.optim.Adam(net().parameters()).state_dict()},
+        lambda w: {"epoch": 1, "state_dict": renamed(w), "hyper_parameters": {"lr": 0.1}, "callbacks": {}},
+        lambda w: {"generator": {"a": torch.zeros(7)}, "discriminator": w},
+        lambda w: {"state": {"model": w}, "rng": torch.zeros(4)},
+    ],
+    ids=["net", "model", "lightning", "gan", "deeper"],
+)
+def test_the_only_entry_that_fits_is_opened(
+    wrap: Callable[[Any], Any], keep: Callable[[bytes], Path]
+) -> None:
+    wanted = {name: torch.randn(value.shape) for name, value in net().state_dict().items()}
+    model = net()
+
+    load_weights(model, read_weights(keep(saved(wrap(wanted))), model), "w.pt")
 
     assert cases.bits(dict(model.state_dict())) == cases.bits(wanted)
-    assert notice == (
-        "w.pt: different names (module.0.weight for 0.weight), but the same shapes in order; loaded by order"
-    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            {"net": net().state_dict(), "ema": net().state_dict()},
+            "holds several state_dicts (net, ema); save the one to use: torch.save(torch.load(FILE)[KEY], NEW_FILE)",
+        ),
+        (
+            {"g": {"a": torch.zeros(2)}, "d": {"0.weight": torch.zeros(2)}},
+            f"holds several state_dicts, but none of the model (g: a {DIFFERENT}; d: 0.weight {OTHER_SHAPE})",
+        ),
+    ],
+)
+def test_a_file_of_several_state_dicts_says_which_it_has(
+    content: Any, said: str, keep: Callable[[bytes], Path]
+) -> None:
+    path = keep(saved(content))
+
+    with pytest.raises(UsageError) as raised:
+        read_weights(path, net())
+
+    assert str(raised.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.bin"])
+def test_safetensors_are_read_whatever_the_files_name(name: str, tmp_path: Path) -> None:
+    weights = net().state_dict()
+    save_file(weights, tmp_path / name)  # which orders tensors by name
+    model = net()
+    for value in model.state_dict().values():
+        value.zero_()
+
+    load_weights(model, read_weights(tmp_path / name), name)
+
+    assert cases.bits(dict(model.state_dict())) == cases.bits(dict(weights))
+
+
+def test_without_the_package_a_safetensors_file_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(net().state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+    with pytest.raises(
+        UsageError, match=r"a safetensors file; to read it: pip install 'optstudy\[safetensors\]'$"
+    ):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def test_a_damaged_safetensors_file_is_refused(keep: Callable[[bytes], Path], tmp_path: Path) -> None:
+    save_file(net().state_dict(), tmp_path / "w.safetensors")
+    path = keep((tmp_path / "w.safetensors").read_bytes()[:-8])
+
+    with pytest.raises(OptstudyError, match=NO_WEIGHTS.partition(";")[0]):
+        read_weights(path)
 
 
 def without(name: str) -> dict[str, Tensor]:
