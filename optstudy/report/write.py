@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from optstudy.records.evidence import Evidence
 from optstudy.records.io import write_bytes
 from optstudy.records.metrics import Tag
 from optstudy.report.bundle import build_report
+from optstudy.report.figures import glyph_notice
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_files
 
@@ -24,6 +25,7 @@ class WrittenReport:
     files: tuple[str, ...]  # paths inside the folder
     run: str  # its MLflow run: EXPERIMENT, run NAME
     studies: tuple[str, ...]
+    notice: str | None  # about letters without a font
 
 
 def write_report(
@@ -50,12 +52,25 @@ def write_report(
         raise UsageError(
             f"no final run of {' and '.join(evidence.studies)} is finished yet; `optstudy status` shows its progress"
         )
-    files = build_report(read_files(tracking, evidence))
+    evidence = read_files(tracking, evidence)
+    files = build_report(evidence)
     for name, data in files.items():
         write_bytes(output / name, data)
     return WrittenReport(
-        output / "index.html", tuple(files), _log(tracking, evidence, files), evidence.studies
+        page=output / "index.html",
+        files=tuple(files),
+        run=_log(tracking, evidence, files),
+        studies=evidence.studies,
+        notice=glyph_notice(_texts(evidence)),
     )
+
+
+def _texts(evidence: Evidence) -> Iterator[str]:
+    """Yield the texts of figures that users write."""
+    yield from (look.label for look in evidence.looks.values())
+    for run in evidence.runs:
+        if run.predictions is not None:
+            yield from run.predictions.classes
 
 
 def _log(tracking: Tracking, evidence: Evidence, files: Mapping[str, bytes]) -> str:

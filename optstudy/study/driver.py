@@ -23,7 +23,7 @@ from optstudy.study.estimate import StudyEstimate, estimate_study
 from optstudy.study.events import Event, Notice
 from optstudy.study.final_runs import final_run_flow, tag_superseded
 from optstudy.study.fingerprint import check_data, check_fingerprint
-from optstudy.study.notices import adjusted_counts, lost_files, moved_server
+from optstudy.study.notices import adjusted_counts, letters_without_font, lost_files, moved_server
 from optstudy.study.presets import read_preset
 from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification, check_keys
@@ -280,6 +280,8 @@ class Study:
         fingerprint = check_data(fingerprint, estimate.data)
         yield from moved_server(self.name, fingerprint.get("tracking"), tracking.server)
         yield from lost_files(logged)
+        labels = (space.look.label for space in spaces.values())
+        yield from letters_without_font([*estimate.data.classes, *labels])
         self._record({**fingerprint, "tracking": tracking.server}, phases)
         return Context(
             files=self.files,

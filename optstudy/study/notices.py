@@ -1,8 +1,9 @@
 """Notices shown before the work of a study starts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from optstudy.report.figures import glyph_notice
 from optstudy.study.events import Notice
 from optstudy.study.specification import Specification
 from optstudy.tracking import LoggedRun
@@ -45,3 +46,9 @@ def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice
             f"mlruns/artifacts lacks the files of {count} finished runs;"
             " this command restores those of its own runs"
         )
+
+
+def letters_without_font(texts: Iterable[str]) -> Iterator[Notice]:
+    """Report if figures show letters of the texts as boxes."""
+    if notice := glyph_notice(texts):
+        yield Notice(notice)

@@ -10,10 +10,14 @@ import tiny
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.optimizers import load_space
+from optstudy.records.location import Location
+from optstudy.report.figures import glyphs
+from optstudy.report.write import write_report
 from optstudy.study.driver import Study
 from optstudy.study.events import RunEnded
 from optstudy.study.plans import final_plan
 from optstudy.study.specification import Specification
+from optstudy.study.status import open_recorded
 from optstudy.study.workspace import read_recorded
 from optstudy.training import run_verified_rung
 from optstudy.workloads import datasets
@@ -51,6 +55,20 @@ class TestProblems:
             ]
         with pytest.raises(OptstudyError, match="seed-0 failed: RuntimeError: no step in this mode$"):
             tiny.study(**settings).train(configs=["paper"])
+
+    def test_letters_that_no_font_has_are_named_once_by_the_study_and_by_its_report(
+        self, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        images = tiny.IMAGES.replace('"top", "middle"', '"\u732b", "\u72d7\u732b"')
+        (workspace / "images.py").write_text(images, encoding="utf-8")
+        monkeypatch.setattr(glyphs, "_fonts_for", lambda lacking: ([], lacking))
+        said = "figures show boxes for \u72d7, \u732b, which no installed font has; install one, such as Noto Sans"
+
+        told = studies.texts(tiny.study().run("training", configs=["default"]))
+        written = write_report(open_recorded(Location(workspace)), (), workspace / "report")
+
+        assert [text for text in told if "font" in text] == [said]
+        assert written.notice == said
 
     def test_a_model_that_cannot_be_exported_costs_no_run(self, workspace: Path) -> None:
         (workspace / "net.py").write_text(

@@ -6,6 +6,7 @@ from optstudy.report.figures.comparison import accuracies, differences
 from optstudy.report.figures.confusion import confusion, mean_confusion
 from optstudy.report.figures.curvature import eigen_ratio, landscape_line, landscape_plane, spectrum
 from optstudy.report.figures.geometry import flatness
+from optstudy.report.figures.glyphs import glyph_notice
 from optstudy.report.figures.search import history, importances, score_against_learning_rate, slices
 from optstudy.report.figures.seeds import gradient_norms, loss_lines, ratios
 from optstudy.report.figures.style import pdf, png
@@ -22,6 +23,7 @@ __all__ = [
     "differences",
     "eigen_ratio",
     "flatness",
+    "glyph_notice",
     "gradient_norm",
     "gradient_norms",
     "history",

@@ -1,11 +1,16 @@
 """The style of every figure; optimizers' colours and markers come from their space files (tuning/spaces/NAME.toml)."""
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from optstudy.report.figures.glyphs import FONT, use_fonts
 
 __all__ = [
     "COLUMN",
@@ -35,7 +40,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "figure.titlesize": 10,
-    "font.family": "DejaVu Sans",  # packaged with matplotlib, so that figures look the same on every machine
+    "font.family": FONT,
     "font.size": 8,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
@@ -109,15 +114,29 @@ def write_note(axes: Axes, text: str) -> None:
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG: the same bytes for the same figure and version of matplotlib."""
     buffer = io.BytesIO()
+    use_fonts(figure)
     # Software would be matplotlib's version; its PNGs have no other metadata and no date.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with _boxes_allowed():
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+@contextmanager
+def _boxes_allowed() -> Iterator[None]:
+    """Silence matplotlib about letters that no installed font has; `glyph_notice` names them once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
 
 
 def pdf(figure: Figure) -> bytes:
     """Return a figure as PDF with embedded fonts: the same bytes for the same figure."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, which publishers require instead of Type 3
+    use_fonts(figure)
+    with (
+        _boxes_allowed(),
+        mpl.rc_context({"pdf.fonttype": 42}),
+    ):  # TrueType, which publishers require instead of Type 3
         metadata = dict.fromkeys(("CreationDate", "Creator", "Producer"))
         figure.savefig(buffer, format="pdf", metadata=metadata)
     return buffer.getvalue()
