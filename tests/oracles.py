@@ -137,6 +137,34 @@ def dense_hessian(
     return found
 
 
+def double_backward(model: nn.Module, loss: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """Return the Hessian by two backward passes, in float64."""
+    model = copy.deepcopy(model).double()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    value = loss_of(model, loss, batch)(model)
+    slopes = torch.autograd.grad(value, parameters, create_graph=True)
+    gradient = torch.cat([slope.flatten() for slope in slopes])
+    rows = [
+        torch.autograd.grad(entry, parameters, retain_graph=True, materialize_grads=True)
+        for entry in gradient
+    ]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+
+
+def finite_differences(
+    model: nn.Module, loss: Callable[..., Tensor], batch: Batch, vector: Tensor, step: float = 1e-5
+) -> Tensor:
+    """Return the product of the Hessian with a vector by central differences of gradients, in float64."""
+    ends = []
+    for sign in (1.0, -1.0):
+        moved = copy.deepcopy(model).double()
+        weights = nn.utils.parameters_to_vector(moved.parameters()).detach()
+        nn.utils.vector_to_parameters(weights + sign * step * vector, moved.parameters())
+        slopes = torch.autograd.grad(loss_of(moved, loss, batch)(moved), list(moved.parameters()))
+        ends.append(torch.cat([slope.flatten() for slope in slopes]))
+    return (ends[0] - ends[1]) / (2 * step)
+
+
 def dense_gradient(
     model: nn.Module, loss: Callable[..., Tensor], batch: Batch, names: Sequence[str] | None = None
 ) -> Tensor:

@@ -7,8 +7,16 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.additivity import infer_denominator
-from optstudy.curvature.losses import Denominator, Loss, cast, is_torch_loss, loss_denominator
+from optstudy.curvature.additivity import prove_denominator
+from optstudy.curvature.losses import (
+    Denominator,
+    Loss,
+    cast,
+    declared_denominator,
+    example_count,
+    is_torch_loss,
+    loss_denominator,
+)
 from optstudy.curvature.objective import (
     NO_DATA,
     Data,
@@ -39,15 +47,29 @@ def objective(
         parameters: Names or patterns such as ``"layer3.*"`` of the parameters to differentiate; by default all
             that require a gradient.
         dtype: Precision of all computations; by default that of the parameters, at least float32.
-        denominator: Maps the targets of a batch to the divisor of its mean loss. Known for torch's own losses. For
-            others the default is the number of examples; with several batches, a loss that is a sum over examples is
-            detected.
+        denominator: Maps the targets of a batch to the divisor of its mean loss, and adds up over examples. By default
+            the attribute ``denominator`` of the loss (None if the loss is a sum). Known for torch's own losses. Any
+            other loss of several batches must be the mean or the sum over examples. This, or the denominator given, is
+            checked on parts of all batches, at about the cost of a product with the Hessian; see `prove_denominator`.
 
     Raises:
         ValueError: If no parameter matches, the data is empty or can be read only once, the device does not support
             the precision, or the loss is not a function of the weights (dropout in train mode, batch norm in train
-            mode over several batches, a loss of several batches that is neither mean nor sum).
+            mode over several batches, a loss of several batches whose denominator is not known, or not the one given).
     """
+    function = checked_objective(model, loss, data, parameters, dtype, denominator)
+    return _with_denominator(function, denominator)
+
+
+def checked_objective(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    parameters: str | Sequence[str] | None,
+    dtype: torch.dtype | None,
+    denominator: Denominator | None,
+) -> Objective:
+    """Build an objective after all checks but that of its denominator."""
     if isinstance(data, Iterator):
         raise ValueError(  # noqa: TRY004  # like all other errors in the data
             "data can be iterated only once; give a list of batches, or a DataLoader itself"
@@ -55,7 +77,7 @@ def objective(
     function = _build(model, loss, data, parameters, dtype, denominator)
     _check_modes(model, several=not function.one_batch)
     _check_loss(function)
-    return _with_denominator(function, denominator)
+    return function
 
 
 def unchecked_objective(
@@ -65,18 +87,23 @@ def unchecked_objective(
     *,
     parameters: str | Sequence[str] | None,
     dtype: torch.dtype | None,
+    denominator: Denominator | None = None,
 ) -> Objective:
     """Build an objective without the checks, for a model, loss and data that have passed them."""
-    return _with_denominator(_build(model, loss, data, parameters, dtype, None), None)
+    function = _build(model, loss, data, parameters, dtype, denominator)
+    known = denominator is not None or declared_denominator(loss) is not None
+    return function if known else _with_denominator(function, None, every=False)
 
 
-def _with_denominator(objective: Objective, given: Denominator | None) -> Objective:
-    """Infer the denominator of a custom loss over several batches, unless it was given."""
-    return (
-        objective
-        if objective.one_batch or given is not None or is_torch_loss(objective.loss)
-        else infer_denominator(objective)
-    )
+def _with_denominator(objective: Objective, given: Denominator | None, *, every: bool = True) -> Objective:
+    """Check the denominator that was given or declared over several batches, or find that of a custom loss."""
+    if objective.one_batch:
+        return objective
+    if given is not None or declared_denominator(objective.loss) is not None:
+        return prove_denominator(objective, [objective.denominator], every=every)
+    if is_torch_loss(objective.loss):
+        return objective
+    return prove_denominator(objective, [example_count, None], every=every)
 
 
 def _build(

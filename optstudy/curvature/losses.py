@@ -1,6 +1,7 @@
 """Losses: the denominator of their mean, and how to compute them at another precision."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) to one number
-Denominator = Callable[[Tensor], float]  # targets of a batch to the divisor of its mean loss
+Denominator = Callable[[Tensor], Tensor | float]  # targets of a batch to the divisor of its mean loss
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -31,6 +32,80 @@ def cast_loss(loss: Loss, dtype: torch.dtype) -> Loss:
     return lambda outputs, targets: torch.func.functional_call(loss, tensors, (outputs, targets))
 
 
+def example_count(targets: Tensor) -> float:
+    """Return the number of examples of a batch: the denominator of a mean over examples."""
+    return float(len(targets))
+
+
+def declared_denominator(loss: Loss) -> tuple[Denominator | None] | None:
+    """Return the attribute ``denominator`` of a loss, in a tuple; None if it has none.
+
+    It maps the targets of a batch to the divisor of its mean loss, or is None if the loss is a sum.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not hasattr(loss, "denominator"):
+        return declared_denominator(loss.func) if isinstance(loss, functools.partial) else None
+    if loss.denominator is not None and not callable(loss.denominator):
+        raise ValueError(
+            f"the loss has denominator = {loss.denominator!r}; give a function that maps the targets of a batch to the"
+            " divisor of its mean loss, or None if the loss is a sum"
+        )
+    return (loss.denominator,)
+
+
+def loss_denominator(loss: Loss) -> Denominator | None:
+    """Return the denominator of a loss, or None if it is a sum.
+
+    It is the attribute ``denominator`` of the loss, known for torch's own losses, and else the number of examples.
+
+    Raises:
+        ValueError: If the loss is one of torch's with ``reduction="none"``, or its denominator is not a function.
+    """
+    if (declared := declared_denominator(loss)) is not None:
+        return declared[0]
+    options = _torch_options(loss)
+    if options is None:
+        return example_count
+    match options.get("reduction", "mean"):
+        case "none":
+            raise ValueError(
+                "the loss has reduction='none'; it must return one number, so use 'mean' or 'sum'"
+            )
+        case "sum":
+            return None
+        case "batchmean":
+            return example_count
+    if not options["classes"]:
+        return lambda targets: float(targets.numel())
+    weight, ignored = options.get("weight"), options.get("ignore_index", -100)
+    return functools.partial(_class_weight, weight=weight, ignored=ignored)
+
+
+def batch_weight(denominator: Denominator | None, targets: Tensor) -> float:
+    r"""Return the weight of a batch's loss in :math:`\sum_c w_c L_c / w`: its denominator, or 1 for a sum.
+
+    The same function of all targets is :math:`w`, since denominators add up.
+
+    Raises:
+        ValueError: If it is negative or not finite.
+    """
+    weight = 1.0 if denominator is None else float(denominator(targets))
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"the denominator of a batch is {weight}; it must be finite, and not negative")
+    return weight
+
+
+def is_torch_loss(loss: Loss) -> bool:
+    """Whether a loss is one of torch's own, whose denominators are known; a subclass may compute anything."""
+    return _torch_options(loss) is not None
+
+
+# Losses whose mean is over the targets that are not ignored, by the weight of their classes.
+CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+CLASS_FUNCTIONS = (functional.cross_entropy, functional.nll_loss)
+CLASS_OPTIONS = {"weight", "ignore_index", "reduction", "label_smoothing"}
 # Losses whose mean is over all elements.
 ELEMENTWISE = (
     nn.MSELoss,
@@ -40,6 +115,8 @@ ELEMENTWISE = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
     nn.SoftMarginLoss,
+    nn.MultiLabelSoftMarginLoss,
+    nn.HingeEmbeddingLoss,
     nn.PoissonNLLLoss,
     nn.KLDivLoss,
 )
@@ -51,54 +128,33 @@ ELEMENTWISE_FUNCTIONS = (
     functional.binary_cross_entropy,
     functional.binary_cross_entropy_with_logits,
     functional.soft_margin_loss,
+    functional.multilabel_soft_margin_loss,
+    functional.hinge_embedding_loss,
     functional.poisson_nll_loss,
     functional.kl_div,
 )
+ELEMENTWISE_OPTIONS = {"reduction", "beta", "delta", "margin", "log_input", "full", "eps", "log_target"}
 
 
-def loss_denominator(loss: Loss) -> Denominator | None:
-    """Return the denominator of a loss; None if it is a sum."""
-    options = _options(loss)
-    if options.get("reduction", "mean") == "none":
-        raise ValueError("the loss has reduction='none'; it must return one number, so use 'mean' or 'sum'")
-    if options.get("reduction", "mean") == "sum":
-        return None
-    if options.get("classes"):
-        return functools.partial(
-            _class_weight, weight=options.get("weight"), ignored=options.get("ignore_index", -100)
-        )
-    if options.get("elements") and options.get("reduction", "mean") == "mean":
-        return lambda targets: float(targets.numel())
-    return lambda targets: float(targets.shape[0])
-
-
-def _options(loss: Loss) -> dict[str, Any]:
+def _torch_options(loss: Loss) -> dict[str, Any] | None:
+    """Return the options that decide the denominator of one of torch's own losses; None for any other loss."""
+    if type(loss) in CLASS_LOSSES:
+        return {**vars(loss), "weight": loss.weight, "classes": True}  # type: ignore[attr-defined]  # both have it
+    if type(loss) in ELEMENTWISE:
+        return {**vars(loss), "classes": False}
     if isinstance(loss, functools.partial):
-        return _options(loss.func) | loss.keywords
-    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
-        return {
-            "classes": True,
-            "weight": loss.weight,
-            "ignore_index": loss.ignore_index,
-            "reduction": loss.reduction,
-        }
-    if loss in (functional.cross_entropy, functional.nll_loss):
+        known = (CLASS_OPTIONS if loss.func in CLASS_FUNCTIONS else ELEMENTWISE_OPTIONS) >= set(loss.keywords)
+        options = _torch_options(loss.func)
+        return options | loss.keywords if options is not None and known and not loss.args else None
+    if loss in CLASS_FUNCTIONS:
         return {"classes": True}
-    elements = isinstance(loss, ELEMENTWISE) or loss in ELEMENTWISE_FUNCTIONS
-    return {"elements": elements, "reduction": getattr(loss, "reduction", "mean")}
+    return {"classes": False} if loss in ELEMENTWISE_FUNCTIONS else None
 
 
-def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> float:
+def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> Tensor | float:
     if targets.is_floating_point():  # probabilities of classes: torch divides by the number of examples
-        return float(targets.numel() / targets.shape[1])
-    counted = targets[targets != ignored]
-    return float(
-        counted.numel() if weight is None else weight[counted.long().to(weight.device)].cpu().double().sum()
-    )
-
-
-def is_torch_loss(loss: Loss) -> bool:
-    """Whether a loss is one of torch's own, whose denominators are known."""
-    if isinstance(loss, functools.partial):
-        return is_torch_loss(loss.func)
-    return isinstance(loss, nn.modules.loss._Loss) or getattr(loss, "__module__", "") == functional.__name__  # noqa: SLF001  # their common base class
+        return targets.numel() / targets.shape[1]
+    counted = targets != ignored
+    if weight is None:
+        return counted.sum()
+    return weight.to(targets.device)[targets[counted].long()].cpu().double().sum()

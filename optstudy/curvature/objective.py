@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from optstudy.curvature.losses import Denominator, Loss, cast, cast_loss
+from optstudy.curvature.losses import Denominator, Loss, batch_weight, cast, cast_loss
 
 # (inputs, targets); inputs are a tensor, a tuple for model(*inputs), or a dict for model(**inputs)
 Batch = Sequence[Any]
@@ -78,7 +78,7 @@ class Objective:
         batches: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
         with _forked_generators(self.device), _set_states(self.generators):
             for inputs, targets in batches:
-                weight = 1.0 if self.denominator is None else self.denominator(targets)
+                weight = batch_weight(self.denominator, targets)
                 yield map_tensors(inputs, self._converted), map_tensors(targets, self._converted), weight
 
     def outputs(self, parameters: Sequence[Tensor], inputs: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.build import mixes_examples, objective
-from optstudy.curvature.losses import Denominator, Loss
+from optstudy.curvature.build import checked_objective, mixes_examples, objective
+from optstudy.curvature.losses import Denominator, Loss, example_count
 from optstudy.curvature.objective import Data, Objective
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
@@ -114,9 +114,7 @@ def fisher(
     Hessian (Kunstner et al., 2019). The model must process examples independently, so batch norm must be in eval mode.
     Arguments and errors are those of `hessian`.
     """
-    function = objective(
-        model, loss, data, parameters=parameters, dtype=dtype, denominator=lambda targets: float(len(targets))
-    )
+    function = checked_objective(model, loss, data, parameters, dtype, example_count)
     for name, module in model.named_modules():
         if mixes_examples(module):
             raise ValueError(

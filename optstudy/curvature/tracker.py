@@ -12,7 +12,7 @@ from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.lanczos import converge
-from optstudy.curvature.losses import Loss
+from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.low_rank import LowRank, zero_matrix
 from optstudy.curvature.objective import Data, eval_mode
 from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
@@ -67,6 +67,7 @@ class EigenTracker:
             see `preconditioner`.
         seed: Seed of the random starts.
         name: Key of the tracker's state among the probes of a run.
+        denominator: Divisor of the mean loss of a batch; see `objective`.
     """
 
     loss: Loss
@@ -81,6 +82,7 @@ class EigenTracker:
     preconditioned: bool = False
     seed: int = 0
     name: str = "eigen"
+    denominator: Denominator | None = None
 
     def __post_init__(self) -> None:
         if self.k < 2:  # noqa: PLR2004  # a ratio needs two
@@ -124,7 +126,14 @@ class EigenTracker:
         build = objective if verified else unchecked_objective
         dtype = torch.float64 if previous is not None and previous.double else None
         with eval_mode(context.model):
-            function = build(context.model, self.loss, self.data, parameters=self.parameters, dtype=dtype)
+            function = build(
+                context.model,
+                self.loss,
+                self.data,
+                parameters=self.parameters,
+                dtype=dtype,
+                denominator=self.denominator,
+            )
             if function.dim < self.k:
                 raise ValueError(f"k is {self.k}; the model has {function.dim} selected parameters")
             expansion = expand(function)
