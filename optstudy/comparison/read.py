@@ -27,7 +27,9 @@ def read_studies(
         OptstudyError: If a file cannot be read.
     """
     known = tracking.studies()
+    tracking.check_not_deleted([name for name in studies if name not in known])
     if not known:
+        tracking.check_not_deleted(tracking.deleted_studies())
         raise UsageError(f"{tracking.shown_uri} has no final runs yet; run: optstudy study --preset quick")
     for name in studies:
         if name not in known:

@@ -26,6 +26,7 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
     if matching := matching_runs(runs, target):
         return matching
     if study not in studies:
+        tracking.check_not_deleted([study])
         known = f"; there are {', '.join(studies)}" if studies else ""
         raise UsageError(f"{target!r} is not a study, run or run ID{suggestion(study, studies)}{known}")
     if not runs:

@@ -25,6 +25,10 @@ class Tag:
     STUDY = "optstudy.study"  # the study's name
     KIND = "optstudy.kind"  # search, trial, finalist, final or report
     KEY = "optstudy.key"  # hash of everything that determines the run
+    SPECIFICATION = (
+        "optstudy.specification"  # hash of what a study began with, of a run and of its experiment
+    )
+    SPACE = "optstudy.space"  # hash of the space of a search
     OUTCOME = "optstudy.outcome"  # completed, diverged, pruned, failed or interrupted
     PROBLEM = "optstudy.problem"  # why a run failed
     SUPERSEDED = "optstudy.superseded"  # "true" if the search has since selected another configuration

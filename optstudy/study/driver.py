@@ -22,11 +22,12 @@ from optstudy.study.context import Context
 from optstudy.study.estimate import StudyEstimate, estimate_study
 from optstudy.study.events import Event, Notice
 from optstudy.study.final_runs import final_run_flow, tag_superseded
-from optstudy.study.fingerprint import check_data, check_fingerprint
+from optstudy.study.fingerprint import check_data, check_fingerprint, check_specification
 from optstudy.study.notices import adjusted_counts, letters_without_font, lost_files, moved_server
 from optstudy.study.presets import read_preset
 from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification, check_keys
+from optstudy.study.status import earlier_run_notices
 from optstudy.study.timing import time_rows
 from optstudy.study.tuning.best import read_best
 from optstudy.study.tuning.flow import close_search, open_search, search_flow
@@ -269,16 +270,20 @@ class Study:
         tracking, notice = open_tracking(self.location)
         if notice:
             yield Notice(notice)
-        logged = {
-            experiment: tracking.logged_runs(experiment)
-            for experiment in (f"{self.name}/tuning", f"{self.name}/final")
-        }
+        tracking.check_not_deleted([self.name])
         estimate = estimate_study(
             workers, self.specification, spaces, tuning="tuning" in phases, configs=configs
         )
         yield estimate
         fingerprint = check_data(fingerprint, estimate.data)
+        fingerprint = check_specification(self._recorded, self.specification, fingerprint)
         yield from moved_server(self.name, fingerprint.get("tracking"), tracking.server)
+        if tracking.begin(self.name, fingerprint["specification"]):
+            yield from map(Notice, earlier_run_notices(tracking, [self.name]))
+        logged = {
+            experiment: tracking.logged_runs(experiment)
+            for experiment in (f"{self.name}/tuning", f"{self.name}/final")
+        }
         yield from lost_files(logged)
         labels = (space.look.label for space in spaces.values())
         yield from letters_without_font([*estimate.data.classes, *labels])

@@ -1,5 +1,7 @@
 """Check that data, spaces, source files and versions have not changed since a study began."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +9,7 @@ from optstudy.errors import UsageError
 from optstudy.records.forms import to_form
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.space import Space
+from optstudy.study.keys import KEYS
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
 from optstudy.workloads.datasets import DataChangedError
@@ -51,6 +54,36 @@ def check_data(fingerprint: Mapping[str, Any], data: DatasetDescription) -> dict
     if fingerprint.get("data", {}).get(data.name, data.checksum) != data.checksum:
         raise DataChangedError(data.name)
     return {**fingerprint, "data": {data.name: data.checksum}}
+
+
+def check_specification(
+    recorded: RecordedStudy | None, specification: Specification, fingerprint: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fingerprint with the hash of what the study began with; its runs are compared with no others.
+
+    A study of the same name that began with something else has another hash. The keys that may grow, the optimizers'
+    own files and the version of optstudy are no part of it. "" for a study that began before there were hashes.
+    """
+    if recorded is not None:
+        return {**fingerprint, "specification": recorded.fingerprint.get("specification", "")}
+    keys = {key: value for key, value in specification.to_keys().items() if not KEYS[key].grows}
+    references = (specification.dataset, specification.model, specification.loss)
+    began = {
+        "keys": keys,
+        "data": fingerprint["data"],
+        "sources": {reference: fingerprint["sources"][reference] for reference in references},
+        "versions": {name: item for name, item in fingerprint["versions"].items() if name != "optstudy"},
+    }
+    return {**fingerprint, "specification": _hash(began)}
+
+
+def space_hash(space: Space) -> str:
+    """Return a hash of what a search of the space depends on."""
+    return _hash(_searched_form(space))
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _optimizer_sources(space: Space) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """Progress of the studies in a workspace."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.errors import UsageError
 from optstudy.records.location import Location
 from optstudy.records.naming import RunId
+from optstudy.report.tables.table import count_label
 from optstudy.study.workspace import StudyFiles, read_recorded, study_names
 from optstudy.tracking import Tracking, open_existing
 
@@ -71,6 +73,17 @@ def other_server_notices(location: Location) -> list[str]:
         f" {f'give --tracking-uri {uri}' if uri else 'give no --tracking-uri'} to see its runs"
         for name, uri in servers.items()
         if uri is not None and uri != now
+    ]
+
+
+def earlier_run_notices(tracking: Tracking, studies: Iterable[str]) -> list[str]:
+    """Return a message for each study whose name an earlier study with another specification had, if it left runs."""
+    counts = {name: tracking.count_of_another_specification(name) for name in studies}
+    return [
+        f"{count_label('run', [count])} of an earlier study {name!r} with another specification"
+        f" {'is' if count == 1 else 'are'} left out of tables; `optstudy rm` removes a study with its runs"
+        for name, count in counts.items()
+        if count
     ]
 
 

@@ -9,6 +9,7 @@ from mlflow.entities import Run
 from optstudy.records.metrics import TEST_ACCURACY, Tag, read_final_metrics, read_provenance
 from optstudy.records.run import FinalRun
 
+OTHER_SPECIFICATION = "of another specification"
 MARGIN = 0.001  # of runs logged before studies had a margin
 
 
@@ -21,6 +22,7 @@ class LoggedRun:
     finished: bool
     ended: bool  # finished, or a trial that was pruned or failed
     lost: bool = False  # finished, but its files are gone, so it must be logged again
+    space: str = ""  # hash of the space of a search; "" if it was not recorded
 
 
 def decode_logged_run(run: Run, *, embedded: bool) -> LoggedRun:
@@ -31,7 +33,8 @@ def decode_logged_run(run: Run, *, embedded: bool) -> LoggedRun:
     folder = local_folder(run.info.artifact_uri or "")
     lost = embedded and finished and writes_files and not (folder and folder.is_dir())
     key = run.data.tags.get(Tag.KEY, "")
-    return LoggedRun(run.info.run_id, key, finished and not lost, ended and not lost, lost)
+    space = run.data.tags.get(Tag.SPACE, "")
+    return LoggedRun(run.info.run_id, key, finished and not lost, ended and not lost, lost, space)
 
 
 def local_folder(uri: str) -> Path | None:
@@ -40,9 +43,11 @@ def local_folder(uri: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") and parts.path else None
 
 
-def exclusion_reason(run: Run) -> str | None:
+def exclusion_reason(run: Run, *, of_another_specification: bool) -> str | None:
     """Return why a final run is excluded from comparisons; None if it is not."""
     outcome = run.data.tags.get(Tag.OUTCOME, "")
+    if of_another_specification:
+        return OTHER_SPECIFICATION
     if run.data.tags.get(Tag.SUPERSEDED) == "true":
         return "superseded"
     if run.info.status == "FAILED" or outcome == "failed":

@@ -15,6 +15,7 @@ from optstudy.records.naming import sort_key
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
 from optstudy.records.search import SearchResult, read_search
+from optstudy.tracking.decode import OTHER_SPECIFICATION
 from optstudy.tracking.writer import Tracking
 
 T = TypeVar("T")
@@ -36,7 +37,9 @@ def read_evidence(tracking: Tracking, studies: Sequence[str], workspace: Path) -
         final_runs,
         key=lambda run: (studies.index(run.study), *sort_key(run.optimizer, run.config), run.seed),
     )
-    searches = tuple(read_searches(tracking, studies))
+    searches, excluded_searches = read_searches(tracking, studies)
+    if excluded_searches:
+        excluded[f"{OTHER_SPECIFICATION}'s searches"] = excluded_searches
     looks = read_looks({run.optimizer for run in runs}, workspace, [search.space for search in searches])
     evidence = tuple(read_predictions(tracking, run) for run in runs)
     return Evidence(evidence, searches, looks, excluded, tuple(studies))
@@ -51,19 +54,21 @@ def read_files(tracking: Tracking, evidence: Evidence) -> Evidence:
     return replace(evidence, runs=tuple(read_run(tracking, final) for final in evidence.runs))
 
 
-def read_searches(tracking: Tracking, studies: Sequence[str]) -> list[SearchResult]:
-    """Read the finished searches of some studies, in the order of the comparison.
+def read_searches(tracking: Tracking, studies: Sequence[str]) -> tuple[tuple[SearchResult, ...], int]:
+    """Read the finished searches of some studies, in the order of the comparison, and the number of those excluded.
 
     Raises:
         OptstudyError: If a file cannot be read.
     """
     searches: list[SearchResult] = []
+    excluded = 0
     for study in studies:
         where = f"search.json of a search of study {study!r}"
-        files = tracking.search_files(study)
+        files, excluded_files = tracking.search_files(study)
+        excluded += excluded_files
         study_searches = [read_search(from_json(dict[str, Any], data, where), where) for data in files]
         searches += sorted(study_searches, key=lambda search: sort_key(search.optimizer))
-    return searches
+    return tuple(searches), excluded
 
 
 def read_predictions(tracking: Tracking, run: FinalRun) -> RunEvidence:

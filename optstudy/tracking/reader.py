@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlflow.entities import Run
+from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
@@ -25,6 +26,7 @@ from optstudy.tracking.run_list_view import KEY, TAG
 
 T = TypeVar("T")
 SEARCH = "search.json"
+KINDS = ("tuning", "final")  # of a study's experiments
 PAGE = 1000  # runs per request: MLflow's limit
 
 
@@ -42,6 +44,7 @@ class Reader:
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
         self._open_runs: set[str] = set()  # opened by a writer and not closed
+        self._begun: dict[str, str] = {}  # tags of a writer's study, see `Tracking.begin`
 
     @property
     def shown_uri(self) -> str:
@@ -54,13 +57,16 @@ class Reader:
         return "" if self._artifacts else self.shown_uri
 
     def logged_runs(self, experiment: str) -> dict[str, LoggedRun]:
-        """Return an experiment's runs by name, without superseded ones."""
-        entity = self._call(self._client.get_experiment_by_name, experiment)
+        """Return an experiment's runs by name, without superseded ones and those of another specification."""
         return {
             run.info.run_name: decode_logged_run(run, embedded=self._artifacts is not None)
-            for run in (self._runs(entity.experiment_id) if entity else ())
-            if run.data.tags.get(Tag.SUPERSEDED) != "true"
+            for run, of_another in self._runs(experiment)
+            if run.data.tags.get(Tag.SUPERSEDED) != "true" and not of_another
         }
+
+    def count_of_another_specification(self, study: str) -> int:
+        """Return the number of trials and final runs that an earlier study of the same name has logged."""
+        return sum(of_another for kind in KINDS for _, of_another in self._runs(f"{study}/{kind}"))
 
     def read_file(self, run: FinalRun, name: str) -> bytes:
         """Return a final run's artifact.
@@ -85,15 +91,21 @@ class Reader:
         """Return a final run's artifact; None if it does not exist."""
         return self._read(run.run_id, run.files, name)
 
-    def search_files(self, study: str) -> list[bytes]:
-        """Return the search files of a study's finished searches, in the order of their start."""
-        experiment = self._call(self._client.get_experiment_by_name, f"{study}/tuning")
-        files = (
-            self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH)
-            for run in (self._runs(experiment.experiment_id) if experiment else ())
-            if run.data.tags.get(Tag.KIND) == "search" and run.info.status == "FINISHED"
-        )
-        return [data for data in files if data is not None]
+    def search_files(self, study: str) -> tuple[list[bytes], int]:
+        """Return the files of a study's finished searches, in the order of their start.
+
+        Returns:
+            The files, and the number of searches of another specification, which are excluded.
+        """
+        files, excluded = [], 0
+        for run, of_another in self._runs(f"{study}/tuning"):
+            if run.data.tags.get(Tag.KIND) != "search" or run.info.status != "FINISHED":
+                continue
+            if of_another:
+                excluded += 1
+            elif run.data.tags.get(Tag.SUPERSEDED) != "true":
+                files.append(self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH))
+        return [data for data in files if data is not None], excluded
 
     def _read(self, run_id: str, files: str, name: str) -> bytes | None:
         """Return an artifact; None if it does not exist. Local files are read directly, which is 20 times faster."""
@@ -122,16 +134,19 @@ class Reader:
                     last_start[study] = newest[0].info.start_time
         return sorted(last_start, key=lambda name: last_start[name])
 
+    def deleted_studies(self) -> list[str]:
+        """Return the names of the studies whose final runs were deleted in MLflow, which keeps the name."""
+        deleted = self._paged(self._client.search_experiments, view_type=ViewType.DELETED_ONLY)
+        parts = (experiment.name.rpartition("/") for experiment in deleted)
+        return [study for study, _, kind in parts if study and kind == "final"]
+
     def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int]]:
         """Return the final runs of some studies, and the number of runs that cannot be compared, by reason."""
         runs: list[FinalRun] = []
         excluded: dict[str, int] = {}
         for study in studies:
-            experiment = self._call(self._client.get_experiment_by_name, f"{study}/final")
-            if experiment is None:
-                continue
-            for run in self._runs(experiment.experiment_id):
-                if reason := exclusion_reason(run):
+            for run, of_another in self._runs(f"{study}/final"):
+                if reason := exclusion_reason(run, of_another_specification=of_another):
                     excluded[reason] = excluded.get(reason, 0) + 1
                 else:
                     runs.append(decode_final_run(run))
@@ -139,18 +154,50 @@ class Reader:
 
     def experiment_ids(self, study: str) -> dict[str, str]:
         """Return the IDs of a study's experiments by kind, tuning or final."""
-        names = {kind: f"{study}/{kind}" for kind in ("tuning", "final")}
-        experiments = {
-            kind: self._call(self._client.get_experiment_by_name, name) for kind, name in names.items()
-        }
+        experiments = {kind: self._find_experiment(f"{study}/{kind}") for kind in KINDS}
         return {kind: experiment.experiment_id for kind, experiment in experiments.items() if experiment}
 
     def view_key(self, experiment: str) -> str | None:
         """Return the key of the shared view of an experiment's run list; None without one."""
         return KEY if TAG in self._call(self._client.get_experiment, experiment).tags else None
 
-    def _runs(self, experiment: str) -> Iterator[Run]:
-        return self._paged(self._client.search_runs, [experiment], order_by=["attributes.start_time ASC"])
+    def check_not_deleted(self, studies: Sequence[str]) -> None:
+        """Check that no experiment of some studies was deleted in MLflow, which keeps its name.
+
+        Raises:
+            OptstudyError: If one was deleted.
+        """
+        for study in studies:
+            self.experiment_ids(study)
+
+    def _find_experiment(self, name: str) -> Experiment | None:
+        """Return an experiment; None if there is none.
+
+        Raises:
+            OptstudyError: If it was deleted.
+        """
+        experiment: Experiment | None = self._call(self._client.get_experiment_by_name, name)
+        if experiment is not None and experiment.lifecycle_stage == LifecycleStage.DELETED:
+            uri, study = shlex.quote(self.shown_uri), name.rpartition("/")[0]
+            raise OptstudyError(
+                f"experiment {name!r} was deleted in MLflow; restore it: MLFLOW_TRACKING_URI={uri} mlflow experiments"
+                f" restore --experiment-id {experiment.experiment_id}; or remove the study: optstudy rm {study}"
+            )
+        return experiment
+
+    def _runs(self, name: str) -> Iterator[tuple[Run, bool]]:
+        """Yield the runs of an experiment, if it exists, and whether each is of another specification.
+
+        Those are of an earlier study with the same name. Neither run nor experiment has the tag if their study began
+        before there was one.
+        """
+        experiment = self._find_experiment(name)
+        if experiment is None:
+            return
+        current = experiment.tags.get(Tag.SPECIFICATION, "")
+        order = ["attributes.start_time ASC"]
+        for run in self._paged(self._client.search_runs, [experiment.experiment_id], order_by=order):
+            yield run, run.data.tags.get(Tag.SPECIFICATION, "") != current
 
     def _paged(self, method: Callable[..., PagedList[T]], *arguments: Any, **options: Any) -> Iterator[T]:
         token = None

@@ -80,6 +80,7 @@ def links(address: str, location: Location, study: str | None) -> list[tuple[str
     tracking = open_existing(location)
     known = tracking.studies()
     name = study or (known[-1] if known else None)
+    tracking.check_not_deleted([name] if name else tracking.deleted_studies())
     if name is None:
         return [("all experiments", address)]
     if name not in known and not tracking.experiment_ids(name):

@@ -18,7 +18,7 @@ from optstudy.records.metrics import Tag, epoch_metrics
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
 from optstudy.tracking.decode import LoggedRun
-from optstudy.tracking.reader import Reader
+from optstudy.tracking.reader import KINDS, Reader
 from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
 PAGE = 1000  # metrics per batch: MLflow's limit
@@ -29,6 +29,25 @@ class Tracking(Reader):
 
     If the server becomes unreachable the command fails; rerunning it resumes the work.
     """
+
+    def begin(self, study: str, specification: str) -> bool:
+        """Tag the experiments of a study, and the runs opened from now on, with the hash of its specification.
+
+        Returns:
+            Whether the experiments had the tag of another specification, whose runs are excluded from now on.
+        """
+        self._begun = {Tag.SPECIFICATION: specification} if specification else {}
+        changed = False
+        for experiment in filter(None, (self._find_experiment(f"{study}/{kind}") for kind in KINDS)):
+            if experiment.tags.get(Tag.SPECIFICATION, "") != specification:
+                changed = True
+                self._call(
+                    self._client.set_experiment_tag,
+                    experiment.experiment_id,
+                    Tag.SPECIFICATION,
+                    specification,
+                )
+        return changed
 
     def open_run(
         self,
@@ -52,7 +71,7 @@ class Tracking(Reader):
                 self._client.create_run,
                 self._experiment(experiment),
                 start_time=_milliseconds(started_at),
-                tags={Tag.KEY: key, "mlflow.source.name": "optstudy", **parents, **tags},
+                tags={Tag.KEY: key, "mlflow.source.name": "optstudy", **self._begun, **parents, **tags},
                 run_name=name,
             )
             run_id = run.info.run_id
@@ -138,13 +157,13 @@ class Tracking(Reader):
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
-            existing = self._call(self._client.get_experiment_by_name, name)
+            existing = self._find_experiment(name)
             if existing is not None:
                 self._experiments[name] = existing.experiment_id
             else:
                 location = None if self._artifacts is None else (self._artifacts / name).as_uri()
                 self._experiments[name] = self._call(
-                    self._client.create_experiment, name, artifact_location=location
+                    self._client.create_experiment, name, artifact_location=location, tags=self._begun
                 )
                 if name.endswith("/final"):
                     self.set_columns(name, FINAL_COLUMNS)

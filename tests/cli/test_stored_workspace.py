@@ -113,6 +113,22 @@ def test_without_mlflows_runs_all_is_logged_again_from_what_is_stored(
     assert len([*embedded.artifacts(stored).rglob("weights.pt")]) == 4
 
 
+@pytest.mark.slow
+def test_begun_anew_under_its_name_with_other_settings_its_runs_stand_in_no_table(
+    stored: Path, run: Run
+) -> None:
+    shutil.rmtree("tuning/studies/old")
+    settings = {**tiny.SETTINGS, "trials": 2, "tune_epochs": 1, "train_epochs": 1, "seeds": 1}
+    tiny.write(stored)
+
+    list(tiny.study("old", **settings).run())
+
+    table = compared(run, stored)
+    assert [(row["optimizer"], row["seeds"]) for row in table["rows"]] == [("sgd", 1)]
+    assert [search["optimizer"] for search in table["searches"]] == ["sgd"]
+    assert table["excluded"] == {"of another specification": 4, "of another specification's searches": 2}
+
+
 def test_it_is_reported_and_what_is_absent_there_is_said_to_be_not_recorded(stored: Path, run: Run) -> None:
     ended = run("report", "--study", "old", "--output", "report")
 

@@ -12,6 +12,7 @@ from optstudy.records.space import Space
 from optstudy.report import figures
 from optstudy.study.context import Context
 from optstudy.study.events import Notice, TrialEnded
+from optstudy.study.fingerprint import space_hash
 from optstudy.study.keys import KEYS
 from optstudy.study.plans import trial_plan
 from optstudy.study.specification import Specification
@@ -54,6 +55,12 @@ def open_search(context: Context, space: Space) -> str | None:
     tuning = specification.tuning
     key = f"{space.name} {tuning.rounded_trials} trials"
     logged = context.logged[experiment].get(space.name)
+    if logged is not None and logged.space not in (
+        "",
+        space_hash(space),
+    ):  # of a study that was removed by hand
+        context.tracking.set_tags(logged.run_id, {Tag.SUPERSEDED: "true"})
+        logged = None
     if logged is not None and logged.finished and logged.key == key:
         return None
     parent = context.tracking.open_run(
@@ -64,6 +71,7 @@ def open_search(context: Context, space: Space) -> str | None:
             Tag.STUDY: context.files.name,
             Tag.KIND: "search",
             Tag.KEY: key,
+            Tag.SPACE: space_hash(space),
             "mlflow.note.content": _description(space, specification),
         },
         params={"optimizer": space.name, "sampler": tuning.sampler, "pruner": tuning.pruner},
