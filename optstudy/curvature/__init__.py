@@ -5,9 +5,9 @@ This package imports nothing else of optstudy.
 
 from optstudy.curvature.build import objective
 from optstudy.curvature.completeness import Check
-from optstudy.curvature.density import Density, spectral_density
-from optstudy.curvature.eigenpairs import Eigenpairs, top_eigenpairs
-from optstudy.curvature.landscape import Landscape, filter_normalised, loss_landscape
+from optstudy.curvature.density import Density, iter_density, spectral_density
+from optstudy.curvature.eigenpairs import Eigenpairs, iter_eigenpairs, top_eigenpairs
+from optstudy.curvature.landscape import Landscape, filter_normalised, iter_landscape, loss_landscape
 from optstudy.curvature.objective import Objective
 from optstudy.curvature.operators import (
     Expansion,
@@ -19,9 +19,10 @@ from optstudy.curvature.operators import (
     preconditioned,
 )
 from optstudy.curvature.preconditioner import Stability, has_preconditioner, preconditioner, stability
+from optstudy.curvature.progress import Progress
 from optstudy.curvature.ratio import Ratio, Verdict, ratio_interval
 from optstudy.curvature.symmetry import check_symmetry
-from optstudy.curvature.trace import Estimate, trace
+from optstudy.curvature.trace import Estimate, iter_trace, trace
 from optstudy.curvature.tracker import EigenTracker
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Landscape",
     "Objective",
     "Operator",
+    "Progress",
     "Ratio",
     "Stability",
     "Verdict",
@@ -44,6 +46,10 @@ __all__ = [
     "gauss_newton",
     "has_preconditioner",
     "hessian",
+    "iter_density",
+    "iter_eigenpairs",
+    "iter_landscape",
+    "iter_trace",
     "loss_landscape",
     "objective",
     "preconditioned",

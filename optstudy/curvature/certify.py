@@ -1,16 +1,18 @@
 """Find eigenpairs, refine them in float64 and search for missed ones, repeatedly until none is missed."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis, Ritz, as_basis, sort_key
-from optstudy.curvature.completeness import Check, check_complement
-from optstudy.curvature.lanczos import converge
+from optstudy.curvature.completeness import Check, check_steps
+from optstudy.curvature.lanczos import converge_steps
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.precision import EPS_RATIO, has_double, in_double, refine
+from optstudy.curvature.progress import result_of
 
 FIRST_REFINEMENT = 20  # products in float32 before checking whether it can converge at all; doubled each time
 LOOSE_TOLERANCE = 1e-2  # relative residual of the spare pairs, which are used for the gap only
@@ -52,11 +54,18 @@ def certify(
     operator: Operator, basis: Basis, block: Tensor, goal: Goal, generator: torch.Generator
 ) -> EigenResult:
     """Find the first pairs of an operator, starting from a basis (possibly empty) and the rows ``block``."""
+    return result_of(certify_steps(operator, basis, block, goal, generator))
+
+
+def certify_steps(
+    operator: Operator, basis: Basis, block: Tensor, goal: Goal, generator: torch.Generator
+) -> Generator[tuple[int, Tensor], None, EigenResult]:
+    """Find the first pairs of an operator; yields the products of each iteration, and the values so far."""
     spent, check, missed = 0, None, False
     while True:
         remaining = goal.max_products - spent
         limit = min(remaining, max(FIRST_REFINEMENT, spent)) if has_double(operator) else remaining
-        basis, pairs, products = converge(
+        basis, pairs, products = yield from converge_steps(
             operator,
             basis,
             block,
@@ -68,6 +77,7 @@ def certify(
         finest = in_double(operator) or operator
         refined, noise, extra = refine(operator, finest, pairs, goal.order)
         spent += products + extra
+        yield extra, refined.values
         known, exhausted = refined.first(goal.k), spent >= goal.max_products
         slack = goal.tolerance * basis.magnitude
         converged = bool((known.residuals <= slack).all())
@@ -83,7 +93,7 @@ def certify(
         last = float(known.values[-1])
         # Whether products are too inaccurate for a check to reach the probability.
         coarse = noise * math.sqrt(operator.dim) > goal.probability * abs(last)
-        check, outermost = check_complement(
+        check, outermost = yield from check_steps(
             finest if coarse else operator,
             known,
             goal.order,

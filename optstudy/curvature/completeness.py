@@ -1,8 +1,9 @@
 """Completeness check: search for missed eigenvalues, and bound the probability that the search misses them too."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from optstudy.curvature.basis import (
     sort_key,
 )
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.progress import result_of
 
 MAX_CHECK_PRODUCTS = 40
 
@@ -99,7 +101,12 @@ def bound_start_component(section: Tensor, coupling: float, threshold: float, ro
     return float(part * (1 + rounding / gaps[-1]) + rounding * first.norm())
 
 
-def check_complement(
+def check_complement(operator: Operator, pairs: Ritz, order: str, **options: Any) -> tuple[Check, Ritz]:
+    """Search for missed values; arguments are those of `check_steps`."""
+    return result_of(check_steps(operator, pairs, order, **options))
+
+
+def check_steps(
     operator: Operator,
     pairs: Ritz,
     order: str,
@@ -108,7 +115,7 @@ def check_complement(
     noise: float,
     probability: float,
     generator: torch.Generator,
-) -> tuple[Check, Ritz]:
+) -> Generator[tuple[int, Tensor], None, tuple[Check, Ritz]]:
     """Search for values beyond the last of ``pairs``, until one is found or the probability of one is small.
 
     Args:
@@ -120,6 +127,9 @@ def check_complement(
         probability: Probability of a missed value at which the search ends.
         generator: Source of the random start.
 
+    Yields:
+        After each product, 1 and the known values.
+
     Returns:
         The check, and the outermost Ritz pair.
     """
@@ -127,6 +137,7 @@ def check_complement(
     threshold = sort_key(float(pairs.values[-1]), order) + slack
     for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
         check, basis = search.check(order, threshold, noise), search.basis
+        yield 1, pairs.values
         missed = sort_key(check.found, order) > threshold
         if missed or check.probability <= probability or basis.size >= MAX_CHECK_PRODUCTS:
             break

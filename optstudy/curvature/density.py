@@ -1,6 +1,7 @@
 """The spectral density of an operator by stochastic Lanczos quadrature."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from optstudy.curvature.basis import Basis, empty_basis, random_rows
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.progress import Progress, last
+from optstudy.curvature.reprs import short_repr
 
 GRID_POINTS = 1024
 
@@ -28,6 +31,9 @@ class Density:
     nodes: Tensor  # (probes, steps) Ritz values; nan where an iteration ended early
     weights: Tensor  # (probes, steps); each row sums to 1
     products: int
+
+    def __repr__(self) -> str:
+        return short_repr(self, "grid", "density", "width", "change", "products")
 
 
 def spectral_density(
@@ -53,15 +59,42 @@ def spectral_density(
     Example:
         >>> a = torch.diag(torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
         >>> result = spectral_density(Operator(lambda v: v @ a, 4, a.dtype, a.device, "diagonal"))
+        >>> result
+        Density(grid=(1024,) float64, density=(1024,) float64, width=0.01, change=..., products=20)
         >>> round(float(torch.trapezoid(result.density, result.grid)), 3)
         1.0
+    """
+    return last(iter_density(operator, probes, steps, width, seed))
+
+
+def iter_density(
+    operator: Operator, probes: int = 10, steps: int = 60, width: float | None = None, seed: int = 0
+) -> Iterator[Progress[Density] | Density]:
+    """Iterate `spectral_density`: yield the progress after each product, and at the end the density.
+
+    The estimate is the density from the random vectors so far, from the second on.
     """
     if min(probes, steps) < 2:  # noqa: PLR2004  # one probe has no spread, and one step no half
         raise ValueError(f"probes is {probes} and steps is {steps}; give at least 2 of each")
     generator = torch.Generator().manual_seed(seed)
-    bases = [_lanczos(operator, steps, generator) for _ in range(probes)]
-    rules = [_quadrature(basis.projected) for basis in bases]
-    halves = [_quadrature(basis.projected[: steps // 2, : steps // 2]) for basis in bases]
+    sections: list[Tensor] = []
+    done, total, estimate = 0, probes * min(steps, operator.dim), None
+    for _ in range(probes):
+        section = torch.empty(0, 0, dtype=torch.float64)
+        for basis in _lanczos(operator, steps, generator):
+            section, done = basis.projected, done + 1
+            yield Progress(done, total, estimate)
+        sections.append(section)
+        if len(sections) > 1:
+            estimate = _density(sections, steps, width)
+    assert estimate is not None
+    yield estimate
+
+
+def _density(sections: list[Tensor], steps: int, width: float | None) -> Density:
+    """Return the density from the section of each random vector."""
+    rules = [_quadrature(section) for section in sections]
+    halves = [_quadrature(section[: steps // 2, : steps // 2]) for section in sections]
     ends = torch.cat([nodes for nodes, _ in rules])
     low, high = float(ends.min()), float(ends.max())
     sigma = width if width is not None else max((high - low) / 100, 1e-12 + 1e-9 * max(abs(low), abs(high)))
@@ -77,23 +110,23 @@ def spectral_density(
     return Density(
         grid=grid,
         density=density,
-        spread=curves.std(0) / math.sqrt(probes),
+        spread=curves.std(0) / math.sqrt(len(sections)),
         change=float(torch.trapezoid((density - half_density).abs(), grid)),
         width=sigma,
         nodes=torch.stack([_padded(nodes, steps) for nodes, _ in rules]),
         weights=torch.stack([_padded(weights, steps) for _, weights in rules]),
-        products=sum(basis.size for basis in bases),
+        products=sum(map(len, sections)),
     )
 
 
-def _lanczos(operator: Operator, steps: int, generator: torch.Generator) -> Basis:
+def _lanczos(operator: Operator, steps: int, generator: torch.Generator) -> Iterator[Basis]:
     basis, block = empty_basis(operator), random_rows(operator, 1, generator)
     for _ in range(min(steps, operator.dim)):
         larger = basis.extended(operator, block)
         if larger.size == basis.size:
             break  # the vector's Krylov space is exhausted, and the quadrature exact
         basis, block = larger, larger.images[-1:]
-    return basis
+        yield basis
 
 
 def _quadrature(projected: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,20 +1,23 @@
 """Top eigenpairs by block Lanczos, with residuals in float64 and a search for missed values."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows, sort_key
-from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
+from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data
 from optstudy.curvature.operators import Operator, hessian
 from optstudy.curvature.precision import in_double
+from optstudy.curvature.progress import Progress, accumulate, last
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
+from optstudy.curvature.reprs import short_repr
 
 Order = Literal["magnitude", "largest", "smallest"]
 
@@ -34,7 +37,7 @@ class Eigenpairs:
     """
 
     values: Tensor  # (k,) float64, signed
-    vectors: Tensor = field(repr=False)  # (k, n) unit rows
+    vectors: Tensor  # (k, n) unit rows
     residuals: Tensor  # (k,) float64, ||A v - value v||, recomputed in float64 if the device supports it
     angles: Tensor  # (k,) float64, radians
     delta: float  # 2-norm of the residual block of the first two
@@ -46,6 +49,9 @@ class Eigenpairs:
     noise: float  # 2-norm error of one product with a unit vector in that precision
     operator: str  # name of the operator
     order: Order
+
+    def __repr__(self) -> str:
+        return short_repr(self, "values", "residuals", "converged", "products", "vectors")
 
     @property
     def ratio(self) -> Ratio:
@@ -105,9 +111,41 @@ def top_eigenpairs(
         >>> pairs = top_eigenpairs(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal"))
         >>> [round(value, 6) for value in pairs.values.tolist()], pairs.converged
         ([3.0, -2.0], True)
+        >>> top_eigenpairs(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal"), k=1)
+        Eigenpairs(values=[3], residuals=[...], converged=True, products=..., vectors=(1, 5) float64)
         >>> pairs.ratio.verdict
         'indefinite'
     """
+    return last(
+        iter_eigenpairs(
+            source,
+            loss,
+            data,
+            k=k,
+            order=order,
+            tolerance=tolerance,
+            probability=probability,
+            max_products=max_products,
+            seed=seed,
+            **options,
+        )
+    )
+
+
+def iter_eigenpairs(
+    source: Operator | nn.Module,
+    loss: Loss | None = None,
+    data: Data | None = None,
+    *,
+    k: int = 2,
+    order: Order = "magnitude",
+    tolerance: float = TOLERANCE,
+    probability: float | None = MISS_PROBABILITY,
+    max_products: int = 2000,
+    seed: int = 0,
+    **options: Any,
+) -> Iterator[Progress[Tensor] | Eigenpairs]:
+    """Iterate `top_eigenpairs`: yield the progress with the values so far, and at the end the eigenpairs."""
     if order not in get_args(Order):
         raise ValueError(f"order is {order!r}; give one of {', '.join(get_args(Order))}")
     operator = _operator(source, loss, data, options)
@@ -121,9 +159,9 @@ def top_eigenpairs(
     generator = torch.Generator().manual_seed(seed)
     start = random_rows(operator, min(k + 1, operator.dim), generator)
     goal = Goal(k, order, tolerance, probability, max_products)
-    result = certify(operator, empty_basis(operator), start, goal, generator)
+    result = yield from accumulate(certify_steps(operator, empty_basis(operator), start, goal, generator), k)
     pairs = result.pairs.first(k)
-    return Eigenpairs(
+    yield Eigenpairs(
         values=pairs.values,
         vectors=pairs.vectors.to(result.operator.dtype),
         residuals=pairs.residuals,

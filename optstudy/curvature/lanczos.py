@@ -1,16 +1,28 @@
 """Block Lanczos: grow a basis until its first Ritz pairs have converged."""
 
+from collections.abc import Generator
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis, Ritz, new_directions, norms, random_rows
 from optstudy.curvature.low_rank import LowRank
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.progress import result_of
 
 LARGEST_BASIS = 64  # rows held before a restart
 
 
-def converge(
+Converged = tuple[Basis, Ritz, int]  # a basis, its first Ritz pairs, and the products spent
+
+
+def converge(operator: Operator, basis: Basis, block: Tensor, **options: Any) -> Converged:
+    """Grow a basis until its first Ritz pairs have converged; arguments are those of `converge_steps`."""
+    return result_of(converge_steps(operator, basis, block, **options))
+
+
+def converge_steps(
     operator: Operator,
     basis: Basis,
     block: Tensor,
@@ -20,7 +32,7 @@ def converge(
     limit: int,
     generator: torch.Generator,
     approximation: LowRank | None = None,
-) -> tuple[Basis, Ritz, int]:
+) -> Generator[tuple[int, Tensor], None, Converged]:
     """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
 
     Each iteration adds the residual of the first pair that has not converged. Started from random rows, this is block
@@ -38,6 +50,9 @@ def converge(
         limit: Number of products after which to stop.
         generator: Source of random rows when a Krylov space is exhausted.
         approximation: Low-rank approximation of the operator without its first pairs.
+
+    Yields:
+        After each iteration, its products and the values so far.
 
     Returns:
         The basis, its first Ritz pairs, and the products spent.
@@ -66,4 +81,5 @@ def converge(
         basis = basis.appended(operator, new_rows)
         pairs, spent = basis.ritz(order, count), spent + len(new_rows)
         block = block[:0]
+        yield len(new_rows), pairs.values
     return basis, pairs, spent

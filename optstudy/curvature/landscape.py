@@ -1,5 +1,6 @@
 """The loss along a line or over a plane through the weights, and its quadratic model."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,10 @@ from optstudy.curvature.build import objective
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.objective import Data, Objective, select_parameters
 from optstudy.curvature.operators import expand
+from optstudy.curvature.progress import Progress, last
+from optstudy.curvature.reprs import short_repr
+
+_PARTS = 20  # passes over the data, between which the progress is shown
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,9 @@ class Landscape:
     loss: float  # at the centre
     slopes: Tensor  # (d,) float64, g^T d_i: directional derivatives
     curvatures: Tensor  # (d, d) float64, d_i^T H d_j
+
+    def __repr__(self) -> str:
+        return short_repr(self, "distances", "losses", "loss", "slopes", "curvatures")
 
 
 def loss_landscape(
@@ -54,7 +62,42 @@ def loss_landscape(
 
     Raises:
         ValueError: If there are not one or two directions of the parameters' size, or as `hessian` does.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> data = torch.ones(4, 1), torch.ones(4, 1)
+        >>> result = loss_landscape(model, nn.functional.mse_loss, data, torch.ones(1, 1), [[-1.0, 0.0, 1.0]])
+        >>> result.curvatures
+        tensor([[2.]], dtype=torch.float64)
+        >>> result
+        Landscape(distances=([-1, 0, 1],), losses=[...], loss=..., slopes=[...], curvatures=(1, 1) float64)
     """
+    return last(
+        iter_landscape(
+            model,
+            loss,
+            data,
+            directions,
+            distances,
+            parameters=parameters,
+            dtype=dtype,
+            denominator=denominator,
+        )
+    )
+
+
+def iter_landscape(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    directions: Tensor,
+    distances: Sequence[Sequence[float]],
+    *,
+    parameters: str | Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+    denominator: Denominator | None = None,
+) -> Iterator[Progress[Tensor] | Landscape]:
+    """Iterate `loss_landscape`: yield the progress with the losses so far, and at the end the landscape."""
     function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
     if directions.ndim != 2 or len(directions) not in (1, 2) or directions.shape[1] != function.dim:  # noqa: PLR2004
         expected = f"(1, {function.dim}) or (2, {function.dim})"
@@ -69,9 +112,13 @@ def loss_landscape(
     curvatures = (rows @ expansion.hessian.apply(rows).T).cpu().double()
     second_order = torch.einsum("pi,ij,pj->p", points, curvatures, points) / 2
     shape = tuple(len(axis) for axis in axes)
-    return Landscape(
+    losses = torch.empty(0, dtype=torch.float64)
+    for part in torch.split(points, max(math.ceil(len(points) / _PARTS), 1)):
+        losses = torch.cat([losses, losses_at(function, part, rows)])
+        yield Progress(len(losses), len(points), losses)
+    yield Landscape(
         distances=axes,
-        losses=losses_at(function, points, rows).reshape(shape),
+        losses=losses.reshape(shape),
         quadratic=(expansion.loss + points @ slopes + second_order).reshape(shape),
         loss=expansion.loss,
         slopes=slopes,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optstudy.curvature.losses import Denominator, Loss, batch_weight, cast, cast_loss
+from optstudy.curvature.reprs import short_repr
 
 # (inputs, targets); inputs are a tensor, a tuple for model(*inputs), or a dict for model(**inputs)
 Batch = Sequence[Any]
@@ -43,6 +44,9 @@ class Objective:
     one_batch: bool
     modes: tuple[bool, ...]  # whether each module of the model is in train mode, in order
     generators: Mapping[torch.Generator, Tensor]  # states of the generators that the data may use
+
+    def __repr__(self) -> str:
+        return short_repr(self, "dim", "dtype", "device", "one_batch")
 
     @cached_property
     def shapes(self) -> tuple[torch.Size, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from optstudy.curvature.build import checked_objective, mixes_examples, objective
 from optstudy.curvature.losses import Denominator, Loss, example_count
 from optstudy.curvature.objective import Data, Objective
+from optstudy.curvature.reprs import short_repr
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
@@ -27,6 +28,8 @@ class Operator:
         >>> operator = Operator(lambda v: v @ a, 3, a.dtype, a.device, "diagonal")
         >>> operator @ torch.ones(3)
         tensor([3., 2., 1.])
+        >>> operator
+        Operator(name='diagonal', dim=3, dtype=float32, device=cpu)
     """
 
     apply: Product  # rows (m, n) to rows A v
@@ -35,6 +38,9 @@ class Operator:
     device: torch.device
     name: str  # for messages
     in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # returns the operator at another precision
+
+    def __repr__(self) -> str:
+        return short_repr(self, "name", "dim", "dtype", "device")
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return the product with one vector ``(n,)``.
@@ -162,6 +168,9 @@ class Expansion:
     loss: float
     gradient: Tensor  # (n,)
     hessian: Operator
+
+    def __repr__(self) -> str:
+        return short_repr(self, "loss", "gradient", "hessian")
 
 
 def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:

@@ -1,6 +1,7 @@
 """Estimate the trace of an operator from a few products."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from optstudy.curvature.basis import new_directions
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.progress import Progress, last
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
         >>> trace(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal")).value
         10.0
     """
+    return last(iter_trace(operator, products, seed))
+
+
+def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterator[Progress[float] | Estimate]:
+    """Iterate `trace`: yield the progress after each third of the products, and at the end the estimate.
+
+    The estimate after the second third is the trace in the subspace.
+    """
     min_products = 6
     if products < min_products:
         raise ValueError(
@@ -53,17 +63,20 @@ def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:
     if operator.dim <= products:
         unit = torch.eye(operator.dim, dtype=operator.dtype, device=operator.device)
         exact = float(operator.apply(unit).diagonal().cpu().double().sum())
-        return Estimate(exact, exact, exact, operator.dim)
+        yield Estimate(exact, exact, exact, operator.dim)
+        return
     generator, third = torch.Generator().manual_seed(seed), products // 3
     sketch = operator.apply(_signs(operator, third, generator))
+    yield Progress(third, products, None)
     inside = new_directions(sketch[:0], sketch)
     within = float((inside * operator.apply(inside)).cpu().double().sum()) if len(inside) else 0.0
+    yield Progress(third + len(inside), products, within)
     signs = _signs(operator, products - third - len(inside), generator)
     outside = signs - (signs @ inside.T) @ inside
     terms = (outside * operator.apply(outside)).double().sum(dim=1).cpu()
     half_width = float(stats.t.ppf(0.975, len(terms) - 1) * terms.std() / math.sqrt(len(terms)))
     value = within + float(terms.mean())
-    return Estimate(value, value - half_width, value + half_width, third + len(inside) + len(terms))
+    yield Estimate(value, value - half_width, value + half_width, third + len(inside) + len(terms))
 
 
 def _signs(operator: Operator, count: int, generator: torch.Generator) -> Tensor:

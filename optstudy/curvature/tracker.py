@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -71,7 +71,7 @@ class EigenTracker:
     """
 
     loss: Loss
-    data: Data
+    data: Data = field(repr=False)
     steps: range
     k: int = 2
     extra_pairs: int = 8
