@@ -10,7 +10,14 @@ import torch
 
 from optstudy.records.plan import Plan, steps_per_epoch
 from optstudy.records.run import EpochRecord, Observation, Rung
-from optstudy.training.evaluation import Evaluation, batch_gradient_norm, evaluate, sweep
+from optstudy.training.evaluation import (
+    Evaluation,
+    batch_gradient_norm,
+    evaluate,
+    mean_loss,
+    sweep,
+    weighted,
+)
 from optstudy.training.live import STEP_FUNCTIONS, LiveRun, build, capture, isolated, restore, seed_generators
 from optstudy.training.numerics import machine
 from optstudy.training.probes import build_probes
@@ -129,12 +136,13 @@ def _train_epoch(
         if last:
             norm = batch_gradient_norm(context)
         value, outputs = step(live, inputs, targets)
-        total += value.double() * len(targets)
+        total += weighted(live.loss, value, targets)
         correct += (outputs.argmax(1) == targets).sum()
-    count = len(train[1])
-    return Evaluation(
-        float(total) / count, int(correct) / count, norm
-    ), observations  # int() waits for the device
+    labels = train[1]
+    running = Evaluation(
+        mean_loss(live.loss, total, labels), int(correct) / len(labels), norm
+    )  # waits for the device
+    return running, observations
 
 
 def _record(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.losses import batch_weight, loss_denominator
 from optstudy.curvature.objective import eval_mode
 from optstudy.training.live import forked_generators
 from optstudy.training.state import StepContext
@@ -33,10 +34,10 @@ def evaluate(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> tuple[Evalua
         predicted = []
         for inputs, targets in chunks(x, y):
             outputs = model(inputs)
-            total += loss(outputs, targets).double().cpu() * len(targets)
+            total += weighted(loss, loss(outputs, targets), targets).cpu()
             predicted.append(outputs.argmax(1))
     classes = torch.cat(predicted)
-    return Evaluation(float(total) / len(y), float((classes == y).double().mean())), classes.cpu()
+    return Evaluation(mean_loss(loss, total, y), float((classes == y).double().mean())), classes.cpu()
 
 
 def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
@@ -44,18 +45,39 @@ def sweep(model: nn.Module, loss: Loss, x: Tensor, y: Tensor) -> Evaluation:
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradient = [torch.zeros_like(p) for p in parameters]
     total, correct = 0.0, 0
+    denominator = loss_denominator(loss)
     with eval_mode(model):
         for inputs, targets in chunks(x, y):
             outputs = model(inputs)
+            correct += int((outputs.argmax(1) == targets).sum())
+            weight = batch_weight(denominator, targets)
+            if not weight:  # all targets are ignored
+                continue
             value = loss(outputs, targets)
-            share = len(targets) / len(y)
+            share = weight / batch_weight(denominator, y)
             parts = torch.autograd.grad(value, parameters, allow_unused=True)
             for accumulated, part in zip(gradient, parts, strict=True):
                 if part is not None:
                     accumulated.add_(part, alpha=share)
             total += float(value.detach()) * share
-            correct += int((outputs.argmax(1) == targets).sum())
     return Evaluation(total, correct / len(y), _norm(gradient))
+
+
+def weighted(loss: Loss, value: Tensor, targets: Tensor) -> Tensor:
+    """Return a batch's loss times its denominator, float64, or a sum as it is; 0 if all targets are ignored.
+
+    The total of an epoch is `mean_loss` of their sum. This does not wait for the device.
+    """
+    denominator = loss_denominator(loss)
+    weight = 1.0 if denominator is None else denominator(targets)
+    weight = torch.as_tensor(weight, dtype=torch.float64, device=value.device)
+    return torch.where(weight > 0, value.double() * weight, 0.0)
+
+
+def mean_loss(loss: Loss, total: Tensor, y: Tensor) -> float:
+    """Return the loss of all data from the total of `weighted` losses; ``y`` holds the targets of all batches."""
+    weight = batch_weight(loss_denominator(loss), y)
+    return float(total) / weight if weight else math.nan
 
 
 def batch_gradient_norm(context: StepContext) -> float:

@@ -13,6 +13,7 @@ from optstudy.curvature.objective import eval_mode
 from optstudy.errors import UsageError
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
+from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.live import STEP_FUNCTIONS, LiveRun, capture, isolated, restore
 from optstudy.training.probes import sample_images
@@ -62,6 +63,7 @@ def rehearse(plan: Plan, steps: int) -> Rehearsal:
         live = restore(state, plan)
         x, y = prepare(train[0][batch].to(plan.device)), train[1][batch].to(plan.device)
         _check_fit(plan, load(plan.dataset), live, x, y)
+        check_denominator(plan.loss, live.model, live.loss, *train)
         step = STEP_FUNCTIONS[plan.method.needs]
         live.model.train()
         step_seconds = _median_seconds(lambda: step(live, x, y), steps)
