@@ -8,6 +8,7 @@ from optstudy.curvature.completeness import Check
 from optstudy.curvature.density import Density, iter_density, spectral_density
 from optstudy.curvature.eigenpairs import Eigenpairs, iter_eigenpairs, top_eigenpairs
 from optstudy.curvature.landscape import Landscape, filter_normalised, iter_landscape, loss_landscape
+from optstudy.curvature.layers import LayerSpectrum, iter_layer_spectra, layer_spectra
 from optstudy.curvature.objective import Objective
 from optstudy.curvature.operators import (
     Expansion,
@@ -33,6 +34,7 @@ __all__ = [
     "Estimate",
     "Expansion",
     "Landscape",
+    "LayerSpectrum",
     "Objective",
     "Operator",
     "Progress",
@@ -49,7 +51,9 @@ __all__ = [
     "iter_density",
     "iter_eigenpairs",
     "iter_landscape",
+    "iter_layer_spectra",
     "iter_trace",
+    "layer_spectra",
     "loss_landscape",
     "objective",
     "preconditioned",

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress(Generic[T]):
-    """How far an estimate is, in products with the operator, or evaluations of the loss for a landscape."""
+    """How far an estimate is: in products with the operator, evaluations of the loss (landscapes), or layers."""
 
     done: int
     total: int | None  # at most; None if it depends on convergence
