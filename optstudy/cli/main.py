@@ -20,6 +20,7 @@ COMMANDS = (
     "curvature",
     "reproduce",
     "status",
+    "rm",
     "ui",
     "optimizers",
 )

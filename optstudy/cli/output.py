@@ -18,12 +18,13 @@ from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
-from optstudy.report.tables.table import UNKNOWN, Column, number_column, text_column
+from optstudy.report.tables.table import UNKNOWN, Column, count_label, number_column, text_column
 from optstudy.report.tables.tuning import score_label, value_label
 
 if TYPE_CHECKING:
     from optstudy.study.driver import Study
     from optstudy.study.estimate import StudyEstimate
+    from optstudy.study.removal import Removal
     from optstudy.study.status import OptimizerStatus
 
 
@@ -162,6 +163,53 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
             number_column("Final runs", (_progress(status.runs, status.runs_asked) for status in statuses)),
         ]
     )
+
+
+def show_removal(content: "Removal") -> None:
+    """Print what goes when a study is removed."""
+    rows = [
+        *(
+            (f"experiment {found.name}", count_label("run", [found.runs]), "")
+            for found in content.experiments
+        ),
+        *(
+            (str(folder.path), count_label("file", [folder.files]), _size(folder.size))
+            for folder in content.folders
+        ),
+    ]
+    print_table(
+        [
+            text_column("To remove", (name for name, _, _ in rows)),
+            number_column("Contents", (contents for _, contents, _ in rows)),
+            number_column("Size", (size for _, _, size in rows)),
+        ]
+    )
+    for folder in content.kept:
+        click.echo(f"{folder} is kept; --best removes it, too.")
+
+
+def removal_summary(content: "Removal") -> str:
+    """Return what goes when a study is removed, in a few words."""
+    runs, files = count_label("run", [content.runs]), sum(folder.files for folder in content.folders)
+    size = _size(sum(folder.size for folder in content.folders))
+    return f"study {content.study!r} with {runs} and {count_label('file', [files])} ({size})"
+
+
+def removal_as_json(content: "Removal") -> dict[str, Any]:
+    """Return what went when a study was removed, as plain values."""
+    return {
+        "study": content.study,
+        "experiments": [{"name": found.name, "runs": found.runs} for found in content.experiments],
+        "folders": [
+            {"path": str(folder.path), "files": folder.files, "bytes": folder.size}
+            for folder in content.folders
+        ],
+        "kept": [str(folder) for folder in content.kept],
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _progress(done: int, planned: int) -> str:

@@ -45,9 +45,14 @@ class StudyFiles:
         """Optuna's journal, for dashboards."""
         return self.folder / "optuna.log"
 
+    @property
+    def bests(self) -> Path:
+        """Folder of the configurations that the searches selected."""
+        return self.workspace / "tuning" / "best" / self.name
+
     def best(self, optimizer: str) -> Path:
         """File of the configuration that the search selected."""
-        return self.workspace / "tuning" / "best" / self.name / f"{optimizer}.json"
+        return self.bests / f"{optimizer}.json"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,23 @@ MARGIN = 0.001  # of runs logged before studies had a margin
 
 
 @dataclass(frozen=True)
+class StoredExperiment:
+    """An experiment of a study, which may have been deleted in MLflow."""
+
+    experiment_id: str
+    name: str  # STUDY/KIND, also after it was renamed
+    stored_name: str
+    deleted: bool
+    runs: int
+    folder: Path | None  # of its artifacts in the embedded store; None on a server
+
+    @property
+    def removed(self) -> bool:
+        """Whether `Tracking.remove_experiment` has removed it."""
+        return self.deleted and self.stored_name != self.name
+
+
+@dataclass(frozen=True)
 class LoggedRun:
     """A run that is already logged in MLflow."""
 

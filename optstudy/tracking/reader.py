@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from optstudy.records.run import FinalRun
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
 from optstudy.tracking.decode import (
     LoggedRun,
+    StoredExperiment,
     decode_final_run,
     decode_logged_run,
     exclusion_reason,
@@ -27,6 +29,8 @@ from optstudy.tracking.run_list_view import KEY, TAG
 T = TypeVar("T")
 SEARCH = "search.json"
 KINDS = ("tuning", "final")  # of a study's experiments
+ALL_KINDS = (*KINDS, "report")
+REMOVED = "/removed-"  # in the new name of an experiment that was removed, before its ID
 PAGE = 1000  # runs per request: MLflow's limit
 
 
@@ -156,6 +160,28 @@ class Reader:
         """Return the IDs of a study's experiments by kind, tuning or final."""
         experiments = {kind: self._find_experiment(f"{study}/{kind}") for kind in KINDS}
         return {kind: experiment.experiment_id for kind, experiment in experiments.items() if experiment}
+
+    def stored_experiments(self, study: str | None = None) -> list[StoredExperiment]:
+        """Return the experiments of a study, by default of all studies, also those that were deleted in MLflow."""
+        pattern = rf"(({re.escape(study) if study else '[^/]+'})/({'|'.join(ALL_KINDS)}))({REMOVED}\d+)?"
+        found = self._paged(self._client.search_experiments, view_type=ViewType.ALL)
+        matches = ((experiment, re.fullmatch(pattern, experiment.name)) for experiment in found)
+        return [
+            StoredExperiment(
+                experiment.experiment_id,
+                match[1],
+                experiment.name,
+                experiment.lifecycle_stage == LifecycleStage.DELETED,
+                self._count_runs(experiment.experiment_id) if study else 0,
+                local_folder(experiment.artifact_location) if self._artifacts else None,
+            )
+            for experiment, match in matches
+            if match
+        ]
+
+    def _count_runs(self, experiment_id: str) -> int:
+        runs = self._paged(self._client.search_runs, [experiment_id], run_view_type=ViewType.ALL)
+        return sum(1 for _ in runs)
 
     def view_key(self, experiment: str) -> str | None:
         """Return the key of the shared view of an experiment's run list; None without one."""

@@ -17,8 +17,8 @@ from optstudy.errors import OptstudyError
 from optstudy.records.metrics import Tag, epoch_metrics
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
-from optstudy.tracking.decode import LoggedRun
-from optstudy.tracking.reader import KINDS, Reader
+from optstudy.tracking.decode import LoggedRun, StoredExperiment
+from optstudy.tracking.reader import KINDS, REMOVED, Reader
 from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
 PAGE = 1000  # metrics per batch: MLflow's limit
@@ -148,6 +148,21 @@ class Tracking(Reader):
         end = _milliseconds(time.time() if finished_at is None else finished_at)
         self._call(self._client.set_terminated, run_id, status=status, end_time=end)
         self._open_runs.discard(run_id)
+
+    def remove_experiment(self, experiment: StoredExperiment) -> None:
+        """Delete an experiment, renamed before, since MLflow keeps the name of a deleted one.
+
+        A call that was interrupted can be repeated.
+        """
+        if REMOVED not in experiment.stored_name:
+            if experiment.deleted:  # MLflow renames no deleted experiment
+                self._call(self._client.restore_experiment, experiment.experiment_id)
+            new_name = f"{experiment.name}{REMOVED}{experiment.experiment_id}"
+            self._call(self._client.rename_experiment, experiment.experiment_id, new_name)
+        elif experiment.deleted:
+            return
+        self._call(self._client.delete_experiment, experiment.experiment_id)
+        self._experiments.pop(experiment.name, None)
 
     def interrupt_open_runs(self) -> None:
         """Close the open runs as interrupted; a rerun reopens them even if this fails."""
