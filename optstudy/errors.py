@@ -1,6 +1,7 @@
 """The errors that end a command; each message is one line, written for the user."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -12,6 +13,30 @@ class OptstudyError(Exception):
 
 class UsageError(OptstudyError):
     """The request is invalid. The command line exits with status 2."""
+
+
+_LONGEST_LINE = 500  # characters
+
+
+def one_line(error: BaseException) -> str:
+    """Describe an exception in one line: its type, and the first line of its message.
+
+    The message of an OptstudyError already is a line for the user, and stands alone.
+    """
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # of a class whose own __str__ raises
+        message = ""
+    first = next((" ".join(line.split()) for line in message.splitlines() if line.strip()), "")
+    if isinstance(error, OptstudyError) and first:
+        return first
+    line = f"{type(error).__name__}: {first}"
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
+
+
+def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
+    """Return the number of times that each reason is given, the most frequent first; "" is no reason."""
+    return dict(Counter(filter(None, reasons)).most_common())
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

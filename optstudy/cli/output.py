@@ -18,7 +18,14 @@ from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
-from optstudy.report.tables.table import UNKNOWN, Column, count_label, number_column, text_column
+from optstudy.report.tables.table import (
+    UNKNOWN,
+    Column,
+    count_label,
+    number_column,
+    reasons_label,
+    text_column,
+)
 from optstudy.report.tables.tuning import score_label, value_label
 
 if TYPE_CHECKING:
@@ -163,6 +170,15 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
             number_column("Final runs", (_progress(status.runs, status.runs_asked) for status in statuses)),
         ]
     )
+    for status in statuses:
+        for what, noun, reasons in (
+            ("failed", "trial", status.failed_trials),
+            ("failed", "final run", status.failed_runs),
+            ("have no curvature at their end", "final run", status.missing_curvature),
+            ("have no trace of their last steps", "final run", status.missing_trace),
+        ):
+            if reasons:
+                click.echo(f"{status.study}, {status.optimizer}, {what}: {reasons_label(noun, reasons)}")
 
 
 def show_removal(content: "Removal") -> None:

@@ -14,6 +14,7 @@ from optstudy.comparison.summaries import (
     summarise_images,
     summarise_target,
 )
+from optstudy.errors import count_reasons
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.look import Looks
@@ -47,6 +48,8 @@ class Row:
     images: ImageSummary | None  # None without predictions
     to_target: TargetSummary | None  # None without a target
     geometry: GeometrySummary | None  # None if no curvature was measured
+    missing_curvature: dict[str, int]  # runs that lack the curvature at their end, by reason
+    missing_trace: dict[str, int]  # runs that lack the eigenvalues of their last steps, by reason
 
     @property
     def key(self) -> RowKey:
@@ -151,6 +154,8 @@ def _row(key: RowKey, evidence: Sequence[RunEvidence], rank: str) -> Row:
         images=summarise_images([final.predictions for final in evidence if final.predictions is not None]),
         to_target=summarise_target(runs),
         geometry=summarise_geometry(runs),
+        missing_curvature=count_reasons(run.curvature_problem for run in runs),
+        missing_trace=count_reasons(run.trace_problem for run in runs),
     )
 
 

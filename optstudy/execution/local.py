@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, Self
 
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import OptstudyError, UsageError, one_line
 from optstudy.execution.flows import Task
 
 ATTEMPTS = 3  # to run a task whose worker dies
@@ -185,11 +185,9 @@ def run_pickled(message: bytes) -> bytes:
     try:
         task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
         return pickle.dumps(task.function(*task.arguments))
-    except Exception as error:  # noqa: BLE001  # a user's model may raise anything; the driver handles it
-        summary = str(error).splitlines()[0] if str(error) else ""
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code may raise anything
         kind = UsageError if isinstance(error, UsageError) else OptstudyError
-        known = isinstance(error, OptstudyError)
-        failure = kind(summary if known else f"{type(error).__name__}: {summary}")
+        failure = kind(one_line(error))
         failure.details = traceback.format_exc()
         return pickle.dumps(failure)
 

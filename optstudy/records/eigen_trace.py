@@ -34,8 +34,19 @@ class EigenTrace(ArrayRecord):
     preconditioned: Floats  # (p,) first eigenvalue of the preconditioned Hessian
 
 
+def trace_problem(observations: Sequence[Observation]) -> str:
+    """Return why eigenvalues are missing from a run's trace; "" if none are."""
+    reasons = {o.probe: o.problem for o in observations if o.problem}
+    return next(iter(reasons.values()), "")
+
+
 def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
-    """Gather the trackers' observations as arrays; None if no eigenvalues were tracked."""
+    """Gather the trackers' observations as arrays; None if no eigenvalues were tracked, or not at all steps.
+
+    The steps before a failure are left out, too, since a part of the steps would stand for all of them.
+    """
+    failed = {o.probe for o in observations if o.problem}
+    observations = [o for o in observations if o.probe not in failed]
     tracked = [o for o in observations if o.probe == "eigen" and "lambda_1" in o.values]
     preconditioned = [o for o in observations if o.probe == "preconditioned" and "lambda_1" in o.values]
     if not tracked:

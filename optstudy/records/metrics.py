@@ -31,6 +31,8 @@ class Tag:
     SPACE = "optstudy.space"  # hash of the space of a search
     OUTCOME = "optstudy.outcome"  # completed, diverged, pruned, failed or interrupted
     PROBLEM = "optstudy.problem"  # why a run failed
+    CURVATURE_PROBLEM = "optstudy.curvature_problem"  # why the curvature at the end of a run is missing
+    TRACE_PROBLEM = "optstudy.trace_problem"  # why the eigenvalues of a run's last steps are missing
     SUPERSEDED = "optstudy.superseded"  # "true" if the search has since selected another configuration
     TARGET = "optstudy.target"  # Specification.target
     MARGIN = "optstudy.margin"  # Specification.margin

@@ -13,6 +13,7 @@ from optstudy.records.naming import RunId
 from optstudy.records.provenance import Provenance
 
 Outcome = Literal["running", "completed", "diverged", "failed"]
+PROBLEM = "problem"  # the only value of an observation whose probe failed
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Observation:
     probe: str
     step: int
     values: Mapping[str, float | str | None]  # a number that is not finite is None
+
+    @property
+    def problem(self) -> str:
+        """Why the probe failed at this step, after which it observed no more; "" if it did not fail."""
+        return str(self.values.get(PROBLEM, ""))
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,8 @@ class FinalRun:
     provenance: Provenance = field(default_factory=Provenance)
     key: str = ""  # hash of everything that determines the run; "" if unknown
     metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics without a field of their own
+    curvature_problem: str = ""  # why the curvature at the end is missing; "" if it is not
+    trace_problem: str = ""  # why the eigenvalues of the last steps are missing; "" if they are not
 
     @property
     def id(self) -> RunId:

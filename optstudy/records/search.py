@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from optstudy.errors import count_reasons
 from optstudy.records.forms import from_form, to_form
 from optstudy.records.space import Space
 
@@ -28,6 +29,7 @@ class Trial:
     scores: tuple[float | None, ...]  # the objective at the end of each rung
     epochs: int  # number of trained epochs
     gradient_work: float  # forward and backward passes of one mini-batch; a Hessian product counts 2
+    problem: str = ""  # the error, if the trial failed
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class SearchResult:
         return sum(work) + sum(finalist.gradient_work for finalist in self.finalists)
 
     @property
+    def failures(self) -> dict[str, int]:
+        """The recorded reasons why trials failed, the most frequent first, each with its number of trials."""
+        return count_reasons(trial.problem for trial in self.trials)
+
+    @property
     def best_mean(self) -> float | None:
         """Mean score of the best trial over the seeds from which it was retrained; None if it was not retrained."""
         number = None if self.best is None else self.best.number
@@ -88,6 +95,7 @@ class SearchResult:
             "optimizer": self.optimizer,
             "objective": self.objective,
             "trials": count_states(self.trials),
+            "failures": self.failures,
             "gradient_work": self.gradient_work,
             "chosen": self.best.number if self.best else None,
             "config": self.best.params if self.best else {},

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from optstudy.curvature import Stability, stability
+from optstudy.errors import one_line
 from optstudy.optimizers import build_optimizer
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace, eigen_trace
@@ -32,7 +33,7 @@ def draw_run(
         try:
             files[name] = figures.png(make())
         except Exception as error:  # noqa: BLE001  # a figure that fails must not discard the run
-            failed[name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            failed[name] = one_line(error)
     return files, failed
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from optstudy.errors import OptstudyError
-from optstudy.execution.flows import Flow, Task, require
+from optstudy.errors import OptstudyError, one_line
+from optstudy.execution.flows import Flow, Task
+from optstudy.records.eigen_trace import trace_problem
 from optstudy.records.metrics import RunResults, Tag, final_metrics
 from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
@@ -51,7 +52,13 @@ def final_run_flow(
         run.run_id, context.provenance_tags(run.plan, [rung.machine for rung in run.rungs])
     )
     weights = _weights(context, run)
-    yield from _finish(context, run, weights)
+    if isinstance(weights, OptstudyError):
+        yield from _fail(context, run, weights)
+        return
+    unfinished = yield from _finish(context, run, weights)
+    if unfinished is not None:
+        yield from _fail(context, run, unfinished)
+        return
     if seed == 0:  # one loadable model per configuration is enough
         yield from _log_model(context, run, weights)
     context.tracking.close_run(run.run_id, run.outcome, run.finished_at)
@@ -98,19 +105,18 @@ def _final_run(
 
 
 def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
-    """Measure the curvature at the end of a run, draw its figures, and log everything."""
+    """Measure the curvature at the end of a run, draw its figures, and log everything.
+
+    The flow returns an OptstudyError if the files of the run could not be made, otherwise None.
+    """
     assert run.run_id is not None
     title = f"{context.files.name}/{run.name}"
-    curvature = None
-    if run.plan.trace is not None and run.outcome == "completed":
-        curvature = yield from context.curvature(run.optimizer, run.plan)
-        if isinstance(curvature, OptstudyError):
-            yield Notice(f"the final curvature of {title} could not be measured: {curvature}")
-            curvature = None
-        else:
-            context.tracking.set_tags(run.run_id, {Tag.VERDICT: curvature.verdict})
+    curvature = yield from _curvature(context, run, title)
     look = context.spaces[run.optimizer].look
-    files, failed = yield from require(Task(draw_run, (title, look, run.plan, run.rungs, curvature)))
+    drawn = yield Task(draw_run, (title, look, run.plan, run.rungs, curvature))
+    if isinstance(drawn, OptstudyError):
+        return drawn
+    files, failed = drawn
     for name, reason in failed.items():
         yield Notice(f"{name} of {title} could not be drawn: {reason}; its data are stored with the run")
     files["weights.pt"] = _to_bytes(weights)
@@ -120,6 +126,48 @@ def _finish(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     values = final_metrics(RunResults(run.epochs, run.observations, curvature, context.specification.target))
     at = run.epochs[-1].finished_at
     context.tracking.log_metrics(run.run_id, [(name, value, 0, at) for name, value in values.items()])
+    return None
+
+
+def _curvature(context: Context, run: TrainingRun, title: str) -> Flow:
+    """Measure the curvature at the end of a run, and record why it, or the trace of the last steps, is missing.
+
+    The flow returns a CurvatureResult; None if the curvature is not asked for, or could not be measured.
+    """
+    assert run.run_id is not None
+    logged = context.logged_run("final", run.name, run.plan)
+    tags = {Tag.CURVATURE_PROBLEM: ""} if logged is not None and logged.curvature_problem else {}
+    curvature = None
+    if run.plan.trace is not None and run.outcome == "completed":
+        curvature = yield from context.curvature(run.optimizer, run.plan)
+        if isinstance(curvature, OptstudyError):
+            yield Notice(
+                f"the final curvature of {title} could not be measured: {curvature}; the run keeps its accuracy, and"
+                " the same command tries the measurement again"
+            )
+            tags[Tag.CURVATURE_PROBLEM] = str(curvature)
+            curvature = None
+        else:
+            tags[Tag.VERDICT] = curvature.verdict
+    if problem := trace_problem(run.observations):
+        step = next(observation.step for observation in run.observations if observation.problem)
+        yield Notice(
+            f"the eigenvalues of {title} could not be tracked from step {step:,} on: {problem}; the run keeps its"
+            " accuracy, without the trace of its last steps"
+        )
+        tags[Tag.TRACE_PROBLEM] = problem
+    if tags:
+        context.tracking.set_tags(run.run_id, tags)
+    return curvature
+
+
+def _fail(context: Context, run: TrainingRun, problem: OptstudyError) -> Flow:
+    """Close a run whose end could not be stored; the next command tries it again."""
+    assert run.run_id is not None
+    context.cache.drop_state(context.key(run.plan))
+    context.tracking.set_tags(run.run_id, {Tag.PROBLEM: str(problem)})
+    context.tracking.close_run(run.run_id, "failed")
+    yield Notice(f"{context.files.name}/{run.name} failed: {problem}", problem=True)
 
 
 def _study_content(context: Context) -> dict[str, Any]:
@@ -131,11 +179,11 @@ def _study_content(context: Context) -> dict[str, Any]:
 def _log_model(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     assert run.run_id is not None
     dataset, title = context.dataset(), f"{context.files.name}/{run.name}"
-    model = build_model(run.plan.model, dataset)
-    model.load_state_dict(weights)
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "model")
         try:
+            model = build_model(run.plan.model, dataset)
+            model.load_state_dict(weights)
             save_model(model.eval(), prepare(dataset.test_x[:2]), written)
         except Exception as error:  # noqa: BLE001  # tracing a user's model may raise anything; the run is sound
             kind = type(error).__name__
@@ -162,10 +210,13 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
     )
 
 
-def _weights(context: Context, run: TrainingRun) -> Weights:
+def _weights(context: Context, run: TrainingRun) -> Weights | OptstudyError:
     state = context.cache.state(context.key(run.plan), run.trained)
     assert state is not None  # the last rung is stored with its state
-    return RunState.from_bytes(state).model
+    try:
+        return RunState.from_bytes(state).model
+    except Exception as error:  # noqa: BLE001  # a user's optimizer may keep objects that no file can hold
+        return OptstudyError(f"its state after epoch {run.trained} cannot be read again ({one_line(error)})")
 
 
 def _to_bytes(weights: Weights) -> bytes:

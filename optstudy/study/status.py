@@ -1,11 +1,10 @@
 """Progress of the studies in a workspace."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from optstudy.errors import UsageError
+from optstudy.errors import UsageError, count_reasons
 from optstudy.records.location import Location
 from optstudy.records.naming import RunId
 from optstudy.report.tables.table import count_label
@@ -23,6 +22,10 @@ class OptimizerStatus:
     trials_asked: int
     runs: int  # finished final runs
     runs_asked: int
+    failed_trials: Mapping[str, int]  # by reason
+    failed_runs: Mapping[str, int]
+    missing_curvature: Mapping[str, int]  # final runs that lack the curvature at their end, by reason
+    missing_trace: Mapping[str, int]  # final runs that lack the eigenvalues of their last steps, by reason
 
 
 def read_statuses(location: Location) -> list[OptimizerStatus]:
@@ -41,26 +44,31 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
         recorded = read_recorded(StudyFiles(workspace, name))
         assert recorded is not None  # listed by its file
         specification = recorded.specification
-        runs = specification.training.seeds * len(specification.configs)
-        done = {
-            kind: [run for run, logged in tracking.logged_runs(f"{name}/{kind}").items() if logged.ended]
-            for kind in ("tuning", "final")
-        }
-        finals = Counter(
-            run.optimizer for logged_name in done["final"] if (run := RunId.parse(name, logged_name))
-        )
-        statuses += [
-            OptimizerStatus(
-                study=name,
-                optimizer=optimizer,
-                trials=sum(run.rpartition("/")[0] == optimizer for run in done["tuning"]),
-                trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
-                runs=finals[optimizer],
-                runs_asked=runs if "training" in recorded.started_phases else 0,
+        runs_asked = specification.training.seeds * len(specification.configs)
+        logged = {kind: tracking.logged_runs(f"{name}/{kind}") for kind in ("tuning", "final")}
+        for optimizer in specification.optimizers:
+            trials = [run for trial, run in logged["tuning"].items() if trial.rpartition("/")[0] == optimizer]
+            runs = [run for final, run in logged["final"].items() if _optimizer(name, final) == optimizer]
+            statuses.append(
+                OptimizerStatus(
+                    study=name,
+                    optimizer=optimizer,
+                    trials=sum(run.ended for run in trials),
+                    trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
+                    runs=sum(run.finished for run in runs),
+                    runs_asked=runs_asked if "training" in recorded.started_phases else 0,
+                    failed_trials=count_reasons(run.problem for run in trials),
+                    failed_runs=count_reasons(run.problem for run in runs),
+                    missing_curvature=count_reasons(run.curvature_problem for run in runs),
+                    missing_trace=count_reasons(run.trace_problem for run in runs),
+                )
             )
-            for optimizer in specification.optimizers
-        ]
     return statuses
+
+
+def _optimizer(study: str, final_run: str) -> str | None:
+    run = RunId.parse(study, final_run)
+    return run and run.optimizer
 
 
 def other_server_notices(location: Location) -> list[str]:

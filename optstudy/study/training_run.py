@@ -50,6 +50,11 @@ class TrainingRun:
         return self.rungs[-1].outcome if self.rungs else "running"
 
     @property
+    def problem(self) -> str:
+        """The error, if the run failed."""
+        return self.rungs[-1].problem if self.rungs else ""
+
+    @property
     def trained(self) -> int:
         """Epochs trained."""
         return self.epochs[-1].epoch if self.epochs else 0
@@ -76,9 +81,14 @@ class TrainingRun:
 
 
 def already_ended(context: Context, run: TrainingRun) -> bool:
-    """Whether a run had already ended when this command started the study."""
+    """Whether a run had already ended when this command started the study.
+
+    A final run without its curvature has not: its measurement is tried again.
+    """
     logged = context.logged_run(run.experiment, run.name, run.plan)
-    return logged is not None and (logged.finished if run.kind == "final" else logged.ended)
+    if logged is None:
+        return False
+    return logged.finished and not logged.curvature_problem if run.kind == "final" else logged.ended
 
 
 def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = False) -> Flow:
@@ -142,6 +152,7 @@ def _log_rung(context: Context, run: TrainingRun, rung: Rung) -> TrainingRun:
 
 def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
     first = rung.epochs[0] if rung.epochs else None
+    logged = context.logged_run(run.experiment, run.name, run.plan)
     run_id = context.tracking.open_run(
         context.experiment(run.experiment),
         run.name,
@@ -150,12 +161,13 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
             Tag.STUDY: context.files.name,
             Tag.KIND: run.kind,
             **run.tags,
+            **({Tag.PROBLEM: ""} if logged is not None and logged.problem else {}),  # of an earlier attempt
             **context.provenance_tags(run.plan, [rung.machine]),
         },
         params={"optimizer": run.optimizer, **run.params},
         started_at=first.finished_at - first.seconds if first else time.time(),
         parent=run.parent,
-        logged=context.logged_run(run.experiment, run.name, run.plan),
+        logged=logged,
     )
     if run.dataset is not None:
         context.tracking.log_dataset(run_id, context.data, run.dataset)

@@ -40,18 +40,29 @@ class LoggedRun:
     ended: bool  # finished, or a trial that was pruned or failed
     lost: bool = False  # finished, but its files are gone, so it must be logged again
     space: str = ""  # hash of the space of a search; "" if it was not recorded
+    problem: str = ""  # why it failed
+    curvature_problem: str = ""  # why its curvature is missing, which a rerun tries to measure again
+    trace_problem: str = ""  # why the eigenvalues of its last steps are missing
 
 
 def decode_logged_run(run: Run, *, embedded: bool) -> LoggedRun:
     """Decode the state of a run; only the artifacts of the embedded store are checked for loss."""
-    finished = run.info.status == "FINISHED"
-    ended = finished or run.data.tags.get(Tag.OUTCOME) in ("pruned", "failed")
-    writes_files = run.data.tags.get(Tag.KIND) in ("search", "final")
+    finished, tags = run.info.status == "FINISHED", run.data.tags
+    ended = finished or tags.get(Tag.OUTCOME) in ("pruned", "failed")
+    writes_files = tags.get(Tag.KIND) in ("search", "final")
     folder = local_folder(run.info.artifact_uri or "")
     lost = embedded and finished and writes_files and not (folder and folder.is_dir())
-    key = run.data.tags.get(Tag.KEY, "")
-    space = run.data.tags.get(Tag.SPACE, "")
-    return LoggedRun(run.info.run_id, key, finished and not lost, ended and not lost, lost, space)
+    return LoggedRun(
+        run_id=run.info.run_id,
+        key=tags.get(Tag.KEY, ""),
+        finished=finished and not lost,
+        ended=ended and not lost,
+        lost=lost,
+        space=tags.get(Tag.SPACE, ""),
+        problem=tags.get(Tag.PROBLEM, "") if tags.get(Tag.OUTCOME) == "failed" else "",
+        curvature_problem=tags.get(Tag.CURVATURE_PROBLEM, ""),
+        trace_problem=tags.get(Tag.TRACE_PROBLEM, ""),
+    )
 
 
 def local_folder(uri: str) -> Path | None:
@@ -92,5 +103,7 @@ def decode_final_run(run: Run) -> FinalRun:
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
         provenance=read_provenance(tags),
         key=tags.get(Tag.KEY, ""),
+        curvature_problem=tags.get(Tag.CURVATURE_PROBLEM, ""),
+        trace_problem=tags.get(Tag.TRACE_PROBLEM, ""),
         **read_final_metrics(metrics, tags.get(Tag.VERDICT, "")),
     )

@@ -96,14 +96,14 @@ class Reader:
         return self._read(run.run_id, run.files, name)
 
     def search_files(self, study: str) -> tuple[list[bytes], int]:
-        """Return the files of a study's finished searches, in the order of their start.
+        """Return the files of a study's ended searches, in the order of their start.
 
         Returns:
             The files, and the number of searches of another specification, which are excluded.
         """
         files, excluded = [], 0
         for run, of_another in self._runs(f"{study}/tuning"):
-            if run.data.tags.get(Tag.KIND) != "search" or run.info.status != "FINISHED":
+            if run.data.tags.get(Tag.KIND) != "search" or run.info.status not in ("FINISHED", "FAILED"):
                 continue
             if of_another:
                 excluded += 1

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from optstudy.errors import one_line
 from optstudy.records.plan import Plan, steps_per_epoch
-from optstudy.records.run import EpochRecord, Observation, Rung
+from optstudy.records.run import PROBLEM, EpochRecord, Observation, Rung
 from optstudy.training.evaluation import (
     Evaluation,
     batch_gradient_norm,
@@ -25,6 +26,8 @@ from optstudy.training.state import Probe, RunState, StepContext, outcome
 from optstudy.workloads.batches import batches, prepare
 from optstudy.workloads.datasets import load_description
 from optstudy.workloads.splits import LabelledImages, load_split
+
+FAILED = "failed"  # the state of a probe that raised
 
 
 def start(plan: Plan) -> RunState:
@@ -129,10 +132,11 @@ def _train_epoch(
         context = StepContext(
             first_step + index, last, live.model, live.loss, live.optimizer, inputs, targets
         )
-        for probe in probes:
-            if probe.is_due(context):
-                probe_states[probe.name], values = probe.observe(context, probe_states.get(probe.name))
-                observations.append(Observation(probe.name, context.step, _finite_values(values)))
+        observations += [
+            _observe(probe, context, probe_states)
+            for probe in probes
+            if probe_states.get(probe.name) != FAILED and probe.is_due(context)
+        ]
         if last:
             norm = batch_gradient_norm(context)
         value, outputs = step(live, inputs, targets)
@@ -143,6 +147,15 @@ def _train_epoch(
         mean_loss(live.loss, total, labels), int(correct) / len(labels), norm
     )  # waits for the device
     return running, observations
+
+
+def _observe(probe: Probe, context: StepContext, states: dict[str, Any]) -> Observation:
+    """Let a probe observe a step. One that raises observes no more, and the run goes on as if it had no such probe."""
+    try:
+        states[probe.name], values = probe.observe(context, states.get(probe.name))
+    except Exception as error:  # noqa: BLE001  # a loss without float64, or too little memory, must not cost the run
+        states[probe.name], values = FAILED, {PROBLEM: one_line(error)}
+    return Observation(probe.name, context.step, _finite_values(values))
 
 
 def _record(

@@ -130,6 +130,8 @@ def test_json_has_fractions_and_null_for_unknown_values() -> None:
                 "images": None,
                 "to_target": None,
                 "geometry": None,
+                "missing_curvature": {},
+                "missing_trace": {},
             }
         ],
         "pairs": [],

@@ -27,6 +27,9 @@ def impossible():
 def unlucky():
     raise OptstudyError("the disk is full")
 
+def exits():
+    raise SystemExit("bye")
+
 def unpicklable():
     return lambda: None
 

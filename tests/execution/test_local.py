@@ -67,6 +67,7 @@ def test_flows_run_on_real_workers(jobs: ModuleType, worker: LocalWorkers) -> No
         ("silent", "KeyError: ", False),
         ("impossible", "ask for less", True),
         ("unlucky", "the disk is full", False),
+        ("exits", "SystemExit: bye", False),
     ],
 )
 def test_what_a_task_raises_becomes_a_failure_of_one_line(

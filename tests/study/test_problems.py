@@ -39,7 +39,10 @@ class TestProblems:
         events = list(tiny.study(optimizers=("raises_late", "sgd"), trials=2, rung_epochs=3, seeds=1).run())
 
         [problem] = studies.texts(events, problem=True)
-        assert problem.startswith("no trial of raises_late completed (failed); check the ranges in ")
+        assert problem.startswith(
+            "no trial of raises_late completed (failed: RuntimeError: no step in this mode (2 trials)); check the"
+            " ranges in "
+        )
         assert problem.endswith(" or, if other optimizers fail, too, the model, loss and data")
         assert studies.runs(workspace, "tuning")["raises_late"].info.status == "FAILED"
         assert [row.optimizer for row in tiny.reopened_study().compare().rows] == ["sgd"]

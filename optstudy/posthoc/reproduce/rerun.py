@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optstudy.errors import OptstudyError
 from optstudy.execution.environment import gather_provenance
 from optstudy.execution.flows import Flow, Task, Workers, drive, require
 from optstudy.posthoc.reproduce.compare import Judgement, MetricComparison, Series, compare_metric
@@ -19,7 +20,7 @@ from optstudy.posthoc.reproduce.recorded import (
 )
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
-from optstudy.records.metrics import RunResults, final_metrics, read_final_metrics
+from optstudy.records.metrics import FINAL_PREFIX, RunResults, final_metrics, read_final_metrics
 from optstudy.records.run import EpochRecord, Observation
 from optstudy.study.events import WorkDone
 from optstudy.training import RunState, run_rung
@@ -92,8 +93,11 @@ def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
     assert state is not None
     curvature = None
     if plan.trace is not None and rung.outcome == "completed":
-        data = yield from require(Task(measure_final_curvature, (plan, state), name=name))
-        curvature = CurvatureResult.from_bytes(data)
+        data = yield Task(measure_final_curvature, (plan, state), name=name)
+        if not isinstance(data, OptstudyError):
+            curvature = CurvatureResult.from_bytes(data)
+        elif f"{FINAL_PREFIX}lambda_1" in recorded.series:
+            raise data  # the recorded run has its curvature
     series = _series(RunResults(epochs, observations, curvature)) | weight_series(
         RunState.from_bytes(state).model
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from optstudy.comparison.table import Comparison
+from optstudy.report.tables.geometry import missing_sentences
 from optstudy.report.tables.table import Column, Table, number_column, optional_cells, row_columns
 from optstudy.statistics import Interval
 
@@ -44,6 +45,7 @@ def accuracy_caption(comparison: Comparison) -> str:
         sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
     if excluded := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
         sentences += [f"Runs left out: {excluded}."]
+    sentences += missing_sentences(comparison)
     return " ".join(sentences)
 
 

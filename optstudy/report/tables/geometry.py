@@ -3,13 +3,14 @@
 import math
 
 from optstudy.comparison.summaries import GeometrySummary
-from optstudy.comparison.table import Comparison
+from optstudy.comparison.table import Comparison, Row
 from optstudy.report.tables.table import (
     UNKNOWN,
     Table,
     format_number,
     number_column,
     optional_cells,
+    reasons_label,
     row_columns,
     text_column,
 )
@@ -37,6 +38,8 @@ def geometry_table(comparison: Comparison) -> Table:
         number_column("Loss rise", optional_cells(geometries, lambda summary: _interval(summary.loss_rise))),
         number_column("tau", optional_cells(geometries, _tau)),
     ]
+    if any(row.missing_curvature or row.missing_trace for row in comparison.rows):
+        columns.append(text_column("Missing", (_missing(row) or UNKNOWN for row in comparison.rows)))
     caption = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
         " seeds, on each study's own sample. Verdicts are those of each run's ratio. Steps separated is the share of"
@@ -45,7 +48,20 @@ def geometry_table(comparison: Comparison) -> Table:
         " that rise with the test error over these runs alone, where there are 5 or more: it is descriptive, and no"
         " evidence that flatness matters."
     )
+    caption = " ".join([caption, *missing_sentences(comparison)])
     return Table(tuple(columns), caption, "tab:geometry")
+
+
+def missing_sentences(comparison: Comparison) -> list[str]:
+    """Name the rows with runs whose curvature could not be measured, and why; none if there are no such runs."""
+    rows = [(comparison.looks.row_label(row.key), _missing(row)) for row in comparison.rows]
+    missing = "; ".join(f"{label}, {reasons}" for label, reasons in rows if reasons)
+    return [f"Curvature that could not be measured is missing: {missing}."] if missing else []
+
+
+def _missing(row: Row) -> str:
+    parts = {"end": row.missing_curvature, "last steps": row.missing_trace}
+    return "; ".join(f"{part}: {reasons_label('run', counts)}" for part, counts in parts.items() if counts)
 
 
 def _verdicts(geometry: GeometrySummary) -> str:

@@ -1,14 +1,17 @@
 """The columns of a table, independent of the format in which it is written."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Literal, TypeVar
 
 from optstudy.comparison.table import Comparison
 
 T = TypeVar("T")
 UNKNOWN = "--"
+LONGEST_REASON = 160  # characters of a reason in a table
+MOST_REASONS = 3  # in a cell
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ def count_label(noun: str, numbers: Iterable[int]) -> str:
     counts = sorted(numbers)
     ends = dict.fromkeys((counts[0], counts[-1]))
     return " to ".join(f"{end:,}" for end in ends) + f" {noun}{'' if counts[-1] == 1 else 's'}"
+
+
+def reasons_label(noun: str, counts: Mapping[str, int]) -> str:
+    """Return reasons, each with its count: "ValueError: lr is too small (2 trials)"; long ones are shortened."""
+    shown = [
+        f"{shorten(reason, LONGEST_REASON, placeholder=' ...')} ({count_label(noun, [count])})"
+        for reason, count in list(counts.items())[:MOST_REASONS]
+    ]
+    more = len(counts) - len(shown)
+    return "; ".join(shown) + (f"; and {count_label('other reason', [more])}" if more else "")
 
 
 def p_label(p: float) -> str:

@@ -5,7 +5,14 @@ from typing import Any
 
 from optstudy.comparison.table import Comparison
 from optstudy.records.search import Objective, SearchResult, count_states
-from optstudy.report.tables.table import UNKNOWN, Table, number_column, study_column, text_column
+from optstudy.report.tables.table import (
+    UNKNOWN,
+    Table,
+    number_column,
+    reasons_label,
+    study_column,
+    text_column,
+)
 
 
 def tuning_table(comparison: Comparison) -> Table:
@@ -29,6 +36,9 @@ def tuning_table(comparison: Comparison) -> Table:
         ),
         text_column("Configuration", map(_configuration, searches)),
     ]
+    if any(search.failures for search in searches):
+        reasons = (reasons_label("trial", search.failures) or UNKNOWN for search in searches)
+        columns.append(text_column("Failures", reasons))
     return Table(tuple(columns), _caption(searches), "tab:tuning")
 
 

@@ -10,6 +10,7 @@ from optstudy.records.metrics import BEST_SCORE, Tag
 from optstudy.records.search import SearchResult, Trial, count_states, select_best
 from optstudy.records.space import Space
 from optstudy.report import figures
+from optstudy.report.tables.table import reasons_label
 from optstudy.study.context import Context
 from optstudy.study.events import Notice, TrialEnded
 from optstudy.study.fingerprint import space_hash
@@ -88,15 +89,19 @@ def open_search(context: Context, space: Space) -> str | None:
 def close_search(context: Context, search: SearchResult, parent: str | None) -> Flow:
     """Log the figures of a search, and end its MLflow run."""
     if search.best is None:
-        states = ", ".join(count_states(search.trials))
+        how = ", ".join(count_states(search.trials))
+        if search.failures:
+            how += f": {reasons_label('trial', search.failures)}"
         yield Notice(
-            f"no trial of {search.optimizer} completed ({states}); check the ranges in {search.space.source} or,"
-            " if other optimizers fail, too, the model, loss and data",
+            f"no trial of {search.optimizer} completed ({how}); check the ranges in {search.space.source} or, if"
+            " other optimizers fail, too, the model, loss and data",
             problem=True,
         )
     if parent is not None:
         search = dataclasses.replace(search, importances=importances(search, context.specification.seed))
         context.tracking.log_files(parent, _files(search))
+        if search.best is None and search.failures:
+            context.tracking.set_tags(parent, {Tag.PROBLEM: reasons_label("trial", search.failures)})
         context.tracking.close_run(parent, "completed" if search.best else "failed")
     if search.best is not None:
         yield search
@@ -161,6 +166,7 @@ def _report(trial: Trial, run: TrainingRun, objective: str) -> Trial:
         scores=(*trial.scores, score),
         epochs=run.trained,
         gradient_work=run.gradient_work,
+        problem=run.problem,
     )
 
 
