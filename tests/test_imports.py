@@ -20,7 +20,7 @@ ORDER = [
 ]  # fmt: skip
 
 # What stands beside them, and may import any.
-FRONT = {"__init__", "__main__", "data"}
+FRONT = {"__init__", "__main__", "data", "figures"}
 
 # The only importers of libraries that take time to load, or belong to one side of the program.
 IMPORTERS = {

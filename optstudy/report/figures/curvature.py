@@ -67,7 +67,7 @@ def eigen_ratio(
         3 if scaled else 2, 1, sharex=True, height_ratios=[3, 2, 1.6] if scaled else [3, 2]
     )
     _ratio_panel(panels[0], trace, look)
-    panels[0].set_title(f"{title}\nlargest eigenvalues of the Hessian, by magnitude")
+    panels[0].set_title(f"{title}\nlargest eigenvalues of the Hessian, by magnitude".lstrip("\n"))
     _values_panel(panels[1], trace, look, stability)
     if scaled:
         _scaled_panel(panels[2], trace, look, stability)
@@ -165,42 +165,61 @@ def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> F
     figure = new_figure(4.8, 3.2)
     axes = figure.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
     axes.set_title(f"{title}\nloss around its end")
-    for values, colour, line, text in (
-        (result.line, look.colour, "-", f"loss on {result.samples:,} images"),
-        (result.line_model, INK, "--", "quadratic model"),
-    ):
-        axes.plot(result.distances, gaps(values), color=colour, linestyle=line, label=text)
-    axes.axvline(0, color=GREY, linewidth=0.8)
+    label = f"loss on {result.samples:,} images"
+    draw_line(axes, result.distances, result.line, result.line_model, look=look, label=label)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def draw_line(
+    axes: Axes, distances: Floats, losses: Floats, quadratic: Floats, *, look: Look, label: str
+) -> None:
+    """Draw the loss along a line, and its quadratic model."""
+    axes.plot(distances, gaps(losses), color=look.colour, linestyle="-", label=label)
+    axes.plot(distances, gaps(quadratic), color=INK, linestyle="--", label="quadratic model")
+    axes.axvline(0, color=GREY, linewidth=0.8)
 
 
 @styled
 def landscape_plane(result: CurvatureResult, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
+    heading = f"{title}\nloss on {result.samples:,} images around its end (+)"
+    distances = (result.distances, result.distances)
+    return plane_figure(distances, result.plane, heading, "eigenvector", aspect="equal")
+
+
+def plane_figure(
+    distances: tuple[Floats, Floats], plane: Floats, heading: str, direction: str, aspect: str
+) -> Figure:
+    """Draw the loss over a plane as a surface, and as contours beside it."""
     figure = new_figure(7.4, 3.9)
     figure.set_layout_engine("constrained", rect=(0, 0.03, 1, 0.97))  # the layout ignores 3D axes
     surface = figure.add_subplot(1, 2, 1, projection="3d")
     surface.set(xlabel="1st", ylabel="2nd")
     surface.set_box_aspect(None, zoom=0.8)
-    flat = figure.add_subplot(1, 2, 2, aspect="equal")
-    filled = draw_plane(surface, flat, result, linewidths=0.4)
+    flat = figure.add_subplot(1, 2, 2, aspect=aspect)
+    filled = draw_plane(surface, flat, distances, plane, linewidths=0.4)
+    flat.set(xlabel=f"Distance along the 1st {direction}", ylabel="Distance along the 2nd")
     figure.colorbar(filled, ax=flat, label="Loss", shrink=0.85, format="%.3g")
-    figure.suptitle(f"{title}\nloss on {result.samples:,} images around its end (+)", x=0.02, ha="left")
+    figure.suptitle(heading, x=0.02, ha="left")
     return figure
 
 
 def draw_plane(
-    surface: Any, flat: Axes, result: CurvatureResult, linewidths: float, markersize: float | None = None
+    surface: Any,
+    flat: Axes,
+    distances: tuple[Floats, Floats],
+    plane: Floats,
+    linewidths: float,
+    markersize: float | None = None,
 ) -> ContourSet:
-    """Draw the loss over the plane of the first two eigenvectors as a surface, and as contours, which are returned."""
-    first, second = np.meshgrid(result.distances, result.distances, indexing="ij")
-    plane = gaps(result.plane)
+    """Draw the loss over a plane as a surface, and as contours, which are returned."""
+    first, second = np.meshgrid(*distances, indexing="ij")
+    plane = gaps(plane)
     levels = contour_levels(plane)
     colours: dict[str, Any] = {"cmap": "viridis", "norm": PowerNorm(0.5, levels[0], levels[-1])}
     surface.plot_surface(first, second, plane, linewidth=0, antialiased=True, **colours)
     surface.view_init(elev=28, azim=-55)
-    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
     filled = flat.contourf(first, second, np.ma.masked_invalid(plane), levels=levels, **colours)
     flat.contour(first, second, np.ma.masked_invalid(plane), levels=levels, colors=INK, linewidths=linewidths)
     flat.plot(0, 0, "P", color="white", markeredgecolor=INK, markersize=markersize)
@@ -227,13 +246,7 @@ def spectrum(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
     figure = new_figure(5.2, 3.2)
     axes = figure.add_subplot(xlabel="Eigenvalue", ylabel="Density")
     axes.set_title(f"{title}\nspectrum of the Hessian on {result.samples:,} images, smoothed")
-    floor = max(float(result.density.max()), 1e-300) * 1e-7
-    density = np.where(result.density > floor, result.density, np.nan)
-    low, high = (np.maximum(result.density + sign * result.spread, floor) for sign in (-1, 1))
-    axes.fill_between(
-        result.grid, low, high, color=look.colour, alpha=0.3, linewidth=0, label="± standard error"
-    )
-    axes.plot(result.grid, density, color=look.colour)
+    draw_density(axes, result.grid, result.density, result.spread, look)
     for index, value in enumerate(result.values[:2]):
         axes.axvline(
             value,
@@ -242,7 +255,15 @@ def spectrum(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
             linewidth=1,
             label=rf"$\lambda_{index + 1} = {value:.3g}$",
         )
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=floor)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def draw_density(axes: Axes, grid: Floats, density: Floats, spread: Floats, look: Look) -> None:
+    """Draw a density of eigenvalues and its standard error, on a logarithmic scale."""
+    floor = max(float(density.max()), 1e-300) * 1e-7
+    low, high = (np.maximum(density + sign * spread, floor) for sign in (-1, 1))
+    axes.fill_between(grid, low, high, color=look.colour, alpha=0.3, linewidth=0, label="± standard error")
+    axes.plot(grid, np.where(density > floor, density, np.nan), color=look.colour)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=floor)

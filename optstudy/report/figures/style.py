@@ -95,14 +95,21 @@ styled = mpl.rc_context(_STYLE)
 column_styled = mpl.rc_context(_COLUMN_STYLE)
 
 
+class _ShownFigure(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches, with a layout in which labels do not overlap."""
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return _ShownFigure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def new_column_figure(height: float) -> Figure:
     """Return an empty figure as wide as a paper's column, of a height in inches; sharp on a web page too."""
-    return Figure(figsize=(COLUMN, height), dpi=220, layout="constrained")
+    return _ShownFigure(figsize=(COLUMN, height), dpi=220, layout="constrained")
 
 
 def write_note(axes: Axes, text: str) -> None:

@@ -44,7 +44,10 @@ def loss_surface(row: Sequence[RunEvidence], title: str) -> Figure:
     surface.tick_params(axis="z", pad=1)
     surface.set_box_aspect((4, 4, 3), zoom=0.95)
     flat = figure.add_subplot(grid[1], aspect="equal")
-    filled = draw_plane(surface, flat, result, linewidths=0.3, markersize=5)
+    filled = draw_plane(
+        surface, flat, (result.distances, result.distances), result.plane, linewidths=0.3, markersize=5
+    )
+    flat.set(xlabel="Distance along the 1st eigenvector", ylabel="Distance along the 2nd")
     bar = figure.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
     bar.ax.set_title("Loss", loc="left", pad=7)
     seed = f"seed {median.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
