@@ -1,6 +1,5 @@
 """Build an objective from a model, a loss and data, after checking that it is a function of the weights."""
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.additivity import prove_denominator
+from optstudy.curvature.generators import DataGenerators
 from optstudy.curvature.losses import (
     Denominator,
     Loss,
@@ -22,11 +22,10 @@ from optstudy.curvature.objective import (
     Data,
     Objective,
     check_precision,
-    data_generators,
-    generator_state,
     is_batch,
     select_parameters,
 )
+from optstudy.curvature.repeatability import check_first_calls, check_repeated, digest
 
 
 def objective(
@@ -137,7 +136,7 @@ def _build(
         denominator=denominator or loss_denominator(loss),
         one_batch=is_batch(data) or (isinstance(data, Sequence) and len(data) == 1),
         modes=tuple(module.training for module in model.modules()),
-        generators={generator: generator.get_state() for generator in data_generators(data)},
+        generators=DataGenerators.now(data),
     )
 
 
@@ -175,18 +174,14 @@ def mixes_examples(module: nn.Module) -> bool:
 
 
 def _check_loss(objective: Objective) -> None:
-    """Raise ValueError for a model that draws random numbers, or a loss that is not a differentiable scalar."""
-    full = dataclasses.replace(objective, names=select_parameters(objective.model, None))
+    """Raise ValueError for a loss that is not a differentiable scalar, or differs between calls or passes."""
+    first_pass, checked = [], False
     for inputs, targets, weight in objective.batches():
-        if not weight:
+        first_pass.append((digest(inputs), digest(targets)))
+        if checked or not weight:
             continue
-        before = generator_state(objective.device)
-        with torch.enable_grad():
-            value = full.value(full.leaves(), inputs, targets)
-        if not torch.equal(before, generator_state(objective.device)):
-            raise ValueError(
-                "the model or the loss draws random numbers, so it is not a function of the weights alone"
-            )
+        checked = True
+        value = check_first_calls(objective, inputs, targets)
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss is {shape}; it must be one number, the mean over the batch")
@@ -195,8 +190,9 @@ def _check_loss(objective: Objective) -> None:
                 "the loss does not depend on any parameter in the autograd graph; check for detach() and no_grad()"
             )
         _check_separate(objective.model, value)
-        return
-    raise ValueError(NO_DATA)
+    if not checked:
+        raise ValueError(NO_DATA)
+    check_repeated(objective, first_pass)
 
 
 def _check_separate(model: nn.Module, value: Tensor) -> None:

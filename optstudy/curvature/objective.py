@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from optstudy.curvature.generators import DataGenerators
 from optstudy.curvature.losses import Denominator, Loss, batch_weight, cast, cast_loss
 from optstudy.curvature.reprs import short_repr
 
@@ -30,7 +31,8 @@ class Objective:
     :math:`L = \sum_c d_c L_c / \sum_c d_c`, as if all the data were one batch. If the losses are sums, they are added.
 
     The weights and modes are those at the call of `objective`; later training does not affect them. Each pass over
-    the data starts from the same state of torch's generators, so that a DataLoader yields the same batches.
+    the data starts from the same state of the global generators of torch, Python and NumPy, and of a DataLoader's own,
+    so that it yields the same batches.
     """
 
     model: nn.Module
@@ -43,7 +45,7 @@ class Objective:
     denominator: Denominator | None  # None if the losses are sums over the batch
     one_batch: bool
     modes: tuple[bool, ...]  # whether each module of the model is in train mode, in order
-    generators: Mapping[torch.Generator, Tensor]  # states of the generators that the data may use
+    generators: DataGenerators  # states at which each pass over the data starts
 
     def __repr__(self) -> str:
         return short_repr(self, "dim", "dtype", "device", "one_batch")
@@ -80,7 +82,7 @@ class Objective:
     def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
         """Yield inputs, targets and weight of each batch; the state of all generators is restored afterwards."""
         batches: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
-        with _forked_generators(self.device), _set_states(self.generators):
+        with self.generators.at(self.data, self.device):
             for inputs, targets in batches:
                 weight = batch_weight(self.denominator, targets)
                 yield map_tensors(inputs, self._converted), map_tensors(targets, self._converted), weight
@@ -181,39 +183,6 @@ def check_precision(device: torch.device, dtype: torch.dtype) -> None:
 def supports(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a device computes with ``dtype``."""
     return dtype != torch.float64 or device.type != "mps"
-
-
-def generator_state(device: torch.device) -> Tensor:
-    """Return the state of the generators that a model on ``device`` may use."""
-    states = [torch.get_rng_state()]
-    if device.type != "cpu":
-        states.append(torch.get_device_module(device).get_rng_state(device))
-    return torch.cat(states)
-
-
-def _forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    devices = [] if device.type == "cpu" else [device]
-    return torch.random.fork_rng(devices, device_type=device.type if devices else "cuda")
-
-
-def data_generators(data: Data) -> list[torch.Generator]:
-    """Return the generators that iterating over data may use: torch's default, and those of a DataLoader."""
-    owners = (data, getattr(data, "sampler", None), getattr(data, "batch_sampler", None))
-    own = [getattr(owner, "generator", None) for owner in owners]
-    return list(dict.fromkeys([torch.default_generator, *(g for g in own if isinstance(g, torch.Generator))]))
-
-
-@contextlib.contextmanager
-def _set_states(states: Mapping[torch.Generator, Tensor]) -> Iterator[None]:
-    """Set the states of generators, and restore them afterwards."""
-    current = {generator: generator.get_state() for generator in states}
-    try:
-        for generator, state in states.items():
-            generator.set_state(state)
-        yield
-    finally:
-        for generator, state in current.items():
-            generator.set_state(state)
 
 
 @contextlib.contextmanager
