@@ -166,7 +166,7 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
         [
             text_column("Study", (status.study for status in statuses)),
             text_column("Optimizer", (status.optimizer for status in statuses)),
-            number_column("Trials", (_progress(status.trials, status.trials_asked) for status in statuses)),
+            number_column("Trials", map(_trials, statuses)),
             number_column("Final runs", (_progress(status.runs, status.runs_asked) for status in statuses)),
         ]
     )
@@ -226,6 +226,11 @@ def removal_as_json(content: "Removal") -> dict[str, Any]:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
+
+
+def _trials(status: "OptimizerStatus") -> str:
+    progress = _progress(status.trials, status.trials_asked)
+    return progress if status.distinct == status.trials else f"{progress} ({status.distinct} distinct)"
 
 
 def _progress(done: int, planned: int) -> str:

@@ -90,7 +90,11 @@ def format_event(event: Event) -> str:
             values = ", ".join(f"{name} {value_label(value)}" for name, value in best.params.items())
             count = len(event.finalists)
             how = f", by other seeds of the {count} best" if count else ""
-            return f"{event.optimizer}: best is trial {best.number} with {values}{how}"
+            repeated = len(event.trials) - event.distinct
+            tried = (
+                f" ({len(event.trials)} trials, {event.distinct} distinct configurations)" if repeated else ""
+            )
+            return f"{event.optimizer}: best is trial {best.number} with {values}{how}{tried}"
         case RunEnded():
             return f"{event.run} {event.outcome}: train {event.train_accuracy:.2%}, test {event.test_accuracy:.2%}"
         case _:

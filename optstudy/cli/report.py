@@ -39,8 +39,8 @@ def report(studies: tuple[str, ...], location: Location, output: Path, as_json: 
         raise UsageError(f"{output} is not empty; give another --output")
     update_moved_workspace(location)
     written = write_report(open_recorded(location), studies, output, workspace=location.workspace)
-    if written.notice:
-        click.echo(f"note: {written.notice}", err=True)
+    for notice in written.notices:
+        click.echo(f"note: {notice}", err=True)
     if as_json:
         content = {"page": str(written.page), "files": list(written.files), "run": written.run}
         click.echo(json.dumps(content, indent=2))

@@ -42,7 +42,10 @@ def study(
     name = name or preset or "quick"
     opened = options.open_study(name, location, worker_pool, settings, preset)
     if dry_run:
-        show_plan(opened, opened.estimate(), as_json=as_json)
+        estimate = opened.estimate()
+        show_plan(opened, estimate, as_json=as_json)
+        for remark in estimate.remarks:
+            click.echo(f"note: {remark}", err=True)
         click.echo(f"next: {command_without('--dry-run')}", err=True)
         return
     watch(opened.run(), quiet=quiet)

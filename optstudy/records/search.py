@@ -67,6 +67,11 @@ class SearchResult:
         return self.space.name
 
     @property
+    def distinct(self) -> int:
+        """Number of distinct configurations among the trials; a repeated one gives the same run again."""
+        return len({repr(trial.params) for trial in self.trials})
+
+    @property
     def gradient_work(self) -> float:
         """Gradient work of all trials and finalists."""
         work = [trial.gradient_work for trial in self.trials]
@@ -96,6 +101,7 @@ class SearchResult:
             "objective": self.objective,
             "trials": count_states(self.trials),
             "failures": self.failures,
+            "distinct": self.distinct,
             "gradient_work": self.gradient_work,
             "chosen": self.best.number if self.best else None,
             "config": self.best.params if self.best else {},

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 
+from optstudy.errors import suggestion
+
 _KEY = r"[\w:.+/-]+"
 
 
@@ -17,10 +19,27 @@ def bibtex(text: str, cites: Iterable[str] = ()) -> str:
     Returns:
         The entries; keys without an entry are omitted.
     """
-    packaged = resources.files("optstudy.report").joinpath("references.bib").read_text().split("\n\n")
-    entries = {_key(entry): entry.strip() + "\n" for entry in (*packaged, *cites) if _is_entry(entry)}
+    entries = _entries(cites)
     keys = dict.fromkeys(re.findall(rf"\[@({_KEY})\]", text))
     return "\n".join(entries[key] for key in keys if key in entries)
+
+
+def unknown_citations(cites: Iterable[str]) -> list[str]:
+    """Return a remark for each ``cite`` of a space file that is a key without an entry."""
+    cites = [*filter(None, cites)]
+    known = _entries(cites)
+    return [
+        f"cite is {cite!r} in a space file, a key without a BibTeX entry{suggestion(cite, known)};"
+        ' give the entry itself, cite = "@article{key, ...}", or add it to the bibliography of your paper'
+        for cite in dict.fromkeys(cites)
+        if _key(cite) not in known
+    ]
+
+
+def _entries(cites: Iterable[str]) -> dict[str, str]:
+    """Return the packaged BibTeX entries, and those among ``cites``, by key."""
+    packaged = resources.files("optstudy.report").joinpath("references.bib").read_text().split("\n\n")
+    return {_key(entry): entry.strip() + "\n" for entry in (*packaged, *cites) if _is_entry(entry)}
 
 
 def citation(cite: str) -> str:

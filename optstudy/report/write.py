@@ -12,6 +12,7 @@ from optstudy.records.evidence import Evidence
 from optstudy.records.io import write_bytes
 from optstudy.records.metrics import Tag
 from optstudy.report.bundle import build_report
+from optstudy.report.citation import unknown_citations
 from optstudy.report.figures import glyph_notice
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_files
@@ -25,7 +26,7 @@ class WrittenReport:
     files: tuple[str, ...]  # paths inside the folder
     run: str  # its MLflow run: EXPERIMENT, run NAME
     studies: tuple[str, ...]
-    notice: str | None  # about letters without a font
+    notices: tuple[str, ...]  # about letters without a font, and citations without an entry
 
 
 def write_report(
@@ -61,7 +62,10 @@ def write_report(
         files=tuple(files),
         run=_log(tracking, evidence, files),
         studies=evidence.studies,
-        notice=glyph_notice(_texts(evidence)),
+        notices=(
+            *filter(None, [glyph_notice(_texts(evidence))]),
+            *unknown_citations(look.cite for look in evidence.looks.values()),
+        ),
     )
 
 

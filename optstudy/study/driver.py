@@ -17,6 +17,7 @@ from optstudy.records.location import Location
 from optstudy.records.provenance import Provenance
 from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
+from optstudy.report.citation import unknown_citations
 from optstudy.study.checks import check_names
 from optstudy.study.context import Context
 from optstudy.study.estimate import StudyEstimate, estimate_study
@@ -275,6 +276,8 @@ class Study:
             workers, self.specification, spaces, tuning="tuning" in phases, configs=configs
         )
         yield estimate
+        yield from map(Notice, estimate.remarks)
+        yield from map(Notice, unknown_citations(space.cite for space in spaces.values()))
         fingerprint = check_data(fingerprint, estimate.data)
         fingerprint = check_specification(self._recorded, self.specification, fingerprint)
         yield from moved_server(self.name, fingerprint.get("tracking"), tracking.server)

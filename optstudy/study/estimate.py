@@ -9,7 +9,7 @@ from optstudy.execution.flows import Task, Workers, run_all
 from optstudy.optimizers import OptimizerError
 from optstudy.records.plan import DatasetDescription, Plan, steps_per_epoch
 from optstudy.records.space import Space
-from optstudy.study.checks import check_plans
+from optstudy.study.checks import check_plans, unreachable_settings
 from optstudy.study.plans import final_plan, split_sizes, trial_plan
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
@@ -35,6 +35,7 @@ class StudyEstimate:
     disk_bytes: int
     jobs: int = 1  # number of workers
     startup_seconds: float = 0.0  # until the workers have finished their imports
+    remarks: tuple[str, ...] = ()  # what the user should know about the data and the settings
 
     @property
     def seconds(self) -> float:
@@ -65,7 +66,7 @@ def estimate_study(
     started = time.perf_counter()
     run_all([Task(ready, ())], workers)
     startup = time.perf_counter() - started
-    data = check_plans(workers, [*trials[:1], *finals.values()])
+    data, remarks = check_plans(workers, [*trials[:1], *finals.values()])
     rehearsals = run_all(
         [
             Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_label(space)}")
@@ -81,7 +82,8 @@ def estimate_study(
         tuning=tuning,
         configs=configs,
     )
-    return replace(estimate, jobs=len(workers), startup_seconds=startup)
+    remarks += unreachable_settings(specification, data, tuning=tuning, training=bool(configs))
+    return replace(estimate, jobs=len(workers), startup_seconds=startup, remarks=tuple(remarks))
 
 
 def ready() -> None:

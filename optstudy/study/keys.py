@@ -64,7 +64,7 @@ class StudyKey:
         return self.kind_name + ", between 0 and 1" * (self.kind is float)
 
     def check(self, value: Any) -> Any:
-        """Return a valid value; a list of names becomes a tuple without duplicates.
+        """Return a valid value; a list of names becomes a tuple.
 
         Raises:
             UsageError: If the value is invalid.
@@ -79,7 +79,10 @@ class StudyKey:
         if self.kind is tuple:
             if not value:
                 raise UsageError(f"{self.name} is empty; name at least one")
-            return tuple(dict.fromkeys(map(self._valid_name, value)))
+            names = tuple(map(self._valid_name, value))
+            if repeated := next((item for item in names if names.count(item) > 1), None):
+                raise UsageError(f"{self.name} has {repeated!r} more than once; name it once")
+            return names
         if self.kind is str:
             return self._valid_name(value)
         if self.kind is float and not 0 < value < 1:

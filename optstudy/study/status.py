@@ -19,6 +19,7 @@ class OptimizerStatus:
     study: str
     optimizer: str
     trials: int  # finished
+    distinct: int  # configurations among them
     trials_asked: int
     runs: int  # finished final runs
     runs_asked: int
@@ -54,6 +55,7 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
                     study=name,
                     optimizer=optimizer,
                     trials=sum(run.ended for run in trials),
+                    distinct=len({run.key for run in trials if run.ended}),
                     trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
                     runs=sum(run.finished for run in runs),
                     runs_asked=runs_asked if "training" in recorded.started_phases else 0,

@@ -1,6 +1,8 @@
 """A data set: images, labels and class names, validated once."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +35,7 @@ class Dataset:
                 f"classes is {self.classes!r}; give the name of each class, for example ('cat', 'dog')"
             )
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        _check_names(self.classes)
         _check_part("train", self.train_x, self.train_y, self.classes)
         _check_part("test", self.test_x, self.test_y, self.classes)
         train, test = (self.train_x.shape[1:], self.train_x.dtype), (self.test_x.shape[1:], self.test_x.dtype)
@@ -58,6 +61,12 @@ def describe(dataset: Dataset, reference: str) -> DatasetDescription:
         shape=tuple(dataset.train_x.shape[1:]),
         dtype=str(dataset.train_x.dtype).removeprefix("torch."),
     )
+
+
+def _check_names(classes: Sequence[str]) -> None:
+    name, count = Counter(classes).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"classes has {name!r} {count} times; give each class a name of its own")
 
 
 def _check_part(part: str, x: Tensor, y: Tensor, classes: tuple[str, ...]) -> None:

@@ -42,6 +42,12 @@ def test_a_duration_has_seconds_minutes_or_hours(seconds: float, said: str) -> N
         (TrialEnded("sgd", TRIAL), "sgd/003 completed 0.9877 (lr 0.01235, nesterov True)"),
         (SEARCH, "sgd: best is trial 3 with lr 0.01235, nesterov True"),
         (
+            replace(
+                SEARCH, trials=(TRIAL, replace(TRIAL, number=4), replace(TRIAL, number=5, params={"lr": 1.0}))
+            ),
+            "sgd: best is trial 3 with lr 0.01235, nesterov True (3 trials, 2 distinct configurations)",
+        ),
+        (
             RunEnded("sgd/seed-0", "completed", 0.98765, 0.9),
             "sgd/seed-0 completed: train 98.77%, test 90.00%",
         ),

@@ -151,6 +151,17 @@ def test_status_prints_the_progress_of_a_study(run: Run, finished_copy: Path) ->
     assert table.err == "next: optstudy compare --study tiny\n"
 
 
+def test_status_counts_a_repeated_configuration_once(run: Run, workspace: Path) -> None:
+    space = workspace / "tuning" / "spaces" / "two.toml"
+    space.write_text(
+        'optimizer = "torch.optim.SGD"\ndefault.lr = 0.1\n\n[search.lr]\nchoices = [0.1, 0.01]\nwhy = "Two."\n'
+    )
+    list(tiny.study(optimizers=("two",), tune_epochs=1).run("tuning"))
+
+    assert "4 of 4 (2 distinct)" in run("status").out
+    assert json.loads(run("status", "--json").out)[0]["distinct"] == 2
+
+
 def test_a_study_that_is_logged_elsewhere_says_where(run: Run, finished_copy: Path) -> None:
     path = finished_copy / "tuning" / "studies" / "tiny" / "specification.json"
     content = json.loads(path.read_text())

@@ -26,6 +26,7 @@ def test_trials_and_work_are_counted_and_only_completed_trials_raise_the_best() 
         "objective": "accuracy",
         "trials": {"completed": 3, "diverged": 1, "failed": 1, "pruned": 1},
         "failures": {},
+        "distinct": 6,
         "gradient_work": 39.0,
         "chosen": 3,
         "config": {"lr": pytest.approx(0.3)},

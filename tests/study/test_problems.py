@@ -71,7 +71,7 @@ class TestProblems:
         written = write_report(open_recorded(Location(workspace)), (), workspace / "report")
 
         assert [text for text in told if "font" in text] == [said]
-        assert written.notice == said
+        assert written.notices == (said,)
 
     def test_a_model_that_cannot_be_exported_costs_no_run(self, workspace: Path) -> None:
         (workspace / "net.py").write_text(

@@ -153,8 +153,12 @@ def test_every_fraction_is_a_margin(margin: float) -> None:
     assert check_keys(dict([parse_setting(f"margin={margin!r}")])) == {"margin": margin}
 
 
-def test_an_optimizer_named_twice_counts_once() -> None:
-    assert Specification.from_keys({"optimizers": ("adam", "sgd", "adam")}).optimizers == ("adam", "sgd")
+@pytest.mark.parametrize(
+    ("key", "names"), [("optimizers", ("adam", "sgd", "adam")), ("configs", ("best",) * 2)]
+)
+def test_a_name_given_twice_is_refused(key: str, names: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=f"^{key} has '{names[0]}' more than once; name it once$"):
+        Specification.from_keys({key: names})
 
 
 @given(epochs=st.integers(1, 60), every=st.integers(0, 70))

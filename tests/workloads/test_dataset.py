@@ -39,6 +39,8 @@ def test_classes_may_be_a_list_and_become_a_tuple() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"classes": ("cat", "cat")}, "classes has 'cat' 2 times; give each class a name of its own"),
+        ({"classes": ("cat", 1, "dog", "1")}, "classes has '1' 2 times; give each class a name of its own"),
         ({"train_x": images(3)}, "train_x has 3 examples and train_y 4 labels; give one label for each"),
         (
             {"test_y": torch.tensor([0, 2])},

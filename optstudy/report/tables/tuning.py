@@ -21,7 +21,7 @@ def tuning_table(comparison: Comparison) -> Table:
     columns = [
         *study_column(search.study for search in searches),
         text_column("Optimizer", (comparison.looks[search.optimizer].label for search in searches)),
-        number_column("Trials", (str(len(search.trials)) for search in searches)),
+        number_column("Trials", map(_trials, searches)),
         text_column("Outcomes", map(_outcomes, searches)),
         number_column("Gradient work", (f"{search.gradient_work:,.0f}" for search in searches)),
         number_column(
@@ -52,12 +52,19 @@ def _caption(searches: Sequence[SearchResult]) -> str:
         " equal trials are not equal work. The score is that of the chosen trial on the validation images; as one of"
         " the highest of many, it is biased upwards."
     )
+    if any(search.distinct < len(search.trials) for search in searches):
+        caption += " A configuration that was tried again gave the same run again: only distinct ones count."
     if retrained:
         caption += (
             " The best trials were retrained from other seeds before one was chosen; the retrained score is its mean"
             " over these seeds, where a score that is not finite counts as the worst."
         )
     return caption
+
+
+def _trials(search: SearchResult) -> str:
+    count = str(len(search.trials))
+    return count if search.distinct == len(search.trials) else f"{count} ({search.distinct} distinct)"
 
 
 def _outcomes(search: SearchResult) -> str:
