@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from optstudy.cli.output import print_table
+from optstudy.cli.progress import progress_bar
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.curvature import measure_request
@@ -19,6 +21,7 @@ from optstudy.records.io import write_bytes
 from optstudy.records.location import Location
 from optstudy.report.tables.table import count_label, number_column, text_column
 from optstudy.study.events import Notice
+from optstudy.training.curvature import CurvatureProgress
 
 RESULT = "curvature.json"  # always written in addition to the figures
 LARGE_SAMPLE = 10_000  # images; a Hessian product takes about a second
@@ -33,27 +36,51 @@ def measure(
         OptstudyError: If a measurement failed, or the command was interrupted.
     """
     results: list[CurvatureResult] = []
-    console, expected = Console(stderr=True, quiet=quiet, highlight=False), 0
     try:
-        with console.status("reading") as status:
+        with progress_bar(Console(stderr=True, quiet=quiet, highlight=False)) as bar:
+            whole = bar.add_task("reading", total=None)
+            running: dict[tuple[str, str, int], TaskID] = {}
             for event in measure_request(request, location, worker_pool):
                 match event:
                     case Notice(text):
                         click.echo(f"note: {text}", err=True)
                         continue
+                    case CurvatureProgress():
+                        show_progress(bar, running, event)
+                        continue
                     case CurvatureResult():
                         results.append(event)
                         line = _progress_line(event, request)
+                        if (key := _key(event)) in running:
+                            bar.remove_task(running.pop(key))
+                        bar.advance(whole)
                     case sizes:
-                        expected, line = len(sizes), _announcement(sizes)
+                        line = _announcement(sizes)
+                        bar.update(whole, description="measured", total=len(sizes))
                 if not quiet:
                     click.echo(line, err=True)
-                status.update(f"measured {len(results)} of {expected}")
     except KeyboardInterrupt as error:
         raise OptstudyError("interrupted; partial measurements were discarded") from error
     return sorted(
         results, key=lambda result: (result.run, request.at.index(result.at), result.samples, result.seed)
     )
+
+
+def _key(event: CurvatureProgress | CurvatureResult) -> tuple[str, str, int]:
+    return event.run, event.at, event.seed
+
+
+def show_progress(
+    bar: Progress, running: dict[tuple[str, str, int], TaskID], event: CurvatureProgress
+) -> None:
+    """Show how far a measurement is, in a line of its own."""
+    key, description = _key(event), f"{event.run} at its {event.at}: {event.part}"
+    if key not in running:
+        running[key] = bar.add_task(description, total=event.total)
+    line = running[key]
+    if bar.tasks[bar.task_ids.index(line)].description != description:  # the next part
+        bar.reset(line, total=event.total, description=description)
+    bar.update(line, completed=event.done)
 
 
 def _announcement(sizes: Sequence[int]) -> str:

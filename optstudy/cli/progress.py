@@ -37,16 +37,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
     """
     console = Console(stderr=True, quiet=quiet, highlight=False)
     problems = 0
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        _Remaining(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,  # in a log file it would leave an empty line
-    ) as bar:
+    with progress_bar(console) as bar:
         line = bar.add_task("starting workers", total=None)
         milestone = 0.25
         for event in events:
@@ -72,6 +63,20 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     console.print(Text(format_event(event)), soft_wrap=True)
     if problems:
         raise OptstudyError(f"{problems} problem{'s' * (problems > 1)}, shown above; the rest is done")
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a progress bar, which only a terminal shows."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        _Remaining(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # in a log file it would leave an empty line
+    )
 
 
 def format_event(event: Event) -> str:

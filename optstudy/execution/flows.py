@@ -13,7 +13,10 @@ from optstudy.errors import OptstudyError
 
 @dataclass(frozen=True)
 class Task:
-    """A pure, module-level function and its arguments. Tasks of higher cost start first."""
+    """A pure, module-level function and its arguments. Tasks of higher cost start first.
+
+    A generator function may yield events before it returns its result. A pool may drop them, as Ray does.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -21,8 +24,15 @@ class Task:
     name: str = "the same task"  # shown in the error message if workers die during the task
 
 
+@dataclass(frozen=True)
+class TaskEvent:
+    """An event of a task that has not ended."""
+
+    event: Any
+
+
 class Workers(Protocol):
-    """A pool that runs tasks: `submit` never blocks, `next_result` blocks until a task ends."""
+    """A pool that runs tasks: `submit` never blocks, `next_result` blocks until a task ends or yields an event."""
 
     def __len__(self) -> int:
         """Return the number of workers."""
@@ -31,7 +41,7 @@ class Workers(Protocol):
         """Queue a task; ``ticket`` identifies its result."""
 
     def next_result(self) -> tuple[int, Any]:
-        """Return the ticket of a finished task, and its result, or an OptstudyError if it failed."""
+        """Return the ticket of a task, and its result, an OptstudyError if it failed, or a `TaskEvent`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,8 @@ class _FlowNode:
 def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
     """Run flows concurrently on shared workers, yielding their events.
 
-    Flows advance as their tasks finish, so a flow's result must not depend on the order of other flows.
+    Events of tasks are passed on. Flows advance as their tasks finish, so a flow's result must not depend on the order
+    of other flows.
     """
     ready: deque[tuple[_FlowNode, Any]] = deque((_FlowNode(flow), None) for flow in flows)
     alive = [node for node, _ in ready]
@@ -71,6 +82,9 @@ def drive(flows: Iterable[Flow], workers: Workers) -> Iterator[Any]:
         while ready or running:
             if not ready:
                 ticket, result = workers.next_result()
+                if isinstance(result, TaskEvent):
+                    yield result.event
+                    continue
                 ready.append((running.pop(ticket), result))
             node, value = ready.popleft()
             try:
@@ -132,7 +146,11 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
     """
     for ticket, task in enumerate(tasks):
         workers.submit(ticket, task)
-    results = dict(workers.next_result() for _ in tasks)
+    results: dict[int, Any] = {}
+    while len(results) < len(tasks):
+        ticket, result = workers.next_result()
+        if not isinstance(result, TaskEvent):
+            results[ticket] = result
     for result in results.values():
         if isinstance(result, OptstudyError):
             raise result

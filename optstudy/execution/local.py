@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any, Self
 
 from optstudy.errors import OptstudyError, UsageError, one_line
-from optstudy.execution.flows import Task
+from optstudy.execution.flows import Task, TaskEvent
 
 ATTEMPTS = 3  # to run a task whose worker dies
 # Settings of glibc's allocator, which by default returns the memory of each step's temporaries to the system, so that
@@ -57,7 +57,7 @@ class LocalWorkers:
         self._dispatch()
 
     def next_result(self) -> tuple[int, Any]:
-        """Wait for a task to finish, and start the next one on its worker before returning."""
+        """Wait for a task to finish, and start the next one on its worker before returning; or for its next event."""
         while True:
             connection = wait(list(self._busy))[0]
             assert isinstance(connection, Connection)
@@ -69,6 +69,9 @@ class LocalWorkers:
                 if result is None:
                     continue
             else:
+                if isinstance(result, TaskEvent):
+                    self._busy[connection] = (ticket, task)
+                    return ticket, result
                 self._idle.append(connection)
             self._attempts.pop(ticket, None)
             self._dispatch()
@@ -181,15 +184,33 @@ def in_worker() -> bool:
 
 
 def run_pickled(message: bytes) -> bytes:
-    """Run a pickled task; return its pickled result, or a pickled OptstudyError."""
+    """Run a pickled task; return its pickled result, or a pickled OptstudyError. Its events are dropped."""
+    *_, result = pickled_replies(message)
+    return result
+
+
+def pickled_replies(message: bytes) -> Iterator[bytes]:
+    """Run a pickled task; yield its events as `TaskEvent`, and its result or an OptstudyError, pickled."""
     try:
         task: Task = pickle.loads(message)  # noqa: S301  # from the driver, through its own pipe
-        return pickle.dumps(task.function(*task.arguments))
+        result = task.function(*task.arguments)
+        if isinstance(result, Generator):
+            result = yield from _pickled_events(result)
+        yield pickle.dumps(result)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's code may raise anything
         kind = UsageError if isinstance(error, UsageError) else OptstudyError
         failure = kind(one_line(error))
         failure.details = traceback.format_exc()
-        return pickle.dumps(failure)
+        yield pickle.dumps(failure)
+
+
+def _pickled_events(steps: Generator[Any, None, Any]) -> Generator[bytes, None, Any]:
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield pickle.dumps(TaskEvent(event))
 
 
 def serve() -> None:
@@ -213,4 +234,5 @@ def serve() -> None:
     while True:
         arrived.acquire()
         with contextlib.suppress(OSError):  # the driver is gone, and `listen` ends this process
-            connection.send_bytes(run_pickled(pending.pop(0)))
+            for reply in pickled_replies(pending.pop(0)):
+                connection.send_bytes(reply)

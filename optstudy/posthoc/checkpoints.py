@@ -174,7 +174,12 @@ def _match(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, s
     _check_shapes(expected, weights, names)
     _check_complete(expected, missing, extra)
     own, other = next(iter(names.items()))
-    return names, None if own == other else f"matched by name without prefixes ({other} for {own})"
+    return (
+        names,
+        None
+        if own == other
+        else f"different names ({other} for {own}), but the same after a prefix; loaded by name",
+    )
 
 
 def _without_prefixes(names: Iterable[str]) -> list[dict[str, str]]:

@@ -18,15 +18,16 @@ from optstudy.records.plan import Method, Plan, Split
 from optstudy.report import figures
 from optstudy.study.events import Notice
 from optstudy.tracking import open_existing
+from optstudy.training.curvature import CurvatureProgress
 
 
 def measure_request(
     request: CurvatureRequest, location: Location, worker_pool: WorkerPool
-) -> Iterator[Notice | list[int] | CurvatureResult]:
+) -> Iterator[Notice | list[int] | CurvatureProgress | CurvatureResult]:
     """Carry out a curvature request.
 
     Yields:
-        Notices; then the number of images of each measurement; then each result as it is completed.
+        Notices; then the number of images of each measurement; then their progress, and each result as it is completed.
 
     Raises:
         UsageError: If the run, the file or the sample does not exist.

@@ -4,10 +4,12 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
+from optstudy.curvature.progress import result_of
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Flow, Gather, Task, Workers, drive, require
 from optstudy.posthoc.checkpoints import load_weights
@@ -16,7 +18,7 @@ from optstudy.posthoc.samples import Sample, sampled_images
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Plan
 from optstudy.training import advance, numerics, start
-from optstudy.training.curvature import measure_curvature
+from optstudy.training.curvature import CurvatureProgress, CurvatureSteps, curvature_steps
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model, load_loss
 from optstudy.workloads.user_code import describe_exception
@@ -44,8 +46,8 @@ class Subject:
 
 def measure_all(
     subjects: Sequence[Subject], samples: Sequence[Sample], request: CurvatureRequest, workers: Workers
-) -> Iterator[CurvatureResult]:
-    """Measure every subject on every sample, yielding each result as it is completed.
+) -> Iterator[CurvatureProgress | CurvatureResult]:
+    """Measure every subject on every sample, yielding the progress, and each result as it is completed.
 
     Raises:
         OptstudyError: If a measurement fails.
@@ -61,7 +63,7 @@ def _subject_flow(subject: Subject, samples: Sequence[Sample], request: Curvatur
 
 
 def _sample_flow(subject: Subject, sample: Sample, request: CurvatureRequest) -> Flow:
-    yield (yield from require(Task(measure, (subject, sample, request), cost=sample.count or math.inf)))
+    yield (yield from require(Task(measure_steps, (subject, sample, request), cost=sample.count or math.inf)))
 
 
 def train_weights(plan: Plan, epoch: int) -> bytes:
@@ -73,23 +75,42 @@ def train_weights(plan: Plan, epoch: int) -> bytes:
 
 
 def measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> CurvatureResult:
-    """Measure one subject on one sample; a worker's task.
+    """Measure one subject on one sample; see `measure_steps`."""
+    return result_of(measure_steps(subject, sample, request))
+
+
+def measure_steps(
+    subject: Subject, sample: Sample, request: CurvatureRequest
+) -> CurvatureSteps[CurvatureResult]:
+    """Measure one subject on one sample, and yield the progress; a worker's task.
 
     Raises:
         OptstudyError: If the measurement fails; the message names the subject.
     """
     try:
         with numerics(subject.plan):
-            result = _measure(subject, sample, request)
+            steps = _measure(subject, sample, request)
+            result = yield from _named(steps, run=subject.name, at=subject.at, seed=sample.seed)
     except OptstudyError:
         raise
     except Exception as error:  # raised by a user's model or loss, or by a library because of them
         reason = describe_exception(error, subject.plan.model)
         raise OptstudyError(f"{subject.name}: its curvature cannot be measured: {reason}") from error
-    return replace(result, run=subject.name, optimizer=subject.optimizer, at=subject.at, seed=sample.seed)
+    return replace(result, optimizer=subject.optimizer)
 
 
-def _measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> CurvatureResult:
+def _named(steps: CurvatureSteps[CurvatureResult], **names: Any) -> CurvatureSteps[CurvatureResult]:
+    """Name the subject in the progress and the result."""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            result: CurvatureResult = end.value
+            return replace(result, **names)
+        yield replace(progress, **names)
+
+
+def _measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> CurvatureSteps[CurvatureResult]:
     plan, model = subject.plan, _model(subject)
     size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     count = max(request.k, 2 if request.landscape else 1)  # a plane needs two
@@ -97,7 +118,7 @@ def _measure(subject: Subject, sample: Sample, request: CurvatureRequest) -> Cur
         raise UsageError(
             f"{subject.name} has {size} parameter{'s' * (size != 1)}, fewer than the {count} eigenvalues requested"
         )
-    return measure_curvature(
+    return curvature_steps(
         model,
         load_loss(plan.loss),
         sampled_images(plan, sample),

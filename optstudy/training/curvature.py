@@ -1,8 +1,9 @@
 """The curvature of a model on a sample: eigenvalues, spectrum, trace, and the loss around its weights."""
 
 import math
-from dataclasses import replace
-from typing import Any
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 from optstudy.curvature import (
     Eigenpairs,
     Operator,
+    Progress,
     expand,
-    loss_landscape,
+    iter_density,
+    iter_eigenpairs,
+    iter_landscape,
+    iter_trace,
     objective,
-    spectral_density,
-    top_eigenpairs,
-    trace,
 )
+from optstudy.curvature.progress import result_of
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Plan
 from optstudy.training.numerics import numerics
@@ -26,6 +29,8 @@ from optstudy.training.state import RunState
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import Loss, build_model, load_loss
 from optstudy.workloads.splits import load_split
+
+T = TypeVar("T")
 
 LINE_POINTS = 41  # along each direction, as in the paper
 MAX_DISTANCE = 1.0  # the distances run from -1 to 1, as in the paper
@@ -63,7 +68,38 @@ def measure_curvature(
     density: bool = False,
     landscape: bool = False,
 ) -> CurvatureResult:
-    """Measure the curvature of a model on a sample; the eigenpairs are computed only once.
+    """Measure the curvature of a model on a sample; see `curvature_steps`."""
+    return result_of(
+        curvature_steps(model, loss, images, k=k, dtype=dtype, density=density, landscape=landscape)
+    )
+
+
+@dataclass(frozen=True)
+class CurvatureProgress:
+    """How far a measurement is."""
+
+    part: str  # "eigenvalues", "spectrum", "trace", "loss line" or "loss plane"
+    done: int  # products, or evaluations of the loss
+    total: int | None  # None if it is unknown
+    run: str = ""  # as in `CurvatureResult`, likewise the next two
+    at: str = "end"
+    seed: int = 0
+
+
+CurvatureSteps = Generator[CurvatureProgress, None, T]
+
+
+def curvature_steps(
+    model: nn.Module,
+    loss: Loss,
+    images: ImageBatches | tuple[Tensor, Tensor],
+    *,
+    k: int,
+    dtype: torch.dtype | None,
+    density: bool,
+    landscape: bool,
+) -> CurvatureSteps[CurvatureResult]:
+    """Measure the curvature of a model on a sample, and yield the progress; the eigenpairs are computed only once.
 
     Args:
         model: Model, in the mode (train or eval) in which to measure it.
@@ -78,15 +114,16 @@ def measure_curvature(
         ValueError: If the model has fewer parameters than ``k``, or as `hessian` does.
     """
     expansion = expand(objective(model, loss, images, dtype=dtype))
-    pairs = top_eigenpairs(expansion.hessian, k=max(k, PLANE_VECTORS) if landscape else k)
+    count = max(k, PLANE_VECTORS) if landscape else k
+    pairs = yield from _report("eigenvalues", iter_eigenpairs(expansion.hessian, k=count))
     ratio = pairs.ratio if k > 1 else None
     optional: dict[str, Any] = (
         {} if ratio is None else {"ratio": np.array([ratio.value, ratio.low, ratio.high])}
     )
     if density:
-        optional |= _spectrum(expansion.hessian)
+        optional |= yield from _spectrum(expansion.hessian)
     if landscape:
-        optional |= _landscape(model, loss, images, pairs, dtype)
+        optional |= yield from _landscape(model, loss, images, pairs, dtype)
     return CurvatureResult(
         samples=len(images.y) if isinstance(images, ImageBatches) else len(images[1]),
         values=pairs.values[:k].numpy(),
@@ -103,9 +140,18 @@ def measure_curvature(
     )
 
 
-def _spectrum(operator: Operator) -> dict[str, Any]:
-    density = spectral_density(operator, DENSITY_PROBES, DENSITY_STEPS)
-    total = trace(operator, TRACE_PRODUCTS)
+def _report(part: str, steps: Iterator[Progress[Any] | T]) -> CurvatureSteps[T]:
+    """Yield the progress of an estimate; return its result."""
+    for step in steps:
+        if not isinstance(step, Progress):
+            return step
+        yield CurvatureProgress(part, step.done, step.total)
+    raise AssertionError("an estimate ended without a result")
+
+
+def _spectrum(operator: Operator) -> CurvatureSteps[dict[str, Any]]:
+    density = yield from _report("spectrum", iter_density(operator, DENSITY_PROBES, DENSITY_STEPS))
+    total = yield from _report("trace", iter_trace(operator, TRACE_PRODUCTS))
     return {
         "trace": np.array([total.value, total.low, total.high]),
         "grid": density.grid.numpy(),
@@ -121,11 +167,14 @@ def _landscape(
     images: ImageBatches | tuple[Tensor, Tensor],
     pairs: Eigenpairs,
     dtype: torch.dtype | None,
-) -> dict[str, Any]:
+) -> CurvatureSteps[dict[str, Any]]:
     half = LINE_POINTS // 2
     axis = [MAX_DISTANCE * index / half for index in range(-half, half + 1)]  # 0 exactly in the middle
-    line = loss_landscape(model, loss, images, pairs.vectors[:1], [axis], dtype=dtype)
-    plane = loss_landscape(model, loss, images, pairs.vectors[:PLANE_VECTORS], [axis, axis], dtype=dtype)
+    first, two = pairs.vectors[:1], pairs.vectors[:PLANE_VECTORS]
+    line = yield from _report("loss line", iter_landscape(model, loss, images, first, [axis], dtype=dtype))
+    plane = yield from _report(
+        "loss plane", iter_landscape(model, loss, images, two, [axis, axis], dtype=dtype)
+    )
     return {
         "distances": line.distances[0].numpy(),
         "line": line.losses.numpy(),

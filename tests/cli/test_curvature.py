@@ -1,5 +1,6 @@
 """`optstudy curvature` prints what was measured, keeps it, and refuses in one line what cannot be."""
 
+import io
 import json
 import math
 import re
@@ -10,9 +11,14 @@ import pytest
 import tiny
 import torch
 from commands import Ended, Run
+from rich.console import Console
+from rich.progress import TaskID
 
+from optstudy.cli.curvature_output import show_progress
+from optstudy.cli.progress import progress_bar
 from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
+from optstudy.training.curvature import CurvatureProgress
 from optstudy.workloads.user_code import call
 
 STUDY = ("sgd/seed-0", "sgd/seed-1", "unreliable/seed-0", "unreliable/seed-1")
@@ -84,6 +90,25 @@ def test_the_table_names_the_run_and_all_that_was_measured(run: Run, finished_co
     assert re.search(r"tiny/sgd/seed-0 at its end: trace .*\]; the loss rises by", ended.out)
     assert "measured tiny/sgd/seed-0 at its end on 20 images" in ended.err
     assert ended.err.splitlines()[-1] == "next: optstudy compare --study tiny"
+
+
+def test_a_terminal_shows_how_far_each_measurement_is() -> None:
+    shown = io.StringIO()
+    lines: dict[tuple[str, str, int], TaskID] = {}
+
+    with progress_bar(Console(file=shown, force_terminal=True, width=100)) as bar:
+        for event in (
+            CurvatureProgress("eigenvalues", 12, None, "tiny/sgd/seed-0"),
+            CurvatureProgress("spectrum", 50, 200, "tiny/sgd/seed-0"),
+            CurvatureProgress("spectrum", 20, 200, "tiny/sgd/seed-1"),
+        ):
+            show_progress(bar, lines, event)
+            bar.refresh()
+        assert len(bar.tasks) == 2
+
+    assert re.search(r"tiny/sgd/seed-0 at its end: eigenvalues", shown.getvalue())
+    assert re.search(r"tiny/sgd/seed-0 at its end: spectrum .* 25%", shown.getvalue())
+    assert re.search(r"tiny/sgd/seed-1 at its end: spectrum .* 10%", shown.getvalue())
 
 
 def test_a_sweep_is_a_table_by_size(run: Run, finished_copy: Path) -> None:

@@ -30,6 +30,15 @@ def unlucky():
 def exits():
     raise SystemExit("bye")
 
+def counts(to):
+    for number in range(to):
+        yield number
+    return to
+
+def counts_and_fails(to):
+    yield from range(to)
+    raise OptstudyError("lost count")
+
 def unpicklable():
     return lambda: None
 

@@ -1,6 +1,7 @@
 """Workers of this machine survive what happens to them, and take their environment."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from optstudy.execution.local import (
     available_cores,
     environments,
     in_worker,
+    run_pickled,
 )
 from optstudy.training import run_rung
 
@@ -58,6 +60,22 @@ def test_flows_run_on_real_workers(jobs: ModuleType, worker: LocalWorkers) -> No
         yield (yield Task(jobs.double, (one,)))
 
     assert sorted(drive([flow(), flow()], worker)) == [4, 4]
+
+
+def test_events_of_a_task_arrive_before_its_result(jobs: ModuleType, worker: LocalWorkers) -> None:
+    def flow() -> Flow:
+        result = yield Task(jobs.counts, (3,))
+        failure = yield Task(jobs.counts_and_fails, (1,))
+        yield "ended", result, str(failure)
+
+    assert list(drive([flow()], worker)) == [0, 1, 2, 0, ("ended", 3, "lost count")]
+    assert run_all([Task(jobs.counts, (2,)), Task(jobs.double, (2,))], worker) == [2, 4]
+
+
+def test_a_pool_without_events_returns_the_result_alone(jobs: ModuleType) -> None:
+    message = pickle.dumps(Task(jobs.counts, (3,)))
+
+    assert pickle.loads(run_pickled(message)) == 3  # noqa: S301  # made here
 
 
 @pytest.mark.parametrize(

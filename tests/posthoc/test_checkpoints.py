@@ -143,7 +143,10 @@ def test_a_prefix_of_all_names_is_taken_away_whatever_the_order_of_equal_shapes(
     notice = load_weights(model, in_lines(*(f"{prefix}{name}.weight" for name in "cab")), "w.pt")
 
     assert [float(value[0, 0]) for value in model.state_dict().values()] == [1, 2, 0]
-    assert notice == f"w.pt: matched by name without prefixes ({prefix}a.weight for a.weight)"
+    assert (
+        notice
+        == f"w.pt: different names ({prefix}a.weight for a.weight), but the same after a prefix; loaded by name"
+    )
 
 
 @pytest.mark.parametrize(

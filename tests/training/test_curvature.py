@@ -1,6 +1,7 @@
 """What is measured of a model, and where a run ended, against dense answers in float64."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import cases
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
+from optstudy.curvature import Eigenpairs, Operator, Progress, iter_eigenpairs, top_eigenpairs
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.plan import Trace
 from optstudy.training import advance, start
-from optstudy.training.curvature import measure_curvature, measure_final_curvature
+from optstudy.training.curvature import curvature_steps, measure_curvature, measure_final_curvature
 
 Batch = tuple[Tensor, Tensor]
 
@@ -103,16 +104,30 @@ def test_the_eigenpairs_are_computed_only_once(
 ) -> None:
     calls: list[int] = []
 
-    def counted(operator: Operator, *, k: int) -> Eigenpairs:
+    def counted(operator: Operator, *, k: int) -> Iterator[Progress[Tensor] | Eigenpairs]:
         calls.append(k)
-        return top_eigenpairs(operator, k=k)
+        return iter_eigenpairs(operator, k=k)
 
-    monkeypatch.setattr("optstudy.training.curvature.top_eigenpairs", counted)
+    monkeypatch.setattr("optstudy.training.curvature.iter_eigenpairs", counted)
 
     result = measure_curvature(net, functional.cross_entropy, batch, k=k, density=True, landscape=True)
 
     assert calls == [max(k, 2)]
     assert len(result.values) == len(result.residuals) == k
+
+
+def test_each_part_of_a_measurement_says_how_far_it_is(net: nn.Module, batch: Batch) -> None:
+    steps = list(
+        curvature_steps(net, functional.cross_entropy, batch, k=2, dtype=None, density=True, landscape=True)
+    )
+
+    assert list(dict.fromkeys(step.part for step in steps)) == [
+        "eigenvalues", "spectrum", "trace", "loss line", "loss plane"
+    ]  # fmt: skip
+    last = {(step.part, step.total): step.done for step in steps}
+    totals = {("spectrum", 200): 200, ("loss line", 41): 41, ("loss plane", 41 * 41): 41 * 41}
+    assert totals.items() <= last.items()
+    assert all(step.total is None or step.done <= step.total for step in steps)
 
 
 def test_optional_measurements_are_absent_by_default(net: nn.Module, batch: Batch) -> None:
