@@ -81,7 +81,7 @@ def converge(images: Images, loss: float, folder: Path) -> Trained:
     if not path.exists():
         live, value, steps = restore(start(plan), plan), torch.inf, 0
         while value >= loss and steps < MAX_STEPS:
-            value, steps = float(STEP_FUNCTIONS[""](live, *images)[0]), steps + 1
+            value, steps = float(STEP_FUNCTIONS[""](live, *images).loss), steps + 1
         path.write_bytes(capture(live, 0, steps, {}, diverged=False).to_bytes())
     state = RunState.from_bytes(path.read_bytes())
     return Trained("converged", plan, state, steps=state.step)

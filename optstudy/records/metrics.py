@@ -131,7 +131,7 @@ FINAL = (
     _curvature_metric("trace"),
     _curvature_metric("loss_rise"),
     Metric(
-        "final/steps", "steps", "steps", lambda results: sum(record.gradients for record in results.epochs)
+        "final/steps", "steps", "steps", lambda results: sum(record.step_count for record in results.epochs)
     ),
     Metric(
         "final/gradient_work",

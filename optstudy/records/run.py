@@ -33,11 +33,18 @@ class EpochRecord:
     exact_loss: float | None = None  # over the whole training set, weights fixed; None if not measured
     exact_accuracy: float | None = None
     full_gradient_norm: float | None = None
+    steps: int | None = None  # None if each step computed one gradient
+    losses: int = 0  # mini-batch losses computed without a gradient
+
+    @property
+    def step_count(self) -> int:
+        """Steps of the optimizer."""
+        return self.gradients if self.steps is None else self.steps
 
     @property
     def gradient_work(self) -> float:
-        """Forward and backward passes of a mini-batch; a Hessian product counts as 2."""
-        return self.gradients + 2 * self.hessian_products
+        """Forward and backward passes of a mini-batch; a Hessian product counts as 2, a forward pass alone as 1/3."""
+        return self.gradients + self.losses / 3 + 2 * self.hessian_products
 
 
 @dataclass(frozen=True)

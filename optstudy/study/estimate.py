@@ -10,13 +10,12 @@ from optstudy.optimizers import OptimizerError
 from optstudy.records.plan import DatasetDescription, Plan, steps_per_epoch
 from optstudy.records.space import Space
 from optstudy.study.checks import check_plans, unreachable_settings
-from optstudy.study.plans import final_plan, split_sizes, trial_plan
+from optstudy.study.plans import final_plan, split_sizes, trial_plan, variant_plans
 from optstudy.study.specification import Specification
 from optstudy.training import Rehearsal, rehearse
 from optstudy.training.curvature import CURVATURE_PRODUCTS, LANDSCAPE_POINTS
 from optstudy.workloads.user_code import describe_exception
 
-REHEARSED_STEPS = 10
 RUN_BYTES = 400_000  # figures, histories and database rows of a final run, without its weights
 TRIAL_BYTES = 20_000
 STEP_PRODUCTS = 10  # cost of tracking the eigenvalues at one step, including its graph
@@ -62,14 +61,20 @@ def estimate_study(
         OptstudyError: If the data, model, loss or an optimizer cannot be used.
     """
     finals = {name: final_plan(specification, space, space.default, 0) for name, space in spaces.items()}
-    trials = [trial_plan(specification, space, space.default) for space in spaces.values() if tuning]
+    trials = {
+        name: trial_plan(specification, space, space.default) for name, space in spaces.items() if tuning
+    }
     started = time.perf_counter()
     run_all([Task(ready, ())], workers)
     startup = time.perf_counter() - started
-    data, remarks = check_plans(workers, [*trials[:1], *finals.values()])
+    data, remarks = check_plans(workers, [*trials.values(), *finals.values()])
     rehearsals = run_all(
         [
-            Task(rehearse_optimizer, (space, finals[name]), name=f"the first steps of {_label(space)}")
+            Task(
+                rehearse_optimizer,
+                (space, finals[name], trials.get(name), variant_plans(specification, space, configs)),
+                name=f"the first steps of {_label(space)}",
+            )
             for name, space in spaces.items()
         ],
         workers,
@@ -90,15 +95,17 @@ def ready() -> None:
     """Do nothing; a worker that runs this task has finished its imports."""
 
 
-def rehearse_optimizer(space: Space, plan: Plan) -> Rehearsal:
-    """Time a few steps of an optimizer; a worker's task.
+def rehearse_optimizer(
+    space: Space, plan: Plan, trial: Plan | None, variants: Mapping[str, Plan]
+) -> Rehearsal:
+    """Rehearse the runs of an optimizer; a worker's task.
 
     Raises:
         UsageError: If data, model, loss and optimizer are incompatible.
         OptstudyError: If the user's code raises; the message names the file and line.
     """
     try:
-        return rehearse(plan, REHEARSED_STEPS)
+        return rehearse(plan, trial, variants)
     except OptimizerError as error:
         raise UsageError(f"{space.source}: {error}") from error
     except OptstudyError:

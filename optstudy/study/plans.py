@@ -1,10 +1,10 @@
 """Build the plan of each run from a study's specification."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optstudy.records.plan import DatasetDescription, Method, Plan, Split, Trace
-from optstudy.records.space import Space
+from optstudy.records.space import Range, Space
 from optstudy.study.specification import Specification
 
 # Trials and final runs have different initial weights, so that the search cannot overfit the weights of a final run.
@@ -47,6 +47,29 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
         seed=seed,
         trace=_trace(specification),
     )
+
+
+def variant_plans(specification: Specification, space: Space, configs: Sequence[str]) -> dict[str, Plan]:
+    """Return final plans at each end of a range, each choice, and the paper's values, by what they are.
+
+    All other hyperparameters have their defaults.
+    """
+    variants: dict[str, dict[str, Any]] = {}
+    for item in space.search:
+        values: dict[str, Any] = (
+            {
+                f"{item.low:g}, the low end of its range": item.low,
+                f"{item.high:g}, the high end of its range": item.high,
+            }
+            if isinstance(item, Range)
+            else {repr(choice): choice for choice in item.choices}
+        )
+        variants |= {
+            f"{item.name} = {name}": {**space.default, item.name: value} for name, value in values.items()
+        }
+    if "paper" in configs and space.paper is not None:
+        variants["the paper's values"] = space.config("paper")
+    return {name: final_plan(specification, space, params, 0) for name, params in variants.items()}
 
 
 def _trace(specification: Specification) -> Trace | None:

@@ -19,7 +19,8 @@ from optstudy.training.evaluation import (
     sweep,
     weighted,
 )
-from optstudy.training.live import STEP_FUNCTIONS, LiveRun, build, capture, isolated, restore, seed_generators
+from optstudy.training.generators import seed_generators
+from optstudy.training.live import STEP_FUNCTIONS, LiveRun, Passes, build, capture, isolated, restore
 from optstudy.training.numerics import machine
 from optstudy.training.probes import build_probes
 from optstudy.training.state import Probe, RunState, StepContext, outcome
@@ -42,7 +43,7 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
     """Train until the end of epoch ``until``, or until the loss is no longer finite.
 
     A pure function: the same arguments give bit-identical results in any process, except for clock readings.
-    ``state`` is not modified, and torch's generators, thread count and gradient mode are restored.
+    ``state`` is not modified, and global generators, thread count and gradient mode are restored.
 
     Args:
         state: State of the run, from `start` or an earlier call.
@@ -69,7 +70,9 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
         while epoch < until and not diverged:
             epoch += 1
             started = time.perf_counter()
-            running, new_observations = _train_epoch(live, plan, epoch, step, train, probes, probe_states)
+            running, passes, new_observations = _train_epoch(
+                live, plan, epoch, step, train, probes, probe_states
+            )
             seconds = time.perf_counter() - started
             step += steps
             observations += new_observations
@@ -77,7 +80,7 @@ def advance(state: RunState, plan: Plan, until: int, probes: Sequence[Probe] = (
             diverged = not (math.isfinite(running.loss) and math.isfinite(evaluation.loss))
             due = epoch in plan.sweep_epochs or (diverged and plan.sweep_epochs)
             exact = sweep(live.model, live.loss, *train) if due else None
-            records.append(_record(plan, epoch, seconds, steps, running, evaluation, exact))
+            records.append(_record(plan, epoch, seconds, passes, running, evaluation, exact))
             if diverged or epoch == plan.epochs:
                 predicted = tuple(classes.tolist())
         after = capture(live, epoch, step, probe_states, diverged=diverged)
@@ -118,13 +121,13 @@ def _train_epoch(
     train: LabelledImages,
     probes: Sequence[Probe],
     probe_states: dict[str, Any],
-) -> tuple[Evaluation, list[Observation]]:
+) -> tuple[Evaluation, Passes, list[Observation]]:
     """Take the steps of an epoch; return the running loss and accuracy, and the last batch's gradient norm."""
     step = STEP_FUNCTIONS[plan.method.needs]
     steps = steps_per_epoch(len(train[1]), plan.batch_size)
     total = torch.zeros((), dtype=torch.float64, device=plan.device)
     correct = torch.zeros((), dtype=torch.int64, device=plan.device)
-    norm, observations = math.nan, []
+    norm, passes, observations = math.nan, Passes(0, 0, 0), []
     live.model.train()
     for index, (images, targets) in enumerate(batches(*train, plan.batch_size, plan.seed, epoch)):
         inputs = prepare(images)
@@ -139,14 +142,15 @@ def _train_epoch(
         ]
         if last:
             norm = batch_gradient_norm(context)
-        value, outputs = step(live, inputs, targets)
-        total += weighted(live.loss, value, targets)
-        correct += (outputs.argmax(1) == targets).sum()
+        result = step(live, inputs, targets)
+        passes += result.passes
+        total += weighted(live.loss, result.loss, targets)
+        correct += (result.outputs.argmax(1) == targets).sum()
     labels = train[1]
     running = Evaluation(
         mean_loss(live.loss, total, labels), int(correct) / len(labels), norm
     )  # waits for the device
-    return running, observations
+    return running, passes, observations
 
 
 def _observe(probe: Probe, context: StepContext, states: dict[str, Any]) -> Observation:
@@ -162,7 +166,7 @@ def _record(
     plan: Plan,
     epoch: int,
     seconds: float,
-    steps: int,
+    passes: Passes,
     running: Evaluation,
     evaluation: Evaluation,
     exact: Evaluation | None,
@@ -176,8 +180,10 @@ def _record(
         gradient_norm=_finite(running.gradient_norm),
         seconds=seconds,
         finished_at=time.time(),
-        gradients=steps,
-        hessian_products=steps * plan.method.hessian_products,
+        gradients=passes.gradients,
+        steps=None if passes.steps == passes.gradients else passes.steps,
+        losses=passes.losses,
+        hessian_products=passes.steps * plan.method.hessian_products,
         exact_loss=_finite(exact.loss) if exact else None,
         exact_accuracy=exact.accuracy if exact else None,
         full_gradient_norm=_finite(exact.gradient_norm) if exact else None,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from optstudy.curvature.losses import batch_weight, loss_denominator
 from optstudy.curvature.objective import eval_mode
-from optstudy.training.live import forked_generators
+from optstudy.training.generators import forked_generators
 from optstudy.training.state import StepContext
 from optstudy.workloads.batches import prepare
 from optstudy.workloads.models import Loss

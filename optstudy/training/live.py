@@ -1,7 +1,7 @@
 """The live objects of a run: model, loss and optimizer, restored from a `RunState` and captured in one."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from optstudy.errors import UsageError
 from optstudy.optimizers import build_optimizer
 from optstudy.records.plan import Plan
+from optstudy.training.attributes import (
+    capture_attributes,
+    load_in_place,
+    map_tensors,
+    restore_attributes,
+)
+from optstudy.training.generators import capture_generators, forked_generators, restore_generators
 from optstudy.training.numerics import numerics
 from optstudy.training.state import RunState
 from optstudy.workloads.datasets import load
@@ -26,10 +33,31 @@ class LiveRun:
     optimizer: torch.optim.Optimizer
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Passes over mini-batches, besides Hessian products."""
+
+    steps: int
+    gradients: int  # forward and backward passes
+    losses: int  # forward passes alone
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(self.steps + other.steps, self.gradients + other.gradients, self.losses + other.losses)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The loss and the outputs before a step, and the passes that it took."""
+
+    loss: Tensor
+    outputs: Tensor
+    passes: Passes
+
+
 def build(plan: Plan) -> LiveRun:
     """Build a run's objects, with weights drawn from torch's generator."""
     model = build_model(plan.model, load(plan.dataset)).to(plan.device)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = _trained(model)
     if not parameters:
         raise UsageError(f"model {plan.model!r} has no parameter to train")
     method = plan.method
@@ -40,68 +68,112 @@ def build(plan: Plan) -> LiveRun:
 
 
 def restore(state: RunState, plan: Plan) -> LiveRun:
-    """Restore a run's objects, and torch's generators, from a state."""
+    """Restore a run's objects, and the global generators, from a state.
+
+    Raises:
+        UnsavableError: If the optimizer keeps something that its constructor does not make again.
+    """
     live = build(plan)
     live.model.load_state_dict(state.model)
+    _restore_counters(live.model, state.counters)
     # Tensors are cloned: load_state_dict would otherwise share them, and steps would change `state`.
-    live.optimizer.load_state_dict(_mapped(state.optimizer, Tensor.clone))
-    torch.set_rng_state(state.generators["cpu"])
-    if "cuda" in state.generators:
-        torch.cuda.set_rng_state(state.generators["cuda"], plan.device)
+    copy = _once_each(Tensor.clone)
+    load_in_place(live.optimizer, map_tensors(state.optimizer, copy))
+    restore_attributes(live.optimizer, state.attributes, _trained(live.model), copy)
+    restore_generators(state.generators, plan)
     return live
 
 
 def capture(live: LiveRun, epoch: int, step: int, probes: dict[str, Any], *, diverged: bool) -> RunState:
-    """Capture a run's objects, and torch's generators, in a state."""
-    device = next(live.model.parameters()).device
-    generators = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        generators["cuda"] = torch.cuda.get_rng_state(device)
+    """Capture a run's objects, and the global generators, in a state.
+
+    Raises:
+        UnsavableError: If the optimizer keeps something that a state cannot hold.
+    """
+    copy = _once_each(_on_cpu)
     return RunState(
         epoch=epoch,
         step=step,
-        model=_mapped(dict(live.model.state_dict()), _on_cpu),
-        optimizer=_mapped(live.optimizer.state_dict(), _on_cpu),
-        generators=generators,
+        model=map_tensors(dict(live.model.state_dict()), copy),
+        optimizer=map_tensors(live.optimizer.state_dict(), copy),
+        generators=capture_generators(next(live.model.parameters()).device),
         probes=probes,
         diverged=diverged,
+        attributes=capture_attributes(live.optimizer, _trained(live.model), copy),
+        counters=_counters(live.model),
     )
+
+
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu()
 
 
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _mapped(item, function) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_mapped(item, function) for item in value)
-    return value
+def _once_each(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function that maps a tensor only once, so that a tensor in two places stays one."""
+    mapped: dict[int, tuple[Tensor, Tensor]] = {}  # keeps the tensors, so that no identity is used again
+
+    def map_once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in mapped:
+            mapped[id(tensor)] = (tensor, function(tensor))
+        return mapped[id(tensor)][1]
+
+    return map_once
 
 
-def _plain_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _counters(model: nn.Module) -> dict[str, dict[str, bool | int | float]]:
+    """Return the numbers that modules keep as attributes, such as counters of calls; a state_dict lacks them."""
+    return {
+        name: {
+            key: value
+            for key, value in vars(module).items()
+            if key != "training" and isinstance(value, bool | int | float)
+        }
+        for name, module in model.named_modules()
+    }
+
+
+def _restore_counters(model: nn.Module, counters: Mapping[str, Mapping[str, bool | int | float]]) -> None:
+    modules = dict(model.named_modules())
+    for name, numbers in counters.items():
+        modules[name].__dict__.update(numbers)
+
+
+def _plain_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
     outputs = live.model(inputs)
     value = live.loss(outputs, targets)
     value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     live.optimizer.step()
     live.optimizer.zero_grad(set_to_none=True)
-    return value.detach(), outputs.detach()
+    return StepResult(value.detach(), outputs.detach(), Passes(1, 1, 0))
 
 
-def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
     results: list[tuple[Tensor, Tensor]] = []
+    backward_passes: list[Tensor] = []
 
     def closure() -> Tensor:
         outputs = live.model(inputs)
         value = live.loss(outputs, targets)
         results.append((value.detach(), outputs.detach()))
-        return value
+        if not value.requires_grad:
+            return value
+        returned = (
+            value.clone()
+        )  # no second derivative passes through it, so a Hessian product is not counted
+        returned.register_hook(backward_passes.append)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return returned
 
     live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself accepts tensors
-    return results[0]
+    if not results:
+        raise UsageError(
+            'step does not call its closure; without needs = "closure" it gets gradients in .grad'
+        )
+    calls, gradients = len(results), len(backward_passes)
+    return StepResult(*results[0], Passes(1, gradients, max(0, calls - gradients)))
 
 
 STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}
@@ -109,19 +181,6 @@ STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}
 
 @contextlib.contextmanager
 def isolated(plan: Plan) -> Iterator[None]:
-    """Apply a run's numerical settings, and restore torch's generators, settings and gradient mode afterwards."""
+    """Apply a run's numerical settings, and restore the global generators, settings and gradient mode afterwards."""
     with numerics(plan), forked_generators(torch.device(plan.device)), torch.enable_grad():
         yield
-
-
-def forked_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return a context that restores torch's generators on exit."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
-def seed_generators(plan: Plan) -> None:
-    """Seed the generators of the CPU and of the run's device; `torch.manual_seed` would seed every device."""
-    torch.default_generator.manual_seed(plan.seed)
-    if torch.device(plan.device).type == "cuda":
-        with torch.cuda.device(plan.device):
-            torch.cuda.manual_seed(plan.seed)

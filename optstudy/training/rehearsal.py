@@ -1,26 +1,35 @@
-"""Rehearse a run before it starts: check that model, data, loss and optimizer fit together, and time a few steps."""
+"""Rehearse a run before it starts: prove in small that it can train, stop, resume and be measured; time its steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from optstudy.curvature import check_symmetry, hessian
-from optstudy.curvature.objective import eval_mode
+from optstudy.curvature.objective import eval_mode, supports
 from optstudy.errors import UsageError
+from optstudy.optimizers import OptimizerError, build_optimizer
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
+from optstudy.training.attributes import PLAIN, same
 from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
+from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
+from optstudy.training.generators import forked_generators
 from optstudy.training.live import STEP_FUNCTIONS, LiveRun, capture, isolated, restore
 from optstudy.training.probes import sample_images
-from optstudy.workloads.batches import prepare
-from optstudy.workloads.dataset import Dataset
-from optstudy.workloads.datasets import load
+from optstudy.training.state import RunState
 from optstudy.workloads.splits import LabelledImages, load_split
+
+STEPS = 14  # taken once without a break, and once with a break in the middle
+_CONVENTION = (
+    'with needs = "closure" the closure returns the loss and does not call backward; torch\'s own convention, a closure'
+    " that calls backward, is not supported yet"
+)
 
 
 def check_device(device: str) -> None:
@@ -37,7 +46,7 @@ def check_device(device: str) -> None:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Sizes and timings of a run, measured before it starts."""
+    """Sizes and timings of a run, measured before it starts, and what was proved."""
 
     train_images: int
     heldout_images: int
@@ -47,44 +56,209 @@ class Rehearsal:
     evaluation_seconds: float  # per image, at fixed weights
     sweep_seconds: float  # per image, loss and gradient
     product_seconds: float = 0.0  # per Hessian-vector product on the sample; 0 without curvature
+    proofs: tuple[str, ...] = ()  # what was proved, one phrase each
 
 
-def rehearse(plan: Plan, steps: int) -> Rehearsal:
-    """Time a few steps and evaluations of a run, and detect its errors before it starts.
+def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan] | None = None) -> Rehearsal:
+    """Prove in small that a run can train, stop, resume and be measured, and time it.
+
+    Args:
+        plan: Plan of a final run.
+        trial: Plan of a trial of the same optimizer, whose mini-batches are tried too; None if there are none.
+        variants: Plans with other hyperparameters, by what they are, each of which takes one step.
 
     Raises:
-        UsageError: If data, model, loss and optimizer do not fit together.
+        UsageError: If data, model, loss and optimizer do not fit together, or a run would lose its state.
     """
     check_device(plan.device)
     train, heldout = load_split(plan.dataset, plan.split)
     state = start(plan)
-    batch = slice(0, plan.batch_size)
+    batches = _batches(plan, trial)
     with isolated(plan):
         live = restore(state, plan)
-        x, y = prepare(train[0][batch].to(plan.device)), train[1][batch].to(plan.device)
-        _check_fit(plan, load(plan.dataset), live, x, y)
+        value = check_fit(plan, live, batches[:4])
         check_denominator(plan.loss, live.model, live.loss, *train)
-        step = STEP_FUNCTIONS[plan.method.needs]
-        live.model.train()
-        step_seconds = _median_seconds(lambda: step(live, x, y), steps)
+        seconds, end = _prove_resumption(plan, state, batches)
+        _check_moved(plan, live.model, state, end)
+        _check_variants(plan, state, variants or {}, batches[0])
+        live = restore(state, plan)
         images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
+        check_second_pass(plan, live, (images, labels))
         evaluation = _median_seconds(lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _median_seconds(lambda: sweep(live.model, live.loss, images, labels), 2)
+        _check_second_derivative(plan, live, batches[0])
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
     return Rehearsal(
         train_images=len(train[1]),
         heldout_images=len(heldout[1]),
         parameters=sum(p.numel() for p in live.model.parameters() if p.requires_grad),
-        state_bytes=len(capture(live, 0, 0, {}, diverged=False).to_bytes()),
-        step_seconds=step_seconds,
+        state_bytes=len(end.to_bytes()),
+        step_seconds=seconds,
         evaluation_seconds=evaluation / len(labels),
         sweep_seconds=swept / len(labels),
         product_seconds=product,
+        proofs=_proofs(plan, batches, value, variants or {}),
     )
 
 
+def _batches(plan: Plan, trial: Plan | None) -> list[MiniBatch]:
+    """Return the mini-batches of the rehearsed steps, beginning with the first and last of each kind of run."""
+    own = mini_batches(plan, STEPS)
+    tried = [] if trial is None else mini_batches(trial, 2)
+    batches = [*own[:2], *tried, *own[2:]]
+    return (batches * STEPS)[:STEPS]
+
+
+def _prove_resumption(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> tuple[float, RunState]:
+    """Take the steps with and without a break; return the seconds of a full step, and the state at the end.
+
+    Raises:
+        UsageError: If the run does not continue after the break as it would have without.
+    """
+    half = len(batches) // 2
+    live = restore(state, plan)
+    seconds = [_step(plan, live, batch) for batch in batches]
+    straight = _captured(plan, live)
+    live = restore(state, plan)
+    for batch in batches[:half]:
+        _step(plan, live, batch)
+    stored = _from_file(plan, _captured(plan, live))
+    live = restore(stored, plan)
+    _check_same(plan, stored, _captured(plan, live), "right after it is stored and restored")
+    for batch in batches[half:]:
+        _step(plan, live, batch)
+    resumed = _captured(plan, live)
+    _check_same(plan, straight, resumed, f"{half} steps after it is stored and restored", attributes=False)
+    full = [time for time, batch in zip(seconds, batches, strict=True) if len(batch.y) == plan.batch_size]
+    return median(full[1:] or full), straight
+
+
+def _step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
+    """Take one step, and return its seconds."""
+    live.model.train()
+    started = time.perf_counter()
+    try:
+        STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
+    except (TypeError, AttributeError) as error:
+        if plan.method.needs != "closure" or "NoneType" not in str(error):
+            raise
+        raise OptimizerError(
+            f"{plan.method.optimizer} needs gradients in .grad, but {_CONVENTION}"
+        ) from error
+    _synchronize()
+    return time.perf_counter() - started
+
+
+def _captured(plan: Plan, live: LiveRun) -> RunState:
+    try:
+        return capture(live, 0, 0, {}, diverged=False)
+    except UsageError as error:
+        raise OptimizerError(str(error)) from error
+    except Exception as error:
+        raise OptimizerError(
+            f"the state_dict of {plan.method.optimizer} fails with {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _from_file(plan: Plan, state: RunState) -> RunState:
+    """Return a state after it has gone through a file."""
+    lost = [*_lost(state.optimizer, "")]
+    if lost:
+        raise OptimizerError(
+            f"the state_dict of {plan.method.optimizer} has {lost[0]}, which does not survive a file; keep tensors,"
+            " numbers and containers of them"
+        )
+    return RunState.from_bytes(state.to_bytes())
+
+
+def _lost(value: Any, where: str) -> Iterable[str]:
+    """Name the parts of a `state_dict` that a file of tensors and plain values cannot hold."""
+    if type(value) is dict:
+        for key, item in value.items():
+            yield from _lost(item, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple, set):
+        for index, item in enumerate(value):
+            yield from _lost(item, f"{where}[{index}]")
+    elif type(value) not in (*PLAIN, Tensor, nn.Parameter):
+        yield f"an object of type {type(value).__name__} at {where}"
+
+
+def _check_same(plan: Plan, a: RunState, b: RunState, when: str, *, attributes: bool = True) -> None:
+    """Raise unless two states have the same bits; where the device does not repeat them, nearly the same."""
+    exact = plan.deterministic or torch.device(plan.device).type == "cpu"
+    pairs: dict[str, tuple[Any, Any]] = {
+        f"the weights {name!r}": (tensor, b.model[name]) for name, tensor in a.model.items()
+    }
+    if exact:
+        pairs |= {
+            f"the optimizer's {key}": (value, b.optimizer.get(key)) for key, value in a.optimizer.items()
+        }
+    if attributes:
+        pairs |= {
+            f"its attribute {key}": (value, b.attributes.get(key)) for key, value in a.attributes.items()
+        }
+    different = [name for name, pair in pairs.items() if not (same(*pair) or (not exact and _near(*pair)))]
+    if different:
+        raise OptimizerError(
+            f"{plan.method.optimizer} does not resume: {different[0]} of a run differ {when}; what a run needs must be"
+            " in attributes or the state_dict of the optimizer, or in parameters and buffers of the model"
+        )
+
+
+def _near(a: Any, b: Any) -> bool:
+    return (
+        isinstance(a, Tensor) and a.is_floating_point() and torch.allclose(a, b, 1e-2, 1e-3, equal_nan=True)
+    )
+
+
+def _check_moved(plan: Plan, model: nn.Module, before: RunState, after: RunState) -> None:
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if all(same(before.model[name], after.model[name]) for name in names):
+        reason = (
+            _CONVENTION
+            if plan.method.needs == "closure"
+            else "check its learning rate, and that step uses .grad"
+        )
+        raise OptimizerError(f"{plan.method.optimizer} moves no weight in {STEPS} steps; {reason}")
+
+
+def _check_variants(plan: Plan, state: RunState, variants: Mapping[str, Plan], batch: MiniBatch) -> None:
+    """Take one step with each of other hyperparameters; a loss that grows is no fault."""
+    live = restore(state, plan)
+    parameters = [p for p in live.model.parameters() if p.requires_grad]
+    for name, variant in variants.items():
+        method = variant.method
+        live.model.load_state_dict(state.model)
+        try:
+            seed = variant.seed if method.seeded else None
+            live.optimizer = build_optimizer(method.optimizer, method.arguments, parameters, seed)
+            with forked_generators(batch.x.device):
+                _step(variant, live, batch)
+        except OptimizerError as error:
+            raise OptimizerError(f"{name}: {error}") from error
+        except Exception as error:
+            kind = type(error).__name__
+            raise OptimizerError(
+                f"{name}: a step of {method.optimizer} fails with {kind}: {first_line(error)}"
+            ) from error
+
+
+def _check_second_derivative(plan: Plan, live: LiveRun, batch: MiniBatch) -> None:
+    """Check the second derivative of the model for an optimizer that uses it."""
+    if not plan.method.hessian_products:
+        return
+    try:
+        with eval_mode(live.model):
+            check_symmetry(hessian(live.model, live.loss, (batch.x, batch.y)))
+    except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
+        raise UsageError(
+            f"{plan.method.optimizer} differentiates twice, which model {plan.model!r} with loss {plan.loss!r} does not"
+            f" support: {first_line(error)}"
+        ) from error
+
+
 def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: LiveRun) -> float:
-    """Time a Hessian product on part of the sample, and check that the model supports it."""
+    """Time a Hessian product on part of the sample, and check that the model supports it, also in float64."""
     size = len(train[1]) if trace.samples is None else min(trace.samples, len(train[1]))
     count = min(size, EVALUATION_BATCH)
     images = sample_images(train, count, trace.seed, plan.device)
@@ -95,44 +269,35 @@ def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: Live
             raise ValueError("it has 1 parameter, and the ratio needs two eigenvalues")  # noqa: TRY301
         check_symmetry(operator)
         vector = torch.ones(operator.dim, dtype=operator.dtype, device=operator.device)
+        if operator.in_dtype is not None and supports(operator.device, torch.float64):
+            operator.in_dtype(torch.float64) @ vector.double()
         return _median_seconds(lambda: operator @ vector, 2) * size / count
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(
-            f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {_first_line(error)};"
+            f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {first_line(error)};"
             " use --samples 0 to skip it"
         ) from error
 
 
-def _check_fit(plan: Plan, dataset: Dataset, live: LiveRun, x: Tensor, y: Tensor) -> None:
-    try:
-        with torch.no_grad(), eval_mode(live.model):
-            outputs = live.model(x)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"model {plan.model!r} does not accept a batch of shape {tuple(x.shape)}: {_first_line(error)}"
-        ) from error
-    expected = (len(y), len(dataset.classes))
-    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != expected:
-        returned = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise UsageError(
-            f"model {plan.model!r} returns {returned} for {len(y)} images of {len(dataset.classes)} classes;"
-            f" it must return a tensor of shape {expected}"
+def _proofs(
+    plan: Plan, batches: Sequence[MiniBatch], loss: float, variants: Mapping[str, Plan]
+) -> tuple[str, ...]:
+    sizes = ", ".join(dict.fromkeys(map(str, batches[:4])))
+    proofs = [
+        f"the loss is finite at the initial weights ({loss:.4g})",
+        f"it trains on {sizes}",
+        f"the weights move, and {STEPS} steps give the same bits as {STEPS // 2}, a file and {STEPS // 2} more",
+        "a second pass over the data gives the same outputs",
+    ]
+    if variants:
+        proofs.append(
+            f"a step succeeds at each end of a range and with each choice, {len(variants)} configurations"
         )
-    try:
-        value = live.loss(outputs, y)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"loss {plan.loss!r} does not accept outputs of shape {expected} with labels: {_first_line(error)}"
-        ) from error
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UsageError(
-            f"loss {plan.loss!r} returns {returned}; it must return one number, the mean over the batch"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    if plan.method.hessian_products:
+        proofs.append("its second derivative is symmetric")
+    if plan.trace is not None:
+        proofs.append("a Hessian product can be computed in the model's precision and in float64")
+    return tuple(proofs)
 
 
 def _median_seconds(action: Callable[[], object], times: int) -> float:
@@ -140,7 +305,11 @@ def _median_seconds(action: Callable[[], object], times: int) -> float:
     for _ in range(times + 1):  # the first call warms up
         started = time.perf_counter()
         action()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        _synchronize()
         seconds.append(time.perf_counter() - started)
     return median(seconds[1:])
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,9 +22,17 @@ class RunState:
     step: int
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
-    generators: dict[str, Tensor]  # states of torch's default generators, by device type; used by dropout
+    generators: dict[
+        str, Any
+    ]  # states of torch's default generators by device type, of Python's and of numpy's
     probes: dict[str, Any]
     diverged: bool = False
+    attributes: dict[str, Any] = field(
+        default_factory=dict
+    )  # of the optimizer, as `capture_attributes` returns
+    counters: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # numbers of the model's modules, by name
 
     def to_bytes(self) -> bytes:
         """Serialise the state; `from_bytes` restores the same bits."""

@@ -56,7 +56,7 @@ WRONG = {
 @pytest.mark.parametrize(("plan", "message"), WRONG.values(), ids=WRONG.keys())
 def test_a_mismatch_of_model_data_and_loss_is_a_one_line_error(plan: Plan, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}") as raised:
-        rehearse(plan, 1)
+        rehearse(plan)
 
     assert "\n" not in str(raised.value)
 
@@ -65,7 +65,7 @@ def test_a_mismatch_of_model_data_and_loss_is_a_one_line_error(plan: Plan, messa
 def test_every_packaged_optimizer_can_be_rehearsed(space: Space) -> None:
     plan = cases.plan(method=cases.method(space))
 
-    found = rehearse(plan, 2)
+    found = rehearse(plan)
 
     assert (found.train_images, found.heldout_images) == (cases.TRAIN, cases.TEST)
     assert found.parameters == 4 * 9 + 4 + 2 * 4 + 36 * 4 + 4
@@ -76,7 +76,7 @@ def test_every_packaged_optimizer_can_be_rehearsed(space: Space) -> None:
 def test_a_rehearsal_restores_generators_and_threads() -> None:
     found, threads = torch.get_rng_state(), torch.get_num_threads()
 
-    rehearse(replace(cases.plan(), threads=threads + 1), 1)
+    rehearse(replace(cases.plan(), threads=threads + 1))
 
     assert torch.equal(torch.get_rng_state(), found)
     assert torch.get_num_threads() == threads
@@ -89,12 +89,12 @@ def test_the_cpu_is_always_available() -> None:
 @pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
 def test_the_error_for_a_model_without_curvature_suggests_no_samples(model: str) -> None:
     with pytest.raises(UsageError, match="; use --samples 0 to skip it$"):
-        rehearse(cases.plan(model=f"net.py:{model}", trace=Trace(samples=20, last=4)), 1)
+        rehearse(cases.plan(model=f"net.py:{model}", trace=Trace(samples=20, last=4)))
 
 
 @pytest.mark.parametrize("model", ["once", "noisy", "Scaled"])
 def test_a_model_without_curvature_is_rehearsed_if_none_is_measured(model: str) -> None:
-    assert rehearse(cases.plan(model=f"net.py:{model}"), 1).product_seconds == 0
+    assert rehearse(cases.plan(model=f"net.py:{model}")).product_seconds == 0
 
 
 def test_products_are_timed_for_the_whole_sample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,5 +102,5 @@ def test_products_are_timed_for_the_whole_sample(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rehearsal, "EVALUATION_BATCH", cases.TRAIN // 4)
     monkeypatch.setattr(rehearsal, "_median_seconds", lambda *_: 1.0)
 
-    assert rehearse(few, 1).product_seconds == 1
-    assert rehearse(every, 1).product_seconds == 4
+    assert rehearse(few).product_seconds == 1
+    assert rehearse(every).product_seconds == 4

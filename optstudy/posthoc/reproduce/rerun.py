@@ -115,7 +115,7 @@ def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
             for metric, values in recorded.series.items()
         ),
         tolerance=tolerance,
-        steps_per_epoch=epochs[0].gradients,
+        steps_per_epoch=epochs[0].step_count,
     )
 
 
