@@ -142,11 +142,11 @@ def test_a_loss_whose_denominator_is_not_known_is_refused_before_a_run(
     name: str, model: str, message: str
 ) -> None:
     with pytest.raises(UsageError, match=f"^loss 'losses.py:{name}'.*{re.escape(message)}"):
-        rehearse(cases.plan(model=model, loss=f"losses.py:{name}"), 1)
+        rehearse(cases.plan(model=model, loss=f"losses.py:{name}"))
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_loss_whose_denominator_is_known_is_rehearsed(name: str) -> None:
     plan = replace(cases.plan(), loss=f"losses.py:{name}")
 
-    assert rehearse(plan, 1).step_seconds > 0
+    assert rehearse(plan).step_seconds > 0
