@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.losses import Denominator, batch_weight
-from optstudy.curvature.objective import Objective, map_tensors, supports
+from optstudy.curvature.objective import Objective, map_tensors, supports, tensors_in
 
 # Largest difference between a loss and the sum of its parts, relative to the parts. Models may compute in float32
 # inside, whatever the precision of their inputs.
@@ -135,14 +135,7 @@ class _Part:
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors of the inputs and targets."""
-        found: list[Tensor] = []
-
-        def collect(tensor: Tensor) -> Tensor:
-            found.append(tensor)
-            return tensor
-
-        map_tensors((self.inputs, self.targets), collect)
-        return found
+        return tensors_in((self.inputs, self.targets))
 
 
 def _questions(objective: Objective) -> Iterator[tuple[str, list[_Part]]]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from optstudy.curvature.basis import Basis, Ritz, as_basis, sort_key
 from optstudy.curvature.completeness import Check, check_steps
 from optstudy.curvature.lanczos import converge_steps
-from optstudy.curvature.operators import Operator
-from optstudy.curvature.precision import EPS_RATIO, has_double, in_double, refine
+from optstudy.curvature.operators import Operator, has_double, in_double
+from optstudy.curvature.precision import EPS_RATIO, refine
 from optstudy.curvature.progress import result_of
 
 FIRST_REFINEMENT = 20  # products in float32 before checking whether it can converge at all; doubled each time

@@ -13,8 +13,7 @@ from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_l
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import Data
-from optstudy.curvature.operators import Operator, hessian
-from optstudy.curvature.precision import in_double
+from optstudy.curvature.operators import Operator, hessian, in_double
 from optstudy.curvature.progress import Progress, accumulate, last
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 from optstudy.curvature.reprs import short_repr

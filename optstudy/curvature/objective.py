@@ -152,6 +152,18 @@ def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in nested dicts, tuples and lists."""
+    found: list[Tensor] = []
+
+    def collect(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(value, collect)
+    return found
+
+
 def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the parameters that match; see `objective`."""
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from optstudy.curvature.build import checked_objective, mixes_examples, objective
 from optstudy.curvature.losses import Denominator, Loss, example_count
-from optstudy.curvature.objective import Data, Objective
+from optstudy.curvature.objective import Data, Objective, supports
 from optstudy.curvature.reprs import short_repr
+from optstudy.curvature.second_derivatives import blame_second_derivative
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
@@ -38,6 +39,7 @@ class Operator:
     device: torch.device
     name: str  # for messages
     in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # returns the operator at another precision
+    blame: Callable[[], str | None] | None = None  # says what is wrong in a model, if this is not symmetric
 
     def __repr__(self) -> str:
         return short_repr(self, "name", "dim", "dtype", "device")
@@ -85,7 +87,7 @@ def hessian(
         ValueError: As `objective` does.
     """
     function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    return _hessian_operator(function, weight_decay)
+    return hessian_of(function, weight_decay)
 
 
 def gauss_newton(
@@ -158,7 +160,21 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
         device=operator.device,
         name=f"preconditioned {operator.name}",
         in_dtype=None if other is None else lambda dtype: preconditioned(other(dtype), diagonal),
+        blame=operator.blame,
     )
+
+
+def in_double(operator: Operator) -> Operator | None:
+    """Return the operator in float64; None if that is not available."""
+    if operator.dtype == torch.float64:
+        return operator
+    return operator.in_dtype(torch.float64) if operator.in_dtype and has_double(operator) else None
+
+
+def has_double(operator: Operator) -> bool:
+    """Whether an operator that is not in float64 is available in float64."""
+    finer = operator.dtype != torch.float64 and operator.in_dtype is not None
+    return finer and supports(operator.device, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -181,7 +197,7 @@ def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
         return Expansion(
             float(value.detach()),
             _vector(gradient).detach(),
-            _hessian_operator(objective, weight_decay, product),
+            hessian_of(objective, weight_decay, product),
         )
 
     def gradient_and_loss(inputs: Any, targets: Tensor) -> Tensor:
@@ -189,10 +205,11 @@ def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
         return torch.cat([_vector(gradient).detach(), value.detach().reshape(1)])
 
     combined = objective.mean(gradient_and_loss)
-    return Expansion(float(combined[-1]), combined[:-1], _hessian_operator(objective, weight_decay))
+    return Expansion(float(combined[-1]), combined[:-1], hessian_of(objective, weight_decay))
 
 
-def _hessian_operator(objective: Objective, weight_decay: float, product: Product | None = None) -> Operator:
+def hessian_of(objective: Objective, weight_decay: float = 0.0, product: Product | None = None) -> Operator:
+    """Return the Hessian of an objective, by the products of a single batch if they are at hand."""
     name = "Hessian" if not weight_decay else f"Hessian + {weight_decay:g} I (weight decay)"
     return _operator(objective, _hessian_rows, name, weight_decay, product)
 
@@ -217,6 +234,7 @@ def _operator(
         device=objective.device,
         name=name,
         in_dtype=lambda dtype: _operator(objective.in_dtype(dtype), prepare, name, shift),
+        blame=lambda: blame_second_derivative(objective),
     )
 
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Ritz, empty_basis
-from optstudy.curvature.objective import supports
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.symmetry import check_section
 
@@ -30,7 +29,7 @@ def refine(operator: Operator, finest: Operator, pairs: Ritz, order: str) -> tup
     vectors = pairs.vectors.to(finest.dtype)
     basis = empty_basis(finest).extended(finest, vectors)
     recomputed = (vectors @ basis.rows.T) @ basis.images
-    check_section(vectors, recomputed, operator.name)
+    check_section(vectors, recomputed, finest)
     refined = basis.ritz(order, basis.size)
     if finest is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
         in_single = operator.in_dtype(torch.float32)
@@ -43,16 +42,3 @@ def _noise(operator: Operator, recomputed: Tensor, pairs: Ritz) -> float:
     """Return the error of the pairs' products against recomputed ones, at least one rounding error."""
     difference = float((pairs.images.to(recomputed.dtype) - recomputed).norm(dim=1).max())
     return max(difference, torch.finfo(operator.dtype).eps * float(pairs.values.abs().max()))
-
-
-def in_double(operator: Operator) -> Operator | None:
-    """Return the operator in float64; None if that is not available."""
-    if operator.dtype == torch.float64:
-        return operator
-    return operator.in_dtype(torch.float64) if operator.in_dtype and has_double(operator) else None
-
-
-def has_double(operator: Operator) -> bool:
-    """Whether an operator that is not in float64 is available in float64."""
-    finer = operator.dtype != torch.float64 and operator.in_dtype is not None
-    return finer and supports(operator.device, torch.float64)

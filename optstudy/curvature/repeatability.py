@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.generators import model_state
-from optstudy.curvature.objective import Objective, map_tensors, select_parameters
+from optstudy.curvature.objective import Objective, map_tensors, select_parameters, tensors_in
 
 OTHER_WEIGHTS = 1.1  # factor
 REASON = "so the loss is not a function of the weights alone"
@@ -120,7 +120,7 @@ def _used(value: Tensor, leaves: Sequence[Tensor]) -> list[bool]:
 
 def _same(first: Any, second: Any) -> bool:
     """Whether the tensors of two results agree to half of their digits."""
-    ones, others = _tensors(first), _tensors(second)
+    ones, others = tensors_in(first), tensors_in(second)
     return len(ones) == len(others) and all(itertools.starmap(_close, zip(ones, others, strict=True)))
 
 
@@ -139,17 +139,6 @@ def _close(one: Tensor, other: Tensor) -> bool:
         return True
     scale = torch.finfo(one.dtype).eps ** 0.5 * one.abs().max()
     return bool((one - other).abs().max() <= scale)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def collect(tensor: Tensor) -> Tensor:
-        found.append(tensor.detach())
-        return tensor
-
-    map_tensors(value, collect)
-    return found
 
 
 @dataclass(frozen=True)
@@ -174,7 +163,9 @@ def _calls(objective: Objective, inputs: Any) -> list[_Call]:
     def after(module: nn.Module, _: Any, __: Any, outputs: Any) -> None:
         arguments, state = started.pop()
         drew = state != model_state(objective.device, modules)
-        calls.append(_Call(names[module], arguments, [tensor.clone() for tensor in _tensors(outputs)], drew))
+        calls.append(
+            _Call(names[module], arguments, [tensor.clone() for tensor in tensors_in(outputs)], drew)
+        )
 
     names = {module: describe(name, module) for name, module in objective.model.named_modules()}
     handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in modules]

@@ -1,40 +1,97 @@
 """Check that an operator is symmetric, as all estimates of this package assume."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.build import unchecked_objective
+from optstudy.curvature.losses import Loss
+from optstudy.curvature.objective import Data, eval_mode
+from optstudy.curvature.operators import Operator, hessian_of, in_double
 
 MAX_ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
+SUSPECT_ASYMMETRY = 1e-12  # of a section in float64; models that compute in float32 inside exceed it too
+ROUNDING = 10  # largest ratio of an asymmetry to the rounding errors of products
 
 
 def check_symmetry(operator: Operator) -> None:
-    """Check with two random vectors that an operator is symmetric, as a Hessian is.
+    r"""Check with random vectors that an operator is symmetric, as a Hessian is.
 
     For a function whose backward pass is not differentiable, torch may return wrong second derivatives without an
-    error. Most of these are not symmetric, and are detected here.
+    error. Most of these are not symmetric: :math:`x^\top A y` and :math:`y^\top A x` differ by more than rounding,
+    which :math:`A (x + y) - A x - A y` measures. The three products are in float64 if the operator is available in it.
 
     Raises:
-        ValueError: If the operator is not symmetric.
+        ValueError: If the operator is not symmetric, naming the module that is to blame if there is one.
     """
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(2, operator.dim, generator=generator).to(operator.device, operator.dtype)
-    check_section(rows, operator.apply(rows), operator.name)
+    pair = torch.randn(2, operator.dim, generator=generator, dtype=torch.float64)
+    rows = torch.cat([pair, pair.sum(0, keepdim=True)]).to(operator.device)
+    try:
+        finest = in_double(operator) or operator
+        rows, images = rows.to(finest.dtype), finest.apply(rows.to(finest.dtype))
+    except TypeError:  # the model or the loss has constants in float32
+        rows, images = rows.to(operator.dtype), operator.apply(rows.to(operator.dtype))
+    x, y, both = _scaled(images)
+    rounding = float((both - x - y).norm()) * float(rows.norm(dim=1).max())
+    rounding += 10 * torch.finfo(rows.dtype).eps * _scale(rows, images)
+    if _asymmetry(rows[:2], images[:2], images) > ROUNDING * rounding:
+        raise ValueError(_not_symmetric(operator))
 
 
-def check_section(rows: Tensor, images: Tensor, name: str) -> None:
+def check_section(rows: Tensor, images: Tensor, operator: Operator) -> None:
     r"""Compare :math:`x^\top A y` with :math:`y^\top A x`, for rows ``(m, n)`` and their products.
+
+    If they differ in float64 by little, further products decide whether it is by more than rounding.
 
     Raises:
         ValueError: If they differ by more than rounding.
     """
-    largest = images.abs().max().clamp(min=torch.finfo(images.dtype).tiny)
-    scaled = images / largest  # so that squares do not underflow
-    section = (rows @ scaled.T).cpu().double()
+    asymmetry = _asymmetry(rows, images, images) / _scale(rows, images)
+    if asymmetry > MAX_ASYMMETRY:
+        raise ValueError(_not_symmetric(operator))
+    if asymmetry > SUSPECT_ASYMMETRY and images.dtype == torch.float64:
+        check_symmetry(operator)
+
+
+def check_second_derivatives(model: nn.Module, loss: Loss, batch: Data) -> None:
+    """Check that torch differentiates a model's loss twice correctly, as AdaHessian and curvature require.
+
+    One question of symmetry about the Hessian of all trainable parameters on a batch, in eval mode; see
+    `check_symmetry`. The model may draw random numbers.
+
+    Args:
+        model: The model; it is not modified.
+        loss: Loss of a batch.
+        batch: A batch ``(inputs, targets)``; a few examples are enough.
+
+    Raises:
+        ValueError: If the Hessian is not symmetric, naming the module that is to blame if there is one.
+    """
+    with eval_mode(model):
+        function = unchecked_objective(model, loss, batch, parameters=None, dtype=None)
+        with function.generators.at(function.data, function.device):
+            check_symmetry(hessian_of(function))
+
+
+def _asymmetry(rows: Tensor, images: Tensor, every: Tensor) -> float:
+    section = (rows @ _scaled(images, every).T).cpu().double()
+    return float((section - section.T).abs().max())
+
+
+def _scaled(images: Tensor, every: Tensor | None = None) -> Tensor:
+    """Return images divided by the largest entry, so that their squares do not underflow."""
+    every = images if every is None else every
+    return images / every.abs().max().clamp(min=torch.finfo(images.dtype).tiny)
+
+
+def _scale(rows: Tensor, images: Tensor) -> float:
     # Products below the normal range have no digits to compare; their norm would be 1 without the clamp.
-    scale = max(float(scaled.norm(dim=1).max()), 1.0) * float(rows.norm(dim=1).max())
-    if float((section - section.T).abs().max()) > MAX_ASYMMETRY * scale:
-        raise ValueError(
-            f"the {name} is not symmetric: some function in the model or the loss cannot be differentiated twice,"
-            " though torch returns numbers for it"
-        )
+    return max(float(_scaled(images).norm(dim=1).max()), 1.0) * float(rows.norm(dim=1).max())
+
+
+def _not_symmetric(operator: Operator) -> str:
+    blamed = operator.blame() if operator.blame else None
+    reason = blamed or (
+        "some function in the model or the loss cannot be differentiated twice, though torch returns numbers for it"
+    )
+    return f"the {operator.name} is not symmetric: {reason}"

@@ -15,8 +15,7 @@ from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.low_rank import LowRank, zero_matrix
 from optstudy.curvature.objective import Data, eval_mode
-from optstudy.curvature.operators import Expansion, Operator, expand, preconditioned
-from optstudy.curvature.precision import has_double
+from optstudy.curvature.operators import Expansion, Operator, expand, has_double, preconditioned
 from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
 from optstudy.curvature.ratio import block_norm, ratio_interval
 

@@ -1,5 +1,6 @@
 """The check of symmetry, which detects wrong second derivatives."""
 
+from collections.abc import Callable
 from typing import Any
 
 import oracles
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import check_symmetry, hessian, top_eigenpairs
+from optstudy.curvature import check_second_derivatives, check_symmetry, hessian, top_eigenpairs
 
 
 class Once(torch.autograd.Function):
@@ -30,9 +31,9 @@ class Once(torch.autograd.Function):
 class OnlyOnce(nn.Module):
     """A net with such a layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 4) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.first, self.last = nn.Linear(inputs, 5), nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         inner: Tensor = Once.apply(self.first(x))
@@ -51,6 +52,169 @@ def test_wrong_second_derivatives_are_an_error(dtype: torch.dtype, order: Any) -
         top_eigenpairs(model, functional.cross_entropy, (x, y), order=order)
     with pytest.raises(ValueError, match="the Hessian is not symmetric"):
         check_symmetry(hessian(model, functional.cross_entropy, (x, y)))
+
+
+class Square(nn.Module):
+    """The same as a layer."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        found: Tensor = Once.apply(z)
+        return found
+
+
+class Normalised(nn.Module):
+    """What weight_norm computes, by operations that torch differentiates twice."""
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        return g * v / self._norm(v)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return self._norm(weight), weight
+
+    @staticmethod
+    def _norm(v: Tensor) -> Tensor:
+        found: Tensor = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+        return found
+
+
+def deprecated_weight_norm(layer: nn.Module) -> nn.Module:
+    with pytest.warns(FutureWarning, match="deprecated"):
+        return nn.utils.weight_norm(layer)
+
+
+def wide(width: int, norm: Any = nn.utils.parametrizations.weight_norm) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(norm(nn.Linear(8, width)), nn.Tanh(), nn.Linear(width, 3))
+
+
+def plain(layer: nn.Module) -> nn.Module:
+    return layer
+
+
+def convolutional() -> nn.Sequential:
+    torch.manual_seed(0)
+    norm = nn.utils.parametrizations.weight_norm(nn.Conv1d(1, 4, 3))
+    return nn.Sequential(nn.Unflatten(1, (1, 8)), norm, nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+
+
+EXAMPLES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
+WEIGHT_NORM = r"\(weight_norm of its weight\) cannot be differentiated twice"
+WRONG: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "narrow": (lambda: wide(4), rf"module '0' {WEIGHT_NORM}"),
+    "wide": (lambda: wide(256), rf"module '0' {WEIGHT_NORM}"),
+    "so wide that it is hidden in float32": (lambda: wide(2048), rf"module '0' {WEIGHT_NORM}"),
+    "convolution": (convolutional, rf"module '1' {WEIGHT_NORM}"),
+    "deprecated": (lambda: wide(4, deprecated_weight_norm), rf"module '0' {WEIGHT_NORM}"),
+    "a layer": (
+        lambda: nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Sequential(Square()), nn.Linear(5, 3)),
+        r"module '2.0' \(Square\) cannot be differentiated twice, though torch returns numbers for it; its backward",
+    ),
+    "the model": (lambda: OnlyOnce(8), r"the model \(OnlyOnce\) cannot be differentiated twice"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG.values(), ids=WRONG)
+def test_the_module_that_cannot_be_differentiated_twice_is_named(
+    make: Callable[[], nn.Module], message: str
+) -> None:
+    model = make()
+    before = oracles.snapshot(model)
+
+    with pytest.raises(ValueError, match=rf"the Hessian is not symmetric: {message}"):
+        top_eigenpairs(model, functional.cross_entropy, EXAMPLES)
+    with pytest.raises(ValueError, match=message):
+        check_symmetry(hessian(model, functional.cross_entropy, oracles.chunks(EXAMPLES, 15, 25)))
+    with pytest.raises(ValueError, match=message):
+        check_second_derivatives(model, functional.cross_entropy, EXAMPLES)
+
+    assert oracles.same(before, oracles.snapshot(model))
+
+
+def test_a_loss_that_cannot_be_differentiated_twice_is_named() -> None:
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        squares: Tensor = Once.apply(z)
+        return functional.cross_entropy(z, y) + (squares[:, 0] * z[:, 1]).mean()
+
+    with pytest.raises(
+        ValueError, match="the Hessian is not symmetric: the loss cannot be differentiated twice"
+    ):
+        check_symmetry(hessian(wide(4, plain), loss, EXAMPLES))
+
+
+def test_what_the_message_recommends_for_weight_norm_is_right() -> None:
+    def norm(layer: nn.Module) -> nn.Module:
+        return nn.utils.parametrize.register_parametrization(layer, "weight", Normalised())
+
+    model = wide(4, norm)
+    operator = hessian(model, functional.cross_entropy, EXAMPLES, dtype=torch.float64)
+    vector = torch.randn(operator.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    check_symmetry(operator)
+    found = oracles.finite_differences(model, functional.cross_entropy, EXAMPLES, vector)
+
+    assert torch.allclose(operator @ vector, found, rtol=1e-6, atol=1e-8)
+
+
+class InSingle(nn.Module):
+    """Normalises in float32, whatever the precision of its input, as many language models do."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return functional.normalize(z.float(), dim=1).to(z.dtype)
+
+
+class Draws(nn.Module):
+    """Adds noise in every mode."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + torch.rand_like(z)
+
+
+class Attention(nn.Module):
+    """Attends over the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x.unsqueeze(1)
+        return self.head(self.attention(z, z, z)[0].squeeze(1))  # type: ignore[no-any-return]
+
+
+RIGHT: dict[str, Callable[[], nn.Module]] = {
+    "rectified": lambda: nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3)),
+    "normalised": lambda: nn.Sequential(nn.Linear(8, 5), nn.LayerNorm(5), nn.BatchNorm1d(5), nn.Linear(5, 3)),
+    "in float32 inside": lambda: nn.Sequential(nn.Linear(8, 5), nn.Tanh(), InSingle(), nn.Linear(5, 3)),
+    "attention": Attention,
+    "noise and dropout": lambda: nn.Sequential(nn.Linear(8, 5), Draws(), nn.Dropout(0.5), nn.Linear(5, 3)),
+    "in float64": lambda: nn.Sequential(nn.Linear(8, 5), nn.Softplus(), nn.Linear(5, 3)).double(),
+}
+
+
+@pytest.mark.parametrize("make", RIGHT.values(), ids=RIGHT)
+def test_models_that_torch_differentiates_twice_are_accepted(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = make()
+    before = oracles.snapshot(model)
+
+    check_second_derivatives(model, functional.cross_entropy, EXAMPLES)
+
+    assert oracles.same(before, oracles.snapshot(model))
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_loss_in_float32_alone_is_asked_in_float32(wrong: bool) -> None:
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    model = wide(4, nn.utils.parametrizations.weight_norm if wrong else plain)
+
+    def loss(z: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(z, y, weight)
+
+    if wrong:
+        with pytest.raises(ValueError, match="is not symmetric"):
+            check_second_derivatives(model, loss, EXAMPLES)
+    else:
+        check_second_derivatives(model, loss, EXAMPLES)
 
 
 @given(

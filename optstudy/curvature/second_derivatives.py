@@ -1,0 +1,159 @@
+"""Find the module whose second derivative is wrong in torch."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from optstudy.curvature.losses import cast, cast_loss
+from optstudy.curvature.objective import Objective, eval_mode, map_tensors, tensors_in
+from optstudy.curvature.repeatability import describe
+
+STEP = 1e-6  # of finite differences, for entries of order 1
+TOLERANCE = 1e-3  # largest relative error of an entry; that of the differences is far below
+NEGLIGIBLE = 1e-6  # size of an entry, relative to the gradient, below which differences have too few digits
+MOST_KINKS = 0.05  # share of entries that may differ, as differences across a kink do
+
+Function = Callable[[list[Tensor]], Any]  # tensors to outputs
+
+
+def blame_second_derivative(objective: Objective) -> str | None:
+    """Describe the first module whose second derivative is wrong, in the order of execution, or the loss.
+
+    Each module is called alone, with the inputs that it has on the first batch. The derivative of the gradient of a
+    function of its outputs is compared with finite differences of that gradient, in float64 and eval mode.
+
+    Returns:
+        A sentence for a message; None if no module is wrong by itself, or if that cannot be tried.
+    """
+    try:
+        with (
+            eval_mode(objective.model),
+            objective.generators.at(objective.data, objective.device),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.enable_grad(),
+        ):
+            for where, function, tensors, advice in _functions(objective.in_dtype(torch.float64)):
+                if _is_wrong(function, tensors):
+                    return f"{where} cannot be differentiated twice, though torch returns numbers for it; {advice}"
+    except Exception:  # noqa: BLE001  # modules are called in a way that they may not expect
+        return None
+    return None
+
+
+def _functions(objective: Objective) -> Iterator[tuple[str, Function, list[Tensor], str]]:
+    """Yield each module and the loss as a function of tensors, with its name and what would be right."""
+    inputs, targets, _ = next(objective.batches())
+    names = {module: name for name, module in objective.model.named_modules()}
+    calls: list[tuple[nn.Module, Any]] = []
+
+    def keep(module: nn.Module, arguments: Any, keywords: Any, _: Any) -> None:
+        calls.append((module, map_tensors((arguments, keywords), lambda tensor: tensor.detach().clone())))
+
+    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in names]
+    try:
+        outputs = objective.outputs([objective.tensors[name] for name in objective.names], inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for module, given in calls:
+        where, advice = _description(names[module], module)
+        yield where, *_of_module(module, given), advice
+    loss = cast_loss(objective.loss, torch.float64)
+    yield (
+        "the loss",
+        *_of_value(outputs, lambda value: loss(value, targets)),
+        _description("", nn.Identity())[1],
+    )
+
+
+def _description(name: str, module: nn.Module) -> tuple[str, str]:
+    """Describe a module, and what would be right in its place."""
+    hooks = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm)]  # noqa: SLF001  # the only place where the deprecated weight_norm leaves a trace
+    parametrized = re.fullmatch(r"(?:(.*)\.)?parametrizations\.(\w+)\.\d+", name)
+    if parametrized is None and not hooks:
+        return describe(name, module), "its backward pass must consist of differentiable operations"
+    owner, parameter = parametrized.groups() if parametrized else (name, hooks[0].name)
+    if hooks or isinstance(module, _WeightNorm):
+        return f"module {owner or ''!r} (weight_norm of its {parameter})", (
+            "register a parametrization of your own in its place that computes g * v / torch.linalg.vector_norm(v)"
+        )
+    where = f"module {owner or ''!r} (parametrization {type(module).__name__} of its {parameter})"
+    return where, "its backward pass must consist of differentiable operations"
+
+
+def _of_module(module: nn.Module, given: Any) -> tuple[Function, list[Tensor]]:
+    state = {name: cast(tensor.detach(), torch.float64) for name, tensor in module.state_dict().items()}
+    names = [name for name, _ in module.named_parameters()]
+
+    def function(value: Any) -> Any:
+        parameters, (arguments, keywords) = value
+        return torch.func.functional_call(module, {**state, **parameters}, arguments, keywords)
+
+    return _of_value(({name: state[name] for name in names}, given), function)
+
+
+def _of_value(value: Any, function: Callable[[Any], Any]) -> tuple[Function, list[Tensor]]:
+    """Return a function of nested tensors as one of those in floating point, and these."""
+
+    def of_tensors(moved: list[Tensor]) -> Any:
+        remaining = iter(moved)
+        # Copies, since a module may change its inputs in place.
+        return function(
+            map_tensors(value, lambda old: next(remaining).clone() if old.is_floating_point() else old)
+        )
+
+    return of_tensors, [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]
+
+
+def _is_wrong(function: Function, tensors: Sequence[Tensor]) -> bool:
+    """Whether derivatives of the gradient differ from finite differences of it."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = [_random(tensor, generator) for tensor in tensors]
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    value = _scalar(function(leaves))
+    if value is None or not value.requires_grad:
+        return False
+    slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True, allow_unused=True)
+    varying = [(slope, vector) for slope, vector in zip(slopes, vectors, strict=True) if slope.requires_grad]
+    products: Sequence[Tensor] = [torch.zeros_like(leaf) for leaf in leaves]
+    if varying:
+        outputs, weights = zip(*varying, strict=True)
+        products = torch.autograd.grad(outputs, leaves, weights, materialize_grads=True, allow_unused=True)
+    ends = [_gradient(function, tensors, vectors, sign * STEP) for sign in (1, -1)]
+    differences = (ends[0] - ends[1]) / (2 * STEP)
+    product = torch.cat([part.flatten() for part in products])
+    size = torch.maximum(product.abs(), differences.abs())
+    counted = size > NEGLIGIBLE * torch.cat([slope.flatten() for slope in slopes]).abs().max()
+    wrong = (product - differences).abs() > TOLERANCE * size
+    return bool((wrong & counted).sum() > MOST_KINKS * counted.sum())
+
+
+def _gradient(
+    function: Function, tensors: Sequence[Tensor], vectors: Sequence[Tensor], step: float
+) -> Tensor:
+    leaves = [
+        (tensor.detach() + step * vector).requires_grad_()
+        for tensor, vector in zip(tensors, vectors, strict=True)
+    ]
+    value = _scalar(function(leaves))
+    assert value is not None
+    slopes = torch.autograd.grad(value, leaves, materialize_grads=True, allow_unused=True)
+    return torch.cat([slope.flatten() for slope in slopes])
+
+
+def _scalar(outputs: Any) -> Tensor | None:
+    """Return a function of all outputs that is linear in none of them; None without outputs in floating point."""
+    generator = torch.Generator().manual_seed(1)
+    floating = [tensor for tensor in tensors_in(outputs) if tensor.is_floating_point()]
+    terms = [(_random(part, generator) * part + part**2).sum() for part in floating]
+    return torch.stack(terms).sum() if terms else None
+
+
+def _random(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
