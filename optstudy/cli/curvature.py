@@ -31,13 +31,13 @@ from optstudy.records.location import Location
 @click.option(
     "--samples",
     type=options.CountOrAll(1),
-    help="Training images, or `all`; by default the run's own sample, and 100 for a checkpoint.",
+    help="Training examples, or `all`; by default the run's own sample, and 100 for a checkpoint.",
 )
 @click.option(
     "--indices",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A text file with the index of one training image per line, instead of --samples.",
+    help="A text file with the index of one training example per line, instead of --samples.",
 )
 @click.option(
     "--dtype",

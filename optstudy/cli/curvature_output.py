@@ -88,12 +88,12 @@ def _announcement(sizes: Sequence[int]) -> str:
     count, largest = len(sizes), max(sizes)
     times = "once" if count == 1 else f"{count} times"
     duration = "; each may take minutes" if largest >= LARGE_SAMPLE else ""
-    return f"measuring {times}, on {count_label('image', [largest])}{' at most' * (count > 1)}{duration}"
+    return f"measuring {times}, on {count_label('example', [largest])}{' at most' * (count > 1)}{duration}"
 
 
 def _progress_line(result: CurvatureResult, request: CurvatureRequest) -> str:
     draw = f", draw {result.seed}" if request.sweep else ""
-    return f"measured {result.run} at its {result.at} on {count_label('image', [result.samples])}{draw}"
+    return f"measured {result.run} at its {result.at} on {count_label('example', [result.samples])}{draw}"
 
 
 def show_results(results: Sequence[CurvatureResult]) -> None:
@@ -102,7 +102,7 @@ def show_results(results: Sequence[CurvatureResult]) -> None:
         [
             text_column("Run", (result.run for result in results)),
             text_column("At", (result.at for result in results)),
-            number_column("Images", (f"{result.samples:,}" for result in results)),
+            number_column("Examples", (f"{result.samples:,}" for result in results)),
             text_column("Eigenvalues", map(_eigenvalues, results)),
             text_column(
                 "Ratio", (_interval(result.ratio) if len(result.values) > 1 else "" for result in results)
@@ -164,7 +164,7 @@ def show_sweep(results: Sequence[CurvatureResult]) -> None:
         [
             text_column("Run", (run for run, _, _ in groups)),
             text_column("At", (at for _, at, _ in groups)),
-            number_column("Images", (f"{samples:,}" for _, _, samples in groups)),
+            number_column("Examples", (f"{samples:,}" for _, _, samples in groups)),
             number_column("Draws", (str(len(draws)) for draws in groups.values())),
             text_column(
                 "|First eigenvalue|",

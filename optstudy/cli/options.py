@@ -133,7 +133,7 @@ _tuning_options = (
     click.option(
         "--objective",
         type=click.Choice(OBJECTIVES),
-        help="Metric that ranks trials, on the validation images.",
+        help="Metric that ranks trials, on the validation examples.",
     ),
 )
 _training_options = (
@@ -143,7 +143,7 @@ _training_options = (
     click.option(
         "--samples",
         type=CountOrAll(),
-        help="Training images on which to measure the curvature, or `all`; 0 turns it off.",
+        help="Training examples on which to measure the curvature, or `all`; 0 turns it off.",
     ),
     click.option(
         "--eigen-last",

@@ -32,7 +32,7 @@ def train(
     settings: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Train configurations over several seeds on all training images; report the test set.
+    """Train configurations over several seeds on all training examples; report the test set.
 
     Example: optstudy train --opt sgd --seeds 3 --epochs 10
     """

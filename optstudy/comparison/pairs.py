@@ -51,7 +51,7 @@ class Pair:
             "p": test.p,
             "p_holm": test.p_holm,
             "verdict": test.verdict,
-            "smallest": test.smallest_detectable,
+            "smallest": test.smallest_detectable if test.smallest_detectable <= 1 else None,
             "seed_variance": difference.seed_variance,
             "image_variance": difference.image_variance,
             "family": self.family,

@@ -22,6 +22,7 @@ class ImageSummary:
     high: float
     worst_class: int
     worst_accuracy: float  # mean over seeds
+    worst_name: str = ""  # of the worst class; its number if the names were not recorded
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def summarise_images(predictions: Sequence[Predictions]) -> ImageSummary | None:
     interval = wilson_interval(float(correct.sum()), len(labels))
     assert interval.low is not None
     assert interval.high is not None
-    return ImageSummary(len(labels), interval.low, interval.high, worst, by_class[worst])
+    names = predictions[0].classes
+    name = names[worst] if names else str(worst)
+    return ImageSummary(len(labels), interval.low, interval.high, worst, by_class[worst], name)
 
 
 def summarise_target(runs: Sequence[FinalRun]) -> TargetSummary | None:

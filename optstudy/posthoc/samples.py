@@ -73,7 +73,7 @@ def choose_samples(request: CurvatureRequest, default: Sample, total: int) -> tu
     too_large = any(size != "all" and int(size) > total for size in sizes)
     return (
         samples,
-        f"there are {total:,} training images; a larger sample uses all of them" if too_large else None,
+        f"there are {total:,} training examples; a larger sample uses all of them" if too_large else None,
     )
 
 
@@ -90,23 +90,23 @@ def read_indices(path: Path, total: int) -> tuple[int, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file; write one image index per line") from error
+        raise UsageError(f"{path} is not a text file; write one example index per line") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     indices = [
         _index(line.strip(), f"{path}, line {n}", total) for n, line in enumerate(lines, 1) if line.strip()
     ]
     if not indices:
-        raise UsageError(f"{path} contains no image index; write one per line")
+        raise UsageError(f"{path} contains no example index; write one per line")
     if len(set(indices)) < len(indices):
         repeated = next(index for index, count in Counter(indices).items() if count > 1)
-        raise UsageError(f"{path} contains image index {repeated} twice")
+        raise UsageError(f"{path} contains example index {repeated} twice")
     return tuple(indices)
 
 
 def _index(text: str, where: str, total: int) -> int:
     if not text.isdecimal():
-        raise UsageError(f"{where}: {text[:40]!r} is not an image index; write one whole number per line")
+        raise UsageError(f"{where}: {text[:40]!r} is not an example index; write one whole number per line")
     if len(text) > MAX_DIGITS or int(text) >= total:
-        raise UsageError(f"{where}: there is no training image {text[:40]}; indices are 0 to {total - 1}")
+        raise UsageError(f"{where}: there is no training example {text[:40]}; indices are 0 to {total - 1}")
     return int(text)

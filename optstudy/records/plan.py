@@ -33,7 +33,7 @@ class Split:
             raise UsageError(f"a split has size {self.size} and seed {self.seed}; neither can be negative")
         if self.validation < (self.role == "tuning"):
             raise UsageError(
-                f"a split holds out {self.validation} images for validation; hold out at least 1"
+                f"a split holds out {self.validation} examples for validation; hold out at least 1"
             )
 
 

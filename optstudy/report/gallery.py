@@ -57,7 +57,7 @@ def _study_figures(comparison: Comparison, evidence: Evidence) -> Iterator[Exhib
         "accuracies",
         "Test accuracy",
         "Each dot is a seed. The thick interval is Student's t over seeds; the thin one is Wilson's, over the choice of"
-        " test images; more seeds do not narrow it. Overlapping intervals do not decide whether two optimizers"
+        " test examples; more seeds do not narrow it. Overlapping intervals do not decide whether two optimizers"
         " differ; the next figure does.",
         figures.accuracies(comparison, evidence),
     )

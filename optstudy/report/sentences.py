@@ -82,7 +82,7 @@ def tuning_sentence(searches: Sequence[SearchResult]) -> str:
     sentence = (
         f"Each optimizer was searched with {trials} of {count_label('epoch', [settings['tune_epochs']])}"
         f" ({sampler[settings['sampler']]}{pruner[settings['pruner']]}), judged by the {settings['objective']} on"
-        f" {count_label('training image', [settings['validation']])} held out for validation, and trained on {size}."
+        f" {count_label('training example', [settings['validation']])} held out for validation, and trained on {size}."
     )
     if any(search.finalists for search in searches):
         seeds = settings["finalist_seeds"]
@@ -102,8 +102,8 @@ def training_sentence(runs: Sequence[RunEvidence]) -> str:
     images = f"{plan.split.size:,}" if plan.split.size else "all"
     return (
         f"Each configuration was trained for {count_label('epoch', [plan.epochs])} from {seeds}"
-        f" on {images} training images of {plan.dataset} ({plan.model}, {plan.loss},"
-        f" mini-batches of {plan.batch_size}); test images are used only for reporting."
+        f" on {images} training examples of {plan.dataset} ({plan.model}, {plan.loss},"
+        f" mini-batches of {plan.batch_size}); test examples are used only for reporting."
     )
 
 
@@ -128,15 +128,15 @@ def methods(comparison: Comparison, evidence: Evidence, study: str) -> str:
         parts.append("Accuracies are means over seeds with 95 % Student t intervals.")
     if any(not math.isnan(pair.test.p) for pair in pairs):
         parts.append(
-            "Pairs of optimizers were compared over their common seeds and all test images by a t test whose variance"
-            " accounts for both seeds and images; p-values are Holm's [@holm] and intervals"
+            "Pairs of optimizers were compared over their common seeds and all test examples by a t test whose variance"
+            " accounts for both seeds and examples; p-values are Holm's [@holm] and intervals"
             f" Bonferroni's over {count_label('pair', [pairs[0].family])}, and equivalence was tested by"
             f" two one-sided tests [@schuirmann] inside {100 * runs[0].run.margin:g} points."
         )
     if any(final.curvature is not None for final in runs):
         samples = next(final.curvature.samples for final in runs if final.curvature is not None)
         parts.append(
-            f"Hessian eigenvalues were computed on {samples:,} fixed training images by a block Lanczos method with"
+            f"Hessian eigenvalues were computed on {samples:,} fixed training examples by a block Lanczos method with"
             " residuals in float64 and a check for missed eigenvalues."
         )
     return " ".join(part for part in parts if part)

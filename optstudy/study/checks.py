@@ -112,5 +112,5 @@ def _check_batch_size(plan: Plan, data: DatasetDescription) -> None:
     if plan.batch_size > images:
         run = "a trial" if plan.split.role == "tuning" else "a final run"
         raise UsageError(
-            f"batch_size is {plan.batch_size}, but {run} trains on {images} images; use at most {images}"
+            f"batch_size is {plan.batch_size}, but {run} trains on {images} examples; use at most {images}"
         )

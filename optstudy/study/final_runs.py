@@ -196,7 +196,7 @@ def _log_model(context: Context, run: TrainingRun, weights: Weights) -> Flow:
 
 def _description(context: Context, plan: Plan, optimizer: str, config: str, params: Mapping[str, Any]) -> str:
     source = {
-        "best": "chosen by this study's search on validation images",
+        "best": "chosen by this study's search on validation examples",
         "paper": "the paper's values",
         "default": "the library's defaults",
     }[config]
@@ -204,9 +204,9 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
     return (
         f"**{context.spaces[optimizer].look.label}**, configuration *{config}* ({source}), seed {plan.seed}.\n\n"
         f"| hyperparameter | value |\n|---|---|\n{values}\n\n"
-        f"`{plan.model}` on `{plan.dataset}`: {split_sizes(plan, context.data)[0]:,} training images,"
-        f" {plan.epochs} epoch{'s' * (plan.epochs > 1)} at batch {plan.batch_size}; {context.data.test:,} test images,"
-        " only reported.\n"
+        f"`{plan.model}` on `{plan.dataset}`: {split_sizes(plan, context.data)[0]:,} training examples,"
+        f" {plan.epochs} epoch{'s' * (plan.epochs > 1)} at batch {plan.batch_size};"
+        f" {context.data.test:,} test examples, only reported.\n"
     )
 
 

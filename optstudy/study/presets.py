@@ -42,7 +42,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if name not in KEYS:
         hint = suggestion(name, KEYS) or f"; the keys are {', '.join(KEYS)}"
-        raise UsageError(f"--set {text!r} is not key=value with a key of a study{hint}")
+        raise UsageError(f"--set {text!r}: a study has no key {name!r}{hint}")
     if not separator:
         raise UsageError(f"--set {text!r} lacks a value; write --set {name}=VALUE")
     key = KEYS[name]

@@ -37,7 +37,7 @@ def split_dataset(dataset: Dataset, split: Split) -> tuple[LabelledImages, Label
     validation = 0 if final else split.validation
     if validation + max(split.size, 1) > len(y):
         raise UsageError(
-            f"the training set has {len(y)} images, too few to hold out {validation} for validation "
+            f"the training set has {len(y)} examples, too few to hold out {validation} for validation "
             f"and train on {split.size or 'at least 1'}"
         )
     shuffled = torch.randperm(len(y), generator=generator("split", split.seed))

@@ -88,7 +88,7 @@ def test_the_table_names_the_run_and_all_that_was_measured(run: Run, finished_co
     assert "tiny/sgd/seed-0" in ended.out
     assert len(re.findall("±", ended.out.split("\n± is")[0])) == 3
     assert re.search(r"tiny/sgd/seed-0 at its end: trace .*\]; the loss rises by", ended.out)
-    assert "measured tiny/sgd/seed-0 at its end on 20 images" in ended.err
+    assert "measured tiny/sgd/seed-0 at its end on 20 examples" in ended.err
     assert ended.err.splitlines()[-1] == "next: optstudy compare --study tiny"
 
 
@@ -226,7 +226,7 @@ def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
         (f"{CHECKPOINT} --indices absent.txt", "absent.txt cannot be read: No such file or directory"),
         (
             f"{CHECKPOINT} --indices net.py",
-            "net.py, line 2: 'from torch import nn' is not an image index; write one whole",
+            "net.py, line 2: 'from torch import nn' is not an example index; write one whole",
         ),
     ],
 )

@@ -34,7 +34,11 @@ from optstudy.tracking import embedded, stores
         ("study --seed -1", "Invalid value for '--seed': -1 is not in the range x>=0."),
         (
             "study --set trails=3",
-            "--set 'trails=3' is not key=value with a key of a study (did you mean 'trials'?)",
+            "--set 'trails=3': a study has no key 'trails' (did you mean 'trials'?)",
+        ),
+        (
+            "study --set timeout=60",
+            "--set 'timeout=60': a study has no key 'timeout'; the keys are dataset, model",
         ),
         ("study --set trials", "--set 'trials' lacks a value; write --set trials=VALUE"),
         (

@@ -148,5 +148,5 @@ def test_a_sweep_is_several_draws_of_each_size_and_one_figure(finished_copy: Pat
     found, notices = answers(**asked)
 
     assert sorted(one.samples for one in found) == [5, 5, 10, 10, 300]
-    assert notices == ["there are 300 training images; a larger sample uses all of them"]
+    assert notices == ["there are 300 training examples; a larger sample uses all of them"]
     assert set(draw_results(found, CurvatureRequest(**asked), Looks())) == {"sweep.png"}

@@ -30,7 +30,7 @@ def test_a_sample_beyond_the_data_is_all_images_with_a_notice() -> None:
     samples, notice = choose_samples(asked(samples=1000), OWN, total=300)
 
     assert samples == [Sample(None, 7)]
-    assert notice == "there are 300 training images; a larger sample uses all of them"
+    assert notice == "there are 300 training examples; a larger sample uses all of them"
 
 
 def test_one_size_is_one_sample() -> None:
@@ -60,17 +60,17 @@ def test_indices_are_one_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", " contains no image index; write one per line"),
-        (b"\n \n", " contains no image index; write one per line"),
-        (b"4\n5\n4\n", " contains image index 4 twice"),
-        (b"1\ntwo\n", ", line 2: 'two' is not an image index; write one whole number per line"),
-        (b"-1\n", ", line 1: '-1' is not an image index; write one whole number per line"),
-        (b"1.5\n", ", line 1: '1.5' is not an image index; write one whole number per line"),
-        (b"1,2\n", ", line 1: '1,2' is not an image index; write one whole number per line"),
-        ("²\n".encode(), ", line 1: '²' is not an image index; write one whole number per line"),
-        (b"5\n300\n", ", line 2: there is no training image 300; indices are 0 to 299"),
-        (b"9" * 5000, f", line 1: there is no training image {'9' * 40}; indices are 0 to 299"),
-        (b"\xff\xfe\x00", " is not a text file; write one image index per line"),
+        (b"", " contains no example index; write one per line"),
+        (b"\n \n", " contains no example index; write one per line"),
+        (b"4\n5\n4\n", " contains example index 4 twice"),
+        (b"1\ntwo\n", ", line 2: 'two' is not an example index; write one whole number per line"),
+        (b"-1\n", ", line 1: '-1' is not an example index; write one whole number per line"),
+        (b"1.5\n", ", line 1: '1.5' is not an example index; write one whole number per line"),
+        (b"1,2\n", ", line 1: '1,2' is not an example index; write one whole number per line"),
+        ("²\n".encode(), ", line 1: '²' is not an example index; write one whole number per line"),
+        (b"5\n300\n", ", line 2: there is no training example 300; indices are 0 to 299"),
+        (b"9" * 5000, f", line 1: there is no training example {'9' * 40}; indices are 0 to 299"),
+        (b"\xff\xfe\x00", " is not a text file; write one example index per line"),
         (None, " cannot be read: No such file or directory"),
     ],
 )

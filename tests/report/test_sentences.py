@@ -147,10 +147,10 @@ def test_one_of_everything_is_no_plural() -> None:
 
     assert tuned == (
         "Each optimizer was searched with 1 trial of 1 epoch (TPE, the median pruner), judged by the accuracy on 1"
-        " training image held out for validation, and trained on 1 other."
+        " training example held out for validation, and trained on 1 other."
     )
     assert trained.startswith(
-        "Each configuration was trained for 1 epoch from 1 seed on all training images of mnist (lenet5,"
+        "Each configuration was trained for 1 epoch from 1 seed on all training examples of mnist (lenet5,"
     )
 
 
@@ -161,7 +161,7 @@ def test_the_searches_are_described_with_the_numbers_of_the_study() -> None:
 
     assert "with 12 to 20 trials of 3 epochs (a Sobol sequence, the median pruner)" in tuned
     assert "finalists" not in tuned
-    assert "judged by the loss on 10,000 training images held out for validation" in other
+    assert "judged by the loss on 10,000 training examples held out for validation" in other
     assert "trained on 5,000 others" in other
     assert other.endswith(
         "The best 3 trials were retrained from 2 other seeds, and the one with the best mean of these was chosen."

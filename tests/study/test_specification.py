@@ -119,7 +119,8 @@ def test_a_setting_has_the_kind_of_its_key(text: str, setting: tuple[str, Any]) 
     [
         ("trails=3", "did you mean 'trials'?"),
         ("trials", "lacks a value; write --set trials=VALUE"),
-        ("trails", "is not key=value with a key of a study (did you mean 'trials'?)"),
+        ("trails", ": a study has no key 'trails' (did you mean 'trials'?)"),
+        ("timeout=60", ": a study has no key 'timeout'; the keys are dataset, model"),
         ("=3", "the keys are dataset, model"),
         ("trials=many", "trials must be a whole number"),
         ("trials=", "trials must be a whole number"),

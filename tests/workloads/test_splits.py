@@ -152,7 +152,7 @@ def test_final_on_fewer_images_draws_them_by_class_and_still_holds_out_the_test_
     [
         (
             Split("tuning", 3, 2),
-            "the training set has 4 images, too few to hold out 3 for validation and train on 2",
+            "the training set has 4 examples, too few to hold out 3 for validation and train on 2",
         ),
         (Split("tuning", 4), "too few to hold out 4 for validation and train on at least 1"),
         (Split("final", size=5), "too few to hold out 0 for validation and train on 5"),
@@ -167,7 +167,7 @@ def test_a_split_of_more_images_than_there_are_is_an_error(split: Split, numbers
     ("arguments", "message"),
     [
         (("tuning", 0), "hold out at least 1"),
-        (("final", -1), "holds out -1 images"),
+        (("final", -1), "holds out -1 examples"),
         (("tuning", 5, -1), "size -1 and seed 0; neither can be negative"),
         (("tuning", 5, 0, -2), "size 0 and seed -2; neither can be negative"),
         (("test", 5), "role is tuning or final, not 'test'"),

@@ -72,7 +72,9 @@ def accuracies(comparison: Comparison, evidence: Evidence) -> Figure:
     mean = "mean with 95 % interval over seeds" if over_seeds else "mean"
     handles[mean] = axes.plot([], [], color=GREY, marker="o", lw=1.6 * over_seeds, ms=4)[0]
     if any(row.images is not None for row in comparison.rows):
-        handles["95 % interval over test images"] = axes.plot([], [], color=GREY, lw=0.7, marker="|", ms=4)[0]
+        handles["95 % interval over test examples"] = axes.plot([], [], color=GREY, lw=0.7, marker="|", ms=4)[
+            0
+        ]
     if any(row.paper for row in comparison.rows):
         keys["color"] = INK
         handles["the paper's, one seed"] = axes.plot([], [], marker="*", mfc="white", ms=6, **keys)[0]

@@ -45,7 +45,7 @@ def confusion(labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str], t
     side = min(max(0.45 * len(classes), 2.2), 9.0)
     figure = new_figure(side + 1.6, side + 0.9)
     axes = figure.add_subplot(xlabel="Predicted class", ylabel="True class")
-    axes.set_title(f"{title}\ntest images" if title else "Test images")
+    axes.set_title(f"{title}\ntest examples" if title else "Test examples")
     percents = np.ma.masked_invalid(100 * shares)
     bar = _draw_matrix(axes, percents, shrink=0.8, aspect=10 + 3 * side)
     bar.set_ticks([0, 1, 5, 20, 50, 100])
@@ -91,9 +91,9 @@ def mean_confusion(row: Sequence[RunEvidence], title: str) -> Figure:
     )
     set_heading(
         figure,
-        f"{heading}\n{over}, test images; no number: below {_SMALLEST_SHARE} %"
+        f"{heading}\n{over}, test examples; no number: below {_SMALLEST_SHARE} %"
         if count <= _MAX_NUMBERED_IN_COLUMN
-        else f"{heading}\n{over}, test images",
+        else f"{heading}\n{over}, test examples",
     )
     return figure
 

@@ -165,7 +165,7 @@ def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> F
     figure = new_figure(4.8, 3.2)
     axes = figure.add_subplot(xlabel="Distance along the first eigenvector", ylabel="Loss")
     axes.set_title(f"{title}\nloss around its end")
-    label = f"loss on {result.samples:,} images"
+    label = f"loss on {result.samples:,} examples"
     draw_line(axes, result.distances, result.line, result.line_model, look=look, label=label)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -183,7 +183,7 @@ def draw_line(
 @styled
 def landscape_plane(result: CurvatureResult, title: str) -> Figure:
     """Draw the loss over the plane of the first two eigenvectors, figures 8 to 11 of the paper."""
-    heading = f"{title}\nloss on {result.samples:,} images around its end (+)"
+    heading = f"{title}\nloss on {result.samples:,} examples around its end (+)"
     distances = (result.distances, result.distances)
     return plane_figure(distances, result.plane, heading, "eigenvector", aspect="equal")
 
@@ -245,7 +245,7 @@ def spectrum(result: CurvatureResult, title: str, look: Look = PLAIN) -> Figure:
     """Draw the density of the Hessian's eigenvalues, and its two largest."""
     figure = new_figure(5.2, 3.2)
     axes = figure.add_subplot(xlabel="Eigenvalue", ylabel="Density")
-    axes.set_title(f"{title}\nspectrum of the Hessian on {result.samples:,} images, smoothed")
+    axes.set_title(f"{title}\nspectrum of the Hessian on {result.samples:,} examples, smoothed")
     draw_density(axes, result.grid, result.density, result.spread, look)
     for index, value in enumerate(result.values[:2]):
         axes.axvline(

@@ -51,7 +51,7 @@ def loss_surface(row: Sequence[RunEvidence], title: str) -> Figure:
     bar = figure.colorbar(filled, ax=flat, shrink=0.9, format="%.2g")
     bar.ax.set_title("Loss", loc="left", pad=7)
     seed = f"seed {median.run.seed}" + f", the median rise of {len(row)} seeds" * (len(row) > 1)
-    set_heading(figure, f"{heading}: {seed}\nloss on {result.samples:,} training images around its end (+)")
+    set_heading(figure, f"{heading}: {seed}\nloss on {result.samples:,} training examples around its end (+)")
     return figure
 
 

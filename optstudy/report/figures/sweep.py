@@ -75,7 +75,7 @@ def sample_sweep(results: Sequence[CurvatureResult], looks: Looks) -> Figure:
     top.set_title(f"Largest eigenvalues at the {points_text} of training, lines are means over draws")
     top.set_ylabel(r"$|\lambda_1|$")
     bottom.axhline(1, color=GREY, linewidth=0.8)
-    bottom.set(xlabel="Training images in the sample", ylabel=r"$|\lambda_1|\,/\,|\lambda_2|$")
+    bottom.set(xlabel="Training examples in the sample", ylabel=r"$|\lambda_1|\,/\,|\lambda_2|$")
     handles, labels = bottom.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))  # each label once
     if len(points) > 1:

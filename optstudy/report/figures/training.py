@@ -49,7 +49,7 @@ def gradient_norm(records: Sequence[EpochRecord], title: str, look: Look = PLAIN
         label="last mini-batch",
     )
     if full:
-        axes.plot([*full], [*full.values()], "h", color=INK, mfc="white", ms=6, label="all training images")
+        axes.plot([*full], [*full.values()], "h", color=INK, mfc="white", ms=6, label="all training examples")
     if nonfinite:
         edge = axes.get_xaxis_transform()
         axes.plot(nonfinite, [0.03] * len(nonfinite), "x", color=INK, transform=edge, label="not finite")

@@ -31,8 +31,12 @@ def accuracy_caption(comparison: Comparison) -> str:
     if any(row.seeds > 1 for row in rows):
         sentences += [
             "Accuracy is the mean over seeds, ± half the width of its 95 % Student t interval over seeds.",
-            "The interval leaves out the sampling error of the test images.",
+            "The interval leaves out the sampling error of the test examples.",
         ]
+    if any(
+        (row.test_accuracy.half_width or 0) > 1 or (row.train_accuracy.half_width or 0) > 1 for row in rows
+    ):
+        sentences += ["An interval wider than ± 100 contains every possible accuracy."]
     if any(row.paper for row in rows):
         sentences += [
             "The paper's values are of one seed; Diff. is ours minus the paper's, in percentage points."

@@ -44,9 +44,9 @@ def networks_table(comparison: Comparison) -> Table:
         number_column("p (McNemar)", (p_label(result.p) for _, _, result in tests)),
     ]
     caption = (
-        "McNemar's exact test of these two networks, on the test images that only one of them classifies correctly. It"
-        " says nothing about their optimizers: between equal ones it claims a difference far more often than it should,"
-        " since another seed gives another network."
+        "McNemar's exact test of these two networks, on the test examples that only one of them classifies correctly."
+        " It says nothing about their optimizers: between equal ones it claims a difference far more often than it"
+        " should, since another seed gives another network."
     )
     return Table(tuple(columns), caption, "tab:networks")
 
@@ -78,8 +78,8 @@ def pair_caption(comparison: Comparison) -> str:
 def _study_sentences(pairs: Sequence[Pair]) -> Iterator[str]:
     """Yield the sentences on one study's pairs."""
     study, family, tests = pairs[0].study, pairs[0].family, [pair.test for pair in pairs]
-    seeds = count_label("common seed", (test.difference.seeds for test in tests))
-    yield f"Differences of {study} are over {seeds} and {tests[0].difference.images:,} test images."
+    common = count_label("common seed", (test.difference.seeds for test in tests))
+    yield f"Differences of {study} are over {common} and {tests[0].difference.images:,} test examples."
     smallest = smallest_difference(pairs)
     if smallest is None:
         yield "One seed supports no verdict."
@@ -92,17 +92,27 @@ def _study_sentences(pairs: Sequence[Pair]) -> Iterator[str]:
         )
     if not smallest:  # all predictions are the same
         return
-    yield (
-        "The smallest difference that Bonferroni's test detects with a power of 80 % is"
-        f" {100 * smallest:.2f} points, for the pair whose difference varies most;"
-    )
-    seeds_for_half = seeds_to_detect(pairs, smallest / 2)
-    if seeds_for_half is None:
-        yield "no number of seeds would detect half of that on so few test images."
+    if any(test.low < -1 and test.high > 1 for test in tests):
+        yield "An interval from below -100 to above +100 points contains every possible difference."
+    if smallest > 1:
+        effect, wanted = 0.5, "one of 50 points"
+        yield (
+            "With so few seeds, Bonferroni's test detects no difference of accuracies with a power of 80 %, not even"
+            " one of 100 points, for the pair whose difference varies most;"
+        )
+    else:
+        effect, wanted = smallest / 2, "half of that"
+        yield (
+            "The smallest difference that Bonferroni's test detects with a power of 80 % is"
+            f" {100 * smallest:.2f} points, for the pair whose difference varies most;"
+        )
+    seeds = seeds_to_detect(pairs, effect)
+    if seeds is None:
+        yield f"no number of seeds would detect {wanted} on so few test examples."
     else:
         yield (
-            f"to detect half of that takes about {seeds_for_half} seeds:"
-            f" optstudy train --study {study}{_configs(pairs)} --seeds {seeds_for_half}."
+            f"to detect {wanted} takes about {seeds} seeds:"
+            f" optstudy train --study {study}{_configs(pairs)} --seeds {seeds}."
         )
 
 

@@ -49,7 +49,7 @@ def _caption(searches: Sequence[SearchResult]) -> str:
     counted = "all trials and of the retrained finalists" if retrained else "all trials"
     caption = (
         f"Gradient work is that of {counted}: a forward and backward pass of one mini-batch is 1, a Hessian product 2;"
-        " equal trials are not equal work. The score is that of the chosen trial on the validation images; as one of"
+        " equal trials are not equal work. The score is that of the chosen trial on the validation examples; as one of"
         " the highest of many, it is biased upwards."
     )
     if any(search.distinct < len(search.trials) for search in searches):

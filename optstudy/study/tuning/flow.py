@@ -81,7 +81,7 @@ def open_search(context: Context, space: Space) -> str | None:
     )
     searched = (item.name for other in context.spaces.values() for item in other.search)
     context.tracking.set_columns(experiment, trial_columns(tuning.objective, searched))
-    part = f"{tuning.tune_size or 'all other'} training and {tuning.validation} validation images"
+    part = f"{tuning.tune_size or 'all other'} training and {tuning.validation} validation examples"
     context.tracking.log_dataset(parent, context.data, part)
     return parent
 

@@ -58,7 +58,7 @@ def test_axes_name_classes_title_and_what_is_shown() -> None:
     figure = confusion([0, 1], [0, 1], ["cat", "dog"], "Adam, best, seed 0")
 
     axes, bar = figure.axes
-    assert axes.get_title(loc="left") == "Adam, best, seed 0\ntest images"
+    assert axes.get_title(loc="left") == "Adam, best, seed 0\ntest examples"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted class", "True class")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]

@@ -196,9 +196,9 @@ class TestLine:
         [axes] = landscape_line(found, LONG, LOOKS["sgd"]).axes
 
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("Distance along the first eigenvector", "Loss")
-        np.testing.assert_array_equal(named(axes)["loss on 100 images"].get_ydata(), found.line)
+        np.testing.assert_array_equal(named(axes)["loss on 100 examples"].get_ydata(), found.line)
         np.testing.assert_array_equal(named(axes)["quadratic model"].get_ydata(), found.line_model)
-        assert named(axes)["loss on 100 images"].get_color() == LOOKS["sgd"].colour
+        assert named(axes)["loss on 100 examples"].get_color() == LOOKS["sgd"].colour
 
     @pytest.mark.parametrize(
         "loss", [np.full(41, 2.0), np.full(41, np.inf), np.r_[np.inf, np.ones(39), np.nan]]
@@ -325,7 +325,7 @@ class TestSweep:
         means = next(line for line in top.lines if line.get_marker() == "None")
         np.testing.assert_allclose(np.asarray(means.get_xydata()), np.array([[10, 11], [100, 6.5]]))
         assert points(list(top.lines), "o") == 6
-        assert bottom.get_xlabel() == "Training images in the sample"
+        assert bottom.get_xlabel() == "Training examples in the sample"
         assert (bottom.get_xscale(), top.get_yscale(), bottom.get_yscale()) == ("log", "log", "log")
 
     def test_sizes_are_written_on_the_axis(self, assert_readable: Check) -> None:

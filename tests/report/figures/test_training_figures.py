@@ -43,7 +43,7 @@ def test_line_is_the_last_batchs_norm_and_points_are_the_full_gradients() -> Non
     assert axes.get_title(loc="left") == "SGD, best, seed 0"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Epoch", "Euclidean norm of the gradient")
     np.testing.assert_array_equal(lines["last mini-batch"].get_xydata(), [[1, 2.0], [2, 0.7], [3, 0.3]])
-    np.testing.assert_array_equal(lines["all training images"].get_xydata(), [[2, 0.4], [3, 0.1]])
+    np.testing.assert_array_equal(lines["all training examples"].get_xydata(), [[2, 0.4], [3, 0.1]])
     assert lines["last mini-batch"].get_color() == LOOKS["sgd"].colour
     assert lines["last mini-batch"].get_linestyle() == LOOKS["sgd"].line
 

@@ -11,16 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from evidence import search_result
 from finals import LOOKS, SKILL, answers, comparison_of, final_run, pair_of, runs_of, seeds
 
 from optstudy.comparison.pairs import seeds_to_detect
-from optstudy.comparison.table import Comparison
+from optstudy.comparison.table import Comparison, compare
 from optstudy.errors import UsageError
 from optstudy.records.curvature import FinalCurvature
-from optstudy.records.run import CostToTarget
+from optstudy.records.evidence import Evidence, RunEvidence
+from optstudy.records.run import CostToTarget, Predictions
 from optstudy.report.tables.accuracy import accuracy_caption, accuracy_table
+from optstudy.report.tables.classes import classes_table
 from optstudy.report.tables.formats import build_tables, render
 from optstudy.report.tables.pairs import pair_caption, pair_table
 
@@ -112,7 +115,7 @@ def test_numbers_are_aligned_to_the_right_and_words_to_the_left_in_every_format(
         assert ["right" if cell.endswith(":") else "left" for cell in rule.strip("|").split("|")] == sides
         for column in table.columns:
             number = all(re.match(r"[-+<>]? ?\d|--", cell) for cell in column.cells)
-            assert column.numeric == (number and column.header not in ("Outcomes", "Verdicts"))
+            assert column.numeric == (number and column.header not in ("Outcomes", "Verdicts", "Worst class"))
 
 
 def test_latex_table_has_booktabs_rules_and_escaped_cells() -> None:
@@ -157,7 +160,7 @@ def test_caption_describes_the_spread_and_counts_excluded_runs() -> None:
     text = accuracy_caption(comparison_of(*seeds([0.98, 0.99]), unfinished=2, failed=1, superseded=0))
 
     assert "95 % Student t interval over seeds" in text
-    assert "sampling error of the test images" in text
+    assert "sampling error of the test examples" in text
     assert "Runs left out: 2 unfinished, 1 failed." in text
     assert "One seed" not in text
 
@@ -218,7 +221,7 @@ def test_the_pairs_caption_states_the_detectable_difference_and_the_command_for_
     assert enough is not None
 
     assert pair_caption(pairs_alone(*pairs)) == (
-        "Differences of quick are over 3 to 5 common seeds and 10,000 test images."
+        "Differences of quick are over 3 to 5 common seeds and 10,000 test examples."
         " Intervals are Bonferroni's and p-values Holm's, over 2 pairs."
         " Holm's tests decide; Bonferroni's intervals are wider, and may contain zero although a difference is"
         " significant."
@@ -247,9 +250,37 @@ def test_the_pairs_caption_names_no_number_of_seeds_where_the_images_are_too_few
     assert "optstudy train" not in text
 
 
+@pytest.mark.parametrize("smallest", [1.8276, 3.11])
+def test_the_pairs_caption_names_no_difference_that_accuracies_cannot_have(smallest: float) -> None:
+    text = pair_caption(pairs_alone(KNOWN | {"smallest": smallest, "low": -2.6721, "high": 2.1721}))
+
+    assert "detects no difference of accuracies with a power of 80 %, not even one of 100 points" in text
+    assert f"{100 * smallest:.2f}" not in text
+    assert "to detect one of 50 points takes about" in text
+    assert "An interval from below -100 to above +100 points contains every possible difference." in text
+    assert pair_of(**(KNOWN | {"smallest": smallest})).to_dict()["smallest"] is None
+
+
+def test_a_wide_interval_of_an_accuracy_is_explained() -> None:
+    explained = "An interval wider than ± 100 contains every possible accuracy."
+
+    assert explained in accuracy_caption(comparison_of(*seeds([0.1, 0.9])))
+    assert explained not in accuracy_caption(comparison_of(*seeds([0.8, 0.9])))
+
+
+@pytest.mark.parametrize(("classes", "said"), [(("cat", "dog"), "dog"), ((), "1")])
+def test_the_worst_class_has_its_name(classes: tuple[str, ...], said: str) -> None:
+    predictions = Predictions(np.array([0, 1]), np.array([0, 0]), classes)
+    evidence = Evidence((RunEvidence(final_run(), predictions=predictions),), looks=LOOKS)
+
+    table = classes_table(compare(evidence))
+
+    assert [row[table.headers.index("Worst class")] for row in table.rows] == [said]
+
+
 def test_the_pairs_caption_claims_no_verdict_from_one_seed() -> None:
     assert pair_caption(pairs_alone(SINGLE)) == (
-        "Differences of quick are over 1 common seed and 10,000 test images. One seed supports no verdict."
+        "Differences of quick are over 1 common seed and 10,000 test examples. One seed supports no verdict."
         " Verdicts compare these configurations, not the optimizers at their best."
     )
 
