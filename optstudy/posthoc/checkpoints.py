@@ -1,5 +1,7 @@
 """Read a checkpoint's weights, and load them into a matching model."""
 
+import argparse
+import contextlib
 import importlib.util
 import io
 import itertools
@@ -9,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +23,15 @@ from optstudy.workloads.models import build_model
 # Components of names that torch's wrappers insert: DataParallel, compile, FSDP and activation checkpointing.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _COUNTER = "num_batches_tracked"  # of batch norm: not a weight, and absent from old files
+_SCALAR = np.float64(0).__reduce__()[0]  # the function that unpickles numpy's numbers
+# Plain values beside weights, such as arguments and scores, which torch does not read unless they are named.
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
+]
 _MAX_KEYS = 8  # of a checkpoint, in a message
 _ADVICE = "write one by torch.save(model.state_dict(), FILE)"
 
@@ -92,14 +104,23 @@ def _read_file(path: Path) -> Any:
             is_safetensors = file.read(9)[8:] == b"{"  # after the length of its header, in JSON
         if is_safetensors:
             return _read_safetensors(path)
-        with warnings.catch_warnings(action="ignore"):  # of formats that are rejected below
-            return torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_PLAIN):
+            return torch.load(path, weights_only=True, map_location="cpu")  # warns of formats rejected below
     except OptstudyError:
         raise
     except OSError as error:
         raise OptstudyError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # torch.load raises errors of many kinds, with long messages
-        raise OptstudyError(f"{path}: not a file of weights only; {_ADVICE}") from error
+        raise OptstudyError(f"{path}: not a file of weights only{_objects(path)}; {_ADVICE}") from error
+
+
+def _objects(path: Path) -> str:
+    """Name the classes of a file that are not read, since reading them could run code."""
+    with contextlib.suppress(Exception), torch.serialization.safe_globals(_PLAIN):  # not a file of torch
+        if names := torch.serialization.get_unsafe_globals_in_checkpoint(path):
+            listed = ", ".join(sorted(names)[:_MAX_KEYS])
+            return f" (it also holds {listed}{', ...' * (len(names) > _MAX_KEYS)})"
+    return ""
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """A file of weights is read, or refused with what is wrong with it."""
 
+import argparse
 import importlib.util
 import io
 import pickle
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cases
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -67,7 +69,10 @@ NO_NUMBERS = "a is not a dense tensor of real numbers"
         (b"", NO_WEIGHTS),
         (b"hello world" * 20, NO_WEIGHTS),
         (saved(net().state_dict())[:900], NO_WEIGHTS),
-        (saved(net()), NO_WEIGHTS),
+        (
+            saved(nn.Linear(2, 1)),
+            NO_WEIGHTS.replace(";", " (it also holds torch.nn.modules.linear.Linear);"),
+        ),
         (pickle.dumps(print), NO_WEIGHTS),
         (pickle.dumps({"a": 1}), NO_WEIGHTS),
         (saved([1, 2]), NO_NAMES),
@@ -249,10 +254,11 @@ def test_one_name_of_a_tied_parameter_is_enough() -> None:
         lambda w: {"net": w, "acc": 93.1, "epoch": 3},
         lambda w: {"model": w, "optimizer": torch.optim.Adam(net().parameters()).state_dict()},
         lambda w: {"epoch": 1, "state_dict": renamed(w), "hyper_parameters": {"lr": 0.1}, "callbacks": {}},
+        lambda w: {"net": w, "args": argparse.Namespace(lr=0.1), "best": np.float64(93.1), "n": np.int64(3)},
         lambda w: {"generator": {"a": torch.zeros(7)}, "discriminator": w},
         lambda w: {"state": {"model": w}, "rng": torch.zeros(4)},
     ],
-    ids=["net", "model", "lightning", "gan", "deeper"],
+    ids=["net", "model", "lightning", "plain", "gan", "deeper"],
 )
 def test_the_only_entry_that_fits_is_opened(
     wrap: Callable[[Any], Any], keep: Callable[[bytes], Path]
