@@ -22,7 +22,8 @@ from optstudy.workloads.models import build_model
 
 # Components of names that torch's wrappers insert: DataParallel, compile, FSDP and activation checkpointing.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-_COUNTER = "num_batches_tracked"  # of batch norm: not a weight, and absent from old files
+# Of batch norm, where old files lack it, and of averaged models: no weights.
+_COUNTERS = {"num_batches_tracked", "n_averaged"}
 _SCALAR = np.float64(0).__reduce__()[0]  # the function that unpickles numpy's numbers
 # Plain values beside weights, such as arguments and scores, which torch does not read unless they are named.
 _PLAIN: list[Any] = [
@@ -275,4 +276,4 @@ def _in_order(names: Mapping[str, str]) -> bool:
 
 
 def _weights_among(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.rpartition(".")[2] != _COUNTER]
+    return [name for name in names if name.rpartition(".")[2] not in _COUNTERS]

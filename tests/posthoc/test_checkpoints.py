@@ -235,6 +235,15 @@ def test_the_count_of_batches_of_a_batch_norm_may_be_absent(prefix: str) -> None
     assert int(model.state_dict()["1.num_batches_tracked"]) == 0
 
 
+def test_an_averaged_model_loads_without_its_count() -> None:
+    model, other = net(), net()
+    averaged = torch.optim.swa_utils.AveragedModel(other)
+
+    load_weights(model, averaged.state_dict(), "w.pt")
+
+    assert cases.bits(dict(model.state_dict())) == cases.bits(dict(other.state_dict()))
+
+
 def test_one_name_of_a_tied_parameter_is_enough() -> None:
     def tied() -> nn.Module:
         model = nn.ModuleDict({"embed": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
