@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optstudy.curvature import EigenTracker, hessian, objective, top_eigenpairs
+from optstudy.curvature.additivity import prove_denominator
 from optstudy.curvature.build import unchecked_objective
 from optstudy.curvature.losses import is_torch_loss
 
@@ -397,6 +398,40 @@ def test_losses_of_torch_are_those_of_all_the_data_without_a_question(loss: Any)
 
     assert oracles.near(oracles.as_matrix(found), truth_of(vectors(), loss, data))
     assert is_torch_loss(loss)
+
+
+KNOWN: dict[str, tuple[Any, Any]] = {
+    "all options": (nn.CrossEntropyLoss(WEIGHT, ignore_index=1, label_smoothing=0.2), SORTED[1]),
+    "smoothed": (nn.CrossEntropyLoss(label_smoothing=0.2, ignore_index=2), SORTED[1]),
+    "probabilities": (nn.CrossEntropyLoss(WEIGHT), functional.one_hot(SORTED[1], CLASSES) * 0.8 + 0.05),
+    "likelihoods": (functools.partial(functional.nll_loss, weight=WEIGHT, ignore_index=3), SORTED[1]),
+    **{
+        type(loss).__name__: (loss, functional.one_hot(SORTED[1], CLASSES).float())
+        for loss in (
+            nn.MSELoss(),
+            nn.L1Loss(),
+            nn.SmoothL1Loss(beta=0.5),
+            nn.HuberLoss(delta=0.5),
+            nn.BCEWithLogitsLoss(WEIGHT, pos_weight=WEIGHT),
+            nn.SoftMarginLoss(),
+            nn.MultiLabelSoftMarginLoss(WEIGHT),
+            nn.HingeEmbeddingLoss(),
+            nn.PoissonNLLLoss(),
+            nn.KLDivLoss(),
+            nn.KLDivLoss(reduction="batchmean"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize(("loss", "targets"), KNOWN.values(), ids=KNOWN)
+def test_the_denominators_of_torchs_losses_answer_the_same_questions(loss: Any, targets: Any) -> None:
+    at = objective(vectors(), loss, batches((X, targets), (1, 8, 3, 12)), dtype=torch.float64)
+
+    assert is_torch_loss(loss)
+    assert prove_denominator(at, [at.denominator]).denominator is at.denominator
+    with pytest.raises(ValueError, match="the denominator does not fit"):
+        prove_denominator(at, [lambda y: float(len(y)) ** 2])
 
 
 CUSTOM: dict[str, Any] = {
