@@ -138,15 +138,18 @@ def dense_hessian(
 
 
 def double_backward(model: nn.Module, loss: Callable[..., Tensor], batch: Batch) -> Tensor:
-    """Return the Hessian by two backward passes, in float64."""
+    """Return the Hessian of a loss on one batch by two backward passes, in float64."""
+    return hessian_of(model, loss_of(model, loss, batch))
+
+
+def hessian_of(model: nn.Module, function: Callable[[nn.Module], Tensor]) -> Tensor:
+    """Return the Hessian of any function of a model by two backward passes, in float64."""
     model = copy.deepcopy(model).double()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    value = loss_of(model, loss, batch)(model)
-    slopes = torch.autograd.grad(value, parameters, create_graph=True)
-    gradient = torch.cat([slope.flatten() for slope in slopes])
+    slopes = torch.autograd.grad(function(model), parameters, create_graph=True, materialize_grads=True)
     rows = [
         torch.autograd.grad(entry, parameters, retain_graph=True, materialize_grads=True)
-        for entry in gradient
+        for entry in torch.cat([slope.flatten() for slope in slopes])
     ]
     return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
 

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optstudy.curvature.containers import count_examples, map_tensors, tensors_in
 from optstudy.curvature.losses import Denominator, batch_weight
-from optstudy.curvature.objective import Objective, map_tensors, supports, tensors_in
+from optstudy.curvature.objective import Objective, supports
+from optstudy.curvature.twice import dense
 
 # Largest difference between a loss and the sum of its parts, relative to the parts. Models may compute in float32
 # inside, whatever the precision of their inputs.
@@ -103,7 +105,7 @@ class _Part:
 
     @property
     def count(self) -> int:
-        return len(self.targets)
+        return count_examples(self.targets)
 
     @cached_property
     def loss(self) -> tuple[Tensor, Tensor]:
@@ -111,11 +113,11 @@ class _Part:
         leaves = self.objective.leaves()
         value = self.objective.value(leaves, self.inputs, self.targets)
         slopes = (
-            torch.autograd.grad(value, leaves, materialize_grads=True, allow_unused=True)
+            self.objective.holding(leaves, lambda: torch.autograd.grad(value, leaves, materialize_grads=True))
             if value.requires_grad
             else [torch.zeros_like(leaf) for leaf in leaves]
         )
-        return value.detach().double(), torch.cat([slope.flatten() for slope in slopes]).double()
+        return value.detach().double(), torch.cat([slope.flatten() for slope in dense(slopes)]).double()
 
     def halves(self) -> "list[_Part]":
         """Return the first and the second half; itself if it is a single example."""
@@ -143,7 +145,7 @@ def _questions(objective: Objective) -> Iterator[tuple[str, list[_Part]]]:
     batches = (
         (number, _Part(objective, inputs, targets).halves())
         for number, (inputs, targets, _) in enumerate(objective.batches(), 1)
-        if len(targets)
+        if count_examples(targets)
     )
     for index, ((first, before), (second, after)) in enumerate(itertools.pairwise(batches)):
         if index == 0:

@@ -1,17 +1,21 @@
 """Build an objective from a model, a loss and data, after checking that it is a function of the weights."""
 
+import dataclasses
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.additivity import prove_denominator
+from optstudy.curvature.arguments import check_model_and_loss
+from optstudy.curvature.batches import Data, check_data, is_batch
+from optstudy.curvature.containers import cast
 from optstudy.curvature.generators import DataGenerators
 from optstudy.curvature.losses import (
     Denominator,
     Loss,
-    cast,
     declared_denominator,
     example_count,
     is_torch_loss,
@@ -19,13 +23,12 @@ from optstudy.curvature.losses import (
 )
 from optstudy.curvature.objective import (
     NO_DATA,
-    Data,
     Objective,
     check_precision,
-    is_batch,
     select_parameters,
 )
 from optstudy.curvature.repeatability import check_first_calls, check_repeated, digest
+from optstudy.curvature.twice import restored_attributes, unwrapped
 
 
 def objective(
@@ -69,14 +72,33 @@ def checked_objective(
     denominator: Denominator | None,
 ) -> Objective:
     """Build an objective after all checks but that of its denominator."""
+    module = measured(model, loss)
     if isinstance(data, Iterator):
         raise ValueError(  # noqa: TRY004  # like all other errors in the data
             "data can be iterated only once; give a list of batches, or a DataLoader itself"
         )
-    function = _build(model, loss, data, parameters, dtype, denominator)
-    _check_modes(model, several=not function.one_batch)
+    function = _build(module, loss, data, parameters, dtype, denominator)
+    _check_modes(module, several=not function.one_batch)
     _check_loss(function)
     return function
+
+
+def measured(model: nn.Module, loss: Loss) -> nn.Module:
+    """Return the module that is measured, with a warning if it is not the one given.
+
+    Raises:
+        TypeError: If the model is no module, or the loss cannot be called.
+    """
+    check_model_and_loss(model, loss)
+    module = unwrapped(model)
+    if module is not model:
+        warnings.warn(
+            f"{type(model).__name__} is measured as the {type(module).__name__} that it wraps, uncompiled and on one"
+            " device",
+            UserWarning,
+            stacklevel=5,  # the caller of hessian
+        )
+    return module
 
 
 def unchecked_objective(
@@ -89,7 +111,7 @@ def unchecked_objective(
     denominator: Denominator | None = None,
 ) -> Objective:
     """Build an objective without the checks, for a model, loss and data that have passed them."""
-    function = _build(model, loss, data, parameters, dtype, denominator)
+    function = _build(unwrapped(model), loss, data, parameters, dtype, denominator)
     known = denominator is not None or declared_denominator(loss) is not None
     return function if known else _with_denominator(function, None, every=False)
 
@@ -117,8 +139,9 @@ def _build(
         raise ValueError(
             "inference mode is on, in which torch records no gradients; compute curvature outside of it"
         )
-    _check_data(data)
+    check_data(data)
     names = select_parameters(model, parameters)
+    _check_tensors(model, names)
     device = model.get_parameter(names[0]).device
     dtypes = (model.get_parameter(name).dtype for name in names)
     dtype = dtype or functools.reduce(torch.promote_types, dtypes, torch.float32)
@@ -140,16 +163,22 @@ def _build(
     )
 
 
-def _check_data(data: Data) -> None:
-    """Raise ValueError for data that is neither a batch nor batches but could be mistaken for them."""
-    pair = 2
-    if isinstance(data, Tensor | dict):
-        raise ValueError(  # noqa: TRY004  # like all other errors in the data
-            f"data is a single {type(data).__name__}; give a batch (inputs, targets), or batches"
-        )
-    batch = isinstance(data, tuple) and len(data) == pair and not isinstance(data[0], tuple | list)
-    if batch and not isinstance(data[1], Tensor):  # type: ignore[index]  # it is a tuple
-        raise ValueError(f"the targets are a {type(data[1]).__name__}; give one tensor")  # type: ignore[index]
+def _check_tensors(model: nn.Module, names: Sequence[str]) -> None:
+    """Raise ValueError for a model whose parameters cannot be replaced, or have no real vector of derivatives."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(  # noqa: TRY004  # it is a module
+                f"{name or 'the model'} is compiled by torch.jit, which cannot compute with other parameters; give the"
+                " module before torch.jit.script or torch.jit.trace"
+            )
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(f"{name} is not initialised; call the model once")
+        if name in names and tensor.is_complex():
+            raise ValueError(
+                f"{name} is complex ({tensor.dtype}), and a Hessian is of real parameters; hold its real and imaginary"
+                " parts (torch.view_as_real), or select others by parameters="
+            )
 
 
 def _check_modes(model: nn.Module, *, several: bool) -> None:
@@ -175,13 +204,20 @@ def mixes_examples(module: nn.Module) -> bool:
 
 def _check_loss(objective: Objective) -> None:
     """Raise ValueError for a loss that is not a differentiable scalar, or differs between calls or passes."""
+    with restored_attributes(objective.model):
+        # What a forward pass keeps must not change the next one.
+        _check_calls(dataclasses.replace(objective, isolated=False))
+
+
+def _check_calls(objective: Objective) -> None:
+    full = dataclasses.replace(objective, names=select_parameters(objective.model, None))
     first_pass, checked = [], False
     for inputs, targets, weight in objective.batches():
         first_pass.append((digest(inputs), digest(targets)))
         if checked or not weight:
             continue
         checked = True
-        value = check_first_calls(objective, inputs, targets)
+        value, leaves = check_first_calls(full, inputs, targets)
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss is {shape}; it must be one number, the mean over the batch")
@@ -189,17 +225,17 @@ def _check_loss(objective: Objective) -> None:
             raise ValueError(
                 "the loss does not depend on any parameter in the autograd graph; check for detach() and no_grad()"
             )
-        _check_separate(objective.model, value)
+        own = [(name, p) for name, p in objective.model.named_parameters() if p.requires_grad]
+        full.holding(leaves, functools.partial(_check_separate, own, value))
     if not checked:
         raise ValueError(NO_DATA)
     check_repeated(objective, first_pass)
 
 
-def _check_separate(model: nn.Module, value: Tensor) -> None:
+def _check_separate(own: list[tuple[str, nn.Parameter]], value: Tensor) -> None:
     """Raise ValueError for a loss that uses the model's parameters directly, where they would count as constants."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
-    for (name, _), gradient in zip(named, gradients, strict=True):
+    gradients = torch.autograd.grad(value, [p for _, p in own], allow_unused=True)
+    for (name, _), gradient in zip(own, gradients, strict=True):
         if gradient is not None:
             raise ValueError(
                 f"the loss uses the model's {name} directly, where it counts as a constant; add a penalty in the"

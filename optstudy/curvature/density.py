@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis, empty_basis, random_rows
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.operators import Operator, check_operator
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
 
@@ -74,6 +74,7 @@ def iter_density(
 
     The estimate is the density from the random vectors so far, from the second on.
     """
+    check_operator(operator, "spectral_density")
     if min(probes, steps) < 2:  # noqa: PLR2004  # one probe has no spread, and one step no half
         raise ValueError(f"probes is {probes} and steps is {steps}; give at least 2 of each")
     generator = torch.Generator().manual_seed(seed)

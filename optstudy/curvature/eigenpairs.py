@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.basis import empty_basis, random_rows, sort_key
+from optstudy.curvature.batches import Data
 from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
-from optstudy.curvature.objective import Data
-from optstudy.curvature.operators import Operator, hessian, in_double
+from optstudy.curvature.operators import Operator, check_operator, hessian, in_double
 from optstudy.curvature.progress import Progress, accumulate, last
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 from optstudy.curvature.reprs import short_repr
@@ -184,6 +184,8 @@ def _operator(
         if loss is not None or data is not None or options:
             raise ValueError("loss, data and options apply to a model only; an operator takes none of them")
         return source
+    if not isinstance(source, nn.Module) and loss is None:
+        check_operator(source, "top_eigenpairs")
     if loss is None or data is None:
         raise ValueError("a model needs its loss and data: top_eigenpairs(model, loss, (inputs, targets))")
     return hessian(source, loss, data, **options)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective
 from optstudy.curvature.losses import Denominator, Loss
-from optstudy.curvature.objective import Data, Objective, select_parameters
+from optstudy.curvature.objective import Objective, select_parameters
 from optstudy.curvature.operators import expand
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
+from optstudy.curvature.twice import unwrapped
 
 _PARTS = 20  # passes over the data, between which the progress is shown
 
@@ -158,6 +160,7 @@ def filter_normalised(
     Raises:
         ValueError: If the sizes of direction and parameters differ.
     """
+    model = unwrapped(model)
     names = select_parameters(model, parameters)
     size = sum(model.get_parameter(name).numel() for name in names)
     if direction.shape != (size,):

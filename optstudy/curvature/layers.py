@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from optstudy.curvature.batches import Data
+from optstudy.curvature.build import measured
 from optstudy.curvature.density import Density, spectral_density
 from optstudy.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from optstudy.curvature.losses import Loss
-from optstudy.curvature.objective import Data, select_parameters
+from optstudy.curvature.objective import select_parameters
 from optstudy.curvature.operators import hessian
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
@@ -83,6 +85,7 @@ def iter_layer_spectra(
     **options: Any,
 ) -> Iterator[Progress[dict[str, LayerSpectrum]] | dict[str, LayerSpectrum]]:
     """Iterate `layer_spectra`: yield the number of layers done and their spectra, and at the end all spectra."""
+    model = measured(model, loss)
     layers = _layers(select_parameters(model, parameters))
     spectra: dict[str, LayerSpectrum] = {}
     for layer, names in layers.items():

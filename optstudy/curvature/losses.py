@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Loss = Callable[[Any, Tensor], Tensor]  # (outputs, targets) to one number
-Denominator = Callable[[Tensor], Tensor | float]  # targets of a batch to the divisor of its mean loss
+from optstudy.curvature.containers import cast, count_examples
 
-
-def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a floating-point tensor in ``dtype``, or any other tensor unchanged."""
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) to one number
+Denominator = Callable[[Any], Tensor | float]  # targets of a batch to the divisor of its mean loss
 
 
 def cast_loss(loss: Loss, dtype: torch.dtype) -> Loss:
@@ -32,9 +29,9 @@ def cast_loss(loss: Loss, dtype: torch.dtype) -> Loss:
     return lambda outputs, targets: torch.func.functional_call(loss, tensors, (outputs, targets))
 
 
-def example_count(targets: Tensor) -> float:
+def example_count(targets: Any) -> float:
     """Return the number of examples of a batch: the denominator of a mean over examples."""
-    return float(len(targets))
+    return float(count_examples(targets))
 
 
 def declared_denominator(loss: Loss) -> tuple[Denominator | None] | None:
@@ -153,8 +150,14 @@ def _torch_options(loss: Loss) -> dict[str, Any] | None:
 
 def _class_weight(targets: Tensor, weight: Tensor | None, ignored: int) -> Tensor | float:
     if targets.is_floating_point():  # probabilities of classes: torch divides by the number of examples
-        return targets.numel() / targets.shape[1]
+        return targets.numel() / targets.shape[1] if targets.ndim > 1 else len(targets)
     counted = targets != ignored
     if weight is None:
         return counted.sum()
-    return weight.to(targets.device)[targets[counted].long()].cpu().double().sum()
+    labels = targets[counted].long()
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(weight):
+        raise ValueError(
+            f"the targets range from {int(labels.min())} to {int(labels.max())}, and the loss has weights of"
+            f" {len(weight)} classes"
+        )
+    return weight.to(targets.device)[labels].cpu().double().sum()

@@ -6,19 +6,20 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from optstudy.curvature.arguments import check_match, check_patterns, check_tensor
+from optstudy.curvature.batches import Batch, Data, call_arguments, is_batch, read_batch
+from optstudy.curvature.containers import cast, converted
 from optstudy.curvature.generators import DataGenerators
-from optstudy.curvature.losses import Denominator, Loss, batch_weight, cast, cast_loss
+from optstudy.curvature.losses import Denominator, Loss, batch_weight, cast_loss
 from optstudy.curvature.reprs import short_repr
+from optstudy.curvature.twice import lend, restored_attributes, twice_differentiable
 
-# (inputs, targets); inputs are a tensor, a tuple for model(*inputs), or a dict for model(**inputs)
-Batch = Sequence[Any]
-Data = Batch | Iterable[Batch]
+T = TypeVar("T")
 
 NO_DATA = "data has no batch (inputs, targets) with a target that is not ignored; give at least one"
 
@@ -46,6 +47,7 @@ class Objective:
     one_batch: bool
     modes: tuple[bool, ...]  # whether each module of the model is in train mode, in order
     generators: DataGenerators  # states at which each pass over the data starts
+    isolated: bool = True  # whether tensors that a forward pass keeps in attributes are taken away after it
 
     def __repr__(self) -> str:
         return short_repr(self, "dim", "dtype", "device", "one_batch")
@@ -79,27 +81,40 @@ class Objective:
         """Return the selected parameters as new leaves of a graph."""
         return [self.tensors[name].clone().requires_grad_() for name in self.names]
 
-    def batches(self) -> Iterator[tuple[Any, Tensor, float]]:
+    def batches(self) -> Iterator[tuple[Any, Any, float]]:
         """Yield inputs, targets and weight of each batch; the state of all generators is restored afterwards."""
         batches: Iterable[Batch] = [self.data] if is_batch(self.data) else self.data  # type: ignore[list-item]
         with self.generators.at(self.data, self.device):
-            for inputs, targets in batches:
+            for position, batch in enumerate(batches):
+                inputs, targets = read_batch(batch, self.model, position)
+                check_tensor(self.loss, targets, "the targets are")
                 weight = batch_weight(self.denominator, targets)
-                yield map_tensors(inputs, self._converted), map_tensors(targets, self._converted), weight
+                yield (
+                    converted(inputs, self.device, self.dtype),
+                    converted(targets, self.device, self.dtype),
+                    weight,
+                )
 
     def outputs(self, parameters: Sequence[Tensor], inputs: Any) -> Any:
         """Call the model with these parameters; its own parameters and buffers do not change."""
+        arguments, keywords = call_arguments(self.model, inputs)
+        return self.holding(parameters, lambda: self.model(*arguments, **keywords))
+
+    def holding(self, parameters: Sequence[Tensor], function: Callable[[], T]) -> T:
+        """Call a function while the model holds these parameters, and the modes of this objective.
+
+        Not only the forward pass needs them: activation checkpointing repeats it within each backward pass.
+        """
         # A forward pass may write to buffers, so it gets copies.
         buffers = {name: self.tensors[name].clone() for name, _ in self.model.named_buffers()}
         tensors = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
-        arguments, keywords = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-        # Only the plain kernel of attention can be differentiated twice.
-        with sdpa_kernel(SDPBackend.MATH), _restored_modes(self.model):
+        restored = restored_attributes(self.model) if self.isolated else contextlib.nullcontext()
+        with twice_differentiable(self.model), _restored_modes(self.model), restored:
             for module, training in zip(self.model.modules(), self.modes, strict=True):
                 module.training = training
-            return torch.func.functional_call(self.model, tensors, arguments, keywords)
+            return lend(self.model, tensors, function)
 
-    def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Tensor) -> Tensor:
+    def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Any) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
@@ -115,8 +130,9 @@ class Objective:
                 " constant tensors as buffers, or create them in the dtype of the input: residuals need float64"
             ) from error
 
-    def output_loss(self, outputs: Any, targets: Tensor) -> Tensor:
+    def output_loss(self, outputs: Any, targets: Any) -> Tensor:
         """Return the loss of a batch from the model's outputs."""
+        check_match(self.loss, outputs, targets)
         return cast_loss(self.loss, self.dtype)(outputs, targets)
 
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
@@ -124,7 +140,7 @@ class Objective:
         tensors = {name: cast(tensor, dtype) for name, tensor in self.tensors.items()}
         return dataclasses.replace(self, tensors=tensors, dtype=dtype)
 
-    def mean(self, function: Callable[[Any, Tensor], Tensor]) -> Tensor:
+    def mean(self, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """Average a function of batches, weighted by their denominators."""
         total, weights = None, 0.0
         for inputs, targets, weight in self.batches():
@@ -137,32 +153,6 @@ class Objective:
             raise ValueError(NO_DATA)
         return total if self.denominator is None else total.div_(weights)
 
-    def _converted(self, tensor: Tensor) -> Tensor:
-        return cast(tensor.to(self.device), self.dtype)
-
-
-def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a function to each tensor in nested dicts, tuples and lists; lists become tuples."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {name: map_tensors(item, function) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(map_tensors(item, function) for item in value)
-    return value
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested dicts, tuples and lists."""
-    found: list[Tensor] = []
-
-    def collect(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(value, collect)
-    return found
-
 
 def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the parameters that match; see `objective`."""
@@ -171,6 +161,7 @@ def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) ->
         if not trainable:
             raise ValueError("the model has no parameter that requires a gradient")
         return tuple(trainable)
+    check_patterns(model, patterns)
     selected = [patterns] if isinstance(patterns, str) else list(patterns)
     if not selected:
         raise ValueError(
@@ -213,9 +204,3 @@ def _restored_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def is_batch(data: Data) -> bool:
-    """Whether data is a single batch rather than several."""
-    pair = 2
-    return isinstance(data, tuple | list) and len(data) == pair and isinstance(data[1], Tensor)

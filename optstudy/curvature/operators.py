@@ -1,6 +1,5 @@
 """Symmetric linear operators: Hessian, Gauss-Newton, Fisher, preconditioned."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.batches import Data
 from optstudy.curvature.build import checked_objective, mixes_examples, objective
-from optstudy.curvature.losses import Denominator, Loss, example_count
-from optstudy.curvature.objective import Data, Objective, supports
+from optstudy.curvature.containers import describe
+from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count
+from optstudy.curvature.objective import Objective, supports
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.second_derivatives import blame_second_derivative
+from optstudy.curvature.twice import dense, explained_checkpoint
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
@@ -55,6 +57,21 @@ class Operator:
                 f"the vector has shape {tuple(vector.shape)}; the {self.name} takes ({self.dim},)"
             )
         return self.apply(vector.unsqueeze(0)).squeeze(0)
+
+
+def check_operator(value: Any, function: str) -> None:
+    """Check that a function that takes an operator got one.
+
+    Raises:
+        TypeError: If it got something else, such as a model.
+    """
+    if isinstance(value, Operator):
+        return
+    example = "Operator(lambda v: v @ a, len(a), a.dtype, a.device, 'a') for a matrix a"
+    raise TypeError(
+        f"{function} takes an operator, not {describe(value)}; give"
+        f" {example if isinstance(value, Tensor) else 'hessian(model, loss, data)'}"
+    )
 
 
 def hessian(
@@ -123,7 +140,7 @@ def fisher(
     Arguments and errors are those of `hessian`.
     """
     function = checked_objective(model, loss, data, parameters, dtype, example_count)
-    for name, module in model.named_modules():
+    for name, module in function.model.named_modules():
         if mixes_examples(module):
             raise ValueError(
                 f"{name} is batch norm that uses batch statistics, so the loss of a single example is undefined;"
@@ -145,6 +162,7 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
     Raises:
         ValueError: If the diagonal has another size, or is not positive everywhere.
     """
+    check_operator(operator, "preconditioned")
     if diagonal.shape != (operator.dim,):
         raise ValueError(
             f"the diagonal has shape {tuple(diagonal.shape)}; the operator takes ({operator.dim},)"
@@ -200,7 +218,7 @@ def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
             hessian_of(objective, weight_decay, product),
         )
 
-    def gradient_and_loss(inputs: Any, targets: Tensor) -> Tensor:
+    def gradient_and_loss(inputs: Any, targets: Any) -> Tensor:
         value, _, gradient = _gradient(objective, inputs, targets)
         return torch.cat([_vector(gradient).detach(), value.detach().reshape(1)])
 
@@ -214,7 +232,7 @@ def hessian_of(objective: Objective, weight_decay: float = 0.0, product: Product
     return _operator(objective, _hessian_rows, name, weight_decay, product)
 
 
-Prepare = Callable[[Objective, Any, Tensor], Product]
+Prepare = Callable[[Objective, Any, Any], Product]
 
 
 def _operator(
@@ -238,81 +256,92 @@ def _operator(
     )
 
 
-def _gradient(
-    objective: Objective, inputs: Any, targets: Tensor
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _gradient(objective: Objective, inputs: Any, targets: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return a batch's loss, the leaves, and the gradient with respect to them, which can be differentiated."""
     with torch.enable_grad():
         leaves = objective.leaves()
         value = objective.value(leaves, inputs, targets)
-        return value, leaves, _derivative(value, leaves)
+        return value, leaves, objective.holding(leaves, lambda: _derivative(value, leaves))
 
 
 def _hessian_product(objective: Objective, leaves: list[Tensor], gradient: list[Tensor]) -> Product:
-    return functools.partial(
-        _apply_rowwise, lambda row: _vector(_vjp(gradient, leaves, objective.unflatten(row)))
-    )
+    return _rowwise(objective, leaves, lambda row: _vector(_vjp(gradient, leaves, row)))
 
 
-def _hessian_rows(objective: Objective, inputs: Any, targets: Tensor) -> Product:
+def _hessian_rows(objective: Objective, inputs: Any, targets: Any) -> Product:
     _, leaves, gradient = _gradient(objective, inputs, targets)
     return _hessian_product(objective, leaves, gradient)
 
 
-def _gauss_newton_rows(objective: Objective, inputs: Any, targets: Tensor) -> Product:
+def _gauss_newton_rows(objective: Objective, inputs: Any, targets: Any) -> Product:
     with torch.enable_grad():
         leaves = objective.leaves()
         outputs = _single_tensor(objective.outputs(leaves, inputs))
         detached = outputs.detach().requires_grad_()
         output_gradient = _derivative(objective.output_loss(detached, targets), [detached])
         dummy = torch.zeros_like(outputs, requires_grad=True)
-        transposed = _derivative(outputs, leaves, dummy)  # J^T u, linear in u, so its derivative in u is J
+        # J^T u is linear in u, so its derivative in u is J.
+        transposed = objective.holding(leaves, lambda: _derivative(outputs, leaves, dummy))
 
-    def row(vector: Tensor) -> Tensor:
-        (tangent,) = _vjp(transposed, [dummy], objective.unflatten(vector))
+    def row(vector: list[Tensor]) -> Tensor:
+        (tangent,) = _vjp(transposed, [dummy], vector)
         (output_product,) = _vjp(output_gradient, [detached], [tangent])
         return _vector(_vjp([outputs], leaves, [output_product]))
 
-    return functools.partial(_apply_rowwise, row)
+    return _rowwise(objective, leaves, row)
 
 
-def _fisher_rows(objective: Objective, inputs: Any, targets: Tensor) -> Product:
+def _fisher_rows(objective: Objective, inputs: Any, targets: Any) -> Product:
     with torch.enable_grad():
         leaves = objective.leaves()
         outputs = _single_tensor(objective.outputs(leaves, inputs))
-        example_loss = lambda z, y: objective.output_loss(z.unsqueeze(0), y.unsqueeze(0))  # noqa: E731  # a batch of one
-        losses = torch.func.vmap(example_loss)(outputs, targets)
+        losses = _example_losses(objective, outputs, _single_tensor(targets, "the targets are", "target"))
         if not bool(losses.isfinite().all()):
             raise FloatingPointError(
                 "the loss of an example is not finite; perhaps all of its targets are ignored"
             )
         dummy = torch.zeros_like(losses, requires_grad=True)
-        transposed = _derivative(losses, leaves, dummy)
+        transposed = objective.holding(leaves, lambda: _derivative(losses, leaves, dummy))
 
-    def row(vector: Tensor) -> Tensor:
-        (weights,) = _vjp(transposed, [dummy], objective.unflatten(vector))
+    def row(vector: list[Tensor]) -> Tensor:
+        (weights,) = _vjp(transposed, [dummy], vector)
         return _vector(_vjp([losses], leaves, [weights / len(weights)]))
 
-    return functools.partial(_apply_rowwise, row)
+    return _rowwise(objective, leaves, row)
 
 
-def _single_tensor(outputs: Any) -> Tensor:
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"the model returns {type(outputs).__name__}; this matrix requires a single output tensor"
+def _example_losses(objective: Objective, outputs: Tensor, targets: Any) -> Tensor:
+    """Return the loss of each example as a batch of one."""
+    loss = cast_loss(objective.loss, objective.dtype)
+    losses: Tensor = torch.func.vmap(lambda z, y: loss(z.unsqueeze(0), y.unsqueeze(0)))(outputs, targets)
+    return losses
+
+
+def _single_tensor(value: Any, subject: str = "the model returns", kind: str = "output") -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{subject} {describe(value)}; this matrix requires a single {kind} tensor")
+    return value
+
+
+def _rowwise(
+    objective: Objective, leaves: list[Tensor], product: Callable[[list[Tensor]], Tensor]
+) -> Product:
+    """Return a product of each row, cut into the parameters' shapes."""
+
+    def apply(rows: Tensor) -> Tensor:
+        return objective.holding(
+            leaves, lambda: torch.stack([product(objective.unflatten(row)) for row in rows])
         )
-    return outputs
 
-
-def _apply_rowwise(product: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    return torch.stack([product(row) for row in rows])
+    return apply
 
 
 def _derivative(value: Tensor, leaves: Sequence[Tensor], weights: Tensor | None = None) -> list[Tensor]:
     """Return the gradient, which can itself be differentiated; zero for a constant."""
     if not value.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    return list(torch.autograd.grad(value, leaves, weights, create_graph=True, materialize_grads=True))
+    with explained_checkpoint():
+        return dense(torch.autograd.grad(value, leaves, weights, create_graph=True, materialize_grads=True))
 
 
 def _vjp(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -321,7 +350,7 @@ def _vjp(values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[T
     if not varying:
         return [torch.zeros_like(leaf) for leaf in leaves]
     outputs, cotangents = zip(*varying, strict=True)
-    return torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, materialize_grads=True)
+    return dense(torch.autograd.grad(outputs, leaves, cotangents, retain_graph=True, materialize_grads=True))
 
 
 def _vector(parts: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.containers import describe
 from optstudy.curvature.objective import select_parameters
+from optstudy.curvature.twice import unwrapped
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def preconditioner(
     Raises:
         ValueError: If the optimizer has no known preconditioner, or has not taken a step.
     """
+    model = _module(optimizer, model)
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     parts = []
     for name in select_parameters(model, parameters):
@@ -71,8 +74,19 @@ def has_preconditioner(
     optimizer: torch.optim.Optimizer, model: nn.Module, parameters: str | Sequence[str] | None = None
 ) -> bool:
     """Whether `preconditioner` with the same arguments returns a diagonal rather than raising."""
+    model = _module(optimizer, model)
     selected = [model.get_parameter(name) for name in select_parameters(model, parameters)]
     return all(_average_key(optimizer, optimizer.state.get(p, {})) is not None for p in selected)
+
+
+def _module(optimizer: Any, model: Any) -> nn.Module:
+    """Return the model that an optimizer trains, without the wrapper of a compiled or parallel one."""
+    if not (isinstance(optimizer, torch.optim.Optimizer) and isinstance(model, nn.Module)):
+        raise TypeError(
+            f"optimizer is {describe(optimizer)} and model is {describe(model)}; give a torch.optim.Optimizer and the"
+            " torch.nn.Module that it trains"
+        )
+    return unwrapped(model)
 
 
 def stability(optimizer: torch.optim.Optimizer) -> Stability | None:

@@ -1,6 +1,5 @@
 """Check that data, model and loss are the same at every pass."""
 
-import dataclasses
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -10,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.containers import map_tensors, tensors_in
 from optstudy.curvature.generators import model_state
-from optstudy.curvature.objective import Objective, map_tensors, select_parameters, tensors_in
+from optstudy.curvature.objective import Objective
+from optstudy.curvature.twice import explained_checkpoint
 
 OTHER_WEIGHTS = 1.1  # factor
 REASON = "so the loss is not a function of the weights alone"
@@ -78,43 +79,50 @@ def _check_calls(objective: Objective, inputs: Any, targets: Any) -> None:
         raise ValueError(_difference(objective, inputs, targets, before))
 
 
-def check_first_calls(objective: Objective, inputs: Any, targets: Any) -> Tensor:
-    """Return the loss of a batch as a function of all parameters, after checks at its first call and a second.
+def check_first_calls(objective: Objective, inputs: Any, targets: Any) -> tuple[Any, list[Tensor]]:
+    """Return the loss of a batch and the parameters as its leaves, after checks at its first call and a second.
 
     Raises:
         ValueError: If the model or the loss draws random numbers, or keeps tensors from the first call.
     """
-    full = dataclasses.replace(objective, names=select_parameters(objective.model, None))
     owners = [
         *objective.model.modules(),
         *([objective.loss] if isinstance(objective.loss, nn.Module) else []),
     ]
-    leaves = [full.leaves(), full.leaves()]
+    leaves = [objective.leaves(), objective.leaves()]
     unchanged, before = digest(inputs), model_state(objective.device, owners)
     with torch.enable_grad():
-        value = full.value(leaves[0], inputs, targets)
+        value = objective.value(leaves[0], inputs, targets)
     if model_state(objective.device, owners) != before:
         module = _drawing_module(objective, inputs)
         where = f": {module} does" if module else ""
         raise ValueError(f"the model or the loss draws random numbers, {REASON}{where}")
     if isinstance(value, Tensor) and value.requires_grad and value.numel() == 1:
         with torch.enable_grad():
-            again = full.value(leaves[1], inputs, targets)
+            again = objective.value(leaves[1], inputs, targets)
         if not _same(value, again):
             raise ValueError(_difference(objective, inputs, targets, unchanged))
-        for name, *used in zip(full.names, _used(value, leaves[0]), _used(again, leaves[1]), strict=True):
+        for name, *used in zip(
+            objective.names,
+            _used(objective, value, leaves[0]),
+            _used(objective, again, leaves[1]),
+            strict=True,
+        ):
             if used[0] != used[1]:
                 raise ValueError(
                     f"the loss depends on {name} at the first call or at the second, but not at both, {REASON}; the"
                     " model keeps tensors between calls"
                 )
-    return value
+    return value, leaves[0]
 
 
-def _used(value: Tensor, leaves: Sequence[Tensor]) -> list[bool]:
+def _used(objective: Objective, value: Tensor, leaves: Sequence[Tensor]) -> list[bool]:
     if not value.requires_grad:
         return [False] * len(leaves)
-    gradients = torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True)
+    with explained_checkpoint():
+        gradients = objective.holding(
+            leaves, lambda: torch.autograd.grad(value, leaves, allow_unused=True, retain_graph=True)
+        )
     return [gradient is not None for gradient in gradients]
 
 

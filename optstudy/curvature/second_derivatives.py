@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from optstudy.curvature.losses import cast, cast_loss
-from optstudy.curvature.objective import Objective, eval_mode, map_tensors, tensors_in
+from optstudy.curvature.containers import cast, map_tensors, tensors_in
+from optstudy.curvature.losses import cast_loss
+from optstudy.curvature.objective import Objective, eval_mode
 from optstudy.curvature.repeatability import describe
+from optstudy.curvature.twice import lend, twice_differentiable
 
 STEP = 1e-6  # of finite differences, for entries of order 1
 TOLERANCE = 1e-3  # largest relative error of an entry; that of the differences is far below
@@ -35,7 +36,7 @@ def blame_second_derivative(objective: Objective) -> str | None:
         with (
             eval_mode(objective.model),
             objective.generators.at(objective.data, objective.device),
-            sdpa_kernel(SDPBackend.MATH),
+            twice_differentiable(objective.model),
             torch.enable_grad(),
         ):
             for where, function, tensors, advice in _functions(objective.in_dtype(torch.float64)):
@@ -93,7 +94,7 @@ def _of_module(module: nn.Module, given: Any) -> tuple[Function, list[Tensor]]:
 
     def function(value: Any) -> Any:
         parameters, (arguments, keywords) = value
-        return torch.func.functional_call(module, {**state, **parameters}, arguments, keywords)
+        return lend(module, {**state, **parameters}, lambda: module(*arguments, **keywords))
 
     return _of_value(({name: state[name] for name in names}, given), function)
 

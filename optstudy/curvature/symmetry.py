@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.batches import Data
 from optstudy.curvature.build import unchecked_objective
 from optstudy.curvature.losses import Loss
-from optstudy.curvature.objective import Data, eval_mode
-from optstudy.curvature.operators import Operator, hessian_of, in_double
+from optstudy.curvature.objective import eval_mode
+from optstudy.curvature.operators import Operator, check_operator, hessian_of, in_double
 
 MAX_ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
 SUSPECT_ASYMMETRY = 1e-12  # of a section in float64; models that compute in float32 inside exceed it too
@@ -23,6 +24,7 @@ def check_symmetry(operator: Operator) -> None:
     Raises:
         ValueError: If the operator is not symmetric, naming the module that is to blame if there is one.
     """
+    check_operator(operator, "check_symmetry")
     generator = torch.Generator().manual_seed(0)
     pair = torch.randn(2, operator.dim, generator=generator, dtype=torch.float64)
     rows = torch.cat([pair, pair.sum(0, keepdim=True)]).to(operator.device)

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from optstudy.curvature.basis import new_directions
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.operators import Operator, check_operator
 from optstudy.curvature.progress import Progress, last
 
 
@@ -55,6 +55,7 @@ def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterato
 
     The estimate after the second third is the trace in the subspace.
     """
+    check_operator(operator, "trace")
     min_products = 6
     if products < min_products:
         raise ValueError(

@@ -8,16 +8,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.arguments import check_loss
 from optstudy.curvature.basis import empty_basis, random_rows
+from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.low_rank import LowRank, zero_matrix
-from optstudy.curvature.objective import Data, eval_mode
+from optstudy.curvature.objective import eval_mode, select_parameters
 from optstudy.curvature.operators import Expansion, Operator, expand, has_double, preconditioned
 from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
 from optstudy.curvature.ratio import block_norm, ratio_interval
+from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
@@ -47,7 +50,8 @@ class EigenTracker:
     residuals and an approximation of the rest of the operator from earlier steps (see `LowRank`).
     Converged pairs are not necessarily the largest. Therefore the first step, the last step and every
     ``verify_every``-th step also search for missed values, like `top_eigenpairs`, and count as verified. So does a step
-    that did not converge in float32. The other steps are tracked.
+    that did not converge in float32. The other steps are tracked. When the selected parameters change (a layer is
+    frozen, unfrozen, or replaced by one of another shape), the search starts anew with a verified step.
 
     A tracker is a probe: `observe` takes the state that the previous call returned. The model is evaluated in eval
     mode, and not modified.
@@ -90,6 +94,7 @@ class EigenTracker:
             raise ValueError(f"extra_pairs is {self.extra_pairs}; give 0 or more pairs")
         if self.verify_every < 1:
             raise ValueError(f"verify_every is {self.verify_every}; give at least 1 step")
+        check_loss(self.loss)
         check_limits(self.tolerance, self.probability)
 
     def is_due(self, context: Step) -> bool:
@@ -120,13 +125,17 @@ class EigenTracker:
             is not finite, or the preconditioner is not positive everywhere, ``loss`` is the only value.
         """
         index = self.steps.index(context.step)
+        model = unwrapped(context.model) if state else context.model  # a wrapper is mentioned once
+        selected = _selection(unwrapped(model), self.parameters)
         previous = _TrackerState(**state) if state else None
+        if previous is not None and previous.selected not in ("", selected):
+            previous = None  # its vectors are of other parameters
         verified = previous is None or index % self.verify_every == 0 or index == len(self.steps) - 1
         build = objective if verified else unchecked_objective
         dtype = torch.float64 if previous is not None and previous.double else None
-        with eval_mode(context.model):
+        with eval_mode(model):
             function = build(
-                context.model,
+                model,
                 self.loss,
                 self.data,
                 parameters=self.parameters,
@@ -152,7 +161,7 @@ class EigenTracker:
         values = self._values(result, expansion, previous, double=double)
         if index == len(self.steps) - 1:  # no step left to observe
             return {}, values
-        return vars(self._next_state(result, previous, double=double)), values
+        return vars(self._next_state(result, previous, selected, double=double)), values
 
     def _search(
         self,
@@ -199,7 +208,7 @@ class EigenTracker:
         return bool((further > self.tolerance * result.basis.magnitude).any())
 
     def _next_state(
-        self, result: EigenResult, previous: "_TrackerState | None", *, double: bool
+        self, result: EigenResult, previous: "_TrackerState | None", selected: str, *, double: bool
     ) -> "_TrackerState":
         approximation = previous.approximation(result.operator) if previous else zero_matrix(result.operator)
         others = approximation.updated(result.basis, self.k, self.extra_pairs)
@@ -209,6 +218,7 @@ class EigenTracker:
             other_vectors=others.vectors.cpu(),
             double=double,
             noise=result.noise,
+            selected=selected,
         )
 
     def _values(
@@ -247,10 +257,17 @@ class _TrackerState:
     other_vectors: Tensor  # (m, n) on the CPU
     double: bool  # float32 was too coarse for the tolerance at an earlier step
     noise: float  # error of a product, as last measured
+    selected: str = ""  # the parameters' names and shapes; empty in a state of version 0.1
 
     def approximation(self, operator: Operator) -> LowRank:
         """Return a low-rank approximation of an operator outside its top eigenspace."""
         return LowRank(self.other_values, self.other_vectors.to(operator.device, operator.dtype))
+
+
+def _selection(model: nn.Module, patterns: str | None) -> str:
+    """Return the names and shapes of the selected parameters, which tell whether vectors fit them."""
+    names = select_parameters(model, patterns)
+    return "; ".join(f"{name} {tuple(p.shape)}" for name, p in model.named_parameters() if name in names)
 
 
 def largest_angle(first: Tensor, second: Tensor) -> float:

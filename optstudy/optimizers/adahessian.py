@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from optstudy.curvature.twice import dense, explained_checkpoint, twice_differentiable
+
 
 class AdaHessian(torch.optim.Optimizer):
     r"""AdaHessian (Yao et al., 2021).
@@ -42,8 +44,11 @@ class AdaHessian(torch.optim.Optimizer):
         hessian_power: :math:`k` from 0 (the average gradient alone) to 1.
         seed: Seed of the random signs, drawn from one generator per device; torch's global generators are not used.
 
+    The closure is called with implementations that have second derivatives: attention by its plain kernel, and compiled
+    code as it is written. Gradients of sparse embeddings are made dense.
+
     Raises:
-        ValueError: If an option is outside its domain.
+        ValueError: If an option is outside its domain, or a parameter is complex.
     """
 
     def __init__(
@@ -70,10 +75,17 @@ class AdaHessian(torch.optim.Optimizer):
             param_group: ``params``, and the options that differ from the constructor's.
 
         Raises:
-            ValueError: If an option is outside its domain.
+            ValueError: If an option is outside its domain, or a parameter is complex.
         """
         _check({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        for index, parameter in enumerate(param_group["params"]):  # a list by now
+            if parameter.is_complex():
+                self.param_groups.pop()
+                raise ValueError(
+                    f"parameter {index} of the group is complex ({parameter.dtype}, shape {tuple(parameter.shape)});"
+                    " AdaHessian takes real parameters; hold real and imaginary parts (torch.view_as_real)"
+                )
 
     # torch declares an optional closure that returns a float; here it is required, and returns a tensor with its graph.
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -86,7 +98,7 @@ class AdaHessian(torch.optim.Optimizer):
         Returns:
             The loss before the update, detached.
         """
-        with torch.enable_grad():
+        with torch.enable_grad(), twice_differentiable(), explained_checkpoint():
             loss = closure()
             used = self._gradients(loss)
             products = self._hessian_products([p for p, _, _ in used], [gradient for _, _, gradient in used])
@@ -128,7 +140,8 @@ class AdaHessian(torch.optim.Optimizer):
             return []
         # backward(create_graph=True) would tie parameter and graph into a cycle that is never freed.
         gradients = torch.autograd.grad(loss, [p for p, _ in trainable], create_graph=True, allow_unused=True)
-        return [(p, group, g) for (p, group), g in zip(trainable, gradients, strict=True) if g is not None]
+        used = [(p, group, g) for (p, group), g in zip(trainable, gradients, strict=True) if g is not None]
+        return [(p, group, g) for (p, group, _), g in zip(used, dense([g for _, _, g in used]), strict=True)]
 
     def _hessian_products(self, parameters: list[Tensor], gradients: list[Tensor]) -> Iterable[Tensor]:
         """Return each parameter's part of H z; zero where the loss is linear in it."""
@@ -137,7 +150,9 @@ class AdaHessian(torch.optim.Optimizer):
         if not nonlinear:
             return [torch.zeros_like(p) for p in parameters]
         outputs, directions = zip(*nonlinear, strict=True)
-        return torch.autograd.grad(outputs, parameters, directions, allow_unused=True, materialize_grads=True)
+        return dense(
+            torch.autograd.grad(outputs, parameters, directions, allow_unused=True, materialize_grads=True)
+        )
 
     def _update(self, parameter: Tensor, group: dict[str, Any], gradient: Tensor, product: Tensor) -> None:
         """Update one parameter in place."""

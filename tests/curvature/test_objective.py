@@ -80,10 +80,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: hessian(nn.Linear(3, 4), LOSS, X),
         "data is a single Tensor; give a batch (inputs, targets)",
     ),
-    "targets by name": (
-        lambda: hessian(nn.Linear(3, 4), LOSS, (X, {"y": Y})),
-        "the targets are a dict; give one tensor",
-    ),
     "half precision": (
         lambda: hessian(nn.Linear(3, 4), LOSS, (X, Y), dtype=torch.float16),
         "dtype is torch.float16; curvature requires float32 or float64",

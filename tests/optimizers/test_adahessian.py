@@ -13,6 +13,7 @@ import torch
 import torch_optimizer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from optstudy.optimizers import AdaHessian
 
@@ -321,3 +322,83 @@ def test_an_option_outside_its_domain_is_an_error(options: dict[str, Any]) -> No
 def test_a_group_with_an_option_outside_its_domain_is_an_error() -> None:
     with pytest.raises(ValueError, match="lr is -1"):
         AdaHessian([{"params": [parameter([1.0])], "lr": -1.0}])
+
+
+class Words(nn.Module):
+    """Words, attention or none, and a middle that may be computed again in backward passes."""
+
+    def __init__(self, sparse: bool = False, attention: bool = False, again: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.layer = nn.Embedding(7, 4, sparse=sparse), nn.Linear(4, 3)
+        self.attention, self.again = attention, again
+
+    def block(self, h: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(h, h, h) if self.attention else h.tanh()
+
+    def forward(self, words: Tensor) -> Tensor:
+        h = self.embedding(words).unsqueeze(1)
+        h = checkpoint(self.block, h, use_reentrant=False) if self.again else self.block(h)
+        return self.layer(h.squeeze(1).mean(1))  # type: ignore[no-any-return]
+
+
+def by_hand(model: Words, words: Tensor) -> Tensor:
+    """Return the outputs with attention as it is defined."""
+    h = model.embedding(words)
+    return model.layer(((h @ h.mT / 2).softmax(-1) @ h).mean(1))  # type: ignore[no-any-return]
+
+
+WORDS, CLASSES = (torch.randint(7, (9, 5), generator=torch.Generator().manual_seed(0)), torch.arange(9) % 3)
+
+
+def trained(model: Words, forward: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return the weights after three steps."""
+    optimizer = AdaHessian(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.step(lambda: functional.cross_entropy(forward(WORDS), CLASSES))
+    return [p.detach() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("again", [False, True], ids=["once", "checkpointed"])
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_what_has_no_second_derivative_by_default_takes_the_same_steps(
+    sparse: bool, again: bool, attention: bool
+) -> None:
+    plain, model = Words().double(), Words(sparse, attention, again).double()
+
+    found = trained(model, model)
+
+    expected = trained(plain, (lambda words: by_hand(plain, words)) if attention else plain)
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(found, expected, strict=True))
+
+
+def test_compiled_code_runs_as_written() -> None:
+    plain, model = Words().double(), Words().double()
+
+    found = trained(model, torch.compile(model, backend="aot_eager"))
+
+    assert all(torch.equal(a, b) for a, b in zip(found, trained(plain, plain), strict=True))
+
+
+def test_a_complex_parameter_is_an_error_and_adds_no_group() -> None:
+    real, wave = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    optimizer = AdaHessian([real])
+
+    with pytest.raises(
+        ValueError,
+        match=r"parameter 1 of the group is complex \(torch.complex64, shape \(3,\)\); .*view_as_real",
+    ):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2)), wave]})
+
+    assert len(optimizer.param_groups) == 1
+
+
+def test_reentrant_checkpointing_is_an_error() -> None:
+    layer = nn.Linear(3, 1)
+
+    def closure() -> Tensor:
+        return checkpoint(lambda h: h.tanh(), layer(torch.ones(2, 3)), use_reentrant=True).sum()  # type: ignore[no-any-return]
+
+    with pytest.raises(ValueError, match="use_reentrant=True, which has no second derivative"):
+        AdaHessian(layer.parameters()).step(closure)

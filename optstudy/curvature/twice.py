@@ -1,0 +1,158 @@
+"""What lets a model be differentiated twice, and leaves it as it was."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from optstudy.curvature.containers import tensors_in
+
+T = TypeVar("T")
+
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # its dicts of parameters, buffers, modules and hooks
+
+
+@contextlib.contextmanager
+def twice_differentiable(model: nn.Module | None = None) -> Iterator[None]:
+    """Choose implementations that have second derivatives, in forward and backward passes.
+
+    Attention is computed by its plain kernel, compiled code runs as written, and recurrent layers of ``model`` run
+    without cuDNN.
+    """
+    recurrent = model is not None and any(isinstance(module, nn.RNNBase) for module in model.modules())
+    compiled = (
+        "torch._dynamo" in sys.modules
+    )  # otherwise nothing can have been compiled, and importing it is slow
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext(),
+        _without_cudnn() if recurrent else contextlib.nullcontext(),
+    ):
+        yield
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module that a compiled model, `DataParallel` or `DistributedDataParallel` wraps."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    inner = getattr(model, "_orig_mod", None)  # of torch.compile, whose module takes long to import
+    return unwrapped(inner) if isinstance(inner, nn.Module) else model
+
+
+def lend(model: nn.Module, tensors: Mapping[str, Tensor], function: Callable[[], T]) -> T:
+    """Call a function while a model holds other parameters and buffers, given by name."""
+    held = {f"model.{place}": tensors[name] for place, name in _places(model) if name in tensors}
+    result: T = torch.func.functional_call(_Borrower(model), held, (function,), tie_weights=False)
+    return result
+
+
+class _Borrower(nn.Module):
+    """Calls a function of a model, so that `torch.func.functional_call` lends the model parameters meanwhile."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[[], T]) -> T:
+        return function()
+
+
+def _places(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Yield where each module holds parameters and buffers, and their names, which tied ones share.
+
+    `torch.func.functional_call` finds ties itself, but does not give a module back what it held if the module is
+    registered twice.
+    """
+    named = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    for prefix, module in model.named_modules():
+        own = {"recurse": False, "remove_duplicate": False}
+        for name, tensor in [*module.named_parameters(**own), *module.named_buffers(**own)]:
+            yield f"{prefix}.{name}" if prefix else name, named[id(tensor)]
+
+
+def dense(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return gradients as dense tensors; those of sparse embeddings are sparse."""
+    return [tensor.to_dense() if tensor.is_sparse else tensor for tensor in tensors]
+
+
+@contextlib.contextmanager
+def explained_checkpoint() -> Iterator[None]:
+    """Explain the error of a derivative that reentrant activation checkpointing does not have.
+
+    Raises:
+        ValueError: In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise ValueError(
+            "the model calls torch.utils.checkpoint with use_reentrant=True, which has no second derivative; use"
+            " use_reentrant=False"
+        ) from error
+
+
+@contextlib.contextmanager
+def restored_attributes(model: nn.Module) -> Iterator[None]:
+    """Restore the attributes in which a forward pass keeps tensors, as the hooks of `torch.nn.utils.spectral_norm` do.
+
+    They would be computed from other weights than the model's, or belong to a graph, so that no copy could be made.
+    """
+    before = [
+        (module, {name: (value, _contents(value)) for name, value in _own(module)})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, kept in before:
+            _restore(module, kept)
+
+
+def _restore(module: nn.Module, kept: dict[str, tuple[Any, dict[Any, Any] | None]]) -> None:
+    """Restore the attributes of a module that hold tensors, or did before."""
+    for name, value in _own(module):
+        if name not in kept and tensors_in(value):
+            del vars(module)[name]
+    for name, (value, contents) in kept.items():
+        now = vars(module).get(name)
+        if now is not value and (tensors_in(now) or tensors_in(value)):
+            vars(module)[name] = value
+        if (
+            contents is not None
+            and _ids(contents) != _ids(_contents(value))
+            and tensors_in([value, contents])
+        ):
+            value.clear()
+            value.update(contents) if isinstance(value, dict) else value.extend(contents.values())
+
+
+def _own(module: nn.Module) -> list[tuple[str, Any]]:
+    """Return the attributes of a module but those that every module has."""
+    return [(name, value) for name, value in vars(module).items() if name not in OF_EVERY_MODULE]
+
+
+def _contents(value: Any) -> dict[Any, Any] | None:
+    """Return what a dict or a list holds, by key or index."""
+    if isinstance(value, list):
+        return dict(enumerate(value))
+    return dict(value) if isinstance(value, dict) else None
+
+
+def _ids(contents: dict[Any, Any] | None) -> list[tuple[Any, int]]:
+    return [(key, id(item)) for key, item in (contents or {}).items()]
+
+
+@contextlib.contextmanager
+def _without_cudnn() -> Iterator[None]:
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled

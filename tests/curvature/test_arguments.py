@@ -1,0 +1,263 @@
+"""Arguments in each other's place, and targets that a loss of torch does not take: one line that names them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import oracles
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from optstudy.curvature import (
+    EigenTracker,
+    check_symmetry,
+    has_preconditioner,
+    hessian,
+    preconditioned,
+    preconditioner,
+    spectral_density,
+    top_eigenpairs,
+    trace,
+)
+
+X, Y = oracles.examples()
+LOSS = functional.cross_entropy
+MODEL = oracles.net(3, 5, 4)
+
+
+class OwnLoss(nn.Module):
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return LOSS(z, y)
+
+
+# Any: the point is what has another type.
+CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a loss for a model": (
+        lambda h: h(LOSS, MODEL, (X, Y)),
+        "model is the function cross_entropy; give a torch.nn.Module",
+    ),
+    "a loss module for a model": (
+        lambda h: h(nn.CrossEntropyLoss(), MODEL, (X, Y)),
+        "model is a CrossEntropyLoss; give",
+    ),
+    "an own loss for a model": (
+        lambda h: h(OwnLoss(), MODEL, (X, Y)),
+        "model is a OwnLoss; give a torch.nn.Module",
+    ),
+    "data for a loss": (lambda h: h(MODEL, (X, Y), LOSS), "loss is a tuple of 2 ("),
+    "a loss by name": (
+        lambda h: h(MODEL, "mse_loss", (X, Y)),
+        "loss is the string 'mse_loss'; give a function of outputs and targets, such as torch.nn.functional.mse_loss",
+    ),
+    "a loss by an unknown name": (
+        lambda h: h(MODEL, "ce", (X, Y)),
+        "such as torch.nn.functional.cross_entropy",
+    ),
+    "the class of a loss": (
+        lambda h: h(MODEL, nn.CrossEntropyLoss, (X, Y)),
+        "loss is the class CrossEntropyLoss; give an instance, such as CrossEntropyLoss()",
+    ),
+    "a model for data": (
+        lambda h: h(MODEL, LOSS, MODEL),
+        "data is a Sequential; give a batch (inputs, targets)",
+    ),
+    "a function for data": (
+        lambda h: h(MODEL, LOSS, LOSS),
+        "data is the function cross_entropy; give a batch",
+    ),
+    "a path for data": (lambda h: h(MODEL, LOSS, "data.pt"), "data is the string 'data.pt'; give a batch"),
+    "nothing for data": (lambda h: h(MODEL, LOSS, None), "data is None; give a batch"),
+    "a data set": (
+        lambda h: h(MODEL, LOSS, TensorDataset(X, Y)),
+        "data is a TensorDataset, a data set of single examples; give batches: DataLoader(data, batch_size=100)",
+    ),
+    "a number for a pattern": (
+        lambda h: h(MODEL, LOSS, (X, Y), parameters=[0]),
+        "parameters holds 0; give names or patterns such as 'layer3.*'",
+    ),
+    "a parameter for a pattern": (
+        lambda h: h(MODEL, LOSS, (X, Y), parameters=[MODEL[2].weight]),
+        "parameters holds the parameter 2.weight itself; give names",
+    ),
+    "parameters for patterns": (
+        lambda h: h(MODEL, LOSS, (X, Y), parameters=MODEL[2].parameters()),
+        "parameters holds the parameter 2.weight itself; give names",
+    ),
+    "a layer for a pattern": (
+        lambda h: h(MODEL, LOSS, (X, Y), parameters=MODEL[2]),
+        "parameters is a Linear; give names",
+    ),
+    "a number for patterns": (lambda h: h(MODEL, LOSS, (X, Y), parameters=3), "parameters is 3; give names"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS.keys())
+def test_an_argument_in_anothers_place_is_named(call: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(hessian)
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+TAKE_AN_OPERATOR: dict[str, Callable[[Any], Any]] = {
+    "trace": trace,
+    "spectral_density": spectral_density,
+    "check_symmetry": check_symmetry,
+    "preconditioned": lambda it: preconditioned(it, torch.ones(44)),
+    "top_eigenpairs": top_eigenpairs,
+}
+
+
+@pytest.mark.parametrize("name", TAKE_AN_OPERATOR)
+def test_a_matrix_is_no_operator_yet(name: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"{name} takes an operator, not a float32 tensor .*Operator\(lambda v"
+    ):
+        TAKE_AN_OPERATOR[name](torch.eye(3))
+
+
+@pytest.mark.parametrize("name", [name for name in TAKE_AN_OPERATOR if name != "top_eigenpairs"])
+def test_a_model_is_no_operator(name: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"{name} takes an operator, not a Sequential; give hessian\(model, loss"
+    ):
+        TAKE_AN_OPERATOR[name](MODEL)
+
+
+@pytest.mark.parametrize("function", [preconditioner, has_preconditioner])
+def test_an_optimizer_comes_before_its_model(function: Any) -> None:
+    optimizer = torch.optim.Adam(MODEL.parameters())
+
+    with pytest.raises(
+        TypeError, match="optimizer is a Sequential and model is a Adam; give a torch.optim.Optim"
+    ):
+        function(MODEL, optimizer)
+
+
+def test_a_tracker_takes_a_loss_first() -> None:
+    with pytest.raises(TypeError, match="loss is a tuple of 2"):
+        EigenTracker((X, Y), LOSS, range(3))  # type: ignore[arg-type]
+
+
+class Output(NamedTuple):
+    loss: Tensor
+    logits: Tensor
+
+
+class Returns(nn.Module):
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.layer, self.form = nn.Linear(3, 4), form
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self.layer(x))
+
+
+OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "tuple": (lambda z: (z, None), "a tuple of 2 (a float32 tensor of shape (13, 4), None)"),
+    "named tuple": (lambda z: Output(z.sum(), z), "a Output of 2 (loss, logits)"),
+    "dict": (lambda z: {"logits": z}, "a dict with the keys logits"),
+    "object": (lambda z: functools.partial(int, z), "a partial"),
+}
+
+
+@pytest.mark.parametrize(
+    "loss", [LOSS, nn.CrossEntropyLoss(), functools.partial(LOSS, label_smoothing=0.1), nn.KLDivLoss()]
+)
+@pytest.mark.parametrize(("form", "found"), OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_torchs_own_losses_take_a_tensor(form: Callable[[Tensor], Any], found: str, loss: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        hessian(Returns(form), loss, (X, Y))
+
+    assert f"the model returns {found}, and " in str(caught.value)
+    assert "takes a tensor; give a loss of your own that selects one" in str(caught.value)
+
+
+def test_targets_of_several_parts_need_a_loss_of_their_own() -> None:
+    with pytest.raises(
+        TypeError, match="the targets are a dict with the keys a, b, and cross_entropy takes a tensor"
+    ):
+        hessian(MODEL, LOSS, [(X, {"a": Y, "b": Y})])
+
+
+BINARY = functional.binary_cross_entropy_with_logits
+MISMATCHED: dict[str, tuple[Any, Any, str]] = {
+    "numbers for labels": (
+        LOSS,
+        Y.float(),
+        "the targets are a float32 tensor of shape (13,), and cross_entropy takes classes as an int64 tensor",
+    ),
+    "short integers": (
+        LOSS,
+        Y.int(),
+        "the targets are an int32 tensor of shape (13,), and cross_entropy takes classes",
+    ),
+    "a column of labels": (
+        nn.CrossEntropyLoss(),
+        Y.unsqueeze(1),
+        "an int64 tensor of shape (13, 1), and CrossEntropyLoss takes",
+    ),
+    "labels in one-hot integers": (
+        LOSS,
+        functional.one_hot(Y),
+        "an int64 tensor of shape (13, 4), and cross_entropy takes",
+    ),
+    "too few labels": (
+        LOSS,
+        Y[:7],
+        "an int64 tensor of shape (7,), and cross_entropy takes classes as an int64 tensor of shape (13,)",
+    ),
+    "probabilities of other classes": (
+        LOSS,
+        torch.ones(13, 3),
+        "a float32 tensor of shape (13, 3), and cross_entropy takes",
+    ),
+    "labels from one": (
+        LOSS,
+        Y + 1,
+        "the targets range from 1 to 4, and the model returns 4 classes; cross_entropy takes labels from 0 to 3",
+    ),
+    "labels beyond the weights": (
+        nn.CrossEntropyLoss(torch.ones(3)),
+        Y,
+        "the targets range from 0 to 3, and the loss has weights of 3 classes",
+    ),
+    "a label below zero": (functools.partial(LOSS, ignore_index=-7), Y - 1, "the targets range from -1 to 2"),
+    "a vector for a column": (
+        functional.mse_loss,
+        Y.float(),
+        "the outputs have shape (13, 4) and the targets (13,), and mse_loss compares",
+    ),
+    "classes for a binary loss": (
+        BINARY,
+        functional.one_hot(Y),
+        "the targets are torch.int64, and binary_cross_entropy_with_logits takes numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize(("loss", "targets", "message"), MISMATCHED.values(), ids=MISMATCHED.keys())
+def test_targets_that_do_not_match_the_outputs_are_named(loss: Any, targets: Tensor, message: str) -> None:
+    for data in ((X, targets), [(X, targets), (X, targets)]):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is compared below
+            hessian(MODEL, loss, data)
+
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_label_out_of_range_in_a_later_batch_is_named() -> None:
+    with pytest.raises(ValueError, match="the targets range from 1 to 4, and the model returns 4 classes"):
+        hessian(MODEL, LOSS, [(X, Y), (X, Y + 1)])
+
+
+@pytest.mark.parametrize("ignored", [-100, 255])
+def test_ignored_labels_need_not_be_classes(ignored: int) -> None:
+    targets = Y.where(torch.arange(13) % 2 == 0, ignored)
+    loss = functools.partial(LOSS, ignore_index=ignored)
+
+    assert hessian(MODEL, loss, (X, targets)).dim == 44
