@@ -63,6 +63,10 @@ def describe_data(reference: str, splits: Sequence[Split]) -> tuple[DatasetDescr
                 f"all {len(labels):,} training examples of {run} are of class {data.classes[int(labels[0])]!r};"
                 " train on examples of at least two classes"
             )
+        if bool((heldout == heldout[0]).all()):
+            remarks.append(
+                f"all {len(heldout):,} {part} examples of {run} are of class {data.classes[int(heldout[0])]!r}"
+            )
         remarks += [
             f"class {data.classes[label]!r} has no training example in {run}, but {count} of its {part} examples"
             for label, count in enumerate(heldout.bincount().tolist())
@@ -81,6 +85,9 @@ def unreachable_settings(
     tuned, trained, curved = specification.tuning, specification.training, specification.curvature
     images = trained.train_size or data.train
     steps = trained.train_epochs * steps_per_epoch(images, specification.batch_size)
+    last = steps if isinstance(curved.eigen_last, str) else min(curved.eigen_last, steps)
+    tracked = last if training and curved.samples != 0 else 0
+    learns = tuning and tuned.sampler in ("tpe", "gp")
     remarks: list[tuple[bool, str, Any, int, str]] = [
         (
             tuning,
@@ -97,8 +104,22 @@ def unreachable_settings(
             trained.train_epochs,
             "epochs: only the last is swept",
         ),
+        (
+            learns,
+            "startup_trials",
+            tuned.startup_trials,
+            tuned.rounded_trials,
+            "trials: all are drawn at random",
+        ),
         (training, "samples", curved.samples, images, "training examples: curvature is measured on all"),
-        (training, "eigen_last", curved.eigen_last, steps, "steps: eigenvalues are tracked in all"),
+        (tracked > 0, "eigen_last", curved.eigen_last, steps, "steps: eigenvalues are tracked in all"),
+        (
+            tracked > 0,
+            "eigen_every",
+            curved.eigen_every,
+            tracked,
+            "steps to track: eigenvalues are measured once",
+        ),
     ]
     return [
         f"{key} is {value:,}, but there are only {limit:,} {result}"

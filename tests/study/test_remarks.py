@@ -85,16 +85,36 @@ def test_a_class_that_a_part_leaves_out_is_named(workspace: Path) -> None:
 
 def test_settings_larger_than_what_there_is_are_said_with_what_is_done(workspace: Path) -> None:
     planned = tiny.study(
-        trials=2, finalists=5, rung_epochs=9, sweep_every=7, samples=1000, eigen_last=500
+        trials=2,
+        startup_trials=9,
+        finalists=5,
+        rung_epochs=9,
+        sweep_every=7,
+        samples=1000,
+        eigen_last=500,
+        eigen_every=30,
     ).estimate()
 
     assert planned.remarks == (
         "finalists is 5, but there are only 2 trials: all that complete are retrained",
         "rung_epochs is 9, but there are only 3 epochs: no trial is stopped early",
         "sweep_every is 7, but there are only 2 epochs: only the last is swept",
+        "startup_trials is 9, but there are only 2 trials: all are drawn at random",
         "samples is 1,000, but there are only 300 training examples: curvature is measured on all",
         "eigen_last is 500, but there are only 24 steps: eigenvalues are tracked in all",
+        "eigen_every is 30, but there are only 24 steps to track: eigenvalues are measured once",
     )
+
+
+def test_what_is_not_measured_is_not_remarked_on(workspace: Path) -> None:
+    assert tiny.study(samples=0, eigen_last=500, eigen_every=600).estimate().remarks == ()
+
+
+def test_test_examples_of_one_class_are_said(workspace: Path) -> None:
+    images = Path("images.py")
+    images.write_text(images.read_text().replace("*part(100, 1)", "part(100, 1)[0], part(100, 1)[1] * 0"))
+
+    assert tiny.study().estimate().remarks == ("all 100 test examples of a final run are of class 'top'",)
 
 
 def test_a_default_that_is_larger_than_what_there_is_goes_without_saying(workspace: Path) -> None:
