@@ -65,6 +65,13 @@ studies = click.option(
     metavar="NAME",
     help="A study, by default the most recent one; repeat to show several side by side.",
 )
+accept_sources = click.option(
+    "--accept-source",
+    "accept_sources",
+    multiple=True,
+    metavar="FILE",
+    help="Accept a changed source file: finished runs keep its old hash, others get the new one; may be repeated.",
+)
 _workspace = click.option(
     "--workspace",
     type=click.Path(file_okay=False, path_type=Path),

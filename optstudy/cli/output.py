@@ -11,6 +11,7 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from optstudy.cli.progress import show_estimate
 from optstudy.comparison.table import Comparison
@@ -18,6 +19,7 @@ from optstudy.errors import OptstudyError
 from optstudy.records.location import Location
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
+from optstudy.report.tables.sources import SHOWN
 from optstudy.report.tables.table import (
     UNKNOWN,
     Column,
@@ -179,6 +181,10 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
         ):
             if reasons:
                 click.echo(f"{status.study}, {status.optimizer}, {what}: {reasons_label(noun, reasons)}")
+    accepted = {(s.study, file): hashes for s in statuses for file, hashes in s.accepted_sources.items()}
+    for (study, file), hashes in accepted.items():
+        *older, newest = (digest[:SHOWN] for digest in hashes)
+        click.echo(f"{study}, accepted change of {file}: {', '.join(older)} before, {newest} now")
 
 
 def show_removal(content: "Removal") -> None:
@@ -283,7 +289,7 @@ def print_table(columns: Sequence[Column]) -> None:
     for column in columns:
         table.add_column(column.header, justify=column.side, overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a cell may hold brackets, which are no markup
     # Lines in a file or pipe need no wrapping at the terminal's width.
     width = None if os.isatty(1) else 200
     Console(width=width, highlight=False).print(table)

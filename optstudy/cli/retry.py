@@ -9,10 +9,12 @@ def command_with_free_name(error: Exception) -> str | None:
     name = getattr(error, "free_name", None)
     if name is None:
         return None
-    words = [word for word in sys.argv[1:] if not word.startswith("--study=")]
-    if "--study" in words:
-        index = words.index("--study")
-        del words[index : index + 2]
+    words = sys.argv[1:]
+    for option in ("--study", "--accept-source"):  # a study that has not begun has nothing to accept
+        words = [word for word in words if not word.startswith(f"{option}=")]
+        while option in words:
+            index = words.index(option)
+            del words[index : index + 2]
     return shlex.join(["optstudy", *words, "--study", name])
 
 

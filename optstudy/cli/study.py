@@ -20,8 +20,10 @@ from optstudy.records.location import Location
     help="Print the plan and an estimate of its time and disk space, without running it.",
 )
 @options.running(tuning=True, training=True)
+@options.accept_sources
 @options.as_json
 def study(
+    *,
     preset: str | None,
     name: str | None,
     dry_run: bool,
@@ -29,6 +31,7 @@ def study(
     worker_pool: WorkerPool,
     quiet: bool,
     settings: dict[str, Any],
+    accept_sources: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Tune every optimizer, retrain the best configurations, and compare.
@@ -48,6 +51,6 @@ def study(
             click.echo(f"note: {remark}", err=True)
         click.echo(f"next: {command_without('--dry-run')}", err=True)
         return
-    watch(opened.run(), quiet=quiet)
+    watch(opened.run(accept_sources=accept_sources), quiet=quiet)
     show_comparison(opened.compare(), as_json=as_json)
     next_step("optstudy ui", location, quiet=quiet, study=name)

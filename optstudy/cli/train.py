@@ -22,6 +22,7 @@ from optstudy.records.naming import CONFIGS
 )
 @options.study
 @options.running(training=True)
+@options.accept_sources
 @options.as_json
 def train(
     study: str | None,
@@ -30,6 +31,7 @@ def train(
     worker_pool: WorkerPool,
     quiet: bool,
     settings: dict[str, Any],
+    accept_sources: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Train configurations over several seeds on all training examples; report the test set.
@@ -40,6 +42,11 @@ def train(
     from optstudy.cli.progress import watch
 
     opened = options.open_study(study or "main", location, worker_pool, settings)
-    watch(opened.run("training", optimizers=settings.get("optimizers"), configs=chosen), quiet=quiet)
+    watch(
+        opened.run(
+            "training", optimizers=settings.get("optimizers"), configs=chosen, accept_sources=accept_sources
+        ),
+        quiet=quiet,
+    )
     show_comparison(opened.compare(), as_json=as_json)
     next_step("optstudy compare", location, quiet=quiet, study=study)

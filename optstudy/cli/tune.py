@@ -12,6 +12,7 @@ from optstudy.records.location import Location
 @click.command()
 @options.study
 @options.running(tuning=True)
+@options.accept_sources
 @options.as_json
 def tune(
     study: str | None,
@@ -19,6 +20,7 @@ def tune(
     worker_pool: WorkerPool,
     quiet: bool,
     settings: dict[str, Any],
+    accept_sources: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Search for the best hyperparameters of each optimizer.
@@ -30,6 +32,6 @@ def tune(
 
     opened = options.open_study(study or "main", location, worker_pool, settings)
     chosen = settings.get("optimizers")
-    watch(opened.run("tuning", optimizers=chosen), quiet=quiet)
+    watch(opened.run("tuning", optimizers=chosen, accept_sources=accept_sources), quiet=quiet)
     show_best(opened, chosen or opened.specification.optimizers, as_json=as_json)
     next_step("optstudy train", location, quiet=quiet, study=study, optimizers=chosen or ())

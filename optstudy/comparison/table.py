@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optstudy.comparison.pairs import Pair, pair_rows, row_rank
+from optstudy.comparison.sources import SourceVersion, differing_sources
 from optstudy.comparison.summaries import (
     GeometrySummary,
     ImageSummary,
@@ -66,6 +67,7 @@ class Comparison:
     excluded: dict[str, int]
     searches: tuple[SearchResult, ...] = ()  # finished searches
     looks: Looks = field(default_factory=Looks)
+    sources: tuple[SourceVersion, ...] = ()  # of files that differ between the trials and runs of a study
 
     def of_optimizers(self, optimizers: Sequence[str]) -> "Comparison":
         """Return only the rows of some optimizers; ranks and p-values still refer to all rows of the study."""
@@ -83,6 +85,7 @@ class Comparison:
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
             "searches": [replace_nonfinite(search.summary()) for search in self.searches],
+            "sources": [asdict(version) for version in self.sources],
         }
 
     def to_pandas(self) -> "DataFrame":
@@ -132,7 +135,8 @@ def compare(evidence: Evidence) -> Comparison:
         evidence.searches,
         key=lambda search: (order_index(studies, search.study), search.study, *sort_key(search.optimizer)),
     )
-    return Comparison(rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks)
+    sources = differing_sources(evidence)
+    return Comparison(rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks, sources)
 
 
 def _row(key: RowKey, evidence: Sequence[RunEvidence], rank: str) -> Row:

@@ -60,6 +60,9 @@ class SearchResult:
     finalists: tuple[Finalist, ...] = ()  # empty if the best trial is selected by its score
     importances: dict[str, float] = field(default_factory=dict)  # shares that sum to 1; empty if unknown
     settings: dict[str, Any] = field(default_factory=dict)  # keys of the specification that govern tuning
+    sources: dict[str, dict[str, int]] = field(
+        default_factory=dict
+    )  # number of trials by user's file and hash
 
     @property
     def optimizer(self) -> str:

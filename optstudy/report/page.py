@@ -15,6 +15,7 @@ from optstudy.report.commands import study_commands
 from optstudy.report.gallery import Exhibit
 from optstudy.report.sentences import headline, study_setup, verdict_sentence
 from optstudy.report.tables.formats import Metric, build_tables
+from optstudy.report.tables.sources import version_labels
 from optstudy.report.tables.tuning import value_label
 
 
@@ -57,7 +58,10 @@ def render_page(
             _space_section(search, evidence.looks, several=len(studies) > 1) for search in evidence.searches
         ],
         other_configs=_other_configs(evidence, several=len(studies) > 1),
-        provenance=_provenance(evidence),
+        provenance=[
+            *_provenance(evidence),
+            *((f"{file} of {study}", label) for study, file, label in version_labels(comparison.sources)),
+        ],
         finished=_finished_on(evidence),
         commands=[command for name in studies if (command := study_commands(evidence, name))],
         methods=methods,

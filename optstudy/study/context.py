@@ -12,6 +12,7 @@ from optstudy.records.metrics import provenance_tags
 from optstudy.records.plan import DatasetDescription, Plan, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.space import Space
+from optstudy.study.accepted import EarlierSources
 from optstudy.study.estimate import curvature_seconds, epoch_seconds
 from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification
@@ -29,7 +30,7 @@ class Context:
 
     files: StudyFiles
     specification: Specification
-    spaces: Mapping[str, Space]
+    spaces: Mapping[str, Space]  # of the optimizers that are run
     sources: Mapping[str, Mapping[str, str]]  # hashes of the user's files, by reference and file
     provenance: Provenance  # of results computed by this process, without the user's files
     data: DatasetDescription
@@ -37,20 +38,29 @@ class Context:
     cache: RunCache
     tracking: Tracking
     logged: Mapping[str, Mapping[str, LoggedRun]]  # already in MLflow at the start, by experiment and name
+    earlier_sources: Sequence[EarlierSources] = ()  # before each accepted change, the oldest first
+    searched: Sequence[str] = ()  # names of hyperparameters, also of optimizers that are not run
 
     def key(self, plan: Plan) -> str:
         """Return the cache key of a run."""
-        return run_key(plan, torch.__version__, self._files(plan))
+        return run_key(plan, torch.__version__, self.source_hashes(plan))
 
-    def _files(self, plan: Plan) -> dict[str, str]:
-        """Return the hashes of the user's files that a plan depends on; files of other optimizers may change."""
-        return {
-            name: digest for reference in plan.references for name, digest in self.sources[reference].items()
-        }
+    def source_hashes(self, plan: Plan) -> dict[str, str]:
+        """Return the hashes of the user's files with which a run is computed; files of other optimizers may change.
+
+        A run that had finished before a change of the files was accepted keeps the older hashes.
+        """
+        for version in self.earlier_sources:
+            hashes = _merged(plan, {**self.sources, **version.sources})
+            if run_key(plan, torch.__version__, hashes) in version.keys:
+                return hashes
+        return _merged(plan, self.sources)
 
     def provenance_tags(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
         """Return the provenance tags of a run whose rungs were computed on ``machines``."""
-        return provenance_tags(replace(self.provenance, sources=self._files(plan)).with_machines(machines))
+        return provenance_tags(
+            replace(self.provenance, sources=self.source_hashes(plan)).with_machines(machines)
+        )
 
     def experiment(self, kind: str) -> str:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
@@ -119,3 +129,7 @@ class Context:
     def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature at the end of a run."""
         return curvature_seconds(self.rehearsals[optimizer], self.data, plan)
+
+
+def _merged(plan: Plan, sources: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {name: digest for reference in plan.references for name, digest in sources[reference].items()}

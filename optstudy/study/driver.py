@@ -18,6 +18,7 @@ from optstudy.records.provenance import Provenance
 from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
 from optstudy.report.citation import unknown_citations
+from optstudy.study.accepted import accept_changes, earlier_sources
 from optstudy.study.checks import check_names
 from optstudy.study.context import Context
 from optstudy.study.estimate import StudyEstimate, estimate_study
@@ -99,6 +100,7 @@ class Study:
         self._recorded = read_recorded(self.files)
         if preset is None and self._recorded is None:
             preset = "quick"
+        self._chosen: tuple[str, ...] = ()  # optimizers that the command at hand runs; all if empty
         keys = read_preset(preset, self.location.workspace) if preset else {}
         self._settings = _validated(settings)
         self.specification = self._updated(keys | self._settings)
@@ -113,6 +115,7 @@ class Study:
         *phases: Phase,
         optimizers: Sequence[str] | None = None,
         configs: Sequence[str] | None = None,
+        accept_sources: Sequence[str] = (),
         **settings: Any,
     ) -> Iterator[Event]:
         """Do the remaining work of the study, yielding events.
@@ -121,6 +124,8 @@ class Study:
             phases: ``"tuning"`` to search, ``"training"`` to train final runs; both by default.
             optimizers: Optimizers to run; all by default. New optimizers are added to the study.
             configs: Configurations to train; by default those of the study.
+            accept_sources: Changed source files of the study to accept, since they change no number of its finished
+                runs. These keep the hashes with which they were computed; other runs are computed with the new files.
             settings: Keys of a preset to change.
 
         Raises:
@@ -133,13 +138,15 @@ class Study:
         changes = _validated(settings | {key: value for key, value in added.items() if value})
         with locked(self.files):
             self._recorded = read_recorded(self.files)
+            if accept_sources:
+                self._recorded = accept_changes(self.files, self._recorded, accept_sources)
             self.specification = self._updated(self.specification.to_keys() | changes)
-            spaces = self._spaces()
-            chosen = {name: spaces[name] for name in optimizers or spaces}
+            self._chosen = tuple(optimizers or ())
+            chosen = self._spaces()
             configs = tuple(configs or self.specification.configs) if training else ()
             provenance = gather_provenance()
             fingerprint = check_fingerprint(
-                self.files, self._recorded, self.specification, spaces, provenance.versions
+                self.files, self._recorded, self.specification, chosen, provenance.versions
             )
             params = self._params(chosen, configs, tuning=tuning)
             yield from adjusted_counts(
@@ -164,7 +171,7 @@ class Study:
         Args:
             trials: Configurations to try for each optimizer.
             optimizers: Optimizers of the study to run; all by default.
-            settings: Keys of a preset to change, such as ``tune_epochs``.
+            settings: Keys of a preset to change, such as ``tune_epochs``, and ``accept_sources`` of `run`.
 
         Returns:
             The search of each optimizer.
@@ -190,7 +197,7 @@ class Study:
             seeds: Runs of each configuration, from seed 0 on.
             optimizers: Optimizers of the study to run; all by default.
             configs: Sources of the hyperparameters: ``best``, ``paper``, ``default``.
-            settings: Keys of a preset to change, such as ``train_epochs``.
+            settings: Keys of a preset to change, such as ``train_epochs``, and ``accept_sources`` of `run`.
 
         Returns:
             The study's comparison.
@@ -209,6 +216,7 @@ class Study:
 
     def estimate(self) -> StudyEstimate:
         """Estimate the time and disk space of the whole study from a few timed steps; nothing is written."""
+        self._chosen = ()
         specification, spaces = self.specification, self._spaces()
         with self._workers() as workers:
             return estimate_study(workers, specification, spaces, tuning=True, configs=specification.configs)
@@ -223,7 +231,9 @@ class Study:
             raise
 
     def _spaces(self) -> dict[str, Space]:
-        return {name: load_space(name, self.location.workspace) for name in self.specification.optimizers}
+        """Return the spaces of the optimizers to run; files of others need not exist."""
+        names = self._chosen or self.specification.optimizers
+        return {name: load_space(name, self.location.workspace) for name in names}
 
     def _params(
         self, spaces: Mapping[str, Space], configs: Sequence[str], *, tuning: bool
@@ -294,8 +304,12 @@ class Study:
         return Context(
             files=self.files,
             specification=self.specification,
-            spaces=self._spaces(),
+            spaces=spaces,
+            searched=tuple(
+                item["name"] for space in fingerprint["spaces"].values() for item in space["search"]
+            ),
             sources=fingerprint["sources"],
+            earlier_sources=earlier_sources(fingerprint),
             provenance=replace(provenance, versions=fingerprint["versions"], data=estimate.data.checksum),
             data=estimate.data,
             rehearsals=estimate.rehearsals,

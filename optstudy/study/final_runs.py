@@ -67,7 +67,7 @@ def final_run_flow(
 
 
 def tag_superseded(context: Context, optimizer: str, config: str, params: Mapping[str, Any]) -> Flow:
-    """Tag the final runs trained with outdated hyperparameters of the configuration."""
+    """Tag the final runs trained with outdated hyperparameters or source files of the configuration."""
     old, study = [], context.files.name
     for name, logged in context.logged[context.experiment("final")].items():
         run = RunId.parse(study, name)
@@ -78,9 +78,8 @@ def tag_superseded(context: Context, optimizer: str, config: str, params: Mappin
             context.tracking.set_tags(logged.run_id, {Tag.SUPERSEDED: "true"})
             old.append(name)
     if old:
-        yield Notice(
-            f"{optimizer}: the best configuration has changed; {len(old)} older runs are excluded from tables"
-        )
+        what = "the best configuration" + " or an accepted source file" * bool(context.earlier_sources)
+        yield Notice(f"{optimizer}: {what} has changed; {len(old)} older runs are excluded from tables")
 
 
 def _final_run(

@@ -27,6 +27,13 @@ def check_fingerprint(
 ) -> dict[str, Any]:
     """Return the fingerprint of a study: everything except its specification that its results depend on.
 
+    Args:
+        files: The study's files.
+        recorded: The study as recorded; None if it is new.
+        specification: Its specification.
+        spaces: Spaces of the optimizers to run; what is recorded of others is neither checked nor changed.
+        versions: Versions of packages.
+
     Raises:
         ChangedStudyError: If the fingerprint has changed since the study began.
     """
@@ -41,7 +48,8 @@ def check_fingerprint(
     for kind, now in fingerprint.items():
         for name, old in before.get(kind, {}).items():
             if now.get(name, old) != old and name != "optstudy":
-                raise ChangedStudyError(files, _difference(kind, name, old, now[name]))
+                difference = _difference(kind, name, old, now[name])
+                raise ChangedStudyError(files, difference, _remedy(kind, name, old, now[name], spaces))
     return before | {kind: {**before.get(kind, {}), **now} for kind, now in fingerprint.items()}
 
 
@@ -96,8 +104,39 @@ def _optimizer_sources(space: Space) -> dict[str, str]:
 def _difference(kind: str, name: str, old: Any, new: Any) -> str:
     if kind == "versions":
         return f"{name} {old}, not {new}"
-    keys = ", ".join(key for key in {**old, **new} if old.get(key) != new.get(key))
+    keys = ", ".join(_differing(old, new))
     return f"a different space of {name} ({keys} differ)" if kind == "spaces" else f"a different {keys}"
+
+
+def _remedy(kind: str, name: str, old: Any, new: Any, spaces: Mapping[str, Space]) -> str:
+    if kind == "versions":
+        return ""
+    if kind == "sources":
+        options = " ".join(f"--accept-source {file}" for file in _differing(old, new))
+        return (
+            f"restore the recorded version, or, if the change alters no number of the finished runs, give {options}"
+            " (they keep the hash that they were computed with, and the other runs are computed with the new file)"
+        )
+    before, now = _entries(old), _entries(new)
+    lines = [
+        f"{entry} = {json.dumps(before[entry])}" if entry in before else f"no {entry}"
+        for entry in _differing(before, now)
+    ]
+    return f"restore {', '.join(lines)} in {spaces[name].source}"
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _entries(form: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a space's form, named as in its file: ``[search.lr] high``."""
+    tables = {key: value for key, value in form.items() if isinstance(value, Mapping)}
+    tables |= {f"search.{item['name']}": item for item in form["search"]}
+    entries = {
+        f"[{table}] {key}": value for table, content in tables.items() for key, value in content.items()
+    }
+    return entries | {key: value for key, value in form.items() if key not in (*tables, "search")}
 
 
 def _searched_form(space: Space) -> dict[str, Any]:

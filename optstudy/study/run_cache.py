@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.records.curvature import CurvatureResult
+from optstudy.records.eigen_trace import trace_problem
 from optstudy.records.forms import FormError, from_json, to_form
 from optstudy.records.io import write_bytes, write_json
 from optstudy.records.run import Rung
@@ -72,6 +73,31 @@ class RunCache:
         """Delete the state of a run that will not continue."""
         for path in self._run(key).glob("*.pt"):
             path.unlink()
+
+    def finished(self, *, measured: bool) -> frozenset[str]:
+        """Return the keys of the runs that have nothing left to do.
+
+        A trial has ended, or was pruned in a batch that has ended, and a final run has its trace and curvature as well.
+
+        Args:
+            measured: Whether the study measures the curvature of its final runs.
+        """
+        keys = (path.name for path in self.folder.glob("*") if path.is_dir())
+        return frozenset(key for key in keys if self._is_finished(key, measured=measured))
+
+    def _is_finished(self, key: str, *, measured: bool) -> bool:
+        epochs = sorted(int(path.stem) for path in self._run(key).glob("[0-9]*.json"))
+        rungs = [self.read(key, until) for until in epochs]
+        last = rungs[-1] if rungs else None
+        if last is None:
+            return False
+        if last.outcome == "running":  # a trial that was pruned has no state
+            return not any(self._run(key).glob("*.pt"))
+        is_final = bool(last.epochs) and last.epochs[-1].exact_accuracy is not None
+        if not is_final or not measured or last.outcome != "completed":
+            return True
+        problems = (trace_problem(rung.observations) for rung in rungs if rung is not None)
+        return not any(problems) and self.curvature(key) is not None
 
     def _run(self, key: str) -> Path:
         return self.folder / key

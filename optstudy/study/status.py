@@ -8,6 +8,7 @@ from optstudy.errors import UsageError, count_reasons
 from optstudy.records.location import Location
 from optstudy.records.naming import RunId
 from optstudy.report.tables.table import count_label
+from optstudy.study.accepted import accepted_hashes
 from optstudy.study.workspace import StudyFiles, read_recorded, study_names
 from optstudy.tracking import Tracking, open_existing
 
@@ -27,6 +28,7 @@ class OptimizerStatus:
     failed_runs: Mapping[str, int]
     missing_curvature: Mapping[str, int]  # final runs that lack the curvature at their end, by reason
     missing_trace: Mapping[str, int]  # final runs that lack the eigenvalues of their last steps, by reason
+    accepted_sources: Mapping[str, list[str]]  # hashes of the study's accepted source files, the oldest first
 
 
 def read_statuses(location: Location) -> list[OptimizerStatus]:
@@ -63,6 +65,7 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
                     failed_runs=count_reasons(run.problem for run in runs),
                     missing_curvature=count_reasons(run.curvature_problem for run in runs),
                     missing_trace=count_reasons(run.trace_problem for run in runs),
+                    accepted_sources=accepted_hashes(recorded.fingerprint),
                 )
             )
     return statuses

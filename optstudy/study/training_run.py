@@ -153,6 +153,11 @@ def _log_rung(context: Context, run: TrainingRun, rung: Rung) -> TrainingRun:
 def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
     first = rung.epochs[0] if rung.epochs else None
     logged = context.logged_run(run.experiment, run.name, run.plan)
+    other = context.logged[context.experiment(run.experiment)].get(run.name)
+    if (
+        logged is None and other is not None
+    ):  # it had not finished before a change of a source file was accepted
+        context.tracking.set_tags(other.run_id, {Tag.SUPERSEDED: "true"})
     run_id = context.tracking.open_run(
         context.experiment(run.experiment),
         run.name,

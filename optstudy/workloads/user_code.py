@@ -83,7 +83,7 @@ def reference_to(function: Any) -> str:
         )
     program = module.__name__ in {"__main__", "__mp_main__"}
     if program or (file.is_relative_to(Path.cwd()) and not _is_installed(file)):
-        return f"{_relative(file)}:{name}"
+        return f"{relative_path(file)}:{name}"
     return f"{module.__name__}:{name}"
 
 
@@ -117,7 +117,12 @@ def sources(reference: str) -> dict[str, str]:
             content = file.read_bytes()
             digests[file] = hashlib.sha256(content).hexdigest()
             pending += _file_imports(file, content)
-    return dict(sorted((_relative(file), digest) for file, digest in digests.items()))
+    return dict(sorted((relative_path(file), digest) for file, digest in digests.items()))
+
+
+def relative_path(path: Path) -> str:
+    """Return a path relative to the current folder, as files are named in fingerprints."""
+    return Path(os.path.relpath(path)).as_posix()
 
 
 def describe_exception(error: BaseException, where: str) -> str:
@@ -212,7 +217,7 @@ def _module_files(folder: Path, dotted: str) -> list[Path]:
 
 def _file_imports(file: Path, content: bytes) -> Iterator[Path]:
     """Yield the local files that a file imports; imported names are also tried as modules."""
-    with _user_errors(_relative(file)):
+    with _user_errors(relative_path(file)):
         tree = ast.parse(content, filename=str(file))
     root, _ = _module_root(file)
     for node in ast.walk(tree):
@@ -238,9 +243,11 @@ def _user_errors(where: str) -> Iterator[None]:
 def _location(error: BaseException) -> str:
     """Return ``file:line`` of the innermost frame in the user's code, or an empty string."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_relative(Path(error.filename))}:{error.lineno}"
+        return f"{relative_path(Path(error.filename))}:{error.lineno}"
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [f"{_relative(file)}:{line}" for file, line in frames if file.is_file() and not _is_installed(file)]
+    own = [
+        f"{relative_path(file)}:{line}" for file, line in frames if file.is_file() and not _is_installed(file)
+    ]
     return own[-1] if own else ""
 
 
@@ -256,7 +263,3 @@ def _module_file(module: ModuleType | None) -> Path | None:
     """Return a module's file; None if it is built in, interactive, or read from standard input."""
     path = Path(getattr(module, "__file__", None) or "").resolve()
     return path if path.is_file() else None
-
-
-def _relative(path: Path) -> str:
-    return Path(os.path.relpath(path)).as_posix()

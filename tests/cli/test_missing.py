@@ -21,7 +21,7 @@ from optstudy.study.status import read_statuses
 from optstudy.tracking import open_existing
 
 ONE_RUN: dict[str, Any] = {"configs": ("default",), "seeds": 1, "samples": 20, "eigen_last": 4}
-CURVATURE = "RuntimeError: no memory for the landscape"
+CURVATURE = "RuntimeError: [/alloc:7] no memory for the landscape"
 TRACE = "RuntimeError: expected scalar type Double but found Float"
 
 
@@ -31,7 +31,7 @@ def train(**changes: Any) -> list[Any]:
 
 def without_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(*_: Any, **__: Any) -> None:
-        raise RuntimeError("no memory for the landscape\nand a second line")
+        raise RuntimeError("[/alloc:7] no memory for the landscape\nand a second line")
 
     monkeypatch.setattr("optstudy.training.curvature.measure_curvature", measure)
 

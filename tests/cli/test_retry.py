@@ -15,6 +15,7 @@ from optstudy.study.workspace import ChangedStudyError, StudyFiles
     [
         (["study", "--study", "mine", "--trials", "3"], "optstudy study --trials 3 --study mine-2"),
         (["study", "--study=mine", "--opt", "sgd"], "optstudy study --opt sgd --study mine-2"),
+        (["train", "--accept-source", "loss.py", "--accept-source=net.py"], "optstudy train --study mine-2"),
         (["tune", "--model", "my net.py:make"], "optstudy tune --model 'my net.py:make' --study mine-2"),
     ],
 )

@@ -1,5 +1,6 @@
 """Summaries of a search, and the selection of its best trial, against numbers counted by hand."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import evidence
 import pytest
 from evidence import TRIALS, trial
 
-from optstudy.records.search import WORST, Finalist, SearchResult, running_best, select_best
+from optstudy.records.search import WORST, Finalist, SearchResult, read_search, running_best, select_best
 
 
 def finalist(number: int, *scores: float | None) -> Finalist:
@@ -83,3 +84,13 @@ def test_a_seed_whose_score_is_not_finite_counts_as_the_worst_in_the_mean_and_in
     assert chosen.best_mean == chosen.summary()["score_again"] == mean
     assert chosen.summary()["finalists"] == 2
     assert chosen.gradient_work == 39.0 + 60.0
+
+
+def test_failures_are_counted_by_reason_and_kept_in_the_file() -> None:
+    failed = [replace(trial(number, "failed", None, 0.0), problem="ValueError: lr") for number in (6, 7)]
+    found = replace(search(), trials=(*TRIALS, *failed), sources={"loss.py": {"1a2b": 8}})
+
+    assert found.failures == found.summary()["failures"] == {"ValueError: lr": 2}
+    assert read_search(json.loads(json.dumps(found.to_form())), "search.json") == found
+    assert "problem" not in search().to_form()["searched"]["trials"][0]
+    assert "sources" not in search().to_form()

@@ -14,6 +14,7 @@ from optstudy.errors import UsageError
 from optstudy.records.search import SearchResult
 from optstudy.study.driver import Study
 from optstudy.study.events import RunEnded, TrialEnded, WorkDone
+from optstudy.study.workspace import read_recorded
 from optstudy.tracking import embedded
 
 
@@ -69,6 +70,39 @@ class TestAgain:
         table = tiny.reopened_study().train(seeds=3, optimizers=["sgd"])
 
         assert {(row.optimizer, row.seeds) for row in table.rows} == {("sgd", 3), ("unreliable", 2)}
+
+    @pytest.mark.parametrize("removed", [False, True])
+    def test_another_range_of_one_optimizer_does_not_stop_a_seed_more_of_another(
+        self, removed: bool, finished_copy: Path
+    ) -> None:
+        space = finished_copy / "tuning" / "spaces" / "unreliable.toml"
+        before, original = studies.rung_times(finished_copy), space.read_text()
+        recorded = read_recorded(tiny.reopened_study().files)
+        space.unlink() if removed else space.write_text(original.replace("high = 0.5", "high = 0.9"))
+
+        table = tiny.reopened_study().train(seeds=3, optimizers=["sgd"])
+
+        assert {(row.optimizer, row.seeds) for row in table.rows} == {("sgd", 3), ("unreliable", 2)}
+        now = read_recorded(tiny.reopened_study().files)
+        assert recorded is not None
+        assert now is not None
+        assert now.fingerprint["spaces"] == recorded.fingerprint["spaces"]
+        assert now.fingerprint["sources"] == recorded.fingerprint["sources"]
+        after = studies.rung_times(finished_copy)
+        assert {name: after[name] for name in before} == before
+
+        if removed:
+            space.write_text(original.replace("high = 0.5", "high = 0.9"))
+        with pytest.raises(UsageError) as raised:
+            tiny.reopened_study().train(seeds=3, optimizers=["unreliable"])
+        assert str(raised.value) == (
+            "study 'tiny' was started with a different space of unreliable (search differ); its results would not be"
+            " comparable: restore [search.lr] high = 0.5 in tuning/spaces/unreliable.toml, or use another name, such as"
+            " --study tiny-2"
+        )
+        space.write_text(original)
+        table = tiny.reopened_study().train(seeds=3, optimizers=["unreliable"])
+        assert {(row.optimizer, row.seeds) for row in table.rows} == {("sgd", 3), ("unreliable", 3)}
 
     def test_another_best_configuration_supersedes_the_runs_of_the_one_before(self, workspace: Path) -> None:
         list(tiny.study(trials=2, seeds=1).run())

@@ -14,6 +14,7 @@ from optstudy.records.space import Space
 from optstudy.study.fingerprint import check_fingerprint
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import ChangedStudyError, RecordedStudy, StudyFiles
+from optstudy.workloads.user_code import sources
 
 SPECIFICATION = Specification.from_keys(
     {"dataset": "images.py:load", "model": "net.py:make", "optimizers": ("unreliable",)}
@@ -76,6 +77,53 @@ def test_a_changed_space_is_named_with_what_differs(old: str, new: str, said: st
         ChangedStudyError, match=rf"started with a different space of unreliable \({said} differ\); "
     ):
         fingerprint_of(user_files, before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "entries"),
+    [
+        ("high = 0.5", "high = 0.9", "[search.lr] high = 0.5"),
+        ('choices = ["works", "raises"]', 'choices = ["raises", "works", "other"]', '["works", "raises"]'),
+        ("[default]\nlr = 0.1", "[default]\nlr = 0.2", "[default] lr = 0.1"),
+        ("[search.lr]", "[fixed]\nmomentum = 0.9\n[search.lr]", "no [fixed] momentum"),
+        ("log = true", "log = false", "[search.lr] log = true"),
+    ],
+)
+def test_a_changed_space_says_what_to_restore_and_where(
+    old: str, new: str, entries: str, user_files: Path
+) -> None:
+    before = fingerprint_of(user_files, None)
+    edit(user_files / "tuning" / "spaces" / "unreliable.toml", old, new)
+    if "momentum" in new:
+        edit(user_files / "unreliable.py", "lr, mode):", "lr, mode, momentum=0):")
+        before["sources"]["unreliable.py:Unreliable"] = sources("unreliable.py:Unreliable")
+
+    with pytest.raises(ChangedStudyError) as raised:
+        fingerprint_of(user_files, before)
+
+    restored = str(raised.value).partition("comparable: restore ")[2]
+    assert entries in restored
+    assert (
+        " in tuning/spaces/unreliable.toml, or use another name, such as --study mine-2"
+        in restored.replace(f"{user_files}/", "")
+    )
+
+
+def test_an_optimizer_that_does_not_run_is_neither_checked_nor_forgotten(user_files: Path) -> None:
+    before = fingerprint_of(user_files, None, "sgd")
+    edit(user_files / "tuning" / "spaces" / "unreliable.toml", "high = 0.5", "high = 0.9")
+    edit(user_files / "unreliable.py", "no step", "no such step")
+    spaces = {"sgd": load_space("sgd", user_files)}
+
+    now = check_fingerprint(
+        StudyFiles(user_files, "mine"),
+        RecordedStudy(SPECIFICATION, before, ("tuning",)),
+        SPECIFICATION,
+        spaces,
+        gather_provenance().versions,
+    )
+
+    assert now == before
 
 
 def test_a_better_reason_for_a_range_changes_no_study(user_files: Path) -> None:

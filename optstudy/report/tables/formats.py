@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from optstudy.comparison.table import Comparison
@@ -11,6 +12,7 @@ from optstudy.report.tables.classes import classes_table
 from optstudy.report.tables.cost import cost_table
 from optstudy.report.tables.geometry import geometry_table
 from optstudy.report.tables.pairs import networks_table, pair_table
+from optstudy.report.tables.sources import source_sentences
 from optstudy.report.tables.table import Table
 from optstudy.report.tables.tuning import tuning_table
 
@@ -19,11 +21,11 @@ Metric = Literal["accuracy", "cost", "geometry", "classes", "networks", "tuning"
 
 
 def build_tables(comparison: Comparison, metric: Metric = "accuracy") -> list[Table]:
-    """Build the tables of a metric."""
-    if metric != "accuracy":
-        return [_TABLES[metric](comparison)]
-    pairs = [pair_table(comparison)] if comparison.pairs else []
-    return [accuracy_table(comparison), *pairs]
+    """Build the tables of a metric; the caption of the first one names source files that differ between its runs."""
+    first = accuracy_table(comparison) if metric == "accuracy" else _TABLES[metric](comparison)
+    caption = " ".join([first.caption, *source_sentences(comparison.sources)])
+    pairs = [pair_table(comparison)] if metric == "accuracy" and comparison.pairs else []
+    return [replace(first, caption=caption), *pairs]
 
 
 _TABLES: Mapping[str, Callable[[Comparison], Table]] = {
@@ -75,7 +77,8 @@ def _csv(comparison: Comparison, metric: Metric) -> str:
 def _markdown(table: Table) -> str:
     import pandas as pd
 
-    frame = pd.DataFrame(table.rows, columns=table.headers)
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]  # a bar would end the cell
+    frame = pd.DataFrame(rows, columns=table.headers)
     # tabulate would parse the cells as numbers and print 98.90 as 98.9.
     text = frame.to_markdown(
         index=False, disable_numparse=True, colalign=[column.side for column in table.columns]

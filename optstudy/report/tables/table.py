@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Literal, TypeVar
 
 from optstudy.comparison.table import Comparison
@@ -67,11 +66,15 @@ def count_label(noun: str, numbers: Iterable[int]) -> str:
 def reasons_label(noun: str, counts: Mapping[str, int]) -> str:
     """Return reasons, each with its count: "ValueError: lr is too small (2 trials)"; long ones are shortened."""
     shown = [
-        f"{shorten(reason, LONGEST_REASON, placeholder=' ...')} ({count_label(noun, [count])})"
+        f"{_shortened(reason)} ({count_label(noun, [count])})"
         for reason, count in list(counts.items())[:MOST_REASONS]
     ]
     more = len(counts) - len(shown)
     return "; ".join(shown) + (f"; and {count_label('other reason', [more])}" if more else "")
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 3]}..."
 
 
 def p_label(p: float) -> str:

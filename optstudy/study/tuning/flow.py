@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from optstudy.execution.flows import Flow, Gather
@@ -43,6 +44,7 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
         trials=trials,
         best=select_best(trials, objective),
         settings=search_settings(context.specification),
+        sources=_count_sources(context, space, trials),
     )
     result = yield from choose_finalist(context, result, parent)
     if result.best is not None:
@@ -79,8 +81,7 @@ def open_search(context: Context, space: Space) -> str | None:
         started_at=time.time(),
         logged=logged,
     )
-    searched = (item.name for other in context.spaces.values() for item in other.search)
-    context.tracking.set_columns(experiment, trial_columns(tuning.objective, searched))
+    context.tracking.set_columns(experiment, trial_columns(tuning.objective, context.searched))
     part = f"{tuning.tune_size or 'all other'} training and {tuning.validation} validation examples"
     context.tracking.log_dataset(parent, context.data, part)
     return parent
@@ -115,6 +116,17 @@ def search_settings(specification: Specification) -> dict[str, Any]:
         for name, value in keys.items()
         if KEYS[name].group == "tuning" or name in ("batch_size", "seed")
     }
+
+
+def _count_sources(context: Context, space: Space, trials: Sequence[Trial]) -> dict[str, dict[str, int]]:
+    """Return the number of trials by user's file and its hash."""
+    counts: dict[str, dict[str, int]] = {}
+    for trial in trials:
+        plan = trial_plan(context.specification, space, trial.params)
+        for name, digest in context.source_hashes(plan).items():
+            by_hash = counts.setdefault(name, {})
+            by_hash[digest] = by_hash.get(digest, 0) + 1
+    return counts
 
 
 def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:

@@ -33,6 +33,29 @@ def test_a_search_without_a_completed_trial_shows_no_choice() -> None:
     ]
 
 
+def test_reasons_of_failed_trials_are_counted_in_a_column_of_their_own() -> None:
+    reasons = ["ValueError: lr", "ValueError: lr", "x" * 300, "KeyError: 1", "KeyError: 2"]
+    trials = [replace(trial(n, "failed", None, 0.0), problem=reason) for n, reason in enumerate(reasons)]
+
+    table = tuning_table(Comparison((), (), {}, (replace(SEARCH, trials=tuple(trials)), SEARCH), LOOKS))
+
+    assert table.headers[-1] == "Failures"
+    assert [row[-1] for row in table.rows] == [
+        f"ValueError: lr (2 trials); {'x' * 157}... (1 trial); KeyError: 1 (1 trial); and 1 other reason",
+        "--",
+    ]
+
+
+def test_a_bar_in_a_reason_ends_no_cell_of_markdown() -> None:
+    trials = (replace(trial(0, "failed", None, 0.0), problem="TypeError: int | None"),)
+
+    text = render(
+        Comparison((), (), {}, (replace(SEARCH, trials=trials, best=None),), LOOKS), "markdown", "tuning"
+    )
+
+    assert r"TypeError: int \| None (1 trial)" in text
+
+
 @pytest.mark.parametrize(
     ("objective", "scores", "score", "again"),
     [
