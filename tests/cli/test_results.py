@@ -143,10 +143,10 @@ def test_status_prints_the_progress_of_a_study(run: Run, finished_copy: Path) ->
     ended = run("status", "--json")
     table = run("status")
 
-    assert json.loads(ended.out) == [
-        {"study": "tiny", "optimizer": name, "trials": 6, "trials_asked": 6, "runs": 2, "runs_asked": 2}
-        for name in ("sgd", "unreliable")
-    ]
+    statuses = json.loads(ended.out)
+    assert [status["optimizer"] for status in statuses] == ["sgd", "unreliable"]
+    counts = {"study": "tiny", "trials": 6, "trials_asked": 6, "runs": 2, "runs_asked": 2}
+    assert all(status.items() >= counts.items() for status in statuses)
     assert "6 of 6" in table.out
     assert table.err == "next: optstudy compare --study tiny\n"
 
