@@ -115,13 +115,20 @@ class Objective:
             return lend(self.model, tensors, function)
 
     def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Any) -> Tensor:
-        """Return the loss of one batch.
+        """Return the loss of one batch; raises as `outputs_and_value` does."""
+        return self.outputs_and_value(parameters, inputs, targets)[1]
+
+    def outputs_and_value(
+        self, parameters: Sequence[Tensor], inputs: Any, targets: Any
+    ) -> tuple[Any, Tensor]:
+        """Return the model's outputs for one batch, and the loss.
 
         Raises:
             TypeError: If the model or the loss contains tensors that cannot be converted to `dtype`.
         """
         try:
-            return self.output_loss(self.outputs(parameters, inputs), targets)
+            outputs = self.outputs(parameters, inputs)
+            return outputs, self.output_loss(outputs, targets)
         except RuntimeError as error:
             if "dtype" not in str(error) and "scalar type" not in str(error):
                 raise

@@ -91,6 +91,27 @@ def test_a_module_that_draws_random_numbers_is_named(make: Any, data: Any) -> No
     assert torch.equal(states[2], torch.get_rng_state())
 
 
+class Recurrent(nn.Module):
+    """Continues from its last hidden state, which matters less from call to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(1, 5, batch_first=True)
+        self.hidden: Tensor | None = None
+
+    def forward(self, z: Tensor) -> Tensor:
+        known = self.hidden is not None and self.hidden.shape[1] == len(z)
+        outputs, hidden = self.layer(z.unsqueeze(2), self.hidden if known else None)
+        self.hidden = hidden.detach()
+        return outputs[:, -1]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("data", [ONE, SEVERAL], ids=["one", "several"])
+def test_a_hidden_state_that_is_kept_is_named(data: Any) -> None:
+    with pytest.raises(ValueError, match=r"module '1.1' \(Recurrent\) returns other outputs"):
+        hessian(with_layer(Recurrent()), CROSS_ENTROPY, data)
+
+
 @pytest.mark.parametrize("data", [ONE, SEVERAL], ids=["one", "several"])
 @pytest.mark.parametrize("make", CHANGES.values(), ids=CHANGES)
 def test_a_module_whose_outputs_change_is_named(make: Any, data: Any) -> None:
