@@ -28,7 +28,7 @@ class MiniBatch:
 
     def __str__(self) -> str:
         which = "last" if self.last else "first"
-        return f"the {which} mini-batch of {self.run}, {len(self.y)} of {self.images:,} images"
+        return f"the {which} mini-batch of {self.run}, {len(self.y)} of {self.images:,} examples"
 
 
 def mini_batches(plan: Plan, count: int) -> list[MiniBatch]:
@@ -79,8 +79,8 @@ def check_second_pass(plan: Plan, live: LiveRun, images: LabelledImages) -> None
             outputs.append(live.model(x))
     if not torch.allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-6, equal_nan=True):
         raise UsageError(
-            f"model {plan.model!r} gives other outputs for the same images at the second pass, in eval mode; a forward"
-            " pass must depend on weights, buffers and the global generators alone"
+            f"model {plan.model!r} gives other outputs for the same examples at the second pass, in eval mode; a"
+            " forward pass must depend on weights, buffers and the global generators alone"
         )
 
 
@@ -91,7 +91,7 @@ def _loss(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
     expected = (len(batch.y), classes)
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != expected:
         raise UsageError(
-            f"model {plan.model!r} returns {_described(outputs)} for {len(batch.y)} images of {classes} classes"
+            f"model {plan.model!r} returns {_described(outputs)} for {len(batch.y)} examples of {classes} classes"
             f"{' in train mode' * (mode == 'train')}; it must return a tensor of shape {expected}"
         )
     try:

@@ -96,7 +96,10 @@ class TestProblems:
         ("changes", "said"),
         [
             ({"model": "net.py:wrong"}, r"^net\.py has no 'wrong'"),
-            ({"model": "net.py:four"}, r"^model 'net\.py:four' returns \(25, 4\) for 25 images of 3 classes"),
+            (
+                {"model": "net.py:four"},
+                r"^model 'net\.py:four' returns \(25, 4\) for 25 examples of 3 classes",
+            ),
             ({"dataset": "images.py:part"}, r"images\.py:part"),
             ({"validation": 400}, "^the training set has 300 examples, too few to hold out 400"),
             (

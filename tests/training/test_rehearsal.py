@@ -19,7 +19,7 @@ WRONG = {
     ),
     "another number of classes": (
         cases.plan(model="net.py:wide"),
-        "model 'net.py:wide' returns (64, 5) for 64 images of 4 classes; it must return a tensor of shape",
+        "model 'net.py:wide' returns (64, 5) for 64 examples of 4 classes; it must return a tensor of shape",
     ),
     "a loss for each image": (
         cases.plan(loss="net.py:each"),
