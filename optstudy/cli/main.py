@@ -12,6 +12,7 @@ from optstudy.errors import OptstudyError, UsageError, suggestion
 
 # Each command is imported from the module of the same name when it runs or shows its help.
 COMMANDS = (
+    "rehearse",
     "study",
     "tune",
     "train",

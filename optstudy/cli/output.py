@@ -111,11 +111,40 @@ def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> No
             "hours": estimate.seconds / 3600,
             "disk_bytes": estimate.disk_bytes,
             "jobs": estimate.jobs,
+            "rehearsals": _rehearsals(estimate),
         }
         click.echo(json.dumps(content, indent=2))
         return
     print_table([text_column("Key", keys), text_column("Value", map(_format_value, keys.values()))])
+    _print_proofs(estimate)
     show_estimate(estimate, Console(highlight=False))
+
+
+def show_rehearsals(estimate: "StudyEstimate", *, as_json: bool) -> None:
+    """Print what the rehearsals of a study proved."""
+    if as_json:
+        click.echo(json.dumps(_rehearsals(estimate), indent=2))
+    else:
+        _print_proofs(estimate)
+
+
+def _print_proofs(estimate: "StudyEstimate") -> None:
+    for name, rehearsal in estimate.rehearsals.items():
+        click.echo(f"{name}: proved in {rehearsal.seconds:.1f} s")
+        for proof in rehearsal.proofs:
+            click.echo(f"  - {proof}")
+
+
+def _rehearsals(estimate: "StudyEstimate") -> dict[str, Any]:
+    return {
+        name: {
+            "proved": list(rehearsal.proofs),
+            "seconds": rehearsal.seconds,
+            "parameters": rehearsal.parameters,
+            "step_seconds": rehearsal.step_seconds,
+        }
+        for name, rehearsal in estimate.rehearsals.items()
+    }
 
 
 def show_spaces(spaces: Sequence[Space]) -> None:

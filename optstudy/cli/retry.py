@@ -1,4 +1,4 @@
-"""Variants of the given command line: with another study name, or without a flag."""
+"""Variants of the given command line: with another study name, without a flag, or of another command."""
 
 import shlex
 import sys
@@ -21,3 +21,8 @@ def command_with_free_name(error: Exception) -> str | None:
 def command_without(flag: str) -> str:
     """Return the given command without a flag."""
     return shlex.join(["optstudy", *(word for word in sys.argv[1:] if word != flag)])
+
+
+def command_as(name: str) -> str:
+    """Return the given command with another command's name, without ``--json``."""
+    return shlex.join(["optstudy", name, *(word for word in sys.argv[2:] if word != "--json")])

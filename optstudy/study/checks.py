@@ -10,7 +10,7 @@ from optstudy.study.keys import KEYS
 from optstudy.study.plans import split_sizes
 from optstudy.study.specification import Specification
 from optstudy.training import check_device
-from optstudy.workloads.datasets import check_dataset, load_description
+from optstudy.workloads.datasets import check_dataset, check_reloaded, load_description
 from optstudy.workloads.models import check_model, load_loss
 from optstudy.workloads.splits import load_split
 
@@ -53,8 +53,9 @@ def check_plans(workers: Workers, plans: Sequence[Plan]) -> tuple[DatasetDescrip
 
 
 def describe_data(reference: str, splits: Sequence[Split]) -> tuple[DatasetDescription, list[str]]:
-    """Load a data set, check that it can be split, and describe it and remark on it; a worker's task."""
+    """Load a data set twice, check that it can be split, and describe it and remark on it; a worker's task."""
     data, remarks = load_description(reference), []
+    check_reloaded(reference)
     for split in splits:
         (_, labels), (_, heldout) = load_split(reference, split)
         run, part = ("a trial", "validation") if split.role == "tuning" else ("a final run", "test")

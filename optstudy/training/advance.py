@@ -25,7 +25,7 @@ from optstudy.training.numerics import machine
 from optstudy.training.probes import build_probes
 from optstudy.training.state import Probe, RunState, StepContext, outcome
 from optstudy.workloads.batches import batches, prepare
-from optstudy.workloads.datasets import load_description
+from optstudy.workloads.datasets import load, load_description
 from optstudy.workloads.splits import LabelledImages, load_split
 
 FAILED = "failed"  # the state of a probe that raised
@@ -33,6 +33,7 @@ FAILED = "failed"  # the state of a probe that raised
 
 def start(plan: Plan) -> RunState:
     """Return the state before the first step, with initial weights drawn from the plan's seed."""
+    load(plan.dataset)  # before the generators are seeded, since the user's function may seed them, too
     with isolated(plan):
         seed_generators(plan)
         live = build(plan)

@@ -13,7 +13,7 @@ from optstudy.training.generators import forked_generators
 from optstudy.training.live import LiveRun
 from optstudy.workloads.batches import epoch_order, prepare
 from optstudy.workloads.datasets import load
-from optstudy.workloads.splits import LabelledImages, load_split
+from optstudy.workloads.splits import load_split
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def check_fit(plan: Plan, live: LiveRun, batches: Sequence[MiniBatch]) -> float:
     return value
 
 
-def check_second_pass(plan: Plan, live: LiveRun, images: LabelledImages) -> None:
+def check_second_pass(plan: Plan, live: LiveRun, images: Tensor) -> None:
     """Check that a model in eval mode gives the same outputs for the same images a second time.
 
     Raises:
         UsageError: If it does not.
     """
-    x = prepare(images[0])
+    x = prepare(images)
     outputs = []
     for _ in range(2):
         with torch.no_grad(), eval_mode(live.model), forked_generators(x.device):

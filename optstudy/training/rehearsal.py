@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -13,7 +13,7 @@ from optstudy.curvature import check_symmetry, hessian
 from optstudy.curvature.objective import eval_mode, supports
 from optstudy.errors import UsageError
 from optstudy.optimizers import OptimizerError, build_optimizer
-from optstudy.records.plan import Plan, Trace
+from optstudy.records.plan import Method, Plan, Trace
 from optstudy.training.advance import start
 from optstudy.training.attributes import PLAIN, same
 from optstudy.training.denominator import check_denominator
@@ -30,6 +30,10 @@ _CONVENTION = (
     'with needs = "closure" the closure returns the loss and does not call backward; torch\'s own convention, a closure'
     " that calls backward, is not supported yet"
 )
+
+
+class NotResumedError(UsageError):
+    """A run does not continue from its stored state as it would have without a break."""
 
 
 def check_device(device: str) -> None:
@@ -56,7 +60,9 @@ class Rehearsal:
     evaluation_seconds: float  # per image, at fixed weights
     sweep_seconds: float  # per image, loss and gradient
     product_seconds: float = 0.0  # per Hessian-vector product on the sample; 0 without curvature
-    proofs: tuple[str, ...] = ()  # what was proved, one phrase each
+    proofs: tuple[str, ...] = ()  # what was proved, one sentence each
+    seconds: float = 0.0  # of the rehearsal itself
+    seeded: bool = True  # whether the initial weights depend on the seed
 
 
 def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan] | None = None) -> Rehearsal:
@@ -70,6 +76,7 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
     Raises:
         UsageError: If data, model, loss and optimizer do not fit together, or a run would lose its state.
     """
+    started = time.perf_counter()
     check_device(plan.device)
     train, heldout = load_split(plan.dataset, plan.split)
     state = start(plan)
@@ -78,16 +85,19 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         live = restore(state, plan)
         value = check_fit(plan, live, batches[:4])
         check_denominator(plan.loss, live.model, live.loss, *train)
-        seconds, end = _prove_resumption(plan, state, batches)
+        try:
+            seconds, end = _prove_resumption(plan, state, batches)
+        except NotResumedError as error:
+            raise _with_culprit(plan, batches, error) from error
         _check_moved(plan, live.model, state, end)
         _check_variants(plan, state, variants or {}, batches[0])
         live = restore(state, plan)
         images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
-        check_second_pass(plan, live, (images, labels))
         evaluation = _median_seconds(lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _median_seconds(lambda: sweep(live.model, live.loss, images, labels), 2)
         _check_second_derivative(plan, live, batches[0])
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
+        check_second_pass(plan, live, images)
     return Rehearsal(
         train_images=len(train[1]),
         heldout_images=len(heldout[1]),
@@ -98,6 +108,8 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         sweep_seconds=swept / len(labels),
         product_seconds=product,
         proofs=_proofs(plan, batches, value, variants or {}),
+        seconds=time.perf_counter() - started,
+        seeded=not same(state.model, start(replace(plan, seed=plan.seed + 1)).model),
     )
 
 
@@ -199,10 +211,23 @@ def _check_same(plan: Plan, a: RunState, b: RunState, when: str, *, attributes: 
         }
     different = [name for name, pair in pairs.items() if not (same(*pair) or (not exact and _near(*pair)))]
     if different:
-        raise OptimizerError(
-            f"{plan.method.optimizer} does not resume: {different[0]} of a run differ {when}; what a run needs must be"
-            " in attributes or the state_dict of the optimizer, or in parameters and buffers of the model"
+        raise NotResumedError(f"{different[0]} of a run differ {when}")
+
+
+def _with_culprit(plan: Plan, batches: Sequence[MiniBatch], error: NotResumedError) -> UsageError:
+    """Tell an optimizer that does not resume from a model that does not resume with any optimizer."""
+    plain = replace(plan, method=Method("torch.optim.SGD", {"lr": 1e-3}))
+    try:
+        _prove_resumption(plain, start(plain), batches)
+    except NotResumedError:
+        return UsageError(
+            f"model {plan.model!r} does not resume: {error}; what a forward pass needs must be in parameters, buffers"
+            " or numbers of its modules, or in the global generators"
         )
+    return OptimizerError(
+        f"{plan.method.optimizer} does not resume: {error}; what a step needs must be in the state_dict or in"
+        " attributes of the optimizer"
+    )
 
 
 def _near(a: Any, b: Any) -> bool:
@@ -282,10 +307,16 @@ def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: Live
 def _proofs(
     plan: Plan, batches: Sequence[MiniBatch], loss: float, variants: Mapping[str, Plan]
 ) -> tuple[str, ...]:
-    sizes = ", ".join(dict.fromkeys(map(str, batches[:4])))
+    sizes: dict[str, list[MiniBatch]] = {}
+    for batch in batches[:4]:
+        sizes.setdefault(batch.run, []).append(batch)
+    runs = (
+        f"{run} ({' and '.join(str(len(batch.y)) for batch in own)} of {own[0].images:,} images)"
+        for run, own in sizes.items()
+    )
     proofs = [
         f"the loss is finite at the initial weights ({loss:.4g})",
-        f"it trains on {sizes}",
+        f"it trains on the first and the last mini-batch of {' and of '.join(runs)}",
         f"the weights move, and {STEPS} steps give the same bits as {STEPS // 2}, a file and {STEPS // 2} more",
         "a second pass over the data gives the same outputs",
     ]

@@ -51,6 +51,14 @@ def load_description(reference: str) -> DatasetDescription:
     return _cached_description(load(reference), reference)
 
 
+def check_reloaded(reference: str) -> None:
+    """Load the user's own data set a second time, and raise DataChangedError if it has changed."""
+    if is_user_code(reference):
+        again = _load_user_dataset.__wrapped__(reference, Path.cwd())
+        if describe(again, reference).checksum != load_description(reference).checksum:
+            raise DataChangedError(reference)
+
+
 class DataChangedError(UsageError):
     """A data set differs from the one that earlier results depend on."""
 
