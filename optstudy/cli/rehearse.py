@@ -36,6 +36,9 @@ def rehearse(
 
     name = name or preset or "quick"
     opened = options.open_study(name, location, worker_pool, settings, preset)
-    show_rehearsals(opened.estimate(), as_json=as_json)
+    estimate = opened.estimate()
+    show_rehearsals(estimate, as_json=as_json)
+    for remark in estimate.remarks:
+        click.echo(f"note: {remark}", err=True)
     if not quiet:
         click.echo(f"next: {command_as('study')}", err=True)

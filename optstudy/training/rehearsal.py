@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature import check_symmetry, hessian
+from optstudy.curvature import check_second_derivatives, check_symmetry, hessian
 from optstudy.curvature.objective import eval_mode, supports
 from optstudy.errors import UsageError
 from optstudy.optimizers import OptimizerError, build_optimizer
@@ -273,8 +273,7 @@ def _check_second_derivative(plan: Plan, live: LiveRun, batch: MiniBatch) -> Non
     if not plan.method.hessian_products:
         return
     try:
-        with eval_mode(live.model):
-            check_symmetry(hessian(live.model, live.loss, (batch.x, batch.y)))
+        check_second_derivatives(live.model, live.loss, (batch.x, batch.y))
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(
             f"{plan.method.optimizer} differentiates twice, which model {plan.model!r} with loss {plan.loss!r} does not"
