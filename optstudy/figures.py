@@ -37,7 +37,7 @@ def plot(
 
     Raises:
         TypeError: If the result is of another type.
-        ValueError: If it is empty.
+        ValueError: If it is empty, or a plane of a single line.
 
     Example:
         >>> from optstudy.curvature import Estimate

@@ -19,6 +19,7 @@ _COLOUR = "#0072B2"
 _LOOK = type(PLAIN)("", _COLOUR, "-o")
 _MARKERS = "osD^v"  # of the first, second, ... eigenvalue of a layer
 _ROW = 0.28  # inches, of a layer
+_LETTER = 0.07  # inches, of a layer's name
 
 
 @styled
@@ -55,6 +56,8 @@ def landscape(result: Landscape, title: str = "") -> Figure:
     """Draw a loss along a line with its quadratic model, or over a plane."""
     if len(result.distances) > 1:
         first, second = (axis.numpy() for axis in result.distances)
+        if min(len(first), len(second)) < 2:  # noqa: PLR2004  # a surface has area
+            raise ValueError("a plane needs at least two distances along each direction to be drawn")
         heading = _heading(title, "loss around the weights (+)")
         return plane_figure((first, second), result.losses.numpy(), heading, "direction", aspect="auto")
     figure = new_figure(4.8, 3.2)
@@ -92,7 +95,7 @@ def layers(spectra: Mapping[str, LayerSpectrum], title: str = "") -> Figure:
     """Draw the eigenvalues of each layer, and below them the densities that were estimated."""
     densities = {name: one.density for name, one in spectra.items() if one.density is not None}
     heights = [1.3 + _ROW * len(spectra), *[1.1] * len(densities)]
-    figure = new_figure(5.6, sum(heights))
+    figure = new_figure(5 + _LETTER * max(map(len, spectra)), sum(heights))
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     panels[0].set_title(_heading(title, "eigenvalues of each layer's block, by magnitude"))
     _layer_panel(panels[0], list(spectra.values()))
@@ -111,15 +114,16 @@ def _layer_panel(axes: Axes, spectra: Sequence[LayerSpectrum]) -> None:
     for index in range(max(map(len, sizes))):
         marker = _MARKERS[min(index, len(_MARKERS) - 1)]
         for row, one in enumerate(spectra):
-            if index < len(one.pairs.values):
-                value = float(one.pairs.values[index])
+            value = float(one.pairs.values[index]) if index < len(one.pairs.values) else 0.0
+            if value:  # 0 has no logarithm
                 face = _COLOUR if value > 0 else "white"
                 axes.plot(abs(value), row, marker, color=_COLOUR, markerfacecolor=face, ms=5)
         axes.plot([], [], marker, color=_COLOUR, label=rf"$|\lambda_{{{index + 1}}}|$")
     if any(bool((one.pairs.values < 0).any()) for one in spectra):
         axes.plot([], [], "o", color=INK, markerfacecolor="white", label="negative")
     log_axis(axes, "x", [float(value) for size in sizes for value in size if value > 0])
-    axes.set_yticks(range(len(spectra)), [_name(one.layer) for one in spectra])
+    names = [_name(one.layer) + ": all 0" * (not one.pairs.values.any()) for one in spectra]
+    axes.set_yticks(range(len(spectra)), names)
     axes.set_ylim(len(spectra) - 0.5, -0.5)
     axes.set_xlabel("Magnitude")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

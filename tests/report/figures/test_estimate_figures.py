@@ -146,6 +146,40 @@ def test_layers_stand_in_the_models_order_with_their_values() -> None:
     }  # fmt: skip
 
 
+def test_many_layers_with_long_names_are_readable(assert_readable: Check) -> None:
+    one = results()["layers"]["0"]
+    names = [f"backbone.encoder.layers.{i}.self_attention.projection" for i in range(30)]
+
+    drawn = plot({name: replace(one, layer=name) for name in names}, TITLE)
+
+    assert_readable(drawn)
+    assert drawn.axes[0].get_window_extent().width > 200  # pixels
+
+
+def test_a_layer_whose_values_are_all_zero_says_so() -> None:
+    one = results()["layers"]["0"]
+    dead = replace(one, layer="dead", pairs=replace(one.pairs, values=torch.zeros(3, dtype=torch.float64)))
+
+    [axes] = plot({"dead": dead}).axes
+
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dead: all 0"]
+
+
+@pytest.mark.parametrize("name", ["line", "plane"])
+def test_a_loss_that_is_nowhere_finite_is_still_drawn(name: str) -> None:
+    lost = replace(results()[name], losses=results()[name].losses * math.nan)
+
+    assert plot(lost)._repr_png_()  # type: ignore[attr-defined]
+
+
+def test_a_plane_of_one_line_is_refused() -> None:
+    plane = results()["plane"]
+    line = replace(plane, distances=(plane.distances[0][:1], plane.distances[1]), losses=plane.losses[:1])
+
+    with pytest.raises(ValueError, match="at least two distances along each direction"):
+        plot(line)
+
+
 @pytest.mark.parametrize(
     ("result", "error", "said"),
     [
