@@ -136,11 +136,8 @@ def _train_epoch(
         context = StepContext(
             first_step + index, last, live.model, live.loss, live.optimizer, inputs, targets
         )
-        observations += [
-            _observe(probe, context, probe_states)
-            for probe in probes
-            if probe_states.get(probe.name) != FAILED and probe.is_due(context)
-        ]
+        observed = (_observe(probe, context, probe_states) for probe in probes)
+        observations += filter(None, observed)
         if last:
             norm = batch_gradient_norm(context)
         result = step(live, inputs, targets)
@@ -154,9 +151,13 @@ def _train_epoch(
     return running, passes, observations
 
 
-def _observe(probe: Probe, context: StepContext, states: dict[str, Any]) -> Observation:
-    """Let a probe observe a step. One that raises observes no more, and the run goes on as if it had no such probe."""
+def _observe(probe: Probe, context: StepContext, states: dict[str, Any]) -> Observation | None:
+    """Let a probe observe a step if it is due; one that raises observes no more, and the run goes on without it."""
+    if states.get(probe.name) == FAILED:
+        return None
     try:
+        if not probe.is_due(context):
+            return None
         states[probe.name], values = probe.observe(context, states.get(probe.name))
     except Exception as error:  # noqa: BLE001  # a loss without float64, or too little memory, must not cost the run
         states[probe.name], values = FAILED, {PROBLEM: one_line(error)}

@@ -239,6 +239,38 @@ def test_a_probe_observes_its_steps_and_its_state_is_part_of_the_run_state() -> 
     assert cases.rung_bits(first, second) == cases.rung_bits(history)
 
 
+@pytest.mark.parametrize("method", ["is_due", "observe"])
+@ONE_OF_EACH_KIND
+def test_a_probe_that_raises_observes_no_more_and_the_run_goes_on_as_without_it(
+    space: Space, method: str
+) -> None:
+    class Failing(Reader):
+        def fail(self, context: StepContext) -> None:
+            if context.step >= 3:
+                raise MemoryError("no room\nfor it")
+
+        def is_due(self, context: StepContext) -> bool:
+            if method == "is_due":
+                self.fail(context)
+            return super().is_due(context)
+
+        def observe(self, context: StepContext, state: Any) -> Any:
+            if method == "observe":
+                self.fail(context)
+            return super().observe(context, state)
+
+    plan = cases.plan(method=cases.method(space))
+    alone, history = advance(start(plan), plan, 2)
+
+    half, first = advance(start(plan), plan, 1, [Failing()])
+    end, second = advance(RunState.from_bytes(half.to_bytes()), plan, 2, [Failing()])
+
+    assert cases.bits(replace(end, probes={})) == cases.bits(alone)
+    assert cases.timeless((*first.epochs, *second.epochs)) == cases.timeless(history.epochs)
+    seen = (*first.observations, *second.observations)
+    assert [(one.step, one.problem) for one in seen] == [(1, ""), (3, "MemoryError: no room")]
+
+
 def test_the_state_of_an_absent_probe_is_preserved() -> None:
     plan = cases.plan()
     half, _ = advance(start(plan), plan, 1, [Reader()])
