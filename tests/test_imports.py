@@ -30,6 +30,7 @@ IMPORTERS = {
     "click": "cli/",
     "rich": "cli/",
     "ray": "execution/ray/",
+    "safetensors": "posthoc/",
 }
 
 FILES = {file.relative_to(PACKAGE).as_posix(): file for file in sorted(PACKAGE.rglob("*.py"))}

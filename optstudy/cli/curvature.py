@@ -16,7 +16,7 @@ from optstudy.records.location import Location
     "--checkpoint",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Weights to measure instead of a run's, as saved by torch.save(model.state_dict(), FILE).",
+    help="Weights to measure instead of a run's: saved by torch.save(model.state_dict(), FILE), or safetensors.",
 )
 @click.option(
     "--model", metavar="REFERENCE", help="Model of the checkpoint: lenet5, or your own as net.py:make."
