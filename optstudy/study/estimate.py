@@ -64,6 +64,7 @@ def estimate_study(
     trials = {
         name: trial_plan(specification, space, space.default) for name, space in spaces.items() if tuning
     }
+    paper = tuning or "paper" in configs  # a search begins with the paper's values
     started = time.perf_counter()
     run_all([Task(ready, ())], workers)
     startup = time.perf_counter() - started
@@ -72,7 +73,7 @@ def estimate_study(
         [
             Task(
                 rehearse_optimizer,
-                (space, finals[name], trials.get(name), variant_plans(specification, space, configs)),
+                (space, finals[name], trials.get(name), variant_plans(specification, space, paper=paper)),
                 name=f"the first steps of {_label(space)}",
             )
             for name, space in spaces.items()

@@ -1,6 +1,6 @@
 """Build the plan of each run from a study's specification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from optstudy.records.plan import DatasetDescription, Method, Plan, Split, Trace
@@ -49,8 +49,8 @@ def final_plan(specification: Specification, space: Space, params: Mapping[str, 
     )
 
 
-def variant_plans(specification: Specification, space: Space, configs: Sequence[str]) -> dict[str, Plan]:
-    """Return final plans at each end of a range, each choice, and the paper's values, by what they are.
+def variant_plans(specification: Specification, space: Space, *, paper: bool) -> dict[str, Plan]:
+    """Return final plans at each end of a range, with each choice and, if ``paper``, the paper's values, by name.
 
     All other hyperparameters have their defaults.
     """
@@ -67,7 +67,7 @@ def variant_plans(specification: Specification, space: Space, configs: Sequence[
         variants |= {
             f"{item.name} = {name}": {**space.default, item.name: value} for name, value in values.items()
         }
-    if "paper" in configs and space.paper is not None:
+    if paper and space.paper is not None:
         variants["the paper's values"] = space.config("paper")
     return {name: final_plan(specification, space, params, 0) for name, params in variants.items()}
 

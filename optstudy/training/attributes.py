@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optstudy.errors import UsageError
+from optstudy.optimizers import OptimizerError
 
 Stored = list[Any]  # [kind, ...] of plain values, tensors and lists
 
@@ -39,7 +39,7 @@ _MADE_AGAIN = (
 _TORCHS_OWN = frozenset(vars(Optimizer([torch.zeros(1)], {})))  # in the state_dict, or constant
 
 
-class UnsavableError(UsageError):
+class UnsavableError(OptimizerError):
     """An attribute cannot be kept with the state of a run."""
 
 

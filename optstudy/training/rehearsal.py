@@ -164,8 +164,8 @@ def _step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
 def _captured(plan: Plan, live: LiveRun) -> RunState:
     try:
         return capture(live, 0, 0, {}, diverged=False)
-    except UsageError as error:
-        raise OptimizerError(str(error)) from error
+    except OptimizerError:
+        raise
     except Exception as error:
         raise OptimizerError(
             f"the state_dict of {plan.method.optimizer} fails with {type(error).__name__}: {first_line(error)}"
@@ -221,8 +221,8 @@ def _with_culprit(plan: Plan, batches: Sequence[MiniBatch], error: NotResumedErr
         _prove_resumption(plain, start(plain), batches)
     except NotResumedError:
         return UsageError(
-            f"model {plan.model!r} does not resume: {error}; what a forward pass needs must be in parameters, buffers"
-            " or numbers of its modules, or in the global generators"
+            f"model {plan.model!r} with loss {plan.loss!r} does not resume: {error}; what a forward pass needs must be"
+            " in parameters, buffers or numbers of its modules, or in the global generators"
         )
     return OptimizerError(
         f"{plan.method.optimizer} does not resume: {error}; what a step needs must be in the state_dict or in"

@@ -23,7 +23,7 @@ def test_what_was_proved_is_printed_and_nothing_is_written(run: Run, user_files:
         ),
         "  - the weights move, and 14 steps give the same bits as 7, a file and 7 more",
         "  - a second pass over the data gives the same outputs",
-        "  - a step succeeds at each end of a range and with each choice, 9 configurations",
+        "  - a step succeeds at each end of a range and with each choice, 10 configurations",
         "  - a Hessian product can be computed in the model's precision and in float64",
     ]
     assert ended.err.startswith("next: optstudy study --study mine --jobs 1 --set ")

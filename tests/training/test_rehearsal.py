@@ -158,11 +158,11 @@ def parts(folder: Path) -> Iterator[None]:
 WRONG = {
     "a last mini-batch of one": (
         cases.plan(model="parts.py:normalised", batch_size=199),
-        "model 'parts.py:normalised' cannot be trained on the last mini-batch of a final run, 1 of 200 images: ",
+        "model 'parts.py:normalised' cannot be trained on the last mini-batch of a final run, 1 of 200 examples: ",
     ),
     "auxiliary outputs in train mode": (
         cases.plan(model="parts.py:Unequal"),
-        "model 'parts.py:Unequal' returns a tuple of 2 for 64 images of 4 classes in train mode; it must return a",
+        "model 'parts.py:Unequal' returns a tuple of 2 for 64 examples of 4 classes in train mode; it must return",
     ),
     "a loss that is not finite": (
         cases.plan(loss="parts.py:infinite"),
@@ -174,11 +174,11 @@ WRONG = {
     ),
     "outputs that alternate": (
         cases.plan(model="parts.py:Alternating"),
-        "model 'parts.py:Alternating' gives other outputs for the same images at the second pass, in eval mode; ",
+        "model 'parts.py:Alternating' gives other outputs for the same examples at the second pass, in eval mode; ",
     ),
     "a generator of the model's own": (
         cases.plan(model="parts.py:from_numpys_own"),
-        "model 'parts.py:from_numpys_own' does not resume: the weights 'linear.weight' of a run differ 7 steps after",
+        "model 'parts.py:from_numpys_own' with loss 'cross_entropy' does not resume: the weights 'linear.weight' of a",
     ),
     "a second derivative that is wrong": (
         cases.plan(model="parts.py:weighted_norm", method=ADAHESSIAN),
