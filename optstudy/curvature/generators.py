@@ -62,6 +62,7 @@ def model_state(device: torch.device, owners: Iterable[object]) -> list[bytes]:
     if device.type != "cpu":
         tensors.append(torch.get_device_module(device).get_rng_state(device))
     own = [value for owner in owners for value in vars(owner).values() if isinstance(value, OWN)]
+    own = [generator for generator in own if not isinstance(generator, random.SystemRandom)]  # has no state
     tensors += [generator.get_state() for generator in own if isinstance(generator, torch.Generator)]
     others = [generator for generator in own if not isinstance(generator, torch.Generator)]
     foreign = [random.getstate(), np.random.get_state(), *others]  # noqa: NPY002  # the global generator

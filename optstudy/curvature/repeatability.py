@@ -26,9 +26,10 @@ def digest(value: Any) -> bytes:
     found = hashlib.blake2b(digest_size=16)
 
     def add(tensor: Tensor) -> Tensor:
-        dense = tensor.detach().cpu().to_dense() if tensor.layout != torch.strided else tensor.detach().cpu()
-        found.update(f"{dense.dtype} {tuple(dense.shape)}".encode())
-        found.update(dense.contiguous().flatten().view(torch.uint8).numpy().data)
+        for part in tensor.unbind() if tensor.is_nested else [tensor]:
+            plain = _strided(part.detach()).cpu().resolve_conj().resolve_neg().contiguous()
+            found.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
+            found.update(plain.flatten().view(torch.uint8).numpy().data)
         return tensor
 
     map_tensors(value, add)
@@ -135,9 +136,14 @@ def _same(first: Any, second: Any) -> bool:
     return len(ones) == len(others) and all(itertools.starmap(_close, zip(ones, others, strict=True)))
 
 
+def _strided(tensor: Tensor) -> Tensor:
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+
+
 def _close(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
+    one, other = _strided(one), _strided(other)
     if torch.equal(one, other):
         return True
     if not (one.is_floating_point() or one.is_complex()):

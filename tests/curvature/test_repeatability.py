@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from optstudy.curvature import hessian, objective, top_eigenpairs
+from optstudy.curvature.repeatability import digest
 
 X, Y = oracles.examples()
 ONE, SEVERAL = (X, Y), oracles.chunks((X, Y), 6, 7)
@@ -89,6 +90,30 @@ def test_a_module_that_draws_random_numbers_is_named(make: Any, data: Any) -> No
 
     assert states[:2] == (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]  # noqa: NPY002
     assert torch.equal(states[2], torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0], dtype=torch.float64)),
+        (torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])),
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.tensor([0.0]), torch.tensor([-0.0])),
+        (torch.eye(2).to_sparse(), torch.ones(2, 2).to_sparse()),
+        (torch.tensor([1 + 2j]), torch.tensor([1 + 2j]).conj()),
+        (torch.tensor([True, False]), torch.tensor([False, True])),
+    ],
+)
+def test_a_digest_tells_all_tensors_apart(one: Tensor, other: Tensor) -> None:
+    assert digest([one]) == digest([one.clone()])
+    assert digest([one]) != digest([other])
+
+
+def test_a_generator_of_the_system_is_found_by_what_it_changes() -> None:
+    layer = Layer(lambda layer, z: z + layer.state.random(), random.SystemRandom())
+
+    with pytest.raises(ValueError, match=r"module '1.1' \(Layer\) returns other outputs"):
+        hessian(with_layer(layer), CROSS_ENTROPY, ONE)
 
 
 class Recurrent(nn.Module):
