@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature import objective
+from optstudy.curvature.generators import model_state
 from optstudy.curvature.losses import declared_denominator, is_torch_loss
 from optstudy.curvature.objective import eval_mode
 from optstudy.errors import UsageError
@@ -38,6 +39,13 @@ def check_denominator(reference: str, model: nn.Module, loss: Loss, x: Tensor, y
         )
     size = min(CHECKED_BATCH, (len(chosen) + 1) // 2)
     batches = list(zip(torch.split(outputs, size), torch.split(y[chosen].to(device), size), strict=True))
+    if _draws(loss, *batches[0]):
+        if declared_denominator(loss) is not None:
+            return
+        raise UsageError(
+            f"loss {reference!r} draws random numbers, so it cannot be asked what its mean is divided by; set its"
+            " attribute `denominator`, a function of the targets"
+        )
     try:
         found = objective(_Affine(outputs), loss, batches)
     except (ValueError, TypeError) as error:
@@ -47,6 +55,13 @@ def check_denominator(reference: str, model: nn.Module, loss: Loss, x: Tensor, y
             f"loss {reference!r} is a sum over the examples of a batch; return the mean, or state the sum by setting"
             " the attribute `denominator` of the loss to None"
         )
+
+
+def _draws(loss: Loss, outputs: Tensor, targets: Tensor) -> bool:
+    owners = [loss] if isinstance(loss, nn.Module) else []
+    before = model_state(outputs.device, owners)
+    loss(outputs, targets)
+    return model_state(outputs.device, owners) != before
 
 
 class _Affine(nn.Module):

@@ -61,6 +61,14 @@ def of_probabilities(outputs, targets):
     picked = -outputs.gather(1, targets[:, None]).log().flatten() * WEIGHT[targets]
     return picked.sum() / WEIGHT[targets].sum()
 
+def noisy(outputs, targets):
+    return functional.cross_entropy(outputs + torch.rand_like(outputs), targets)
+
+def stated_noisy(outputs, targets):
+    return noisy(outputs, targets)
+
+stated_noisy.denominator = len
+
 class Summed(nn.CrossEntropyLoss):
     def forward(self, outputs, targets):
         return functional.cross_entropy(outputs, targets, reduction="sum")
@@ -133,6 +141,7 @@ WRONG = {
     "misstated": ("net.py:make", "the denominator does not fit the loss"),
     "of_probabilities": ("losses.py:probabilities", "the loss is neither the mean nor the sum"),
     "summed": ("net.py:make", "is a sum over the examples of a batch; return the mean, or state the sum"),
+    "noisy": ("net.py:make", "draws random numbers, so it cannot be asked what its mean is divided by"),
     "subclass": ("net.py:make", "is a sum over the examples of a batch; return the mean, or state the sum"),
 }
 
@@ -145,7 +154,7 @@ def test_a_loss_whose_denominator_is_not_known_is_refused_before_a_run(
         rehearse(cases.plan(model=model, loss=f"losses.py:{name}"))
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", [*RIGHT, "stated_noisy"])
 def test_a_loss_whose_denominator_is_known_is_rehearsed(name: str) -> None:
     plan = replace(cases.plan(), loss=f"losses.py:{name}")
 
