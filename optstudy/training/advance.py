@@ -128,7 +128,8 @@ def _train_epoch(
     steps = steps_per_epoch(len(train[1]), plan.batch_size)
     total = torch.zeros((), dtype=torch.float64, device=plan.device)
     correct = torch.zeros((), dtype=torch.int64, device=plan.device)
-    norm, passes, observations = math.nan, Passes(0, 0, 0), []
+    observations: list[Observation] = []
+    norm, passes = math.nan, Passes(0, 0, 0)
     live.model.train()
     for index, (images, targets) in enumerate(batches(*train, plan.batch_size, plan.seed, epoch)):
         inputs = prepare(images)
