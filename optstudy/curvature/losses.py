@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature.containers import cast, count_examples
+from optstudy.curvature.containers import cast, count_examples, describe
 
 Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) to one number
 Denominator = Callable[[Any], Tensor | float]  # targets of a batch to the divisor of its mean loss
@@ -86,12 +87,14 @@ def batch_weight(denominator: Denominator | None, targets: Tensor) -> float:
     The same function of all targets is :math:`w`, since denominators add up.
 
     Raises:
-        ValueError: If it is negative or not finite.
+        ValueError: If it is not one number, negative or not finite.
     """
-    weight = 1.0 if denominator is None else float(denominator(targets))
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"the denominator of a batch is {weight}; it must be finite, and not negative")
-    return weight
+    found = 1.0 if denominator is None else denominator(targets)
+    if not isinstance(found, Tensor | numbers.Real) or (isinstance(found, Tensor) and found.numel() != 1):
+        raise ValueError(f"the denominator of a batch is {describe(found)}; it must be one number")
+    if not 0 <= float(found) < math.inf:
+        raise ValueError(f"the denominator of a batch is {float(found)}; it must be finite, and not negative")
+    return float(found)
 
 
 def is_torch_loss(loss: Loss) -> bool:

@@ -260,6 +260,14 @@ def test_a_denominator_that_is_negative_or_not_finite_is_an_error(value: float) 
         hessian(vectors(), mean, batches((X, Y), (12, 12)), denominator=lambda _: value)
 
 
+@pytest.mark.parametrize(
+    ("value", "found"), [(torch.ones(12), "a float32 tensor of shape \\(12,\\)"), (None, "None")]
+)
+def test_a_denominator_that_is_not_one_number_is_an_error(value: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=f"the denominator of a batch is {found}; it must be one number"):
+        hessian(vectors(), mean, batches((X, Y), (12, 12)), denominator=lambda _: value)
+
+
 def test_the_argument_takes_precedence_over_the_attribute() -> None:
     data = batches(POSITIVE, (8, 8, 8))
     stated = declared(not_ignored, len)
