@@ -1,39 +1,32 @@
 """Rehearse a run before it starts: prove in small that it can train, stop, resume and be measured; time its steps."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from optstudy.curvature import check_second_derivatives, check_symmetry, hessian
 from optstudy.curvature.objective import eval_mode, supports
 from optstudy.errors import UsageError
 from optstudy.optimizers import OptimizerError, build_optimizer
-from optstudy.records.plan import Method, Plan, Trace
+from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
-from optstudy.training.attributes import PLAIN, same
+from optstudy.training.attributes import same
 from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
 from optstudy.training.generators import forked_generators
-from optstudy.training.live import STEP_FUNCTIONS, LiveRun, capture, isolated, restore
+from optstudy.training.live import LiveRun, isolated, restore
 from optstudy.training.probes import sample_images
+from optstudy.training.resumption import CLOSURE_CONVENTION, prove_resumption, take_step
 from optstudy.training.state import RunState
+from optstudy.training.timing import synchronize
 from optstudy.workloads.splits import LabelledImages, load_split
 
 STEPS = 14  # taken once without a break, and once with a break in the middle
-_CONVENTION = (
-    'with needs = "closure" the closure returns the loss and does not call backward; torch\'s own convention, a closure'
-    " that calls backward, is not supported yet"
-)
-
-
-class NotResumedError(UsageError):
-    """A run does not continue from its stored state as it would have without a break."""
 
 
 def check_device(device: str) -> None:
@@ -85,16 +78,13 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         live = restore(state, plan)
         value = check_fit(plan, live, batches[:4])
         check_denominator(plan.loss, live.model, live.loss, *train)
-        try:
-            seconds, end = _prove_resumption(plan, state, batches)
-        except NotResumedError as error:
-            raise _with_culprit(plan, batches, error) from error
+        seconds, end = prove_resumption(plan, state, batches)
         _check_moved(plan, live.model, state, end)
         _check_variants(plan, state, variants or {}, batches[0])
         live = restore(state, plan)
         images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
-        evaluation = _median_seconds(lambda: evaluate(live.model, live.loss, images, labels), 2)
-        swept = _median_seconds(lambda: sweep(live.model, live.loss, images, labels), 2)
+        evaluation = _median_seconds(plan, lambda: evaluate(live.model, live.loss, images, labels), 2)
+        swept = _median_seconds(plan, lambda: sweep(live.model, live.loss, images, labels), 2)
         _check_second_derivative(plan, live, batches[0])
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
         check_second_pass(plan, live, images)
@@ -121,126 +111,11 @@ def _batches(plan: Plan, trial: Plan | None) -> list[MiniBatch]:
     return (batches * STEPS)[:STEPS]
 
 
-def _prove_resumption(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> tuple[float, RunState]:
-    """Take the steps with and without a break; return the seconds of a full step, and the state at the end.
-
-    Raises:
-        UsageError: If the run does not continue after the break as it would have without.
-    """
-    half = len(batches) // 2
-    live = restore(state, plan)
-    seconds = [_step(plan, live, batch) for batch in batches]
-    straight = _captured(plan, live)
-    live = restore(state, plan)
-    for batch in batches[:half]:
-        _step(plan, live, batch)
-    stored = _from_file(plan, _captured(plan, live))
-    live = restore(stored, plan)
-    _check_same(plan, stored, _captured(plan, live), "right after it is stored and restored")
-    for batch in batches[half:]:
-        _step(plan, live, batch)
-    resumed = _captured(plan, live)
-    _check_same(plan, straight, resumed, f"{half} steps after it is stored and restored", attributes=False)
-    full = [time for time, batch in zip(seconds, batches, strict=True) if len(batch.y) == plan.batch_size]
-    return median(full[1:] or full), straight
-
-
-def _step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
-    """Take one step, and return its seconds."""
-    live.model.train()
-    started = time.perf_counter()
-    try:
-        STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
-    except (TypeError, AttributeError) as error:
-        if plan.method.needs != "closure" or "NoneType" not in str(error):
-            raise
-        raise OptimizerError(
-            f"{plan.method.optimizer} needs gradients in .grad, but {_CONVENTION}"
-        ) from error
-    _synchronize()
-    return time.perf_counter() - started
-
-
-def _captured(plan: Plan, live: LiveRun) -> RunState:
-    try:
-        return capture(live, 0, 0, {}, diverged=False)
-    except OptimizerError:
-        raise
-    except Exception as error:
-        raise OptimizerError(
-            f"the state_dict of {plan.method.optimizer} fails with {type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _from_file(plan: Plan, state: RunState) -> RunState:
-    """Return a state after it has gone through a file."""
-    lost = [*_lost(state.optimizer, "")]
-    if lost:
-        raise OptimizerError(
-            f"the state_dict of {plan.method.optimizer} has {lost[0]}, which does not survive a file; keep tensors,"
-            " numbers and containers of them"
-        )
-    return RunState.from_bytes(state.to_bytes())
-
-
-def _lost(value: Any, where: str) -> Iterable[str]:
-    """Name the parts of a `state_dict` that a file of tensors and plain values cannot hold."""
-    if type(value) is dict:
-        for key, item in value.items():
-            yield from _lost(item, f"{where}[{key!r}]")
-    elif type(value) in (list, tuple, set):
-        for index, item in enumerate(value):
-            yield from _lost(item, f"{where}[{index}]")
-    elif type(value) not in (*PLAIN, Tensor, nn.Parameter):
-        yield f"an object of type {type(value).__name__} at {where}"
-
-
-def _check_same(plan: Plan, a: RunState, b: RunState, when: str, *, attributes: bool = True) -> None:
-    """Raise unless two states have the same bits; where the device does not repeat them, nearly the same."""
-    exact = plan.deterministic or torch.device(plan.device).type == "cpu"
-    pairs: dict[str, tuple[Any, Any]] = {
-        f"the weights {name!r}": (tensor, b.model[name]) for name, tensor in a.model.items()
-    }
-    if exact:
-        pairs |= {
-            f"the optimizer's {key}": (value, b.optimizer.get(key)) for key, value in a.optimizer.items()
-        }
-    if attributes:
-        pairs |= {
-            f"its attribute {key}": (value, b.attributes.get(key)) for key, value in a.attributes.items()
-        }
-    different = [name for name, pair in pairs.items() if not (same(*pair) or (not exact and _near(*pair)))]
-    if different:
-        raise NotResumedError(f"{different[0]} of a run differ {when}")
-
-
-def _with_culprit(plan: Plan, batches: Sequence[MiniBatch], error: NotResumedError) -> UsageError:
-    """Tell an optimizer that does not resume from a model that does not resume with any optimizer."""
-    plain = replace(plan, method=Method("torch.optim.SGD", {"lr": 1e-3}))
-    try:
-        _prove_resumption(plain, start(plain), batches)
-    except NotResumedError:
-        return UsageError(
-            f"model {plan.model!r} with loss {plan.loss!r} does not resume: {error}; what a forward pass needs must be"
-            " in parameters, buffers or numbers of its modules, or in the global generators"
-        )
-    return OptimizerError(
-        f"{plan.method.optimizer} does not resume: {error}; what a step needs must be in the state_dict or in"
-        " attributes of the optimizer"
-    )
-
-
-def _near(a: Any, b: Any) -> bool:
-    return (
-        isinstance(a, Tensor) and a.is_floating_point() and torch.allclose(a, b, 1e-2, 1e-3, equal_nan=True)
-    )
-
-
 def _check_moved(plan: Plan, model: nn.Module, before: RunState, after: RunState) -> None:
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if all(same(before.model[name], after.model[name]) for name in names):
         reason = (
-            _CONVENTION
+            CLOSURE_CONVENTION
             if plan.method.needs == "closure"
             else "check its learning rate, and that step uses .grad"
         )
@@ -258,7 +133,7 @@ def _check_variants(plan: Plan, state: RunState, variants: Mapping[str, Plan], b
             seed = variant.seed if method.seeded else None
             live.optimizer = build_optimizer(method.optimizer, method.arguments, parameters, seed)
             with forked_generators(batch.x.device):
-                _step(variant, live, batch)
+                take_step(variant, live, batch)
         except OptimizerError as error:
             raise OptimizerError(f"{name}: {error}") from error
         except Exception as error:
@@ -295,7 +170,7 @@ def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: Live
         vector = torch.ones(operator.dim, dtype=operator.dtype, device=operator.device)
         if operator.in_dtype is not None and supports(operator.device, torch.float64):
             operator.in_dtype(torch.float64) @ vector.double()
-        return _median_seconds(lambda: operator @ vector, 2) * size / count
+        return _median_seconds(plan, lambda: operator @ vector, 2) * size / count
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
         raise UsageError(
             f"the curvature of model {plan.model!r} with loss {plan.loss!r} cannot be measured: {first_line(error)};"
@@ -330,16 +205,11 @@ def _proofs(
     return tuple(proofs)
 
 
-def _median_seconds(action: Callable[[], object], times: int) -> float:
+def _median_seconds(plan: Plan, action: Callable[[], object], times: int) -> float:
     seconds = []
     for _ in range(times + 1):  # the first call warms up
         started = time.perf_counter()
         action()
-        _synchronize()
+        synchronize(plan)
         seconds.append(time.perf_counter() - started)
     return median(seconds[1:])
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

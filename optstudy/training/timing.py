@@ -32,11 +32,11 @@ def time_steps(plan: Plan, steps: int) -> float:
         live.model.train()
         for inputs, targets in itertools.islice(_mini_batches(plan, x, y), WARMUP_STEPS):
             step(live, prepare(inputs), targets)
-        _synchronize(plan)
+        synchronize(plan)
         started = time.perf_counter()
         for inputs, targets in itertools.islice(_mini_batches(plan, x, y), steps):
             step(live, prepare(inputs), targets)
-        _synchronize(plan)
+        synchronize(plan)
         return (time.perf_counter() - started) / steps
 
 
@@ -45,7 +45,7 @@ def _mini_batches(plan: Plan, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Te
         yield from batches(x, y, plan.batch_size, plan.seed, epoch)
 
 
-def _synchronize(plan: Plan) -> None:
+def synchronize(plan: Plan) -> None:
     """Wait for the device."""
     if torch.device(plan.device).type == "cuda":
         torch.cuda.synchronize(plan.device)
