@@ -25,7 +25,13 @@ from optstudy.study.estimate import StudyEstimate, estimate_study
 from optstudy.study.events import Event, Notice
 from optstudy.study.final_runs import final_run_flow, tag_superseded
 from optstudy.study.fingerprint import check_data, check_fingerprint, check_specification
-from optstudy.study.notices import adjusted_counts, letters_without_font, lost_files, moved_server
+from optstudy.study.notices import (
+    adjusted_counts,
+    earlier_best,
+    letters_without_font,
+    lost_files,
+    moved_server,
+)
 from optstudy.study.presets import read_preset
 from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification, check_keys
@@ -152,6 +158,8 @@ class Study:
             yield from adjusted_counts(
                 self.name, self.specification, self._settings | changes, tuning=tuning, training=training
             )
+            if not tuning:
+                yield from earlier_best(self.name, self._recorded, params)
             with self._workers() as workers:
                 context = yield from self._begin(workers, phases, chosen, configs, fingerprint, provenance)
                 flows = [_train(context, name, config, values) for (name, config), values in params.items()]

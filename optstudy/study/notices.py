@@ -6,6 +6,7 @@ from typing import Any
 from optstudy.report.figures import glyph_notice
 from optstudy.study.events import Notice
 from optstudy.study.specification import Specification
+from optstudy.study.workspace import RecordedStudy
 from optstudy.tracking import LoggedRun
 
 
@@ -22,6 +23,21 @@ def adjusted_counts(
     if training and changes.get("seeds", seeds) < seeds:
         yield Notice(
             f"study {study!r} has {seeds} seeds per configuration already; the number cannot decrease"
+        )
+
+
+def earlier_best(
+    study: str, recorded: RecordedStudy | None, params: Iterable[tuple[str, str]]
+) -> Iterator[Notice]:
+    """Report if best configurations are trained that this study has not searched for.
+
+    They are of an earlier study with the same name, or were put there by hand.
+    """
+    names = [optimizer for optimizer, config in params if config == "best"]
+    if names and (recorded is None or "tuning" not in recorded.started_phases):
+        yield Notice(
+            f"study {study!r} has not been tuned: the best configuration of {', '.join(names)} in tuning/best/{study}"
+            " is that of an earlier search"
         )
 
 

@@ -1,6 +1,7 @@
 """A study whose folder was deleted by hand and that began anew under its name."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from optstudy.records.location import Location
 from optstudy.study.status import earlier_run_notices, read_statuses
 from optstudy.tracking import open_existing
 
-SHORT = {"trials": 2, "tune_epochs": 1, "train_epochs": 1, "seeds": 1}
+SHORT: Mapping[str, Any] = {"trials": 2, "tune_epochs": 1, "train_epochs": 1, "seeds": 1}
 
 
 def begin(*optimizers: str, **changes: Any) -> list[str]:
@@ -112,3 +113,17 @@ def test_a_search_of_another_space_takes_the_place_of_the_one_before(workspace: 
     [search] = tiny.reopened_study().compare().searches
     [lr] = [item for item in search.space.search if item.name == "lr"]
     assert str(lr) == "from 1e-05 to 0.4"
+
+
+def test_a_best_configuration_of_the_study_before_is_not_trained_without_a_word(workspace: Path) -> None:
+    begin("sgd")
+    shutil.rmtree("tuning/studies/tiny")
+
+    told = studies.texts(tiny.study(**SHORT).run("training"))
+    again = studies.texts(tiny.study(**SHORT).run("tuning"))
+
+    assert told == [
+        "study 'tiny' has not been tuned: the best configuration of sgd in tuning/best/tiny is that of an earlier"
+        " search"
+    ]
+    assert again == []
