@@ -49,8 +49,8 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def check_patterns(model: nn.Module, patterns: Any) -> None:
-    """Check that patterns of parameters' names are strings.
+def check_patterns(patterns: Any, model: nn.Module | None = None) -> None:
+    """Check that patterns of the names of a model's parameters are strings.
 
     Raises:
         TypeError: If one is not.
@@ -102,6 +102,28 @@ def check_match(loss: Any, outputs: Any, targets: Any) -> None:
         )
 
 
+def explain_inputs(error: Exception, inputs: Any, targets: Any) -> None:
+    """Raise ValueError in place of an error of a model that got the targets for its inputs."""
+    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+        return
+    if targets.is_floating_point() and not inputs.is_floating_point():
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the model cannot be computed ({reason}); the inputs are {describe(inputs)}, and the targets are"
+            f" {describe(targets)}: a batch is (inputs, targets)"
+        ) from error
+
+
+def explain_loss(error: Exception, outputs: Any, targets: Any) -> None:
+    """Raise ValueError in place of an error of a user's loss that is about its targets."""
+    if isinstance(error, IndexError) or "target" in str(error).lower():
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the loss cannot be computed ({reason}); the outputs are {describe(outputs)}, and the targets are"
+            f" {describe(targets)}"
+        ) from error
+
+
 def _check_labels(name: str, outputs: Tensor, targets: Tensor, ignored: int) -> None:
     """Check the targets of a loss of classes, whose second dimension counts them."""
     classes = outputs.shape[1 if outputs.ndim > 1 else 0]
@@ -146,7 +168,7 @@ def _with_fields(value: Any) -> str:
     return f"{describe(value)} with {', '.join(names)}" if names else describe(value)
 
 
-def _found(model: nn.Module, value: Any) -> str:
+def _found(model: nn.Module | None, value: Any) -> str:
     """Describe what was given in place of a parameter's name."""
-    names = [name for name, p in model.named_parameters() if p is value]
+    names = [name for name, p in model.named_parameters() if p is value] if model else []
     return f"the parameter {names[0]} itself" if names else describe(value)

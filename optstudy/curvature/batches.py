@@ -30,6 +30,8 @@ def check_data(data: Any) -> None:
         raise ValueError(  # noqa: TRY004  # like all other errors in tensors
             "data is a single Tensor; give a batch (inputs, targets), or batches"
         )
+    if isinstance(data, tuple) and data and not is_batch(data) and all(isinstance(x, Tensor) for x in data):
+        raise ValueError(f"data is {describe(data)}; give a batch (inputs, targets), or batches")
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise ValueError(  # noqa: TRY004  # it has the right items in the wrong form
             f"data is a {type(data).__name__}, a data set of single examples; give batches:"
@@ -82,7 +84,7 @@ def read_batch(batch: Any, model: nn.Module, position: int = 0) -> tuple[Any, An
     elif isinstance(batch, tuple | list) and len(batch) == PAIR:
         inputs, targets = batch
     else:
-        example = " (of three, [(x, y) for x, y, _ in loader], or ((x1, x2), y) for two inputs)"
+        example = ", such as [(x, y) for x, y, _ in loader], or ((x1, x2), y) for two inputs"
         several = isinstance(batch, tuple | list) and len(batch) > PAIR and not is_namedtuple(batch)
         raise ValueError(f"{where} is {describe(batch)}; give pairs (inputs, targets){example * several}")
     _check_targets(targets, where)

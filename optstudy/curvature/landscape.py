@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective
+from optstudy.curvature.containers import describe
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.objective import Objective, select_parameters
 from optstudy.curvature.operators import expand
@@ -101,6 +102,8 @@ def iter_landscape(
 ) -> Iterator[Progress[Tensor] | Landscape]:
     """Iterate `loss_landscape`: yield the progress with the losses so far, and at the end the landscape."""
     function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    if not isinstance(directions, Tensor):
+        raise TypeError(f"directions is {describe(directions)}; give a tensor of one or two rows")
     if directions.ndim != 2 or len(directions) not in (1, 2) or directions.shape[1] != function.dim:  # noqa: PLR2004
         expected = f"(1, {function.dim}) or (2, {function.dim})"
         raise ValueError(f"directions has shape {tuple(directions.shape)}; it must be {expected}")
@@ -160,6 +163,10 @@ def filter_normalised(
     Raises:
         ValueError: If the sizes of direction and parameters differ.
     """
+    if not (isinstance(model, nn.Module) and isinstance(direction, Tensor)):
+        raise TypeError(
+            f"model is {describe(model)} and direction is {describe(direction)}; give a torch.nn.Module and a tensor"
+        )
     model = unwrapped(model)
     names = select_parameters(model, parameters)
     size = sum(model.get_parameter(name).numel() for name in names)

@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.arguments import check_match, check_patterns, check_tensor
+from optstudy.curvature.arguments import (
+    check_match,
+    check_patterns,
+    check_tensor,
+    explain_inputs,
+    explain_loss,
+)
 from optstudy.curvature.batches import Batch, Data, call_arguments, is_batch, read_batch
 from optstudy.curvature.containers import cast, converted
 from optstudy.curvature.generators import DataGenerators
@@ -132,6 +138,7 @@ class Objective:
         except RuntimeError as error:
             if "dtype" not in str(error) and "scalar type" not in str(error):
                 raise
+            explain_inputs(error, inputs, targets)
             raise TypeError(
                 f"the model or the loss cannot be computed in {self.dtype} ({str(error).splitlines()[0]}); register"
                 " constant tensors as buffers, or create them in the dtype of the input: residuals need float64"
@@ -140,7 +147,11 @@ class Objective:
     def output_loss(self, outputs: Any, targets: Any) -> Tensor:
         """Return the loss of a batch from the model's outputs."""
         check_match(self.loss, outputs, targets)
-        return cast_loss(self.loss, self.dtype)(outputs, targets)
+        try:
+            return cast_loss(self.loss, self.dtype)(outputs, targets)
+        except (IndexError, RuntimeError) as error:
+            explain_loss(error, outputs, targets)
+            raise
 
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
         """Return the same objective at another precision."""
@@ -168,7 +179,7 @@ def select_parameters(model: nn.Module, patterns: str | Sequence[str] | None) ->
         if not trainable:
             raise ValueError("the model has no parameter that requires a gradient")
         return tuple(trainable)
-    check_patterns(model, patterns)
+    check_patterns(patterns, model)
     selected = [patterns] if isinstance(patterns, str) else list(patterns)
     if not selected:
         raise ValueError(

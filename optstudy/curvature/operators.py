@@ -209,6 +209,10 @@ class Expansion:
 
 def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
     """Return loss, gradient and Hessian of an objective; ``weight_decay`` is added to the Hessian alone."""
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"expand takes an objective, not {describe(objective)}; give objective(model, loss, data)"
+        )
     if objective.one_batch:
         value, leaves, gradient = _gradient(objective, *next(objective.batches())[:2])
         product = _hessian_product(objective, leaves, gradient)

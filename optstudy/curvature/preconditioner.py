@@ -101,6 +101,8 @@ def stability(optimizer: torch.optim.Optimizer) -> Stability | None:
         >>> stability(torch.optim.SGD([torch.zeros(1)], lr=0.1)).threshold
         20.0
     """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer is {describe(optimizer)}; give a torch.optim.Optimizer")
     group = optimizer.param_groups[0]
     name = type(optimizer).__name__
     if name in ("SGD", "RMSprop"):

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.arguments import check_loss
+from optstudy.curvature.arguments import check_loss, check_patterns
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
+from optstudy.curvature.containers import describe
 from optstudy.curvature.lanczos import converge
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.low_rank import LowRank, zero_matrix
@@ -95,6 +96,9 @@ class EigenTracker:
         if self.verify_every < 1:
             raise ValueError(f"verify_every is {self.verify_every}; give at least 1 step")
         check_loss(self.loss)
+        check_patterns(self.parameters)
+        if not isinstance(self.steps, range):
+            raise TypeError(f"steps is {describe(self.steps)}; give a range, such as range(1000)")
         check_limits(self.tolerance, self.probability)
 
     def is_due(self, context: Step) -> bool:

@@ -67,11 +67,15 @@ def _places(model: nn.Module) -> Iterator[tuple[str, str]]:
     `torch.func.functional_call` finds ties itself, but does not give a module back what it held if the module is
     registered twice.
     """
-    named = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    names: dict[int, str] = {}
     for prefix, module in model.named_modules():
-        own = {"recurse": False, "remove_duplicate": False}
-        for name, tensor in [*module.named_parameters(**own), *module.named_buffers(**own)]:
-            yield f"{prefix}.{name}" if prefix else name, named[id(tensor)]
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):  # noqa: SLF001  # thrice as fast
+            if tensor is not None:
+                place = f"{prefix}.{name}" if prefix else name
+                yield (
+                    place,
+                    names.setdefault(id(tensor), place),
+                )  # of ties, the first gives its name, as torch does
 
 
 def dense(tensors: Sequence[Tensor]) -> list[Tensor]:

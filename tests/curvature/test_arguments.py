@@ -14,11 +14,15 @@ from torch.utils.data import TensorDataset
 from optstudy.curvature import (
     EigenTracker,
     check_symmetry,
+    expand,
+    filter_normalised,
     has_preconditioner,
     hessian,
+    loss_landscape,
     preconditioned,
     preconditioner,
     spectral_density,
+    stability,
     top_eigenpairs,
     trace,
 )
@@ -138,9 +142,34 @@ def test_an_optimizer_comes_before_its_model(function: Any) -> None:
         function(MODEL, optimizer)
 
 
-def test_a_tracker_takes_a_loss_first() -> None:
-    with pytest.raises(TypeError, match="loss is a tuple of 2"):
-        EigenTracker((X, Y), LOSS, range(3))  # type: ignore[arg-type]
+def test_other_arguments_of_another_kind_are_named() -> None:
+    calls: dict[str, Callable[[Any], Any]] = {
+        "loss is a tuple of 2": lambda _: EigenTracker((X, Y), LOSS, range(3)),  # type: ignore[arg-type]
+        "steps is 3; give a range": lambda it: EigenTracker(LOSS, (X, Y), it),
+        "parameters is 3; give names": lambda it: EigenTracker(LOSS, (X, Y), range(3), parameters=it),
+        "expand takes an objective, not 3": expand,
+        "optimizer is 3; give a torch.optim.Optimizer": stability,
+        "model is 3 and direction is a float32 tensor": lambda it: filter_normalised(it, X[0]),
+        "directions is 3; give a tensor": lambda it: loss_landscape(MODEL, LOSS, (X, Y), it, [[0.0]]),
+    }
+    for message, call in calls.items():
+        with pytest.raises(TypeError, match=message):
+            call(3)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (Y + 1, r"\(Target 4 is out of bounds.\); .* and the targets are an int64 tensor of shape \(13,\)$"),
+        (
+            Y.float(),
+            r"\(expected target dtype .*\); the outputs are a float32 tensor of shape \(13, 4\), and the",
+        ),
+    ],
+)
+def test_targets_that_a_users_loss_does_not_take_are_described(targets: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the loss cannot be computed {message}"):
+        hessian(MODEL, lambda z, y: LOSS(z, y), (X, targets))  # noqa: PLW0108  # a loss that is not torch's
 
 
 class Output(NamedTuple):

@@ -319,7 +319,16 @@ UNCLEAR: dict[str, tuple[Any, str]] = {
         {"x": X, "mask": MASK, "labels": Y},
         "but Sequential.forward takes (input); give pairs (inputs, targets)",
     ),
-    "a tuple of one tensor": ((X,), "the first batch is a float32 tensor of shape (13, 3); give pairs"),
+    "a tuple of one tensor": ((X,), "data is a tuple of 1 (a float32 tensor of shape (13, 3)); give a batch"),
+    "a tuple of three": (
+        (X, MASK, Y),
+        "data is a tuple of 3 (a float32 tensor of shape (13, 3), a float32 tensor",
+    ),
+    "a list of one tensor": ([X], "the first batch is a float32 tensor of shape (13, 3); give pairs"),
+    "targets first": (
+        (Y, X),
+        "the targets are a float32 tensor of shape (13, 3): a batch is (inputs, targets)",
+    ),
     "one example": (
         [(X[0], Y[0]), (X[1], Y[1])],
         "it seems to be one example; give batches, as a DataLoader does",
