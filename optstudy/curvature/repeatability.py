@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from optstudy.curvature.containers import map_tensors, tensors_in
 from optstudy.curvature.generators import model_state
 from optstudy.curvature.objective import Objective
-from optstudy.curvature.twice import explained_checkpoint
+from optstudy.curvature.twice import explained_checkpoint, refused_constants
 
 OTHER_WEIGHTS = 1.1  # factor
 # Largest difference of the same outputs, in rounding errors of the largest: GPUs may add in an order that varies.
@@ -95,7 +95,7 @@ def check_first_calls(objective: Objective, inputs: Any, targets: Any) -> tuple[
     ]
     leaves = [objective.leaves(), objective.leaves()]
     unchanged, before = digest(inputs), model_state(objective.device, owners)
-    with torch.enable_grad():
+    with torch.enable_grad(), refused_constants():
         outputs, value = objective.outputs_and_value(leaves[0], inputs, targets)
     if model_state(objective.device, owners) != before:
         module = _drawing_module(objective, inputs)

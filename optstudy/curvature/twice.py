@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -83,6 +84,12 @@ def dense(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.to_dense() if tensor.is_sparse else tensor for tensor in tensors]
 
 
+REENTRANT = (
+    "the model calls torch.utils.checkpoint with use_reentrant=True, which has no second derivative; use"
+    " use_reentrant=False"
+)
+
+
 @contextlib.contextmanager
 def explained_checkpoint() -> Iterator[None]:
     """Explain the error of a derivative that reentrant activation checkpointing does not have.
@@ -95,10 +102,24 @@ def explained_checkpoint() -> Iterator[None]:
     except RuntimeError as error:
         if "use_reentrant" not in str(error):
             raise
-        raise ValueError(
-            "the model calls torch.utils.checkpoint with use_reentrant=True, which has no second derivative; use"
-            " use_reentrant=False"
-        ) from error
+        raise ValueError(REENTRANT) from error
+
+
+@contextlib.contextmanager
+def refused_constants() -> Iterator[None]:
+    """Refuse reentrant activation checkpointing of inputs without a gradient, whose outputs torch takes for constants.
+
+    Raises:
+        ValueError: In place of torch's warning.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "None of the inputs have requires_grad", UserWarning)
+        try:
+            yield
+        except UserWarning as warning:
+            if "None of the inputs have requires_grad" not in str(warning):
+                raise  # of a user who has made errors of warnings
+            raise ValueError(REENTRANT) from warning
 
 
 @contextlib.contextmanager

@@ -254,6 +254,24 @@ def test_residuals_of_a_checkpointed_model_are_computed_in_float64() -> None:
     assert oracles.same(before, oracles.snapshot(model))
 
 
+class FirstCheckpointed(nn.Module):
+    """Whose checkpoint gets the data, which need no gradient: torch takes what it returns for a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(checkpoint(self.first, x, use_reentrant=True).tanh())  # type: ignore[no-any-return]
+
+
+def test_reentrant_checkpointing_of_the_data_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="use_reentrant=True, which has no second derivative; use use_reentrant=False"
+    ):
+        hessian(FirstCheckpointed(), LOSS, (X, Y))
+
+
 @MATRICES
 def test_reentrant_checkpointing_is_refused(make: Any) -> None:
     with pytest.raises(
