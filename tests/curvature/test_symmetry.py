@@ -97,6 +97,16 @@ def convolutional() -> nn.Sequential:
     return nn.Sequential(nn.Unflatten(1, (1, 8)), norm, nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
 
 
+def pooled() -> nn.Sequential:
+    """Return a net with kinks before the layer that is wrong: zeros of a rectifier tie in the pooling layers."""
+    torch.manual_seed(0)
+    blocks = [
+        nn.Sequential(nn.Conv1d(a, 8, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2), nn.ReLU()) for a in (1, 8)
+    ]
+    norm = nn.utils.parametrizations.weight_norm(nn.Linear(16, 8))
+    return nn.Sequential(nn.Unflatten(1, (1, 8)), *blocks, nn.Flatten(), nn.Sequential(norm), nn.Linear(8, 3))
+
+
 EXAMPLES = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
 WEIGHT_NORM = r"\(weight_norm of its weight\) cannot be differentiated twice"
 WRONG: dict[str, tuple[Callable[[], nn.Module], str]] = {
@@ -104,6 +114,7 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "wide": (lambda: wide(256), rf"module '0' {WEIGHT_NORM}"),
     "so wide that it is hidden in float32": (lambda: wide(2048), rf"module '0' {WEIGHT_NORM}"),
     "convolution": (convolutional, rf"module '1' {WEIGHT_NORM}"),
+    "after kinks": (pooled, rf"module '4.0' {WEIGHT_NORM}"),
     "deprecated": (lambda: wide(4, deprecated_weight_norm), rf"module '0' {WEIGHT_NORM}"),
     "a layer": (
         lambda: nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Sequential(Square()), nn.Linear(5, 3)),
