@@ -83,7 +83,8 @@ def _description(name: str, module: nn.Module) -> tuple[str, str]:
     owner, parameter = parametrized.groups() if parametrized else (name, hooks[0].name)
     if hooks or isinstance(module, _WeightNorm):
         return f"module {owner or ''!r} (weight_norm of its {parameter})", (
-            "register a parametrization of your own in its place that computes g * v / torch.linalg.vector_norm(v, dim, keepdim=True)"
+            "register a parametrization of your own in its place that computes"
+            " g * v / torch.linalg.vector_norm(v, dim, keepdim=True)"
         )
     where = f"module {owner or ''!r} (parametrization {type(module).__name__} of its {parameter})"
     return where, "its backward pass must consist of differentiable operations"
