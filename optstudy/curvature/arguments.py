@@ -89,7 +89,7 @@ def check_match(loss: Any, outputs: Any, targets: Any) -> None:
     check_tensor(loss, outputs, "the model returns")
     check_tensor(loss, targets, "the targets are")
     name, options = _torch_loss(loss)
-    if name in CLASSES:
+    if name in CLASSES and outputs.ndim:
         _check_labels(name, outputs, targets, options.get("ignore_index", -100))
     elif name in ELEMENTWISE and outputs.shape != targets.shape:
         raise ValueError(

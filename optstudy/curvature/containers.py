@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -53,20 +53,24 @@ def map_tensors(
     if isinstance(value, PackedSequence):  # its other tensors are indices
         return value._replace(data=function(value.data))
     if isinstance(value, tuple | list):
-        return (value._make if is_namedtuple(value) else type(value))(map(each, value))  # type: ignore[union-attr]
+        return _with_parts(value, [each(item) for item in value])
     return _map_record(value, each) if is_record(value) else value
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested containers and records, in order."""
-    found: list[Tensor] = []
-
-    def collect(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(value, collect)
-    return found
+    """Return the tensors in nested containers and records, in the order of `map_tensors`."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, PackedSequence):
+        parts = [value.data]
+    elif isinstance(value, tuple | list):
+        parts = value
+    elif is_record(value):
+        parts = attributes(value).values()
+    return [tensor for part in parts for tensor in tensors_in(part)]
 
 
 def count_examples(targets: Any) -> int:
@@ -118,10 +122,21 @@ def _has_to(value: Any) -> bool:
     return callable(getattr(value, "to", None)) and not isinstance(value, type | nn.Module)
 
 
+def _with_parts(value: Any, parts: list[Any]) -> Any:
+    """Return a tuple or a list of the same type with other parts; a plain one if its type takes other arguments."""
+    if is_namedtuple(value):
+        return value._make(parts)
+    try:
+        return type(value)(parts)
+    except TypeError:
+        return tuple(parts) if isinstance(value, tuple) else parts
+
+
 def _map_record(value: Any, function: Callable[[Any], Any]) -> Any:
-    record = _shallow_copy(value)
-    for name, item in attributes(value).items():
-        object.__setattr__(record, name, function(item))  # a dataclass may be frozen
+    changed = {name: function(item) for name, item in attributes(value).items() if tensors_in(item)}
+    record = _shallow_copy(value) if changed else value
+    for name, item in changed.items():
+        object.__setattr__(record, name, item)  # a dataclass may be frozen
     return record
 
 

@@ -136,25 +136,37 @@ def restored_attributes(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, kept in before:
-            _restore(module, kept)
+            changed = _changed(module, kept)
+            # All of them: recurrent layers keep weights, and apart from these of which parameters they are.
+            if tensors_in([(vars(module).get(name), kept.get(name)) for name in changed]):
+                for name in changed:
+                    _restore(module, name, kept)
 
 
-def _restore(module: nn.Module, kept: dict[str, tuple[Any, dict[Any, Any] | None]]) -> None:
-    """Restore the attributes of a module that hold tensors, or did before."""
-    for name, value in _own(module):
-        if name not in kept and tensors_in(value):
-            del vars(module)[name]
-    for name, (value, contents) in kept.items():
-        now = vars(module).get(name)
-        if now is not value and (tensors_in(now) or tensors_in(value)):
-            vars(module)[name] = value
-        if (
-            contents is not None
-            and _ids(contents) != _ids(_contents(value))
-            and tensors_in([value, contents])
-        ):
-            value.clear()
-            value.update(contents) if isinstance(value, dict) else value.extend(contents.values())
+Kept = dict[
+    str, tuple[Any, dict[Any, Any] | None]
+]  # attributes by name, and what those that are containers hold
+
+
+def _changed(module: nn.Module, kept: Kept) -> list[str]:
+    """Return the names of attributes that are others than before, or hold others."""
+    new = [name for name, _ in _own(module) if name not in kept]
+    return new + [
+        name
+        for name, (value, contents) in kept.items()
+        if vars(module).get(name) is not value or _ids(_contents(value)) != _ids(contents)
+    ]
+
+
+def _restore(module: nn.Module, name: str, kept: Kept) -> None:
+    if name not in kept:
+        del vars(module)[name]
+        return
+    value, contents = kept[name]
+    vars(module)[name] = value
+    if contents is not None:
+        value.clear()
+        value.update(contents) if isinstance(value, dict) else value.extend(contents.values())
 
 
 def _own(module: nn.Module) -> list[tuple[str, Any]]:

@@ -347,6 +347,58 @@ def test_recurrent_layers_on_a_gpu_have_their_hessian(data: Any) -> None:
     assert torch.allclose(found.apply(identity).cpu(), truth, rtol=1e-8, atol=1e-10)
 
 
+@EITHER
+def test_recurrent_layers_keep_their_own_weights(data: Any) -> None:
+    """They hold their weights in a list, and notice themselves when the parameters are others."""
+    torch.manual_seed(0)
+    batches = [(x.unsqueeze(1), y) for x, y in ([data] if isinstance(data, tuple) else data)]
+    model = Recurrent()
+
+    def own(z: Tensor, y: Tensor) -> Tensor:
+        return LOSS(z, y)
+
+    def again(net: Any) -> Tensor:
+        return LOSS(net(X.double().unsqueeze(1)), Y)
+
+    expected, truth = model(X.unsqueeze(1)), oracles.hessian_of(model, again)
+    for _ in range(2):
+        found = hessian(model, own, batches, dtype=torch.float64, denominator=len)
+        assert oracles.near(oracles.as_matrix(found), truth)
+        assert torch.equal(model(X.unsqueeze(1)), expected)
+        copied = copy.deepcopy(model)
+        assert torch.equal(copied(X.unsqueeze(1)), expected)
+
+
+class AgainRecurrent(Recurrent):
+    """Whose recurrent layer is computed again in backward passes."""
+
+    again = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.again:
+            return super().forward(x)
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
+@EITHER
+def test_recurrent_layers_are_computed_again_with_the_weights_at_creation(data: Any) -> None:
+    torch.manual_seed(0)
+    batches = [(x.unsqueeze(1), y) for x, y in ([data] if isinstance(data, tuple) else data)]
+    model = AgainRecurrent()
+    plain = copy.deepcopy(model)
+    plain.again = False
+    truth = oracles.hessian_of(plain, lambda net: LOSS(net(X.double().unsqueeze(1)), Y))
+    operators = [hessian(model, LOSS, batches, dtype=dtype) for dtype in (torch.float32, torch.float64)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+
+    single, double = (oracles.as_matrix(operator) for operator in operators)
+
+    assert torch.allclose(single, truth, rtol=1e-4, atol=1e-6)
+    assert oracles.near(double, truth)
+
+
 @dataclass
 class Context:
     """What a tracker looks at."""
