@@ -1,6 +1,7 @@
 """Remove a study: its experiments in MLflow, and its files in the workspace."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,12 +108,8 @@ def _list(files: StudyFiles, tracking: Tracking | None, *, best: bool) -> Remova
 
 
 def _open(location: Location) -> Tracking | None:
-    try:
-        return open_existing(location)
-    except UsageError:
-        if location.tracking_uri:
-            raise
-        return None
+    uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return open_existing(location) if uri or embedded.database(location.workspace).exists() else None
 
 
 def _check_server(files: StudyFiles, tracking: Tracking | None) -> None:

@@ -284,6 +284,18 @@ def test_runs_on_another_server_are_not_left_behind(folder: Path, run: Run) -> N
     )
 
 
+def test_an_address_that_mlflow_does_not_know_removes_nothing(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
+
+    ended = run("rm", "tiny", "--yes")
+
+    assert ended.status == 2
+    assert "MLflow does not support this address" in ended.line
+    assert (folder / "tuning/studies/tiny/specification.json").exists()
+
+
 def test_of_a_server_no_files_are_removed(folder: Path) -> None:
     server = Tracking(embedded.uri(folder))
 
