@@ -88,11 +88,7 @@ def estimate_study(
         tuning=tuning,
         configs=configs,
     )
-    if not all(rehearsal.seeded for rehearsal in rehearsals):
-        remarks.append(
-            f"model {specification.model!r} starts from the same weights whatever the seed, so that seeds differ in the"
-            " order of the batches alone; draw the weights from torch's global generator, without seeding it"
-        )
+    remarks += dict.fromkeys(remark for rehearsal in rehearsals for remark in rehearsal.remarks)
     remarks += unreachable_settings(specification, data, tuning=tuning, training=bool(configs))
     return replace(estimate, jobs=len(workers), startup_seconds=startup, remarks=tuple(remarks))
 

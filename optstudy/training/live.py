@@ -52,6 +52,7 @@ class StepResult:
     loss: Tensor
     outputs: Tensor
     passes: Passes
+    twice: bool = False  # whether a gradient kept its graph, as a second derivative needs
 
 
 def build(plan: Plan) -> LiveRun:
@@ -153,7 +154,10 @@ def _plain_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
 
 def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
     results: list[tuple[Tensor, Tensor]] = []
-    backward_passes: list[Tensor] = []
+    backward_passes: list[bool] = []  # whether each keeps its graph
+
+    def passed(_: Tensor) -> None:
+        backward_passes.append(torch.is_grad_enabled())
 
     def closure() -> Tensor:
         outputs = live.model(inputs)
@@ -164,7 +168,7 @@ def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
         returned = (
             value.clone()
         )  # no second derivative passes through it, so a Hessian product is not counted
-        returned.register_hook(backward_passes.append)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        returned.register_hook(passed)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return returned
 
     live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself accepts tensors
@@ -173,7 +177,7 @@ def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
             'step does not call its closure; without needs = "closure" it gets gradients in .grad'
         )
     calls, gradients = len(results), len(backward_passes)
-    return StepResult(*results[0], Passes(1, gradients, max(0, calls - gradients)))
+    return StepResult(*results[0], Passes(1, gradients, max(0, calls - gradients)), any(backward_passes))
 
 
 STEP_FUNCTIONS = {"": _plain_step, "closure": _closure_step}

@@ -19,7 +19,7 @@ from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
 from optstudy.training.generators import forked_generators
-from optstudy.training.live import LiveRun, isolated, restore
+from optstudy.training.live import STEP_FUNCTIONS, LiveRun, isolated, restore
 from optstudy.training.probes import sample_images
 from optstudy.training.resumption import CLOSURE_CONVENTION, prove_resumption, take_step
 from optstudy.training.state import RunState
@@ -55,7 +55,7 @@ class Rehearsal:
     product_seconds: float = 0.0  # per Hessian-vector product on the sample; 0 without curvature
     proofs: tuple[str, ...] = ()  # what was proved, one sentence each
     seconds: float = 0.0  # of the rehearsal itself
-    seeded: bool = True  # whether the initial weights depend on the seed
+    remarks: tuple[str, ...] = ()  # what may not be meant, one sentence each
 
 
 def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan] | None = None) -> Rehearsal:
@@ -85,7 +85,7 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
         evaluation = _median_seconds(plan, lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _median_seconds(plan, lambda: sweep(live.model, live.loss, images, labels), 2)
-        _check_second_derivative(plan, live, batches[0])
+        twice = _check_second_derivative(plan, state, batches[0])
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
         check_second_pass(plan, live, images)
     return Rehearsal(
@@ -97,9 +97,9 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         evaluation_seconds=evaluation / len(labels),
         sweep_seconds=swept / len(labels),
         product_seconds=product,
-        proofs=_proofs(plan, batches, value, variants or {}),
+        proofs=_proofs(plan, batches, value, len(variants or {}), twice=twice),
         seconds=time.perf_counter() - started,
-        seeded=not same(state.model, start(replace(plan, seed=plan.seed + 1)).model),
+        remarks=_remarks(plan, state, twice=twice),
     )
 
 
@@ -143,10 +143,13 @@ def _check_variants(plan: Plan, state: RunState, variants: Mapping[str, Plan], b
             ) from error
 
 
-def _check_second_derivative(plan: Plan, live: LiveRun, batch: MiniBatch) -> None:
-    """Check the second derivative of the model for an optimizer that uses it."""
-    if not plan.method.hessian_products:
-        return
+def _check_second_derivative(plan: Plan, state: RunState, batch: MiniBatch) -> bool:
+    """Check the second derivative of the model for an optimizer that uses it, and return whether it does."""
+    live = restore(state, plan)
+    result = STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
+    if not (result.twice or plan.method.hessian_products):
+        return False
+    live = restore(state, plan)
     try:
         check_second_derivatives(live.model, live.loss, (batch.x, batch.y))
     except (RuntimeError, NotImplementedError, ValueError, TypeError, ArithmeticError) as error:
@@ -154,6 +157,22 @@ def _check_second_derivative(plan: Plan, live: LiveRun, batch: MiniBatch) -> Non
             f"{plan.method.optimizer} differentiates twice, which model {plan.model!r} with loss {plan.loss!r} does not"
             f" support: {first_line(error)}"
         ) from error
+    return True
+
+
+def _remarks(plan: Plan, state: RunState, *, twice: bool) -> tuple[str, ...]:
+    remarks = []
+    if same(state.model, start(replace(plan, seed=plan.seed + 1)).model):
+        remarks.append(
+            f"model {plan.model!r} starts from the same weights whatever the seed, so that seeds differ in the order of"
+            " the batches alone; draw the weights from torch's global generator, without seeding it"
+        )
+    if twice and not plan.method.hessian_products:
+        remarks.append(
+            f"{plan.method.optimizer} keeps the graph of its gradients, as Hessian products need, but its work counts"
+            " none; give hessian_products, the number of products in a step, in its space file"
+        )
+    return tuple(remarks)
 
 
 def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: LiveRun) -> float:
@@ -179,7 +198,7 @@ def _product_seconds(plan: Plan, trace: Trace, train: LabelledImages, live: Live
 
 
 def _proofs(
-    plan: Plan, batches: Sequence[MiniBatch], loss: float, variants: Mapping[str, Plan]
+    plan: Plan, batches: Sequence[MiniBatch], loss: float, variants: int, *, twice: bool
 ) -> tuple[str, ...]:
     sizes: dict[str, list[MiniBatch]] = {}
     for batch in batches[:4]:
@@ -196,9 +215,9 @@ def _proofs(
     ]
     if variants:
         proofs.append(
-            f"a step succeeds at each end of a range and with each choice, {len(variants)} configurations"
+            f"a step succeeds at each end of a range and with each choice, {variants} configurations"
         )
-    if plan.method.hessian_products:
+    if twice:
         proofs.append("its second derivative is symmetric")
     if plan.trace is not None:
         proofs.append("a Hessian product can be computed in the model's precision and in float64")

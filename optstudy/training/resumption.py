@@ -18,6 +18,7 @@ from optstudy.training.fit import MiniBatch, first_line
 from optstudy.training.live import STEP_FUNCTIONS, LiveRun, capture, restore
 from optstudy.training.state import RunState
 from optstudy.training.timing import synchronize
+from optstudy.workloads.user_code import describe_exception
 
 CLOSURE_CONVENTION = (
     'with needs = "closure" the closure returns the loss and does not call backward; torch\'s own convention, a closure'
@@ -50,11 +51,12 @@ def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
     started = time.perf_counter()
     try:
         STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
-    except (TypeError, AttributeError) as error:
-        if plan.method.needs != "closure" or "NoneType" not in str(error):
+    except Exception as error:
+        if plan.method.needs != "closure" or any(p.grad is not None for p in live.model.parameters()):
             raise
+        reason = describe_exception(error, plan.method.optimizer)
         raise OptimizerError(
-            f"{plan.method.optimizer} needs gradients in .grad, but {CLOSURE_CONVENTION}"
+            f"a step of {plan.method.optimizer} fails at {reason}; {CLOSURE_CONVENTION}"
         ) from error
     synchronize(plan)
     return time.perf_counter() - started

@@ -190,7 +190,7 @@ WRONG = {
     ),
     "a closure whose gradients are read": (
         cases.plan(method=Method("parts.py:Sharp", {"lr": 0.1}, needs="closure")),
-        'parts.py:Sharp needs gradients in .grad, but with needs = "closure" the closure returns the loss and does',
+        "a step of parts.py:Sharp fails at parts.py:",
     ),
     "images of another shape": (
         cases.plan(model="net.py:narrow"),
@@ -397,6 +397,20 @@ def test_a_mini_batch_of_one_is_refused_with_what_would_be_right() -> None:
         rehearse(plan)
 
 
-@pytest.mark.parametrize(("model", "seeded"), [("net.py:make", True), ("parts.py:seeding", False)])
-def test_a_model_that_seeds_itself_is_noticed(model: str, seeded: bool) -> None:
-    assert rehearse(cases.plan(model=model)).seeded == seeded
+def test_a_model_that_seeds_itself_is_noticed() -> None:
+    assert rehearse(cases.plan()).remarks == ()
+
+    [remark] = rehearse(cases.plan(model="parts.py:seeding")).remarks
+    assert remark.startswith(
+        "model 'parts.py:seeding' starts from the same weights whatever the seed, so that seeds"
+    )
+
+
+def test_hessian_products_that_are_not_declared_are_noticed() -> None:
+    declared = Method("parts.py:Repeating", {"lr": 0.1}, needs="closure", hessian_products=5)
+    assert rehearse(cases.plan(method=declared)).remarks == ()
+
+    [remark] = rehearse(cases.plan(method=replace(declared, hessian_products=0))).remarks
+    assert remark.startswith(
+        "parts.py:Repeating keeps the graph of its gradients, as Hessian products need, but its"
+    )
