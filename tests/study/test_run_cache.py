@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cases
+import evidence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -235,3 +236,41 @@ def test_a_key_does_not_depend_on_the_order_of_names() -> None:
 
 def test_a_key_is_a_short_name_for_a_folder() -> None:
     assert re.fullmatch(r"\d+-[0-9a-f]{24}", key())
+
+
+TRIAL = EpochRecord(2, 0.1, 0.9, 0.2, 0.8, 1.0, 1.0, 1.0, 12, 0)
+FINAL = replace(TRIAL, exact_loss=0.1, exact_accuracy=0.9)
+UNTRACKED = Observation("eigen", 20, {"problem": "MemoryError: "})
+
+
+@pytest.mark.parametrize(
+    ("rung", "state", "analysis", "measured", "finished"),
+    [
+        (Rung((TRIAL,), (), "running"), b"state", False, True, False),
+        (Rung((TRIAL,), (), "running"), None, False, True, True),  # pruned
+        (Rung((TRIAL,), (), "completed"), b"state", False, True, True),
+        (Rung((), (), "failed", problem="ValueError"), None, False, True, True),
+        (Rung((FINAL,), (), "running"), b"state", False, True, False),
+        (Rung((FINAL,), (), "completed"), b"state", False, True, False),
+        (Rung((FINAL,), (), "completed"), b"state", True, True, True),
+        (Rung((FINAL,), (UNTRACKED,), "completed"), b"state", True, True, False),
+        (Rung((FINAL,), (), "completed"), b"state", False, False, True),
+        (Rung((FINAL,), (), "diverged"), b"state", False, True, True),
+    ],
+)
+def test_a_run_is_finished_if_it_has_nothing_left_to_do(
+    rung: Rung, state: bytes | None, analysis: bool, measured: bool, finished: bool, tmp_path: Path
+) -> None:
+    cache = RunCache(tmp_path / "rungs")
+    cache.write("3-key", 1, Rung((), (), "running"), b"state")
+    cache.write("3-key", 2, rung, state)
+    if state is None:
+        cache.drop_state("3-key")
+    if analysis:
+        cache.write_curvature("3-key", evidence.curvature_result(1.0).to_bytes())
+
+    assert cache.finished(measured=measured) == ({"3-key"} if finished else set())
+
+
+def test_a_cache_that_was_not_written_has_no_finished_run(tmp_path: Path) -> None:
+    assert RunCache(tmp_path / "none").finished(measured=True) == frozenset()
