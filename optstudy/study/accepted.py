@@ -55,11 +55,13 @@ def earlier_sources(fingerprint: Mapping[str, Any]) -> tuple[EarlierSources, ...
 
 def accepted_hashes(fingerprint: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the hashes of each source file of which a change was accepted, the oldest first."""
-    hashes: dict[str, dict[str, None]] = {}
+    hashes: dict[str, list[str]] = {}
     for version in (*(earlier.sources for earlier in earlier_sources(fingerprint)), fingerprint["sources"]):
         for name, digest in _items(version):
-            hashes.setdefault(name, {})[digest] = None
-    return {name: list(digests) for name, digests in hashes.items() if len(digests) > 1}
+            listed = hashes.setdefault(name, [])
+            if listed[-1:] != [digest]:
+                listed.append(digest)
+    return {name: listed for name, listed in hashes.items() if len(listed) > 1}
 
 
 def _check(files: StudyFiles, name: str, before: Hashes, current: Hashes) -> None:

@@ -16,6 +16,7 @@ from optstudy.errors import UsageError
 from optstudy.posthoc.reproduce.recorded import recorded_in_mlflow
 from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records.location import Location
+from optstudy.study.accepted import accepted_hashes
 from optstudy.study.driver import Study
 from optstudy.study.events import Event, TrialEnded, WorkDone
 from optstudy.study.workspace import ChangedStudyError, read_recorded
@@ -191,6 +192,17 @@ def test_a_final_run_without_its_curvature_is_trained_with_the_mended_file(
     assert studies.texts(events) == [told]
     [row] = tiny.reopened_study().compare().rows
     assert (row.seeds, row.missing_curvature, row.geometry is not None) == (1, {}, True)
+
+
+def test_hashes_are_listed_in_the_order_of_their_acceptance_also_after_a_return_to_the_first() -> None:
+    versions: list[dict[str, Any]] = [
+        {"net.py:make": {"net.py": digest, "width.py": "w"}, "cross_entropy": {}}
+        for digest in ("a", "b", "b", "a")
+    ]
+    accepted = [{"sources": version, "keys": []} for version in versions[:-1]]
+
+    assert accepted_hashes({"sources": versions[-1], "accepted": accepted}) == {"net.py": ["a", "b", "a"]}
+    assert accepted_hashes({"sources": versions[-1]}) == {}
 
 
 @pytest.mark.parametrize(
