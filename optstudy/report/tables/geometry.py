@@ -60,7 +60,7 @@ def missing_sentences(comparison: Comparison) -> list[str]:
 
 
 def _missing(row: Row) -> str:
-    parts = {"end": row.missing_curvature, "last steps": row.missing_trace}
+    parts = {"at the end": row.missing_curvature, "over the last steps": row.missing_trace}
     return "; ".join(f"{part}: {reasons_label('run', counts)}" for part, counts in parts.items() if counts)
 
 
