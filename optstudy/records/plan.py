@@ -11,6 +11,8 @@ from optstudy.errors import UsageError
 from optstudy.records.forms import to_form
 
 FORMAT = 3  # incremented when the code computes different numbers
+# Of runs that format 3 computed without what is outside of state_dicts, or with other work or losses.
+CORRECTED_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -100,18 +102,25 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return math.ceil(images / batch_size)
 
 
-def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str]) -> str:
+def run_key(plan: Plan, torch_version: str, sources: Mapping[str, str], *, corrected: bool = False) -> str:
     """Return the key of a run, which begins with the format.
 
     Args:
         plan: The run's plan.
         torch_version: `torch.__version__`.
         sources: The user's source files by name, each with its hash.
+        corrected: Whether earlier versions computed other numbers for it; see `Rehearsal`.
     """
     content = {"plan": to_form(plan), "torch": torch_version, "sources": dict(sources)}
-    return f"{FORMAT}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]}"
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+    return f"{CORRECTED_FORMAT if corrected else FORMAT}-{digest}"
 
 
 def has_current_format(key: str) -> bool:
-    """Whether a key has the current `FORMAT`."""
-    return key.startswith(f"{FORMAT}-")
+    """Whether a key has a current format."""
+    return key.startswith((f"{FORMAT}-", f"{CORRECTED_FORMAT}-"))
+
+
+def is_corrected(key: str) -> bool:
+    """Whether a key has `CORRECTED_FORMAT`."""
+    return key.startswith(f"{CORRECTED_FORMAT}-")

@@ -43,7 +43,7 @@ class Context:
 
     def key(self, plan: Plan) -> str:
         """Return the cache key of a run."""
-        return run_key(plan, torch.__version__, self.source_hashes(plan))
+        return self._key(plan, self.source_hashes(plan))
 
     def source_hashes(self, plan: Plan) -> dict[str, str]:
         """Return the hashes of the user's files with which a run is computed; files of other optimizers may change.
@@ -52,9 +52,17 @@ class Context:
         """
         for version in self.earlier_sources:
             hashes = _merged(plan, {**self.sources, **version.sources})
-            if run_key(plan, torch.__version__, hashes) in version.keys:
+            if self._key(plan, hashes) in version.keys:
                 return hashes
         return _merged(plan, self.sources)
+
+    def _key(self, plan: Plan, hashes: Mapping[str, str]) -> str:
+        corrected = any(
+            self.rehearsals[name].corrected
+            for name, space in self.spaces.items()
+            if space.optimizer == plan.method.optimizer and name in self.rehearsals
+        )
+        return run_key(plan, torch.__version__, hashes, corrected=corrected)
 
     def provenance_tags(self, plan: Plan, machines: Sequence[Mapping[str, str]]) -> dict[str, str]:
         """Return the provenance tags of a run whose rungs were computed on ``machines``."""

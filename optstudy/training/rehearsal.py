@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from optstudy.curvature import check_second_derivatives, check_symmetry, hessian
+from optstudy.curvature.losses import batch_weight, loss_denominator
 from optstudy.curvature.objective import eval_mode, supports
 from optstudy.errors import UsageError
 from optstudy.optimizers import OptimizerError, build_optimizer
@@ -19,7 +20,7 @@ from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
 from optstudy.training.generators import forked_generators
-from optstudy.training.live import STEP_FUNCTIONS, LiveRun, isolated, restore
+from optstudy.training.live import STEP_FUNCTIONS, LiveRun, Passes, isolated, restore
 from optstudy.training.probes import sample_images
 from optstudy.training.resumption import CLOSURE_CONVENTION, prove_resumption, take_step
 from optstudy.training.state import RunState
@@ -56,6 +57,7 @@ class Rehearsal:
     proofs: tuple[str, ...] = ()  # what was proved, one sentence each
     seconds: float = 0.0  # of the rehearsal itself
     remarks: tuple[str, ...] = ()  # what may not be meant, one sentence each
+    corrected: bool = False  # whether format 3 computed its state, its work or its losses otherwise
 
 
 def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan] | None = None) -> Rehearsal:
@@ -78,28 +80,34 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         live = restore(state, plan)
         value = check_fit(plan, live, batches[:4])
         check_denominator(plan.loss, live.model, live.loss, *train)
-        seconds, end = prove_resumption(plan, state, batches)
-        _check_moved(plan, live.model, state, end)
+        resumption = prove_resumption(plan, state, batches)
+        _check_moved(plan, live.model, state, resumption.end)
         _check_variants(plan, state, variants or {}, batches[0])
         live = restore(state, plan)
         images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
         evaluation = _median_seconds(plan, lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _median_seconds(plan, lambda: sweep(live.model, live.loss, images, labels), 2)
-        twice = _check_second_derivative(plan, state, batches[0])
+        step = STEP_FUNCTIONS[plan.method.needs](restore(state, plan), batches[0].x, batches[0].y)
+        twice = step.twice or plan.method.hessian_products > 0
+        if twice:
+            _check_second_derivative(plan, state, batches[0])
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
         check_second_pass(plan, live, images)
     return Rehearsal(
         train_images=len(train[1]),
         heldout_images=len(heldout[1]),
         parameters=sum(p.numel() for p in live.model.parameters() if p.requires_grad),
-        state_bytes=len(end.to_bytes()),
-        step_seconds=seconds,
+        state_bytes=len(resumption.end.to_bytes()),
+        step_seconds=resumption.step_seconds,
         evaluation_seconds=evaluation / len(labels),
         sweep_seconds=swept / len(labels),
         product_seconds=product,
         proofs=_proofs(plan, batches, value, len(variants or {}), twice=twice),
         seconds=time.perf_counter() - started,
         remarks=_remarks(plan, state, twice=twice),
+        corrected=resumption.beyond_state_dicts
+        or step.passes != Passes(steps=1, gradients=1, losses=0)
+        or any(batch_weight(loss_denominator(live.loss), y) != len(y) for y in (labels, batches[0].y)),
     )
 
 
@@ -143,12 +151,8 @@ def _check_variants(plan: Plan, state: RunState, variants: Mapping[str, Plan], b
             ) from error
 
 
-def _check_second_derivative(plan: Plan, state: RunState, batch: MiniBatch) -> bool:
-    """Check the second derivative of the model for an optimizer that uses it, and return whether it does."""
-    live = restore(state, plan)
-    result = STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
-    if not (result.twice or plan.method.hessian_products):
-        return False
+def _check_second_derivative(plan: Plan, state: RunState, batch: MiniBatch) -> None:
+    """Check the second derivative of the model for an optimizer that uses it."""
     live = restore(state, plan)
     try:
         check_second_derivatives(live.model, live.loss, (batch.x, batch.y))
@@ -157,7 +161,6 @@ def _check_second_derivative(plan: Plan, state: RunState, batch: MiniBatch) -> b
             f"{plan.method.optimizer} differentiates twice, which model {plan.model!r} with loss {plan.loss!r} does not"
             f" support: {first_line(error)}"
         ) from error
-    return True
 
 
 def _remarks(plan: Plan, state: RunState, *, twice: bool) -> tuple[str, ...]:

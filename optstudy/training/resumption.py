@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -30,11 +30,17 @@ class NotResumedError(UsageError):
     """A run does not continue from its stored state as it would have without a break."""
 
 
-def prove_resumption(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> tuple[float, RunState]:
-    """Take one step on each mini-batch, once without and once with a break in the middle.
+@dataclass(frozen=True)
+class Resumption:
+    """A run that continued from its stored state to the bit."""
 
-    Returns:
-        The median seconds of a step on a full mini-batch, and the state at the end.
+    step_seconds: float  # median, on a full mini-batch
+    end: RunState
+    beyond_state_dicts: bool  # whether the state needs more than the state_dicts and torch's generators
+
+
+def prove_resumption(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> Resumption:
+    """Take one step on each mini-batch, once without and once with a break in the middle.
 
     Raises:
         UsageError: If the run does not continue after the break as it would have without, naming what differs.
@@ -62,7 +68,7 @@ def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
     return time.perf_counter() - started
 
 
-def _resumed(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> tuple[float, RunState]:
+def _resumed(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> Resumption:
     half = len(batches) // 2
     live = restore(state, plan)
     seconds = [take_step(plan, live, batch) for batch in batches]
@@ -78,7 +84,21 @@ def _resumed(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> tuple
     resumed = _captured(plan, live)
     _check_same(plan, straight, resumed, f"{half} steps after it is stored and restored", attributes=False)
     full = [time for time, batch in zip(seconds, batches, strict=True) if len(batch.y) == plan.batch_size]
-    return median(full[1:] or full), straight
+    return Resumption(median(full[1:] or full), straight, _needs_more(plan, stored, batches[half:], straight))
+
+
+def _needs_more(plan: Plan, stored: RunState, rest: Sequence[MiniBatch], straight: RunState) -> bool:
+    """Whether the rest of the steps end elsewhere if only the state_dicts and torch's generators are restored."""
+    kept = {name: stored.generators[name] for name in stored.generators.keys() - {"python", "numpy"}}
+    bare = replace(stored, attributes={}, counters={}, generators=kept)
+    restored = _captured(plan, restore(bare, plan))
+    parts = ("attributes", "counters", "generators")
+    if all(same(getattr(restored, part), getattr(stored, part)) for part in parts):
+        return False
+    live = restore(bare, plan)
+    for batch in rest:
+        take_step(plan, live, batch)
+    return not same(live.model.state_dict(), straight.model)
 
 
 def _captured(plan: Plan, live: LiveRun) -> RunState:

@@ -92,6 +92,11 @@ class Counting(Stepping):
         self.set_lr(0.1 / self.steps)
 
 
+class CountingOnly(Counting):
+    def after(self):
+        self.steps += 1
+
+
 class CountingTensor(Counting):
     def prepare(self):
         self.steps = torch.zeros((), dtype=torch.float64)
@@ -427,3 +432,17 @@ def test_a_state_without_attributes_is_still_read() -> None:
     end, _ = advance(earlier, one, 4)
 
     assert end.attributes["steps"] == ["plain", 8]  # counted anew
+
+
+@pytest.mark.parametrize(
+    ("name", "corrected"), [("Lambda", True), ("Pair", True), ("OwnSchedule", True), ("CountingOnly", False)]
+)
+def test_a_run_that_earlier_versions_computed_otherwise_is_told_from_one_that_they_did_not(
+    name: str, corrected: bool
+) -> None:
+    assert rehearse(plan(name)).corrected == corrected
+
+
+def test_runs_of_packaged_optimizers_keep_their_keys() -> None:
+    for space in cases.spaces():
+        assert not rehearse(cases.plan(method=cases.method(space))).corrected

@@ -43,6 +43,8 @@ def infinite(outputs, targets):
 def in_float32(outputs, targets):
     return nn.functional.nll_loss(outputs @ torch.eye(4) - outputs.logsumexp(1, keepdim=True), targets)
 
+weighted_classes = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
 class Drawing(nn.Module):
     def __init__(self, draw):
         super().__init__()
@@ -414,3 +416,19 @@ def test_hessian_products_that_are_not_declared_are_noticed() -> None:
     assert remark.startswith(
         "parts.py:Repeating keeps the graph of its gradients, as Hessian products need, but its"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "corrected"),
+    [
+        ({}, False),
+        ({"model": "parts.py:from_python"}, True),
+        ({"model": "parts.py:Warming"}, True),
+        ({"method": Method("parts.py:Repeating", {"lr": 0.1}, needs="closure", hessian_products=5)}, True),
+        ({"loss": "parts.py:weighted_classes"}, True),
+    ],
+)
+def test_a_run_whose_numbers_an_earlier_version_got_wrong_is_told(
+    changes: dict[str, Any], corrected: bool
+) -> None:
+    assert rehearse(cases.plan(**changes)).corrected == corrected

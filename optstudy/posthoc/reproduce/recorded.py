@@ -18,7 +18,7 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.metrics import EPOCH, FINAL, FINAL_PREFIX
-from optstudy.records.plan import Plan, has_current_format, run_key
+from optstudy.records.plan import Plan, has_current_format, is_corrected, run_key
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun
 from optstudy.tracking import Tracking
@@ -109,7 +109,7 @@ def _plan_contradictions(run: FinalRun, plan: Plan) -> list[str]:
     versions, sources = run.provenance.versions, run.provenance.sources
     same = all(versions.get(name) == importlib.metadata.version(name) for name in ("torch", "optstudy"))
     known = same and has_current_format(run.key) and sources is not None
-    if known and run.key != run_key(plan, torch.__version__, sources or {}):
+    if known and run.key != run_key(plan, torch.__version__, sources or {}, corrected=is_corrected(run.key)):
         contradictions.append("its key does not match its plan and source files")
     return contradictions
 
