@@ -104,18 +104,23 @@ def attributes(value: Any) -> dict[str, Any]:
 def describe(value: Any) -> str:
     """Describe a value for a message, in a few words."""
     kind = type(value).__name__
+    article = "an" if kind[0] in "AEIOUaeiou" else "a"
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {tuple(value.shape)}"
     if isinstance(value, str | bool | int | float) or value is None:
         return f"the string {value!r}" if isinstance(value, str) else str(value)
     if isinstance(value, Mapping):
-        return f"a {kind} with the keys {', '.join(map(str, value))}" if value else f"an empty {kind}"
+        return f"{article} {kind} with the keys {', '.join(map(str, value))}" if value else f"an empty {kind}"
     if isinstance(value, tuple | list):
         parts = map(str, value._fields) if is_namedtuple(value) else map(describe, value[:MAX_PARTS])  # type: ignore[union-attr]
-        return f"a {kind} of {len(value)} ({', '.join(parts)})"
+        return f"{article} {kind} of {len(value)} ({', '.join(parts)})"
     name = getattr(value, "__name__", None) if callable(value) else None
-    return f"{'the class' if isinstance(value, type) else 'the function'} {name}" if name else f"a {kind}"
+    return (
+        f"{'the class' if isinstance(value, type) else 'the function'} {name}"
+        if name
+        else f"{article} {kind}"
+    )
 
 
 def _has_to(value: Any) -> bool:

@@ -49,7 +49,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "an own loss for a model": (
         lambda h: h(OwnLoss(), MODEL, (X, Y)),
-        "model is a OwnLoss; give a torch.nn.Module",
+        "model is an OwnLoss; give a torch.nn.Module",
     ),
     "data for a loss": (lambda h: h(MODEL, (X, Y), LOSS), "loss is a tuple of 2 ("),
     "a loss by name": (
@@ -137,7 +137,7 @@ def test_an_optimizer_comes_before_its_model(function: Any) -> None:
     optimizer = torch.optim.Adam(MODEL.parameters())
 
     with pytest.raises(
-        TypeError, match="optimizer is a Sequential and model is a Adam; give a torch.optim.Optim"
+        TypeError, match="optimizer is a Sequential and model is an Adam; give a torch.optim.Optim"
     ):
         function(MODEL, optimizer)
 
@@ -188,7 +188,7 @@ class Returns(nn.Module):
 
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "tuple": (lambda z: (z, None), "a tuple of 2 (a float32 tensor of shape (13, 4), None)"),
-    "named tuple": (lambda z: Output(z.sum(), z), "a Output of 2 (loss, logits)"),
+    "named tuple": (lambda z: Output(z.sum(), z), "an Output of 2 (loss, logits)"),
     "dict": (lambda z: {"logits": z}, "a dict with the keys logits"),
     "object": (lambda z: functools.partial(int, z), "a partial"),
 }
