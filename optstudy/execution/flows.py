@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from optstudy.errors import OptstudyError
+from optstudy.errors import OptstudyError, UsageError
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
     """Run tasks and return their results in order.
 
     Raises:
-        OptstudyError: If a task fails.
+        OptstudyError: If a task fails; with a line for each task that fails for another reason.
     """
     for ticket, task in enumerate(tasks):
         workers.submit(ticket, task)
@@ -151,7 +151,12 @@ def run_all(tasks: Sequence[Task], workers: Workers) -> list[Any]:
         ticket, result = workers.next_result()
         if not isinstance(result, TaskEvent):
             results[ticket] = result
-    for result in results.values():
-        if isinstance(result, OptstudyError):
-            raise result
-    return [results[ticket] for ticket in range(len(tasks))]
+    ordered = [results[ticket] for ticket in range(len(tasks))]
+    failed = [result for result in ordered if isinstance(result, OptstudyError)]
+    reasons = list(dict.fromkeys(map(str, failed)))
+    if len(reasons) > 1:
+        usage = all(isinstance(error, UsageError) for error in failed)
+        raise (UsageError if usage else OptstudyError)("\n".join(reasons))
+    if failed:
+        raise failed[0]
+    return ordered

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from optstudy.errors import UsageError, count_reasons
+from optstudy.errors import OptstudyError, UsageError, count_reasons
 from optstudy.records.location import Location
 from optstudy.records.naming import RunId
 from optstudy.report.tables.table import count_label
@@ -34,40 +34,62 @@ class OptimizerStatus:
 def read_statuses(location: Location) -> list[OptimizerStatus]:
     """Return the progress of the workspace's studies, the most recent study last.
 
+    A study with an experiment that was deleted in MLflow is left out; see `deleted_notices`.
+
     Raises:
         UsageError: If no study has run.
+        OptstudyError: If experiments of all studies were deleted.
     """
-    workspace = location.workspace
-    names = study_names(workspace)
+    names = study_names(location.workspace)
     if not names:
-        raise UsageError(f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick")
+        raise UsageError(
+            f"no study has run in {location.workspace.resolve()} yet; run: optstudy study --preset quick"
+        )
+    deleted = deleted_notices(location)
+    if len(deleted) == len(names):
+        raise OptstudyError(deleted[names[-1]])
     tracking = open_recorded(location)
+    present = [name for name in names if name not in deleted]
+    return [status for name in present for status in _study_statuses(tracking, location.workspace, name)]
+
+
+def deleted_notices(location: Location) -> dict[str, str]:
+    """Return a message for each study with an experiment that was deleted in MLflow, by study."""
+    tracking, notices = open_recorded(location), {}
+    for name in study_names(location.workspace):
+        try:
+            tracking.check_not_deleted([name])
+        except OptstudyError as error:
+            notices[name] = str(error)
+    return notices
+
+
+def _study_statuses(tracking: Tracking, workspace: Path, name: str) -> list[OptimizerStatus]:
+    recorded = read_recorded(StudyFiles(workspace, name))
+    assert recorded is not None  # listed by its file
+    specification = recorded.specification
+    runs_asked = specification.training.seeds * len(specification.configs)
+    logged = {kind: tracking.logged_runs(f"{name}/{kind}") for kind in ("tuning", "final")}
     statuses = []
-    for name in names:
-        recorded = read_recorded(StudyFiles(workspace, name))
-        assert recorded is not None  # listed by its file
-        specification = recorded.specification
-        runs_asked = specification.training.seeds * len(specification.configs)
-        logged = {kind: tracking.logged_runs(f"{name}/{kind}") for kind in ("tuning", "final")}
-        for optimizer in specification.optimizers:
-            trials = [run for trial, run in logged["tuning"].items() if trial.rpartition("/")[0] == optimizer]
-            runs = [run for final, run in logged["final"].items() if _optimizer(name, final) == optimizer]
-            statuses.append(
-                OptimizerStatus(
-                    study=name,
-                    optimizer=optimizer,
-                    trials=sum(run.ended for run in trials),
-                    distinct=len({run.key for run in trials if run.ended}),
-                    trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
-                    runs=sum(run.finished for run in runs),
-                    runs_asked=runs_asked if "training" in recorded.started_phases else 0,
-                    failed_trials=count_reasons(run.problem for run in trials),
-                    failed_runs=count_reasons(run.problem for run in runs),
-                    missing_curvature=count_reasons(run.curvature_problem for run in runs),
-                    missing_trace=count_reasons(run.trace_problem for run in runs),
-                    accepted_sources=accepted_hashes(recorded.fingerprint),
-                )
+    for optimizer in specification.optimizers:
+        trials = [run for trial, run in logged["tuning"].items() if trial.rpartition("/")[0] == optimizer]
+        runs = [run for final, run in logged["final"].items() if _optimizer(name, final) == optimizer]
+        statuses.append(
+            OptimizerStatus(
+                study=name,
+                optimizer=optimizer,
+                trials=sum(run.ended for run in trials),
+                distinct=len({run.key for run in trials if run.ended}),
+                trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
+                runs=sum(run.finished for run in runs),
+                runs_asked=runs_asked if "training" in recorded.started_phases else 0,
+                failed_trials=count_reasons(run.problem for run in trials),
+                failed_runs=count_reasons(run.problem for run in runs),
+                missing_curvature=count_reasons(run.curvature_problem for run in runs),
+                missing_trace=count_reasons(run.trace_problem for run in runs),
+                accepted_sources=accepted_hashes(recorded.fingerprint),
             )
+        )
     return statuses
 
 

@@ -207,7 +207,7 @@ class Reader:
             uri, study = shlex.quote(self.shown_uri), name.rpartition("/")[0]
             raise OptstudyError(
                 f"experiment {name!r} was deleted in MLflow; restore it: MLFLOW_TRACKING_URI={uri} mlflow experiments"
-                f" restore --experiment-id {experiment.experiment_id}; or remove the study: optstudy rm {study}"
+                f" restore --experiment-id {experiment.experiment_id}; or remove study {study!r} with optstudy rm"
             )
         return experiment
 

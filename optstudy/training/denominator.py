@@ -49,7 +49,8 @@ def check_denominator(reference: str, model: nn.Module, loss: Loss, x: Tensor, y
     try:
         found = objective(_Affine(outputs), loss, batches)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"loss {reference!r}: {error}") from error
+        reason = str(error).replace("the argument denominator=, or the attribute", "the attribute")
+        raise UsageError(f"loss {reference!r}: {reason}") from error
     if found.denominator is None and declared_denominator(loss) is None:
         raise UsageError(
             f"loss {reference!r} is a sum over the examples of a batch; return the mean, or state the sum by setting"

@@ -207,7 +207,7 @@ def _proofs(
     for batch in batches[:4]:
         sizes.setdefault(batch.run, []).append(batch)
     runs = (
-        f"{run} ({' and '.join(str(len(batch.y)) for batch in own)} of {own[0].images:,} images)"
+        f"{run} ({' and '.join(str(len(batch.y)) for batch in own)} of {own[0].images:,} examples)"
         for run, own in sizes.items()
     )
     proofs = [

@@ -58,6 +58,11 @@ def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
     try:
         STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
     except Exception as error:
+        if not plan.method.needs and isinstance(error, TypeError) and "closure" in str(error):
+            raise OptimizerError(
+                f'{plan.method.optimizer} takes a closure; give needs = "closure" if it differentiates the loss itself'
+                " (a closure that is to call backward is not supported yet)"
+            ) from error
         if plan.method.needs != "closure" or any(p.grad is not None for p in live.model.parameters()):
             raise
         reason = describe_exception(error, plan.method.optimizer)

@@ -18,8 +18,8 @@ def test_what_was_proved_is_printed_and_nothing_is_written(run: Run, user_files:
     assert title.startswith("sgd: proved in ")
     assert proofs[1:] == [
         (
-            "  - it trains on the first and the last mini-batch of a final run (25 and 25 of 300 images) and of a trial"
-            " (25 and 15 of 240 images)"
+            "  - it trains on the first and the last mini-batch of a final run (25 and 25 of 300 examples) and of a"
+            " trial (25 and 15 of 240 examples)"
         ),
         "  - the weights move, and 14 steps give the same bits as 7, a file and 7 more",
         "  - a second pass over the data gives the same outputs",

@@ -374,8 +374,8 @@ def test_a_rehearsal_says_what_it_proved() -> None:
     assert re.fullmatch(r"the loss is finite at the initial weights \(\d\.\d+\)", loss)
     assert others == [
         (
-            "it trains on the first and the last mini-batch of a final run (64 and 8 of 200 images) and of a trial"
-            " (64 and 22 of 150 images)"
+            "it trains on the first and the last mini-batch of a final run (64 and 8 of 200 examples) and of a trial"
+            " (64 and 22 of 150 examples)"
         ),
         "the weights move, and 14 steps give the same bits as 7, a file and 7 more",
         "a second pass over the data gives the same outputs",
