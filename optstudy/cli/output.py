@@ -216,8 +216,8 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
         click.echo(f"{study}, accepted change of {file}: {', '.join(older)} before, {newest} now")
 
 
-def show_removal(content: "Removal") -> None:
-    """Print what goes when a study is removed."""
+def show_removal(content: "Removal", *, err: bool = False) -> None:
+    """Print what goes when a study is removed, on standard error if ``err``."""
     rows = [
         *(
             (f"experiment {found.name}", count_label("run", [found.runs]), "")
@@ -233,10 +233,11 @@ def show_removal(content: "Removal") -> None:
             text_column("To remove", (name for name, _, _ in rows)),
             number_column("Contents", (contents for _, contents, _ in rows)),
             number_column("Size", (size for _, _, size in rows)),
-        ]
+        ],
+        err=err,
     )
     for folder in content.kept:
-        click.echo(f"{folder} is kept; --best removes it, too.")
+        click.echo(f"{folder} is kept; --best removes it, too.", err=err)
 
 
 def removal_summary(content: "Removal") -> str:
@@ -312,16 +313,16 @@ def next_step(
     click.echo(f"next: {' '.join(words)}", err=True)
 
 
-def print_table(columns: Sequence[Column]) -> None:
-    """Print a table on the terminal."""
+def print_table(columns: Sequence[Column], *, err: bool = False) -> None:
+    """Print a table on standard output, or on standard error."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column.header, justify=column.side, overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, row))  # a cell may hold brackets, which are no markup
     # Lines in a file or pipe need no wrapping at the terminal's width.
-    width = None if os.isatty(1) else 200
-    Console(width=width, highlight=False).print(table)
+    width = None if os.isatty(2 if err else 1) else 200
+    Console(width=width, highlight=False, stderr=err).print(table)
 
 
 def _range(item: Range | Choice) -> str:

@@ -36,6 +36,7 @@ def rm(study: str, location: Location, best: bool, yes: bool, as_json: bool) -> 
     with removal(study, location, best=best) as (content, tracking):
         summary = removal_summary(content)
         if not (yes or sys.stdin.isatty()):
+            show_removal(content, err=True)
             raise UsageError(f"there is no terminal to ask whether to remove {summary}; give --yes")
         if not as_json:
             show_removal(content)

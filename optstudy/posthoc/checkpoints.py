@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import UsageError
 from optstudy.records.plan import Plan
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import build_model
@@ -33,7 +33,7 @@ _PLAIN: list[Any] = [
     _SCALAR,
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
 ]
-_MAX_KEYS = 8  # of a checkpoint, in a message
+_MAX_NAMES = 8  # in a message
 _ADVICE = "write one by torch.save(model.state_dict(), FILE)"
 
 
@@ -45,19 +45,24 @@ def read_weights(path: Path, model: nn.Module | None = None) -> dict[str, Tensor
         model: The model for the weights, which decides between several state_dicts in the file.
 
     Raises:
-        UsageError: If the file does not exist, or it is not clear which of its state_dicts is meant.
-        OptstudyError: If it holds no weights.
+        UsageError: If the file does not exist or holds no finite weights, it is not clear which of its state_dicts is
+            meant, or its only one, nested in other content, does not fit the model.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give a file written by torch.save")
     content = _read_file(path)
     found = dict(_state_dicts(content))
     if not found:
-        raise OptstudyError(f"{path}: holds no named weights{_keys(content)}; {_ADVICE}")
-    weights = found[_choose(found, model, path)]
+        raise UsageError(f"{path}: holds no named weights{_keys(content)}; {_ADVICE}")
+    key = _choose(found, model, path)
+    if key and model and (difference := _difference(model, found[key])):
+        raise UsageError(f"{path}: its entry {key} was opened{_keys(content)}: {difference}")
+    weights = found[key]
     for name, value in weights.items():
         if value.layout != torch.strided or value.is_meta or value.is_complex():
-            raise OptstudyError(f"{path}: {name} is not a dense tensor of real numbers")
+            raise UsageError(f"{path}: {name} is not a dense tensor of real numbers")
+        if not bool(value.isfinite().all()):
+            raise UsageError(f"{path}: {name} holds numbers that are not finite")
     return dict(weights)
 
 
@@ -78,7 +83,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     """Load weights into a model.
 
     Weights are matched by name, after the components that wrappers insert (``module``, ``_orig_mod``) and a prefix that
-    all names have are taken away. Only if no name is in common are they matched by order, where it is unambiguous.
+    all names have are taken away. If no name is in common, they are matched by the words that tell the names apart
+    (``enc.fc`` and ``enc_linear``), else by order, which decides only between names that differ in nothing but
+    ascending numbers.
 
     Args:
         model: The model.
@@ -107,20 +114,19 @@ def _read_file(path: Path) -> Any:
             return _read_safetensors(path)
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, weights_only=True, map_location="cpu")  # warns of formats rejected below
-    except OptstudyError:
+    except UsageError:
         raise
     except OSError as error:
-        raise OptstudyError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # torch.load raises errors of many kinds, with long messages
-        raise OptstudyError(f"{path}: not a file of weights only{_objects(path)}; {_ADVICE}") from error
+        raise UsageError(f"{path}: not a file of weights only{_objects(path)}; {_ADVICE}") from error
 
 
 def _objects(path: Path) -> str:
     """Name the classes of a file that are not read, since reading them could run code."""
     with contextlib.suppress(Exception), torch.serialization.safe_globals(_PLAIN):  # not a file of torch
         if names := torch.serialization.get_unsafe_globals_in_checkpoint(path):
-            listed = ", ".join(sorted(names)[:_MAX_KEYS])
-            return f" (it also holds {listed}{', ...' * (len(names) > _MAX_KEYS)})"
+            return f" (it also holds {_listed(sorted(names))})"
     return ""
 
 
@@ -147,10 +153,12 @@ def _state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, 
 
 
 def _keys(content: Any) -> str:
-    if not isinstance(content, dict) or not content:
-        return ""
-    listed = ", ".join(map(str, itertools.islice(content, _MAX_KEYS)))
-    return f" (its keys are {listed}{', ...' * (len(content) > _MAX_KEYS)})"
+    return f" (its keys are {_listed(map(str, content))})" if isinstance(content, dict) and content else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    first = list(itertools.islice(names, _MAX_NAMES + 1))
+    return ", ".join(first[:_MAX_NAMES]) + ", ..." * (len(first) > _MAX_NAMES)
 
 
 def _choose(found: Mapping[str, Mapping[str, Tensor]], model: nn.Module | None, path: Path) -> str:
@@ -188,13 +196,16 @@ def _match(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, s
     ours, theirs = max(pairs, key=lambda pair: len(pair[0].keys() & pair[1].keys()))
     common = [name for name in ours if name in theirs]
     if not common:
-        return _match_by_order(expected, weights)
+        names, notice = _match_other_names(expected, weights)
+        _check_tied(expected, weights, names)
+        return names, notice
     present = {id(expected[ours[name]]) for name in common}  # of a tied parameter, one name is enough
     missing = [ours[name] for name in ours if name not in theirs and id(expected[ours[name]]) not in present]
     extra = [theirs[name] for name in theirs if name not in ours]
     names = {ours[name]: theirs[name] for name in common}
     _check_shapes(expected, weights, names)
     _check_complete(expected, missing, extra)
+    _check_tied(expected, weights, names)
     own, other = next(iter(names.items()))
     return (
         names,
@@ -215,27 +226,83 @@ def _without_prefixes(names: Iterable[str]) -> list[dict[str, str]]:
     return [mapping for mapping in mapped if len(mapping) == len(names)]
 
 
+def _match_other_names(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> tuple[dict[str, str], str]:
+    """Match weights of which none has the model's name, by words of the names or by order."""
+    names = _match_by_words(_weights_among(expected), _weights_among(weights))
+    if not names:
+        return _match_by_order(expected, weights)
+    _check_shapes(expected, weights, names)
+    own, other = next(iter(names.items()))
+    return names, f"different names ({other} for {own}), but the same words tell them apart; loaded by name"
+
+
+def _match_by_words(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:
+    """Match names by the words that tell them apart, such as ``enc.fc`` and ``enc_linear``; empty unless all match."""
+    own, other = _words(ours), _words(theirs)
+    return {own[words]: other[words] for words in own} if own.keys() == other.keys() else {}
+
+
+def _words(names: Iterable[str]) -> dict[tuple[str, ...], str]:
+    """Return the names by their words, without those that all names have; empty if that leaves none or two the same."""
+    split = {name: re.split(r"[._]", name) for name in names}
+    shared = set.intersection(*map(set, split.values())) if split else set()
+    mapping = {tuple(word for word in words if word not in shared): name for name, words in split.items()}
+    return mapping if len(mapping) == len(split) and () not in mapping else {}
+
+
 def _match_by_order(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> tuple[dict[str, str], str]:
     """Match weights whose names say nothing by their order.
 
     Raises:
-        ValueError: If shapes differ, or the names contradict the order.
+        ValueError: If shapes differ, or names of equal shape differ in more than ascending numbers.
     """
     ours, theirs = _weights_among(expected), _weights_among(weights)
     names = dict(zip(ours, theirs, strict=False))
     _check_shapes(expected, weights, names)
     _check_complete(expected, ours[len(theirs) :], theirs[len(ours) :])
-    shapes = [value.shape for value in expected.values()]
-    if len(set(shapes)) < len(shapes) and not _in_order(names):
-        own, other = next(iter(names.items()))
-        raise ValueError(
-            f"no name is the model's ({other} for {own}), and their order does not show which weights are which;"
-            " rename them as in the model"
-        )
+    for alike in _alike(expected, names):
+        if not (_differ_in_order(alike) and _differ_in_order([names[own] for own in alike])):
+            found, wanted = _listed(names[own] for own in alike), _listed(alike)
+            raise ValueError(
+                f"{found} could be {wanted} of the model in any order, since they have the same shape and other names;"
+                " rename them as in the model"
+            )
     own, other = next((own, other) for own, other in names.items() if own != other)
     return names, f"different names ({other} for {own}), but the same shapes in order; loaded by order"
+
+
+def _alike(expected: Mapping[str, Tensor], names: Mapping[str, str]) -> Iterator[list[str]]:
+    """Yield the names of several parameters that only names or order tell apart."""
+    groups: dict[Any, list[str]] = {}
+    for own, other in names.items():
+        leaf = own.rpartition(".")[2]
+        kind = leaf if leaf == other.rpartition(".")[2] else None  # a weight is never taken for a bias
+        groups.setdefault((expected[own].shape, kind), []).append(own)
+    for group in groups.values():
+        if len({id(expected[own]) for own in group}) > 1:
+            yield group
+
+
+def _differ_in_order(names: Sequence[str]) -> bool:
+    """Whether names differ only in numbers, which ascend."""
+    numbers = [[int(number) for number in re.findall(r"\d+", name)] for name in names]
+    return len({re.sub(r"\d+", "#", name) for name in names}) == 1 and numbers == sorted(numbers)
+
+
+def _check_tied(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], names: Mapping[str, str]
+) -> None:
+    """Raise ValueError if one parameter of the model has two values in the file."""
+    first: dict[int, str] = {}
+    for own, other in names.items():
+        earlier = first.setdefault(id(expected[own]), other)
+        values = [weights[name].to(expected[own].dtype).nan_to_num() for name in (earlier, other)]
+        if not torch.equal(*values):
+            raise ValueError(f"{earlier} and {other} differ, but are one parameter of the model")
 
 
 def _check_shapes(
@@ -258,21 +325,6 @@ def _check_complete(expected: Mapping[str, Tensor], missing: Sequence[str], extr
         raise ValueError(f"{name} of shape {shape} is missing; it is from a different model")
     for name in _weights_among(extra):
         raise ValueError(f"{name} is not a parameter of the model; it is from a different model")
-
-
-def _in_order(names: Mapping[str, str]) -> bool:
-    """Whether no name contradicts the order: the same last components, and numbers that ascend."""
-    leaves = {own.rpartition(".")[2] for own in names}
-    for own, other in names.items():
-        leaf = other.rpartition(".")[2]
-        if leaf in leaves and leaf != own.rpartition(".")[2]:
-            return False
-    numbered: dict[str, list[list[int]]] = {}
-    for other in names.values():
-        numbered.setdefault(re.sub(r"\d+", "#", other), []).append(
-            [int(n) for n in re.findall(r"\d+", other)]
-        )
-    return all(numbers == sorted(numbers) for numbers in numbered.values())
 
 
 def _weights_among(names: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Load the user's own code from references such as ``net.py:make``, and fingerprint its source files."""
 
 import ast
+import functools
 import hashlib
 import importlib
 import os
@@ -78,9 +79,12 @@ def reference_to(function: Any) -> str:
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     file = _module_file(module)
     if module is None or file is None or vars(module).get(name) is not function:
-        raise UsageError(
-            f"{name} cannot be imported by another process; define it at the top level of a file"
+        advice = (
+            "define it at the top level of a file"
+            if hasattr(function, "__qualname__") or isinstance(function, functools.partial)
+            else "give the function itself, without calling it"
         )
+        raise UsageError(f"{name} cannot be imported by another process; {advice}")
     program = module.__name__ in {"__main__", "__mp_main__"}
     if program or (file.is_relative_to(Path.cwd()) and not _is_installed(file)):
         return f"{relative_path(file)}:{name}"

@@ -238,10 +238,10 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: str, said: str, run: Ru
     assert not (checkpoint / "mlruns").exists()
 
 
-def test_a_file_without_weights_is_status_1(run: Run, checkpoint: Path) -> None:
+def test_a_file_without_weights_is_wrong_usage(run: Run, checkpoint: Path) -> None:
     Path("weights.pt").write_bytes(b"no weights" * 100)
 
     ended = run(*CHECKPOINT.split())
 
-    assert ended.status == 1
+    assert ended.status == 2
     assert ended.line.startswith("optstudy: weights.pt: not a file of weights only; write one by ")

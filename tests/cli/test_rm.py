@@ -125,10 +125,14 @@ def test_without_a_terminal_yes_is_required(folder: Path, run: Run, monkeypatch:
     ended = run("rm", "tiny")
 
     assert ended.status == 2
-    assert ended.line.startswith(
+    refusal = ended.err.splitlines()[-1]
+    assert refusal.startswith(
         "optstudy: there is no terminal to ask whether to remove study 'tiny' with 4 runs"
     )
-    assert ended.line.endswith("; give --yes")
+    assert refusal.endswith("; give --yes")
+    assert ended.out == ""
+    assert "experiment tiny/final" in ended.err
+    assert "tuning/best/tiny is kept" in ended.err
     assert (files(folder), len(experiments(folder))) == (before, 4)
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import UsageError
 from optstudy.posthoc.checkpoints import fit_checkpoint, load_weights, read_weights
 
 
@@ -85,6 +85,7 @@ NO_NUMBERS = "a is not a dense tensor of real numbers"
         (saved({"a": torch.eye(3).to_sparse()}), NO_NUMBERS),
         (saved({"a": torch.zeros(3, device="meta")}), NO_NUMBERS),
         (saved({"a": torch.zeros(3, dtype=torch.complex64)}), NO_NUMBERS),
+        (saved({"a": torch.tensor([1, torch.nan])}), "a holds numbers that are not finite"),
     ],
 )
 def test_what_holds_no_weights_is_refused_in_one_line(
@@ -92,7 +93,7 @@ def test_what_holds_no_weights_is_refused_in_one_line(
 ) -> None:
     path = keep(content)
 
-    with pytest.raises(OptstudyError) as raised:
+    with pytest.raises(UsageError) as raised:
         read_weights(path)
 
     assert str(raised.value) == f"{path}: {said}"
@@ -186,35 +187,80 @@ def test_a_model_saved_from_data_parallel_and_compile_loads_by_name(keep: Callab
 
 
 def test_weights_whose_names_say_nothing_load_by_order_with_a_notice() -> None:
-    model = named("a", "b")
+    model = named("conv1", "conv2")
 
     notice = load_weights(model, in_lines("layers.0.weight", "layers.2.weight"), "w.pt")
 
     assert [float(value[0, 0]) for value in model.state_dict().values()] == [0, 1]
     assert notice == (
-        "w.pt: different names (layers.0.weight for a.weight), but the same shapes in order; loaded by order"
+        "w.pt: different names (layers.0.weight for conv1.weight), but the same shapes in order; loaded by order"
     )
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("layers", "names"),
     [
-        ("layers.2.weight", "layers.0.weight"),
-        ("fc10.weight", "fc9.weight"),
+        (("fc1", "fc2"), ("layers.2", "layers.0")),
+        (("fc1", "fc2"), ("lin10", "lin9")),
+        (("fc2", "fc1"), ("layers.0", "layers.1")),
+        (("enc.fc", "dec.fc"), ("layers.0", "layers.1")),
+        (("q", "k", "v"), ("key", "query", "value")),
+        (("conv1", "conv2"), ("conv_b", "conv_a")),
+        (("conv1", "conv2"), ("conv_a", "conv_b")),
+        (("enc", "dec"), ("decoder", "encoder")),
     ],
 )
-def test_an_order_that_the_names_contradict_decides_nothing(names: tuple[str, ...]) -> None:
-    with pytest.raises(
-        UsageError, match="order does not show which weights are which; rename them as in the"
-    ):
-        load_weights(named("a", "b"), in_lines(*names), "w.pt")
+def test_order_decides_nothing_where_names_of_equal_shape_say_anything(
+    layers: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    ours, theirs = (tuple(f"{name}.weight" for name in group) for group in (layers, names))
+
+    with pytest.raises(UsageError) as raised:
+        load_weights(named(*layers), in_lines(*theirs), "w.pt")
+
+    assert str(raised.value) == (
+        f"w.pt: {', '.join(theirs)} could be {', '.join(ours)} of the model in any order, since they have the same"
+        " shape and other names; rename them as in the model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        (("enc.fc", "dec.fc"), ("dec_fc", "enc_fc")),
+        (("enc.fc", "dec.fc"), ("dec.linear", "enc.linear")),
+        (("k", "q", "v"), ("q_proj", "k_proj", "v_proj")),
+        (("blocks.0.fc", "blocks.1.fc"), ("layer.1.linear", "layer.0.linear")),
+    ],
+)
+def test_words_that_tell_the_names_apart_decide(layers: tuple[str, ...], names: tuple[str, ...]) -> None:
+    model = named(*layers)
+
+    notice = load_weights(model, in_lines(*(f"{name}.weight" for name in names)), "w.pt")
+
+    assert [float(value[0, 0]) for value in model.state_dict().values()][:2] == [1, 0]
+    assert notice is not None
+    assert notice.endswith("the same words tell them apart; loaded by name")
+
+
+def test_where_each_shape_occurs_once_names_need_say_nothing() -> None:
+    model = nn.Module()
+    model.enc, model.dec = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
+    file = {"first.weight": torch.zeros(3, 2), "last.weight": torch.ones(2, 3)}
+
+    notice = load_weights(model, file, "w.pt")
+
+    assert float(model.dec.weight.detach().min()) == 1
+    assert notice is not None
 
 
 def test_a_norms_weight_and_bias_are_never_exchanged() -> None:
     swapped = {"norm.bias": torch.zeros(3), "norm.weight": torch.ones(3), "x.bias": torch.ones(3)}
     model = nn.ModuleDict({"a": nn.LayerNorm(3), "b": nn.LayerNorm(3)})
 
-    with pytest.raises(UsageError, match="order does not show"):
+    with pytest.raises(
+        UsageError, match="could be a.weight, a.bias, b.weight, b.bias of the model in any order"
+    ):
         load_weights(model, {**swapped, "x.weight": torch.ones(3)}, "w.pt")
 
 
@@ -244,12 +290,28 @@ def test_an_averaged_model_loads_without_its_count() -> None:
     assert cases.bits(dict(model.state_dict())) == cases.bits(dict(other.state_dict()))
 
 
-def test_one_name_of_a_tied_parameter_is_enough() -> None:
-    def tied() -> nn.Module:
-        model = nn.ModuleDict({"embed": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
-        model["head"].weight = model["embed"].weight
-        return model
+def tied() -> nn.Module:
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False)})
+    model["head"].weight = model["embed"].weight
+    return model
 
+
+@pytest.mark.parametrize("names", [("embed.weight", "head.weight"), ("net.embed.weight", "net.head.weight")])
+def test_two_values_of_a_tied_parameter_are_refused(names: tuple[str, str]) -> None:
+    model = tied()
+    before = cases.bits(dict(model.state_dict()))
+
+    with pytest.raises(UsageError) as raised:
+        load_weights(model, {name: torch.randn(5, 3) for name in names}, "w.pt")
+
+    assert str(raised.value) == f"w.pt: {names[0]} and {names[1]} differ, but are one parameter of the model"
+    assert cases.bits(dict(model.state_dict())) == before
+    weight = torch.randn(5, 3)
+    load_weights(model, dict.fromkeys(names, weight), "w.pt")
+    assert torch.equal(model["embed"].weight, weight)  # type: ignore[index]
+
+
+def test_one_name_of_a_tied_parameter_is_enough() -> None:
     model, weight = tied(), torch.randn(5, 3)
 
     load_weights(model, {"embed.weight": weight}, "w.pt")
@@ -291,9 +353,13 @@ def test_the_only_entry_that_fits_is_opened(
             {"g": {"a": torch.zeros(2)}, "d": {"0.weight": torch.zeros(2)}},
             f"holds several state_dicts, but none of the model (g: a {DIFFERENT}; d: 0.weight {OTHER_SHAPE})",
         ),
+        (
+            {"net": {"0.weight": torch.zeros(2)}, "epoch": 3},
+            f"its entry net was opened (its keys are net, epoch): 0.weight {OTHER_SHAPE}",
+        ),
     ],
 )
-def test_a_file_of_several_state_dicts_says_which_it_has(
+def test_a_nested_file_that_does_not_fit_says_which_entries_it_has(
     content: Any, said: str, keep: Callable[[bytes], Path]
 ) -> None:
     path = keep(saved(content))
@@ -333,7 +399,7 @@ def test_a_damaged_safetensors_file_is_refused(keep: Callable[[bytes], Path], tm
     save_file(net().state_dict(), tmp_path / "w.safetensors")
     path = keep((tmp_path / "w.safetensors").read_bytes()[:-8])
 
-    with pytest.raises(OptstudyError, match=NO_WEIGHTS.partition(";")[0]):
+    with pytest.raises(UsageError, match=NO_WEIGHTS.partition(";")[0]):
         read_weights(path)
 
 
