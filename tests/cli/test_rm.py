@@ -209,7 +209,7 @@ def test_an_experiment_deleted_in_mlflow_is_named_with_how_to_restore_it_or_remo
         assert ended.status == 1
         assert "experiment 'tiny/final' was deleted in MLflow; restore it: MLFLOW_TRACKING_URI=" in ended.err
         assert f"mlflow experiments restore --experiment-id {found.experiment_id}; or remove" in ended.err
-        assert "optstudy rm tiny" in ended.err
+        assert "or remove study 'tiny' with optstudy rm" in ended.err
 
     assert run("rm", "tiny", "--yes").status == 0
     assert experiments(folder) == {"other/tuning", "other/final"}
