@@ -1,29 +1,34 @@
-"""What an optimizer keeps outside of its `state_dict`: counters, tensors, schedules and inner optimizers.
+"""What optimizers and modules keep outside of their `state_dict`: counters, tensors, schedules, inner optimizers.
 
-torch's `state_dict` has the parameter groups and the state of each parameter. Other attributes of the optimizer are
+torch's `state_dict` of an optimizer has the parameter groups and the state of each parameter. Other attributes are
 stored here, as plain values and tensors that a file can hold:
 
-- numbers, strings and tensors, also in lists, tuples, sets and dicts, by their value;
+- numbers, strings, arrays and tensors, also in lists, tuples, sets and dicts, by their value;
 - parameters of the model by their position, and generators by their state;
 - inner optimizers by their `state_dict` and their own attributes;
 - other objects that have `state_dict` and `load_state_dict`, such as schedulers, by these;
-- functions, types and the like, which the constructor makes again, by their name.
+- methods of the optimizer and members of enumerations by their name;
+- functions, types and the like, which the constructor makes again, by a description.
 
-Anything else would be lost between two epochs, and is refused.
+Any other attribute of an optimizer would be lost between two epochs, and is refused.
 """
 
 import collections
 import enum
 import functools
+import logging
+import random
 import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from optstudy.optimizers import OptimizerError
 
@@ -34,9 +39,13 @@ _SEQUENCES = (list, tuple, set, frozenset, collections.deque)
 _DICTS = (dict, collections.OrderedDict, collections.Counter)
 _MAPPINGS = (*_DICTS, collections.defaultdict)
 _MADE_AGAIN = (
-    torch.layout, torch.memory_format, range, enum.Enum, type, types.ModuleType, types.BuiltinFunctionType,
+    torch.layout, torch.memory_format, range, type, types.ModuleType, types.BuiltinFunctionType, logging.Logger,
+    RemovableHandle, weakref.ref,
 )  # fmt: skip
-_TORCHS_OWN = frozenset(vars(Optimizer([torch.zeros(1)], {})))  # in the state_dict, or constant
+_NAMED = (type, types.ModuleType, types.BuiltinFunctionType)
+_TORCHS_OWN = frozenset(vars(Optimizer([torch.zeros(1)], {})))  # in the state_dict, constant, or hooks
+_HOOKS = frozenset(name for name in _TORCHS_OWN if name.endswith("_hooks"))
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 class UnsavableError(OptimizerError):
@@ -101,17 +110,71 @@ def _refill(mapping: Any, content: Mapping[Any, Any]) -> None:
     mapping.update(content)
 
 
+def module_attributes(model: nn.Module, copy: Callable[[Tensor], Tensor]) -> dict[str, dict[str, Stored]]:
+    """Return what each module keeps outside of its `state_dict`, by its name; what cannot be stored is left out.
+
+    Numbers, tensors and containers of them, and buffers that are not persistent.
+    """
+    context = _Context(list(model.parameters()), copy)
+    return {name: _module_attributes(module, name, context) for name, module in model.named_modules()}
+
+
+def restore_module_attributes(
+    model: nn.Module, stored: Mapping[str, Mapping[str, Stored]], copy: Callable[[Tensor], Tensor]
+) -> None:
+    """Give newly built modules the attributes that `module_attributes` returned."""
+    context, modules = _Context(list(model.parameters()), copy), dict(model.named_modules())
+    for name, attributes in stored.items():
+        module = modules[name]
+        for key, content in attributes.items():
+            holder: Any = module._buffers if key in module._buffers else module.__dict__  # noqa: SLF001  # its own setter checks
+            holder[key] = _load(content, holder.get(key), f"{name}.{key}", context)
+
+
+def _module_attributes(module: nn.Module, where: str, context: _Context) -> dict[str, Stored]:
+    own = {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
+    own |= {name: module._buffers[name] for name in module._non_persistent_buffers_set}  # noqa: SLF001  # no other way
+    attributes = {}
+    for name, value in own.items():
+        try:
+            stored = _store(value, f"{where}.{name}", context)
+        except UnsavableError:
+            continue
+        if stored[0] not in ("made_again", "method"):
+            attributes[name] = stored
+    return attributes
+
+
+def _own(optimizer: Optimizer) -> dict[str, Any]:
+    """Return the attributes of an optimizer, those in slots included."""
+    slots = (name for cls in type(optimizer).__mro__ for name in _slot_names(cls))
+    values = {name: getattr(optimizer, name) for name in slots if hasattr(optimizer, name)} | vars(optimizer)
+    return {name: value for name, value in values.items() if name not in _TORCHS_OWN}
+
+
+def _slot_names(cls: type) -> Sequence[str]:
+    slots = vars(cls).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
 def _capture(optimizer: Optimizer, where: str, context: _Context) -> dict[str, Stored]:
     context.visited.append(optimizer)
-    own = {name: value for name, value in vars(optimizer).items() if name not in _TORCHS_OWN}
-    return {name: _store(value, f"{where}.{name}", context) for name, value in own.items()}
+    stored = {name: _store(value, f"{where}.{name}", context) for name, value in _own(optimizer).items()}
+    for name in _HOOKS:
+        for hook in vars(optimizer).get(name, {}).values():
+            _store(hook, f"{where}.{name}", context)  # raises for one that keeps a state
+    return stored
 
 
 def _restore(optimizer: Optimizer, stored: Mapping[str, Stored], where: str, context: _Context) -> None:
     context.visited.append(optimizer)
-    own = vars(optimizer)
+    own = _own(optimizer)
     for name, content in stored.items():
-        own[name] = _load(content, own.get(name), f"{where}.{name}", context)
+        setattr(optimizer, name, _load(content, own.get(name), f"{where}.{name}", context))
+    for name in (
+        own.keys() - stored.keys() if stored else ()
+    ):  # deleted since; an earlier version stored none at all
+        delattr(optimizer, name)
 
 
 def _store(value: Any, where: str, context: _Context) -> Stored:
@@ -119,13 +182,41 @@ def _store(value: Any, where: str, context: _Context) -> Stored:
         return ["plain", value]
     if isinstance(value, np.bool | np.number):
         return ["plain", value.item()]
-    if (index := _index(value, context.parameters)) is not None:
+    index = _index(value, context.parameters)
+    if index is not None:
         return ["parameter", index]
+    return (
+        _store_tensor(value, context)
+        or _store_generator(value)
+        or _store_container(value, where, context)
+        or _store_object(value, where, context)
+    )
+
+
+def _store_tensor(value: Any, context: _Context) -> Stored | None:
     if isinstance(value, Tensor):
-        return ["tensor", context.copy(value), str(value.device), value.requires_grad]
+        return ["tensor", context.copy(value), str(value.device), value.requires_grad and value.is_leaf]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return ["array", torch.from_numpy(value.copy())]
+    return None
+
+
+def _store_generator(value: Any) -> Stored | None:
     if isinstance(value, torch.Generator):
         return ["generator", str(value.device), value.get_state()]
-    return _store_container(value, where, context) or _store_object(value, where, context)
+    if type(value) is random.Random:
+        version, words, gauss = value.getstate()
+        return ["random", version, torch.tensor(words), gauss]
+    if isinstance(value, np.random.Generator):
+        return ["bits", _plain(value.bit_generator.state)]
+    return None
+
+
+def _plain(state: Any) -> Any:
+    """Return the state of numpy's generator with arrays as lists."""
+    if isinstance(state, Mapping):
+        return {key: _plain(item) for key, item in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def _store_container(value: Any, where: str, context: _Context) -> Stored | None:
@@ -147,8 +238,13 @@ def _store_object(value: Any, where: str, context: _Context) -> Stored:
     if isinstance(value, Optimizer):
         attributes = _capture(value, where, context)
         return ["optimizer", map_tensors(value.state_dict(), context.copy), attributes]
+    if isinstance(value, enum.Enum):
+        return ["member", type(value).__qualname__, value.name]
     if _has_state(value):
         return ["state", _store(dict(value.state_dict()), f"{where}.state_dict()", context)]
+    owner = _index(getattr(value, "__self__", None), context.visited)
+    if isinstance(value, types.MethodType) and owner is not None:
+        return ["method", owner, value.__name__]
     return ["made_again", _description(value, where, context)]
 
 
@@ -161,10 +257,8 @@ def _load(stored: Stored, present: Any, where: str, context: _Context) -> Any:
             return (context.parameters if kind == "parameter" else context.visited)[index]
         case ["tensor", tensor, device, requires_grad]:
             return context.copy(tensor).to(device).requires_grad_(requires_grad)
-        case ["generator", device, state]:
-            generator = present if isinstance(present, torch.Generator) else torch.Generator(device)
-            generator.set_state(state)
-            return generator
+        case ["array", tensor]:
+            return tensor.numpy().copy()
         case ["sequence" | "mapping" as kind, name, items]:
             load = _load_sequence if kind == "sequence" else _load_mapping
             return load(name, items, present, where, context)
@@ -175,6 +269,18 @@ def _load(stored: Stored, present: Any, where: str, context: _Context) -> Any:
 def _load_object(stored: Stored, present: Any, where: str, context: _Context) -> Any:
     """Give a stored state to an object that the constructor has made again."""
     match stored:
+        case ["method", index, name]:
+            present = getattr(context.visited[index], name)
+        case ["generator", device, state]:
+            present = present if isinstance(present, torch.Generator) else torch.Generator(device)
+            present.set_state(state)
+        case ["random", version, words, gauss]:
+            present = present if type(present) is random.Random else random.Random()  # noqa: S311  # no secret
+            present.setstate((version, tuple(words.tolist()), gauss))
+        case ["bits", state] if isinstance(present, np.random.Generator):
+            present.bit_generator.state = state
+        case ["member", name, member] if type(present).__qualname__ == name:
+            present = type(present)[member]
         case ["optimizer", state_dict, attributes] if isinstance(present, Optimizer):
             load_in_place(present, map_tensors(state_dict, context.copy))
             _restore(present, attributes, where, context)
@@ -217,20 +323,19 @@ def _load_mapping(kind: str, pairs: list[list[Stored]], present: Any, where: str
 def _description(value: Any, where: str, context: _Context) -> list[Any]:
     """Describe an object that the constructor makes again, with whatever a function closes over."""
     if isinstance(value, _MADE_AGAIN):
-        return [type(value).__name__, getattr(value, "__qualname__", str(value))]
+        return [type(value).__name__, value.__name__ if isinstance(value, _NAMED) else ""]
     if isinstance(value, functools.partial):
         held: list[Any] = [value.func, value.args, value.keywords]
         return ["partial", [_store(item, where, context) for item in held]]
     if isinstance(value, types.MethodType):
-        owner = value.__self__
-        known = isinstance(owner, Optimizer | type)
-        return [value.__qualname__, None if known else _store(owner, where, context)]
+        known = isinstance(value.__self__, type)
+        return [value.__qualname__, None if known else _store(value.__self__, where, context)]
     if isinstance(value, types.FunctionType):
         if value.__globals__.get("__name__", "").startswith("torch."):
             return [value.__qualname__]
-        cells = (cell.cell_contents for cell in value.__closure__ or ())
-        held = [item for item in cells if isinstance(item, (*PLAIN, *_SEQUENCES, *_MAPPINGS, Tensor))]
-        return [value.__qualname__, [_store(item, where, context) for item in (*held, vars(value))]]
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        place = [value.__qualname__, value.__code__.co_firstlineno, value.__code__.co_code]
+        return [place, [_store(item, where, context) for item in (*cells, vars(value))]]
     if value is None:
         return []
     raise UnsavableError(

@@ -7,15 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from optstudy.errors import UsageError
 from optstudy.optimizers import build_optimizer
 from optstudy.records.plan import Plan
 from optstudy.training.attributes import (
+    Stored,
     capture_attributes,
     load_in_place,
     map_tensors,
+    module_attributes,
     restore_attributes,
+    restore_module_attributes,
+    same,
 )
 from optstudy.training.generators import capture_generators, forked_generators, restore_generators
 from optstudy.training.numerics import numerics
@@ -31,6 +36,7 @@ class LiveRun:
     model: nn.Module
     loss: Loss
     optimizer: torch.optim.Optimizer
+    built: Mapping[str, Mapping[str, Stored]]  # attributes of the model's modules when it was built
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,12 @@ class StepResult:
 def build(plan: Plan) -> LiveRun:
     """Build a run's objects, with weights drawn from torch's generator."""
     model = build_model(plan.model, load(plan.dataset)).to(plan.device)
+    lazy = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
+        raise UsageError(
+            f"model {plan.model!r} has parameters without a shape, such as {lazy[0]}; give the sizes of lazy modules,"
+            " or call the model once before it is returned"
+        )
     parameters = _trained(model)
     if not parameters:
         raise UsageError(f"model {plan.model!r} has no parameter to train")
@@ -65,7 +77,8 @@ def build(plan: Plan) -> LiveRun:
     optimizer = build_optimizer(
         method.optimizer, method.arguments, parameters, plan.seed if method.seeded else None
     )
-    return LiveRun(model, load_loss(plan.loss), optimizer)
+    built = module_attributes(model, _cloned)
+    return LiveRun(model, load_loss(plan.loss), optimizer, built)
 
 
 def restore(state: RunState, plan: Plan) -> LiveRun:
@@ -76,9 +89,9 @@ def restore(state: RunState, plan: Plan) -> LiveRun:
     """
     live = build(plan)
     live.model.load_state_dict(state.model)
-    _restore_counters(live.model, state.counters)
     # Tensors are cloned: load_state_dict would otherwise share them, and steps would change `state`.
     copy = _once_each(Tensor.clone)
+    restore_module_attributes(live.model, state.modules, copy)
     load_in_place(live.optimizer, map_tensors(state.optimizer, copy))
     restore_attributes(live.optimizer, state.attributes, _trained(live.model), copy)
     restore_generators(state.generators, plan)
@@ -101,12 +114,26 @@ def capture(live: LiveRun, epoch: int, step: int, probes: dict[str, Any], *, div
         probes=probes,
         diverged=diverged,
         attributes=capture_attributes(live.optimizer, _trained(live.model), copy),
-        counters=_counters(live.model),
+        modules=_changed(module_attributes(live.model, copy), live.built),
     )
 
 
 def _trained(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
+
+
+def _cloned(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone()
+
+
+def _changed(
+    attributes: Mapping[str, Mapping[str, Stored]], built: Mapping[str, Mapping[str, Stored]]
+) -> dict[str, dict[str, Stored]]:
+    changed = {
+        name: {key: value for key, value in own.items() if not same(value, built.get(name, {}).get(key))}
+        for name, own in attributes.items()
+    }
+    return {name: own for name, own in changed.items() if own}
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
@@ -123,24 +150,6 @@ def _once_each(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
         return mapped[id(tensor)][1]
 
     return map_once
-
-
-def _counters(model: nn.Module) -> dict[str, dict[str, bool | int | float]]:
-    """Return the numbers that modules keep as attributes, such as counters of calls; a state_dict lacks them."""
-    return {
-        name: {
-            key: value
-            for key, value in vars(module).items()
-            if key != "training" and isinstance(value, bool | int | float)
-        }
-        for name, module in model.named_modules()
-    }
-
-
-def _restore_counters(model: nn.Module, counters: Mapping[str, Mapping[str, bool | int | float]]) -> None:
-    modules = dict(model.named_modules())
-    for name, numbers in counters.items():
-        modules[name].__dict__.update(numbers)
 
 
 def _plain_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
@@ -172,6 +181,7 @@ def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
         return returned
 
     live.optimizer.step(closure)  # type: ignore[arg-type]  # typed for a float; torch itself accepts tensors
+    live.optimizer.zero_grad(set_to_none=True)
     if not results:
         raise UsageError(
             'step does not call its closure; without needs = "closure" it gets gradients in .grad'

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,9 +21,10 @@ from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
 from optstudy.training.generators import forked_generators
-from optstudy.training.live import STEP_FUNCTIONS, LiveRun, Passes, isolated, restore
+from optstudy.training.live import LiveRun, Passes, isolated, restore
 from optstudy.training.probes import sample_images
-from optstudy.training.resumption import CLOSURE_CONVENTION, prove_resumption, take_step
+from optstudy.training.resumption import CLOSURE_CONVENTION, Resumption, prove_resumption, take_step
+from optstudy.training.shared import shared_numbers
 from optstudy.training.state import RunState
 from optstudy.training.timing import synchronize
 from optstudy.workloads.splits import LabelledImages, load_split
@@ -80,15 +82,18 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         live = restore(state, plan)
         value = check_fit(plan, live, batches[:4])
         check_denominator(plan.loss, live.model, live.loss, *train)
-        resumption = prove_resumption(plan, state, batches)
+        before = shared_numbers(live.optimizer, live.loss, *live.model.modules())
+        try:
+            resumption = prove_resumption(plan, state, batches)
+        finally:  # it explains that a run does not resume
+            _check_not_shared(before, shared_numbers(live.optimizer, live.loss, *live.model.modules()))
         _check_moved(plan, live.model, state, resumption.end)
         _check_variants(plan, state, variants or {}, batches[0])
         live = restore(state, plan)
         images, labels = (tensor[:EVALUATION_BATCH].to(plan.device) for tensor in train)
         evaluation = _median_seconds(plan, lambda: evaluate(live.model, live.loss, images, labels), 2)
         swept = _median_seconds(plan, lambda: sweep(live.model, live.loss, images, labels), 2)
-        step = STEP_FUNCTIONS[plan.method.needs](restore(state, plan), batches[0].x, batches[0].y)
-        twice = step.twice or plan.method.hessian_products > 0
+        twice = resumption.twice or plan.method.hessian_products > 0
         if twice:
             _check_second_derivative(plan, state, batches[0])
         product = 0.0 if plan.trace is None else _product_seconds(plan, plan.trace, train, live)
@@ -104,9 +109,9 @@ def rehearse(plan: Plan, trial: Plan | None = None, variants: Mapping[str, Plan]
         product_seconds=product,
         proofs=_proofs(plan, batches, value, len(variants or {}), twice=twice),
         seconds=time.perf_counter() - started,
-        remarks=_remarks(plan, state, twice=twice),
+        remarks=_remarks(plan, state, resumption, twice=twice),
         corrected=resumption.beyond_state_dicts
-        or step.passes != Passes(steps=1, gradients=1, losses=0)
+        or resumption.passes != Passes(STEPS, STEPS, 0)
         or any(batch_weight(loss_denominator(live.loss), y) != len(y) for y in (labels, batches[0].y)),
     )
 
@@ -117,6 +122,15 @@ def _batches(plan: Plan, trial: Plan | None) -> list[MiniBatch]:
     tried = [] if trial is None else mini_batches(trial, 2)
     batches = [*own[:2], *tried, *own[2:]]
     return (batches * STEPS)[:STEPS]
+
+
+def _check_not_shared(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    changed = [name for name, value in after.items() if not same(value, before.get(name))]
+    if changed:
+        raise UsageError(
+            f"{changed[0]} changes while a run trains, and all runs of a process share it; keep what a run needs in"
+            " attributes of the optimizer, or in buffers of the model"
+        )
 
 
 def _check_moved(plan: Plan, model: nn.Module, before: RunState, after: RunState) -> None:
@@ -163,8 +177,17 @@ def _check_second_derivative(plan: Plan, state: RunState, batch: MiniBatch) -> N
         ) from error
 
 
-def _remarks(plan: Plan, state: RunState, *, twice: bool) -> tuple[str, ...]:
+def _remarks(plan: Plan, state: RunState, resumption: Resumption, *, twice: bool) -> tuple[str, ...]:
     remarks = []
+    if not resumption.passes.gradients:
+        remarks.append(
+            f"{plan.method.optimizer} computes no gradient of the losses that its closure returns; a closure that is to"
+            " call backward is not supported yet"
+        )
+    if not all(bool(tensor.isfinite().all()) for tensor in resumption.end.model.values()):
+        remarks.append(
+            f"the weights are not finite after {STEPS} steps with the default values of {plan.method.optimizer}"
+        )
     if same(state.model, start(replace(plan, seed=plan.seed + 1)).model):
         remarks.append(
             f"model {plan.model!r} starts from the same weights whatever the seed, so that seeds differ in the order of"

@@ -15,7 +15,7 @@ from optstudy.records.plan import Method, Plan
 from optstudy.training.advance import start
 from optstudy.training.attributes import PLAIN, same
 from optstudy.training.fit import MiniBatch, first_line
-from optstudy.training.live import STEP_FUNCTIONS, LiveRun, capture, restore
+from optstudy.training.live import STEP_FUNCTIONS, LiveRun, Passes, StepResult, capture, restore
 from optstudy.training.state import RunState
 from optstudy.training.timing import synchronize
 from optstudy.workloads.user_code import describe_exception
@@ -36,6 +36,8 @@ class Resumption:
 
     step_seconds: float  # median, on a full mini-batch
     end: RunState
+    passes: Passes  # of all steps
+    twice: bool  # whether a step kept the graph of a gradient, as a second derivative needs
     beyond_state_dicts: bool  # whether the state needs more than the state_dicts and torch's generators
 
 
@@ -51,12 +53,12 @@ def prove_resumption(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) 
         raise _with_culprit(plan, batches, error) from error
 
 
-def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
-    """Take one step in train mode, and return its seconds."""
+def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> tuple[StepResult, float]:
+    """Take one step in train mode; return its result and its seconds."""
     live.model.train()
     started = time.perf_counter()
     try:
-        STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
+        result = STEP_FUNCTIONS[plan.method.needs](live, batch.x, batch.y)
     except Exception as error:
         if not plan.method.needs and isinstance(error, TypeError) and "closure" in str(error):
             raise OptimizerError(
@@ -70,13 +72,13 @@ def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> float:
             f"a step of {plan.method.optimizer} fails at {reason}; {CLOSURE_CONVENTION}"
         ) from error
     synchronize(plan)
-    return time.perf_counter() - started
+    return result, time.perf_counter() - started
 
 
 def _resumed(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> Resumption:
     half = len(batches) // 2
     live = restore(state, plan)
-    seconds = [take_step(plan, live, batch) for batch in batches]
+    steps = [take_step(plan, live, batch) for batch in batches]
     straight = _captured(plan, live)
     live = restore(state, plan)
     for batch in batches[:half]:
@@ -88,16 +90,24 @@ def _resumed(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) -> Resum
         take_step(plan, live, batch)
     resumed = _captured(plan, live)
     _check_same(plan, straight, resumed, f"{half} steps after it is stored and restored", attributes=False)
-    full = [time for time, batch in zip(seconds, batches, strict=True) if len(batch.y) == plan.batch_size]
-    return Resumption(median(full[1:] or full), straight, _needs_more(plan, stored, batches[half:], straight))
+    full = [
+        seconds for (_, seconds), batch in zip(steps, batches, strict=True) if len(batch.y) == plan.batch_size
+    ]
+    return Resumption(
+        step_seconds=median(full[1:] or full),
+        end=straight,
+        passes=sum((result.passes for result, _ in steps), Passes(0, 0, 0)),
+        twice=any(result.twice for result, _ in steps),
+        beyond_state_dicts=_needs_more(plan, stored, batches[half:], straight),
+    )
 
 
 def _needs_more(plan: Plan, stored: RunState, rest: Sequence[MiniBatch], straight: RunState) -> bool:
     """Whether the rest of the steps end elsewhere if only the state_dicts and torch's generators are restored."""
     kept = {name: stored.generators[name] for name in stored.generators.keys() - {"python", "numpy"}}
-    bare = replace(stored, attributes={}, counters={}, generators=kept)
+    bare = replace(stored, attributes={}, modules={}, generators=kept)
     restored = _captured(plan, restore(bare, plan))
-    parts = ("attributes", "counters", "generators")
+    parts = ("attributes", "modules", "generators")
     if all(same(getattr(restored, part), getattr(stored, part)) for part in parts):
         return False
     live = restore(bare, plan)
@@ -119,8 +129,12 @@ def _captured(plan: Plan, live: LiveRun) -> RunState:
 
 def _from_file(plan: Plan, state: RunState) -> RunState:
     """Return a state after it has gone through a file."""
-    lost = [*_lost(state.optimizer, "")]
-    if lost:
+    if lost := [*_lost(state.model, "")]:
+        raise UsageError(
+            f"the state_dict of model {plan.model!r} has {lost[0]}, which does not survive a file; keep tensors,"
+            " numbers and containers of them"
+        )
+    if lost := [*_lost(state.optimizer, "")]:
         raise OptimizerError(
             f"the state_dict of {plan.method.optimizer} has {lost[0]}, which does not survive a file; keep tensors,"
             " numbers and containers of them"
@@ -151,6 +165,7 @@ def _check_same(plan: Plan, a: RunState, b: RunState, when: str, *, attributes: 
             f"the optimizer's {key}": (value, b.optimizer.get(key)) for key, value in a.optimizer.items()
         }
     if attributes:
+        pairs["the attributes of modules"] = (a.modules, b.modules)
         pairs |= {
             f"its attribute {key}": (value, b.attributes.get(key)) for key, value in a.attributes.items()
         }

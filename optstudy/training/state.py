@@ -30,9 +30,7 @@ class RunState:
     attributes: dict[str, Any] = field(
         default_factory=dict
     )  # of the optimizer, as `capture_attributes` returns
-    counters: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # numbers of the model's modules, by name
+    modules: dict[str, dict[str, Any]] = field(default_factory=dict)  # changed attributes, by module
 
     def to_bytes(self) -> bytes:
         """Serialise the state; `from_bytes` restores the same bits."""

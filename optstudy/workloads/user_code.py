@@ -255,6 +255,12 @@ def _location(error: BaseException) -> str:
     return own[-1] if own else ""
 
 
+def is_user_module(module: ModuleType | None) -> bool:
+    """Whether a module is of a file of the user's, and not installed."""
+    file = _module_file(module)
+    return file is not None and not _is_installed(file)
+
+
 def _is_installed(path: Path | None) -> bool:
     """Whether a file belongs to the standard library, an installed package, or optstudy."""
     if path is None:

@@ -15,9 +15,11 @@ from optstudy.training import RunState, advance, rehearse, start
 
 OPTIMIZERS = '''
 import collections
+import enum
 import functools
 import itertools
 import math
+import random
 
 import numpy as np
 import torch
@@ -222,6 +224,100 @@ class Referring(Stepping):
         self.again[0].step()
 
 
+class Mode(enum.Enum):
+    WARM = 1
+    MAIN = 2
+
+
+class Switching(Stepping):
+    """Changes its mode, its rule and which attributes it has, long after a rehearsal."""
+
+    def prepare(self):
+        self.steps, self.mode, self.rule, self.warm = 0, Mode.WARM, self.slow, True
+
+    def slow(self):
+        return 0.01
+
+    def fast(self):
+        return 0.2
+
+    def after(self):
+        self.steps += 1
+        self.set_lr(self.rule() if self.mode is Mode.MAIN or hasattr(self, "warm") else 0.05)
+        if self.steps == 7:
+            self.rule = self.fast
+        if self.steps == 9:
+            self.mode = Mode.MAIN
+            del self.warm
+
+
+class Slots(Stepping):
+    __slots__ = ("count",)
+
+    def prepare(self):
+        self.count = 0
+
+    def after(self):
+        self.count += 1
+        self.set_lr(0.1 / self.count)
+
+
+class Arrays(Stepping):
+    """Has an array, and generators of Python and numpy."""
+
+    def prepare(self):
+        self.rates = np.array([0.1, 0.2])
+        self.python, self.numpy = random.Random(1), np.random.default_rng(1)
+        self.handle = self.register_step_post_hook(self.hook)
+
+    def hook(self, *_):
+        self.rates *= 0.9
+
+    def after(self):
+        self.set_lr(float(self.rates[0]) * (1 + self.python.random() + self.numpy.random()))
+
+
+class ClosingOnObject(Stepping):
+    def prepare(self):
+        budget = Budget()
+        self.rule = lambda: 0.01 * budget()
+
+    def after(self):
+        self.set_lr(self.rule())
+
+
+class Hooked(Stepping):
+    def prepare(self):
+        budget = Budget()
+        self.register_step_pre_hook(lambda *_: budget() and None)
+
+    def after(self):
+        pass
+
+
+class SwitchingFunctions(Stepping):
+    def prepare(self):
+        self.steps = 0
+        self.first = lambda: 0.01
+        self.second = lambda: 0.2
+        self.rule = self.first
+
+    def after(self):
+        self.steps += 1
+        self.set_lr(self.rule())
+        if self.steps == 3:
+            self.rule = self.second
+
+
+COUNT = [0]
+
+
+class OfTheFile(Stepping):
+    def after(self):
+        COUNT[0] += 1
+        self.set_lr(0.1 / max(1, COUNT[0] - 100))
+
+
 class Budget:
     def __init__(self):
         self.left = 10
@@ -358,7 +454,7 @@ class Forgetful(Stepping):
 KEPT = [
     "Lambda", "Cosine", "OneCycle", "Warmup", "Several", "Plateau", "Counting", "CountingTensor", "CountingInNumpy",
     "CountingInPartial", "History", "Drawing", "Late", "Shared", "Pair", "Wrapper", "Referring",
-    "OwnSchedule",
+    "OwnSchedule", "Switching", "Slots", "Arrays",
 ]  # fmt: skip
 
 REFUSED = {
@@ -369,7 +465,11 @@ REFUSED = {
     "Closing": "Closing.rate is lost between two epochs, since the constructor does not make it again as it was",
     "MadeLate": "MadeLate.schedule is lost between two epochs, since the constructor does not make it again as it was",
     "Identities": "own.py:Identities does not resume: the weights '0.weight' of a run differ 7 steps after it is",
-    "OfTheClass": "own.py:OfTheClass does not resume: the weights '0.weight' of a run differ 7 steps after it is",
+    "ClosingOnObject": "ClosingOnObject.rule is an object of type Budget, which is lost between two epochs",
+    "Hooked": "Hooked._optimizer_step_pre_hooks is an object of type Budget, which is lost between two epochs",
+    "SwitchingFunctions": "SwitchingFunctions.rule is lost between two epochs, since the constructor does not make it",
+    "OfTheClass": "own.OfTheClass.steps changes while a run trains, and all runs of a process share it; keep what a",
+    "OfTheFile": "own.COUNT changes while a run trains, and all runs of a process share it; keep what a run needs in",
     "ObjectInState": "the state_dict of own.py:ObjectInState has an object of type Scale at ['state'][0]['scale']",
     "Still": "own.py:Still moves no weight in 14 steps; check its learning rate, and that step uses .grad",
     "Forgetful": "own.py:Forgetful does not resume: the weights '0.weight' of a run differ 7 steps after it is",
@@ -427,7 +527,7 @@ def test_a_schedule_is_followed_over_epochs() -> None:
 def test_a_state_without_attributes_is_still_read() -> None:
     one = plan("Counting")
     half, _ = advance(start(one), one, 2)
-    earlier = replace(half, attributes={}, counters={}, generators={"cpu": half.generators["cpu"]})
+    earlier = replace(half, attributes={}, modules={}, generators={"cpu": half.generators["cpu"]})
 
     end, _ = advance(earlier, one, 4)
 

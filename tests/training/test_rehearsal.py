@@ -61,7 +61,14 @@ def from_numpy():
     return Drawing(np.random.rand)
 
 def from_numpys_own():
-    return Drawing(np.random.default_rng(0).random)
+    generator = np.random.default_rng(0)
+    model = Drawing(None)
+    model.generator = generator
+    model.draw = generator.random
+    return model
+
+def from_hidden():
+    return Drawing(lambda generator=np.random.default_rng(0): generator.random())
 
 class Warming(Drawing):
     def __init__(self):
@@ -71,6 +78,42 @@ class Warming(Drawing):
     def forward(self, x):
         self.calls += self.training
         return self.linear(x.flatten(1)) * min(1.0, self.calls / 10)
+
+class Remembering(Drawing):
+    """Keeps a buffer that is not persistent, a tensor, a list and a generator; what they hold matters at the end."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+        self.register_buffer("constant", torch.ones(3), persistent=False)
+        self.total, self.history, self.generator = torch.zeros(()), [], np.random.default_rng(0)
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+            self.total = self.total + 1
+            self.history.append(len(self.history))
+        late = self.calls > 4 and self.total > 4 and len(self.history) > 4
+        scale = self.generator.random() if self.training else 0.0
+        return self.linear(x.flatten(1)) * ((0.1 + scale) if late else 1.0)
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LazyLinear(4)
+
+class Extra(Drawing):
+    def __init__(self):
+        super().__init__(None)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+    def get_extra_state(self):
+        return {"object": random}
+
+    def set_extra_state(self, state):
+        pass
 
 class Alternating(Drawing):
     def __init__(self):
@@ -137,6 +180,25 @@ class Repeating(torch.optim.Optimizer):
                 for p, g in zip(group["params"], gradients):
                     p.sub_(g, alpha=group["lr"])
 
+class Decaying(torch.optim.Optimizer):
+    """Expects its closure to call backward, and moves the weights all the same."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, {"lr": lr})
+
+    def step(self, closure):
+        closure()
+        for p in self.param_groups[0]["params"]:
+            p.data.mul_(0.999)
+
+class Backward(torch.optim.SGD):
+    """Calls backward itself, and leaves the gradients."""
+
+    def step(self, closure):
+        with torch.enable_grad():
+            closure().backward()
+        super().step()
+
 class Sharp(torch.optim.Optimizer):
     """SAM as others write it: its closure is to call backward."""
 
@@ -178,9 +240,17 @@ WRONG = {
         cases.plan(model="parts.py:Alternating"),
         "model 'parts.py:Alternating' gives other outputs for the same examples at the second pass, in eval mode; ",
     ),
-    "a generator of the model's own": (
-        cases.plan(model="parts.py:from_numpys_own"),
-        "model 'parts.py:from_numpys_own' with loss 'cross_entropy' does not resume: the weights 'linear.weight' of a",
+    "a generator that is no attribute": (
+        cases.plan(model="parts.py:from_hidden"),
+        "model 'parts.py:from_hidden' with loss 'cross_entropy' does not resume: the weights 'linear.weight' of a",
+    ),
+    "parameters without a shape": (
+        cases.plan(model="parts.py:Lazy"),
+        "model 'parts.py:Lazy' has parameters without a shape, such as layer.weight; give the sizes of lazy modules,",
+    ),
+    "a state of the model that no file can hold": (
+        cases.plan(model="parts.py:Extra"),
+        "the state_dict of model 'parts.py:Extra' has an object of type module at ['_extra_state']['object'], which",
     ),
     "a second derivative that is wrong": (
         cases.plan(model="parts.py:weighted_norm", method=ADAHESSIAN),
@@ -287,7 +357,7 @@ def test_products_are_timed_for_the_whole_sample(monkeypatch: pytest.MonkeyPatch
     assert rehearse(every).product_seconds == 4
 
 
-@pytest.mark.parametrize("model", ["from_python", "from_numpy", "Warming"])
+@pytest.mark.parametrize("model", ["from_python", "from_numpy", "from_numpys_own", "Warming", "Remembering"])
 def test_a_model_that_draws_from_global_generators_or_counts_is_stored_and_restored(model: str) -> None:
     plan = cases.plan(model=f"parts.py:{model}")
     whole, history = advance(start(plan), plan, 2)
@@ -432,3 +502,30 @@ def test_a_run_whose_numbers_an_earlier_version_got_wrong_is_told(
     changes: dict[str, Any], corrected: bool
 ) -> None:
     assert rehearse(cases.plan(**changes)).corrected == corrected
+
+
+def test_training_without_gradients_is_noticed() -> None:
+    method = Method("parts.py:Decaying", {"lr": 0.1}, needs="closure")
+
+    [remark] = rehearse(cases.plan(method=method)).remarks
+
+    assert remark.startswith(
+        "parts.py:Decaying computes no gradient of the losses that its closure returns; a closure"
+    )
+
+
+def test_weights_that_are_not_finite_are_noticed() -> None:
+    [remark] = rehearse(cases.plan(method=Method("torch.optim.SGD", {"lr": 1e30}))).remarks
+
+    assert remark.startswith(
+        "the weights are not finite after 14 steps with the default values of torch.optim.SGD"
+    )
+
+
+def test_an_optimizer_that_calls_backward_itself_trains_as_one_whose_gradients_are_given() -> None:
+    own = cases.plan(method=Method("parts.py:Backward", {"lr": 0.1}, needs="closure"))
+    plain = cases.plan(method=Method("torch.optim.SGD", {"lr": 0.1}))
+
+    assert rehearse(own).remarks == ()
+    ends = [advance(start(plan), plan, 2)[0].model for plan in (own, plain)]
+    assert cases.bits(ends[0]) == cases.bits(ends[1])
