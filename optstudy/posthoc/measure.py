@@ -133,7 +133,8 @@ def _model(subject: Subject) -> nn.Module:
     plan = subject.plan
     assert subject.weights is not None
     weights = torch.load(io.BytesIO(subject.weights), weights_only=True, map_location="cpu")
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+    tensors = (value for value in weights.values() if isinstance(value, torch.Tensor))
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
         raise OptstudyError(f"{subject.name}: its weights are not all finite numbers; the run diverged")
     model = build_model(plan.model, load(plan.dataset))
     if load_weights(model, weights, subject.name):

@@ -334,7 +334,7 @@ def _description(value: Any, where: str, context: _Context) -> list[Any]:
         if value.__globals__.get("__name__", "").startswith("torch."):
             return [value.__qualname__]
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        place = [value.__qualname__, value.__code__.co_firstlineno, value.__code__.co_code]
+        place = [value.__qualname__, *map(list, value.__code__.co_positions())]
         return [place, [_store(item, where, context) for item in (*cells, vars(value))]]
     if value is None:
         return []

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optstudy.curvature import check_second_derivatives, check_symmetry, hessian
 from optstudy.curvature.losses import batch_weight, loss_denominator
@@ -184,7 +184,8 @@ def _remarks(plan: Plan, state: RunState, resumption: Resumption, *, twice: bool
             f"{plan.method.optimizer} computes no gradient of the losses that its closure returns; a closure that is to"
             " call backward is not supported yet"
         )
-    if not all(bool(tensor.isfinite().all()) for tensor in resumption.end.model.values()):
+    tensors = (value for value in resumption.end.model.values() if isinstance(value, Tensor))
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
         remarks.append(
             f"the weights are not finite after {STEPS} steps with the default values of {plan.method.optimizer}"
         )

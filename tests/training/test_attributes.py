@@ -298,8 +298,7 @@ class Hooked(Stepping):
 class SwitchingFunctions(Stepping):
     def prepare(self):
         self.steps = 0
-        self.first = lambda: 0.01
-        self.second = lambda: 0.2
+        self.first, self.second = (lambda: 0.01), (lambda: 0.2)
         self.rule = self.first
 
     def after(self):
