@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optstudy.curvature.containers import attributes, describe
+from optstudy.curvature.losses import is_changed, uncompiled
 
 CLASSES = ("cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss")
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "BCELoss", "BCEWithLogitsLoss")
@@ -147,10 +148,11 @@ def _check_labels(name: str, outputs: Tensor, targets: Tensor, ignored: int) -> 
 
 def _torch_loss(loss: Any) -> tuple[str, dict[str, Any]]:
     """Return the name of one of torch's own losses, and its options; no name for any other."""
+    loss = uncompiled(loss)
     if isinstance(loss, functools.partial):
         name, options = _torch_loss(loss.func)
         return name, options | loss.keywords
-    if type(loss).__module__ == nn.modules.loss.__name__:
+    if type(loss).__module__ == nn.modules.loss.__name__ and not is_changed(loss):
         return type(loss).__name__, vars(loss)
     if getattr(loss, "__module__", "") == functional.__name__:
         return str(loss.__name__), {}

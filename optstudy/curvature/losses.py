@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optstudy.curvature.containers import cast, count_examples, describe
+from optstudy.curvature.twice import unwrapped
 
 Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) to one number
 Denominator = Callable[[Any], Tensor | float]  # targets of a batch to the divisor of its mean loss
@@ -102,6 +103,23 @@ def is_torch_loss(loss: Loss) -> bool:
     return _torch_options(loss) is not None
 
 
+def uncompiled(loss: Loss) -> Loss:
+    """Return the module that was given to torch.compile; any other loss as it is."""
+    if not isinstance(loss, nn.Module) or _has_hooks(loss):
+        return loss
+    return unwrapped(loss)
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Whether hooks, or methods set on an instance, may change what the class of a module computes."""
+    return _has_hooks(module) or any(callable(getattr(type(module), name, None)) for name in vars(module))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    own = (held for name, held in vars(module).items() if name.endswith("_hooks") and "state" not in name)
+    return any(own) or bool(nn.modules.module._has_any_global_hook())  # type: ignore[no-untyped-call]  # noqa: SLF001  # no public way to ask
+
+
 # Losses whose mean is over the targets that are not ignored, by the weight of their classes.
 CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 CLASS_FUNCTIONS = (functional.cross_entropy, functional.nll_loss)
@@ -138,6 +156,9 @@ ELEMENTWISE_OPTIONS = {"reduction", "beta", "delta", "margin", "log_input", "ful
 
 def _torch_options(loss: Loss) -> dict[str, Any] | None:
     """Return the options that decide the denominator of one of torch's own losses; None for any other loss."""
+    loss = uncompiled(loss)
+    if isinstance(loss, nn.Module) and is_changed(loss):
+        return None
     if type(loss) in CLASS_LOSSES:
         return {**vars(loss), "weight": loss.weight, "classes": True}  # type: ignore[attr-defined]  # both have it
     if type(loss) in ELEMENTWISE:

@@ -148,7 +148,8 @@ class Objective:
         """Return the loss of a batch from the model's outputs."""
         check_match(self.loss, outputs, targets)
         try:
-            return cast_loss(self.loss, self.dtype)(outputs, targets)
+            with twice_differentiable(self.loss):
+                return cast_loss(self.loss, self.dtype)(outputs, targets)
         except (IndexError, RuntimeError) as error:
             explain_loss(error, outputs, targets)
             raise

@@ -14,7 +14,7 @@ from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_coun
 from optstudy.curvature.objective import Objective, supports
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.second_derivatives import blame_second_derivative
-from optstudy.curvature.twice import dense, explained_checkpoint
+from optstudy.curvature.twice import dense, explained_checkpoint, twice_differentiable
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
@@ -317,7 +317,8 @@ def _fisher_rows(objective: Objective, inputs: Any, targets: Any) -> Product:
 def _example_losses(objective: Objective, outputs: Tensor, targets: Any) -> Tensor:
     """Return the loss of each example as a batch of one."""
     loss = cast_loss(objective.loss, objective.dtype)
-    losses: Tensor = torch.func.vmap(lambda z, y: loss(z.unsqueeze(0), y.unsqueeze(0)))(outputs, targets)
+    with twice_differentiable(objective.loss):
+        losses: Tensor = torch.func.vmap(lambda z, y: loss(z.unsqueeze(0), y.unsqueeze(0)))(outputs, targets)
     return losses
 
 

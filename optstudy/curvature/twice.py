@@ -18,13 +18,15 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # its dicts of parameters, buffe
 
 
 @contextlib.contextmanager
-def twice_differentiable(model: nn.Module | None = None) -> Iterator[None]:
+def twice_differentiable(function: Any = None) -> Iterator[None]:
     """Choose implementations that have second derivatives, in forward and backward passes.
 
-    Attention is computed by its plain kernel, compiled code runs as written, and recurrent layers of ``model`` run
-    without cuDNN.
+    Attention is computed by its plain kernel, compiled code runs as written, and recurrent layers of ``function``
+    run without cuDNN if it is a module: a model or a loss.
     """
-    recurrent = model is not None and any(isinstance(module, nn.RNNBase) for module in model.modules())
+    recurrent = isinstance(function, nn.Module) and any(
+        isinstance(module, nn.RNNBase) for module in function.modules()
+    )
     compiled = (
         "torch._dynamo" in sys.modules
     )  # otherwise nothing can have been compiled, and importing it is slow

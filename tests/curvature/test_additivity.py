@@ -472,3 +472,24 @@ def test_a_tracker_takes_a_denominator() -> None:
 
     assert [values["lambda_1"], values["lambda_2"]] == pytest.approx(truth.tolist(), rel=1e-3)
     assert pairs.values.tolist() == pytest.approx(truth.tolist(), rel=1e-4)
+
+
+def test_a_loss_of_torch_that_was_changed_on_the_instance_is_not_trusted() -> None:
+    shadowed, hooked = nn.CrossEntropyLoss(), nn.CrossEntropyLoss()
+    shadowed.forward = summed  # type: ignore[method-assign,assignment]
+    hooked.register_forward_hook(lambda _, given, __: summed(*given))
+    batches = oracles.chunks(SORTED, 8, 16)
+    truth = oracles.dense_hessian(vectors(), summed, SORTED)
+
+    for loss in (shadowed, hooked):
+        assert not is_torch_loss(loss)
+        assert torch.allclose(oracles.as_matrix(hessian(vectors(), loss, batches)), truth, rtol=1e-4)
+
+
+def test_hooks_of_every_module_count_as_changes() -> None:
+    handle = nn.modules.module.register_module_forward_pre_hook(lambda *_: None)
+    try:
+        assert not is_torch_loss(nn.MSELoss())
+    finally:
+        handle.remove()
+    assert is_torch_loss(nn.MSELoss())

@@ -117,6 +117,25 @@ def compiled_in_place() -> nn.Module:
     return model
 
 
+WEIGHTED = nn.CrossEntropyLoss(torch.tensor([4.0, 1.0, 0.5, 2.0]), ignore_index=0)
+PLAIN_LOSSES: dict[str, Any] = {
+    "function": LOSS,
+    "lambda": lambda z, y: LOSS(z, y, label_smoothing=0.1),
+    "module": WEIGHTED,
+}
+
+
+@EITHER
+@pytest.mark.parametrize("name", PLAIN_LOSSES)
+@pytest.mark.parametrize("make", [hessian, gauss_newton])
+def test_a_compiled_loss_runs_as_written(make: Any, name: str, data: Any) -> None:
+    loss = torch.compile(PLAIN_LOSSES[name], backend="aot_eager")
+
+    found = oracles.as_matrix(make(net(), loss, data))
+
+    assert torch.equal(found, oracles.as_matrix(make(net(), PLAIN_LOSSES[name], data)))
+
+
 @pytest.mark.parametrize("make", [PartlyCompiled, compiled_in_place])
 def test_compiled_parts_run_as_written(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
