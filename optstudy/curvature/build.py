@@ -23,6 +23,7 @@ from optstudy.curvature.losses import (
 )
 from optstudy.curvature.objective import (
     NO_DATA,
+    FirstPass,
     Objective,
     check_precision,
     select_parameters,
@@ -79,8 +80,7 @@ def checked_objective(
         )
     function = _build(module, loss, data, parameters, dtype, denominator)
     _check_modes(module, several=not function.one_batch)
-    _check_loss(function)
-    return function
+    return dataclasses.replace(function, first_pass=_check_loss(function))
 
 
 def measured(model: nn.Module, loss: Loss) -> nn.Module:
@@ -202,21 +202,21 @@ def mixes_examples(module: nn.Module) -> bool:
     return module.training or module.running_mean is None
 
 
-def _check_loss(objective: Objective) -> None:
+def _check_loss(objective: Objective) -> FirstPass:
     """Raise ValueError for a loss that is not a differentiable scalar, or differs between calls or passes."""
     with restored_attributes(objective.model):
         # What a forward pass keeps must not change the next one.
-        _check_calls(dataclasses.replace(objective, isolated=False))
+        return _check_calls(dataclasses.replace(objective, isolated=False))
 
 
-def _check_calls(objective: Objective) -> None:
+def _check_calls(objective: Objective) -> FirstPass:
     full = dataclasses.replace(objective, names=select_parameters(objective.model, None))
-    first_pass, checked = [], False
+    digests: list[tuple[bytes, bytes]] = []
+    loss = None
     for inputs, targets, weight in objective.batches():
-        first_pass.append((digest(inputs), digest(targets)))
-        if checked or not weight:
+        digests.append((digest(inputs), digest(targets)))
+        if loss is not None or not weight:
             continue
-        checked = True
         value, leaves = check_first_calls(full, inputs, targets)
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -225,11 +225,13 @@ def _check_calls(objective: Objective) -> None:
             raise ValueError(
                 "the loss does not depend on any parameter in the autograd graph; check for detach() and no_grad()"
             )
+        loss = value.detach().clone()
         own = [(name, p) for name, p in objective.model.named_parameters() if p.requires_grad]
         full.holding(leaves, functools.partial(_check_separate, own, value))
-    if not checked:
+    if loss is None:
         raise ValueError(NO_DATA)
-    check_repeated(objective, first_pass)
+    check_repeated(objective, digests)
+    return FirstPass(digests, loss)
 
 
 def _check_separate(own: list[tuple[str, nn.Parameter]], value: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis, empty_basis, random_rows
-from optstudy.curvature.operators import Operator, check_operator
+from optstudy.curvature.operators import Operator, check_end, check_operator
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
 
@@ -88,6 +88,7 @@ def iter_density(
         sections.append(section)
         if len(sections) > 1:
             estimate = _density(sections, steps, width)
+    check_end(operator)
     assert estimate is not None
     yield estimate
 

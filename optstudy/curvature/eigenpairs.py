@@ -13,7 +13,7 @@ from optstudy.curvature.batches import Data
 from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.losses import Loss
-from optstudy.curvature.operators import Operator, check_operator, hessian, in_double
+from optstudy.curvature.operators import Operator, check_end, check_operator, hessian, in_double
 from optstudy.curvature.progress import Progress, accumulate, last
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 from optstudy.curvature.reprs import short_repr
@@ -153,12 +153,14 @@ def iter_eigenpairs(
     if max_products < 1:
         raise ValueError(f"max_products is {max_products}; give at least 1")
     check_limits(tolerance, probability)
+    asked = operator
     if tolerance < FLOAT32_TOLERANCE:
         operator = in_double(operator) or operator
     generator = torch.Generator().manual_seed(seed)
     start = random_rows(operator, min(k + 1, operator.dim), generator)
     goal = Goal(k, order, tolerance, probability, max_products)
     result = yield from accumulate(certify_steps(operator, empty_basis(operator), start, goal, generator), k)
+    check_end(asked)
     pairs = result.pairs.first(k)
     yield Eigenpairs(
         values=pairs.values,

@@ -12,9 +12,10 @@ from optstudy.curvature.build import objective
 from optstudy.curvature.containers import describe
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.objective import Objective, select_parameters
-from optstudy.curvature.operators import expand
+from optstudy.curvature.operators import check_end, expand
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
+from optstudy.curvature.second_derivatives import check_custom_functions
 from optstudy.curvature.twice import unwrapped
 
 _PARTS = 20  # passes over the data, between which the progress is shown
@@ -109,6 +110,7 @@ def iter_landscape(
         raise ValueError(f"directions has shape {tuple(directions.shape)}; it must be {expected}")
     if len(distances) != len(directions):
         raise ValueError(f"there are {len(directions)} directions, but distances for {len(distances)}")
+    check_custom_functions(function)
     rows = directions.to(function.device, function.dtype)
     axes = tuple(torch.tensor(axis, dtype=torch.float64) for axis in distances)
     points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
@@ -121,6 +123,7 @@ def iter_landscape(
     for part in torch.split(points, max(math.ceil(len(points) / _PARTS), 1)):
         losses = torch.cat([losses, losses_at(function, part, rows)])
         yield Progress(len(losses), len(points), losses)
+    check_end(expansion.hessian)
     yield Landscape(
         distances=axes,
         losses=losses.reshape(shape),

@@ -31,6 +31,14 @@ NO_DATA = "data has no batch (inputs, targets) with a target that is not ignored
 
 
 @dataclass(frozen=True)
+class FirstPass:
+    """What the first pass over the data gave, to compare with later ones."""
+
+    digests: Sequence[tuple[bytes, bytes]]  # of the inputs and of the targets of each batch
+    loss: Tensor  # of the first batch with a target that is not ignored
+
+
+@dataclass(frozen=True)
 class Objective:
     r"""A model's loss on data at fixed weights.
 
@@ -54,6 +62,7 @@ class Objective:
     modes: tuple[bool, ...]  # whether each module of the model is in train mode, in order
     generators: DataGenerators  # states at which each pass over the data starts
     isolated: bool = True  # whether tensors that a forward pass keeps in attributes are taken away after it
+    first_pass: FirstPass | None = None  # of checks at its construction
 
     def __repr__(self) -> str:
         return short_repr(self, "dim", "dtype", "device", "one_batch")
@@ -157,7 +166,8 @@ class Objective:
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
         """Return the same objective at another precision."""
         tensors = {name: cast(tensor, dtype) for name, tensor in self.tensors.items()}
-        return dataclasses.replace(self, tensors=tensors, dtype=dtype)
+        first_pass = None if dtype != self.dtype else self.first_pass  # its bits are of the other precision
+        return dataclasses.replace(self, tensors=tensors, dtype=dtype, first_pass=first_pass)
 
     def mean(self, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """Average a function of batches, weighted by their denominators."""

@@ -12,8 +12,9 @@ from optstudy.curvature.build import checked_objective, mixes_examples, objectiv
 from optstudy.curvature.containers import describe
 from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count
 from optstudy.curvature.objective import Objective, supports
+from optstudy.curvature.repeatability import check_unchanged
 from optstudy.curvature.reprs import short_repr
-from optstudy.curvature.second_derivatives import blame_second_derivative
+from optstudy.curvature.second_derivatives import blame_second_derivative, check_custom_functions
 from optstudy.curvature.twice import dense, explained_checkpoint, twice_differentiable
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
@@ -42,6 +43,9 @@ class Operator:
     name: str  # for messages
     in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # returns the operator at another precision
     blame: Callable[[], str | None] | None = None  # says what is wrong in a model, if this is not symmetric
+    check_unchanged: Callable[[], None] | None = (
+        None  # raises ValueError if model, loss or data differ by now
+    )
 
     def __repr__(self) -> str:
         return short_repr(self, "name", "dim", "dtype", "device")
@@ -74,6 +78,12 @@ def check_operator(value: Any, function: str) -> None:
     )
 
 
+def check_end(operator: Operator) -> None:
+    """Check at the end of an estimate that its operator is still that of its beginning."""
+    if operator.check_unchanged is not None:
+        operator.check_unchanged()
+
+
 def hessian(
     model: nn.Module,
     loss: Loss,
@@ -101,9 +111,11 @@ def hessian(
         denominator: Divisor of the mean loss of a batch; see `objective`.
 
     Raises:
-        ValueError: As `objective` does.
+        ValueError: As `objective` does, or if a `torch.autograd.Function` of the model or the loss has a wrong second
+            derivative.
     """
     function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+    check_custom_functions(function)
     return hessian_of(function, weight_decay)
 
 
@@ -179,6 +191,7 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
         name=f"preconditioned {operator.name}",
         in_dtype=None if other is None else lambda dtype: preconditioned(other(dtype), diagonal),
         blame=operator.blame,
+        check_unchanged=operator.check_unchanged,
     )
 
 
@@ -257,6 +270,7 @@ def _operator(
         name=name,
         in_dtype=lambda dtype: _operator(objective.in_dtype(dtype), prepare, name, shift),
         blame=lambda: blame_second_derivative(objective),
+        check_unchanged=lambda: check_unchanged(objective),
     )
 
 

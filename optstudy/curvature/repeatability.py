@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,42 @@ def check_repeated(objective: Objective, first_pass: Sequence[tuple[bytes, bytes
     Raises:
         ValueError: If they differ, naming the batch, or the first module whose outputs do.
     """
-    count, called = 0, False
+    called = False
+    for inputs, targets, weight in _same_batches(objective, first_pass, "the second"):
+        if weight and called:
+            _check_calls(objective, inputs, targets)
+        called = called or weight > 0
+
+
+@torch.no_grad()
+def check_unchanged(objective: Objective) -> None:
+    """Compare a last pass over the data with the first, and the loss of the first batch with that of the first call.
+
+    A model, a loss or data that keep state may begin to differ after any number of calls, so an estimate ends with
+    this. The cost is that of one forward pass of one batch.
+
+    Raises:
+        ValueError: If they differ, naming the batch if it is the data.
+    """
+    first = objective.first_pass
+    if first is None:
+        return
+    called = False
+    for inputs, targets, weight in _same_batches(objective, first.digests, "a later one"):
+        if weight and not called:
+            called = True
+            parameters = [objective.tensors[name] for name in objective.names]
+            if not _same(first.loss, objective.value(parameters, inputs, targets)):
+                raise ValueError(
+                    f"the model or the loss returns another value at a later call than at the first, {ADVICE}"
+                )
+
+
+def _same_batches(
+    objective: Objective, first_pass: Sequence[tuple[bytes, bytes]], which: str
+) -> Iterator[tuple[Any, Any, float]]:
+    """Yield the batches of another pass over the data; raises ValueError if they differ from the first."""
+    count = 0
     for inputs, targets, weight in objective.batches():
         count += 1
         found = (digest(inputs), digest(targets))
@@ -58,18 +93,16 @@ def check_repeated(objective: Objective, first_pass: Sequence[tuple[bytes, bytes
         for what, before, after in zip(("inputs", "targets"), first_pass[count - 1], found, strict=True):
             if before != after:
                 raise ValueError(
-                    f"the data differ between two passes: batch {count} has other {what} at the second; data may draw"
+                    f"the data differ between two passes: batch {count} has other {what} at {which}; data may draw"
                     " from the global generators of torch, Python and NumPy, which each pass sets to the same state,"
                     " but not from a generator of its own, unless each pass starts it anew"
                 )
-        if weight and called:
-            _check_calls(objective, inputs, targets)
-        called = called or weight > 0
+        yield inputs, targets, weight
     if count != len(first_pass):
         batches = f"more than {len(first_pass)}" if count > len(first_pass) else count
         raise ValueError(
-            f"the data differ between two passes: there are {len(first_pass)} batches at the first and {batches} at the"
-            " second; each pass must yield the same"
+            f"the data differ between two passes: there are {len(first_pass)} batches at the first and {batches} at"
+            f" {which}; each pass must yield the same"
         )
 
 

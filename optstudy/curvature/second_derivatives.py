@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -24,11 +25,34 @@ MOST_KINKS = 0.05  # share of entries that may differ, as differences across a k
 Function = Callable[[list[Tensor]], Any]  # tensors to outputs
 
 
-def blame_second_derivative(objective: Objective) -> str | None:
+def check_custom_functions(objective: Objective) -> None:
+    """Check the second derivatives of the user's own `torch.autograd.Function` on the first batch.
+
+    Their backward passes may hide from torch what they depend on, and the Hessian may be symmetric all the same. This
+    costs a forward pass, and a few of each module that calls such a function. Functions whose backward pass is not the
+    derivative either (straight-through estimators), or that compute in float32 inside, cannot be judged by differences.
+
+    Raises:
+        ValueError: If a second derivative is wrong, naming the module.
+    """
+    inputs, targets, _ = next(objective.batches())
+    with torch.enable_grad():
+        value = objective.value(objective.leaves(), inputs, targets)
+    if _calls_custom_function(value) and (blamed := blame_second_derivative(objective, _is_wrong_custom)):
+        raise ValueError(f"the Hessian is wrong: {blamed}")
+
+
+def blame_second_derivative(
+    objective: Objective, is_wrong: "Callable[[Function, list[Tensor]], bool] | None" = None
+) -> str | None:
     """Describe the first module whose second derivative is wrong, in the order of execution, or the loss.
 
     Each module is called alone, with the inputs that it has on the first batch. The derivative of the gradient of a
     function of its outputs is compared with finite differences of that gradient, in float64 and eval mode.
+
+    Args:
+        objective: The objective.
+        is_wrong: Decides on a function of tensors; by default the comparison.
 
     Returns:
         A sentence for a message; None if no module is wrong by itself, or if that cannot be tried.
@@ -41,7 +65,7 @@ def blame_second_derivative(objective: Objective) -> str | None:
             torch.enable_grad(),
         ):
             for where, function, tensors, advice in _functions(objective.in_dtype(torch.float64)):
-                if _is_wrong(function, tensors):
+                if (is_wrong or _is_wrong)(function, tensors):
                     return f"{where} cannot be differentiated twice, though torch returns numbers for it; {advice}"
     except Exception:  # noqa: BLE001  # modules are called in a way that they may not expect
         return None
@@ -112,6 +136,44 @@ def _of_value(value: Any, function: Callable[[Any], Any]) -> tuple[Function, lis
         )
 
     return of_tensors, [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]
+
+
+def _calls_custom_function(value: Tensor) -> bool:
+    """Whether the graph of a value has a node of a `torch.autograd.Function`."""
+    seen, nodes = set(), [value.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, BackwardCFunction):
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [following for following, _ in node.next_functions]
+    return False
+
+
+def _is_wrong_custom(function: Function, tensors: list[Tensor]) -> bool:
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    value = _scalar(function(leaves))
+    custom = value is not None and _calls_custom_function(value)
+    return custom and _has_gradient(function, tensors) and _is_wrong(function, tensors)
+
+
+def _has_gradient(function: Function, tensors: Sequence[Tensor]) -> bool:
+    """Whether the gradient agrees with finite differences of the value."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = [tensor.detach() + NOISE * _random(tensor, generator) for tensor in tensors]
+    vectors = [_random(tensor, generator) for tensor in tensors]
+    slopes = _gradient(function, tensors, vectors, 0.0)
+    with torch.no_grad():
+        ends = [
+            _scalar(function([t + sign * STEP * v for t, v in zip(tensors, vectors, strict=True)]))
+            for sign in (1, -1)
+        ]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    difference = float(ends[0] - ends[1]) / (2 * STEP)
+    terms = slopes * torch.cat([vector.flatten() for vector in vectors])
+    return abs(float(terms.sum()) - difference) <= TOLERANCE * float(terms.norm())
 
 
 def _is_wrong(function: Function, tensors: Sequence[Tensor]) -> bool:

@@ -8,6 +8,7 @@ from optstudy.curvature.build import unchecked_objective
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import eval_mode
 from optstudy.curvature.operators import Operator, check_operator, hessian_of, in_double
+from optstudy.curvature.second_derivatives import check_custom_functions
 
 MAX_ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
 SUSPECT_ASYMMETRY = 1e-12  # of a section in float64; models that compute in float32 inside exceed it too
@@ -59,7 +60,8 @@ def check_second_derivatives(model: nn.Module, loss: Loss, batch: Data) -> None:
     """Check that torch differentiates a model's loss twice correctly, as AdaHessian and curvature require.
 
     One question of symmetry about the Hessian of all trainable parameters on a batch, in eval mode; see
-    `check_symmetry`. The model may draw random numbers.
+    `check_symmetry`. Second derivatives of one's own `torch.autograd.Function` are compared with differences of
+    gradients as well, since they can be symmetric and wrong. The model may draw random numbers.
 
     Args:
         model: The model; it is not modified.
@@ -67,12 +69,13 @@ def check_second_derivatives(model: nn.Module, loss: Loss, batch: Data) -> None:
         batch: A batch ``(inputs, targets)``; a few examples are enough.
 
     Raises:
-        ValueError: If the Hessian is not symmetric, naming the module that is to blame if there is one.
+        ValueError: If the Hessian is not symmetric or wrong, naming the module that is to blame if there is one.
     """
     with eval_mode(model):
         function = unchecked_objective(model, loss, batch, parameters=None, dtype=None)
         with function.generators.at(function.data, function.device):
             check_symmetry(hessian_of(function))
+            check_custom_functions(function)
 
 
 def _asymmetry(rows: Tensor, images: Tensor, every: Tensor) -> float:

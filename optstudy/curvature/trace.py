@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from optstudy.curvature.basis import new_directions
-from optstudy.curvature.operators import Operator, check_operator
+from optstudy.curvature.operators import Operator, check_end, check_operator
 from optstudy.curvature.progress import Progress, last
 
 
@@ -64,6 +64,7 @@ def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterato
     if operator.dim <= products:
         unit = torch.eye(operator.dim, dtype=operator.dtype, device=operator.device)
         exact = float(operator.apply(unit).diagonal().cpu().double().sum())
+        check_end(operator)
         yield Estimate(exact, exact, exact, operator.dim)
         return
     generator, third = torch.Generator().manual_seed(seed), products // 3
@@ -76,6 +77,7 @@ def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterato
     outside = signs - (signs @ inside.T) @ inside
     terms = (outside * operator.apply(outside)).double().sum(dim=1).cpu()
     half_width = float(stats.t.ppf(0.975, len(terms) - 1) * terms.std() / math.sqrt(len(terms)))
+    check_end(operator)
     value = within + float(terms.mean())
     yield Estimate(value, value - half_width, value + half_width, third + len(inside) + len(terms))
 

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from optstudy.curvature import hessian, objective, top_eigenpairs
+from optstudy.curvature import (
+    hessian,
+    loss_landscape,
+    objective,
+    preconditioned,
+    spectral_density,
+    top_eigenpairs,
+    trace,
+)
 from optstudy.curvature.repeatability import digest
 
 X, Y = oracles.examples()
@@ -340,3 +348,55 @@ def test_data_shuffled_by_a_generator_of_their_own_are_an_error() -> None:
 def test_data_with_another_number_of_batches_at_each_pass_are_an_error() -> None:
     with pytest.raises(ValueError, match="there are 12 batches at the first and 11 at the second"):
         hessian(with_layer(nn.Identity()), CROSS_ENTROPY, Shuffled(lambda _: None, drop=True))
+
+
+class Late(nn.Module):
+    """Returns other outputs after some calls."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.remaining = calls
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.remaining -= 1
+        return z if self.remaining >= 0 else 1.1 * z
+
+
+class LateData:
+    """Batches that are others from the third pass on, the last of them alone."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        first, last = oracles.chunks((X, Y), 6, 7)
+        yield first
+        yield (last if self.passes <= 2 else (1.1 * last[0], last[1]))
+
+
+ESTIMATES: dict[str, Callable[[Any], Any]] = {
+    "top_eigenpairs": top_eigenpairs,
+    "trace": lambda operator: trace(operator, 24),
+    "spectral_density": lambda operator: spectral_density(operator, 2, 20),
+    "preconditioned": lambda operator: trace(preconditioned(operator, torch.ones(operator.dim)), 24),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_an_estimate_whose_model_or_data_changed_meanwhile_is_an_error(name: str) -> None:
+    changing = with_layer(Late(9))
+    with pytest.raises(
+        ValueError, match="the model or the loss returns another value at a later call than at"
+    ):
+        ESTIMATES[name](hessian(changing, CROSS_ENTROPY, oracles.chunks((X, Y), 6, 7)))
+    with pytest.raises(ValueError, match="batch 2 has other inputs at a later one"):
+        ESTIMATES[name](hessian(with_layer(nn.Identity()), CROSS_ENTROPY, LateData()))
+
+
+def test_a_landscape_whose_model_changed_meanwhile_is_an_error() -> None:
+    model, lines = with_layer(Late(9)), [torch.linspace(0, 1, 9).tolist()]
+    direction = torch.ones(1, sum(p.numel() for p in model.parameters()))
+
+    with pytest.raises(ValueError, match="another value at a later call than at the first"):
+        loss_landscape(model, CROSS_ENTROPY, (X, Y), direction, lines)
