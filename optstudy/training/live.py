@@ -13,18 +13,15 @@ from optstudy.errors import UsageError
 from optstudy.optimizers import build_optimizer
 from optstudy.records.plan import Plan
 from optstudy.training.attributes import (
-    Stored,
     capture_attributes,
-    load_in_place,
-    map_tensors,
     module_attributes,
     restore_attributes,
     restore_module_attributes,
-    same,
 )
 from optstudy.training.generators import capture_generators, forked_generators, restore_generators
 from optstudy.training.numerics import numerics
 from optstudy.training.state import RunState
+from optstudy.training.stored import Stored, load_in_place, map_tensors, same
 from optstudy.workloads.datasets import load
 from optstudy.workloads.models import Loss, build_model, load_loss
 

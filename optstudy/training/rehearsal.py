@@ -16,7 +16,6 @@ from optstudy.errors import UsageError
 from optstudy.optimizers import OptimizerError, build_optimizer
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
-from optstudy.training.attributes import same
 from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
 from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
@@ -26,6 +25,7 @@ from optstudy.training.probes import sample_images
 from optstudy.training.resumption import CLOSURE_CONVENTION, Resumption, prove_resumption, take_step
 from optstudy.training.shared import shared_numbers
 from optstudy.training.state import RunState
+from optstudy.training.stored import same
 from optstudy.training.timing import synchronize
 from optstudy.workloads.splits import LabelledImages, load_split
 

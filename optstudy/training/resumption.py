@@ -13,10 +13,10 @@ from optstudy.errors import UsageError
 from optstudy.optimizers import OptimizerError
 from optstudy.records.plan import Method, Plan
 from optstudy.training.advance import start
-from optstudy.training.attributes import PLAIN, same
 from optstudy.training.fit import MiniBatch, first_line
 from optstudy.training.live import STEP_FUNCTIONS, LiveRun, Passes, StepResult, capture, restore
 from optstudy.training.state import RunState
+from optstudy.training.stored import PLAIN, same
 from optstudy.training.timing import synchronize
 from optstudy.workloads.user_code import describe_exception
 

@@ -211,7 +211,7 @@ class TestFinished:
         assert note.startswith("**SGD**, configuration *best* (chosen by this study's search")
         assert "seed 1" in note
         assert (
-            "`net.py:make` on `images.py:load`: 300 training images, 2 epochs at batch 25; 100 test images"
+            "`net.py:make` on `images.py:load`: 300 training examples, 2 epochs at batch 25; 100 test examples"
             in note
         )
 
