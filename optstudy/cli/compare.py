@@ -63,6 +63,8 @@ def compare(
     update_moved_workspace(location)
     evidence = read_studies(open_recorded(location), studies, workspace=location.workspace)
     check_optimizers(evidence, optimizers)
+    if notice := evidence.lost_files:
+        click.echo(f"note: {notice}", err=True)
     comparison = comparison_of(evidence)
     if optimizers:
         comparison = comparison.of_optimizers(optimizers)

@@ -12,6 +12,8 @@ from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
 from optstudy.records.search import SearchResult
 
+_NAMED = 3  # runs in a sentence
+
 
 @dataclass(frozen=True)
 class RunEvidence:
@@ -24,6 +26,7 @@ class RunEvidence:
     trace: EigenTrace | None = None  # at its last steps; None if not measured
     curvature: CurvatureResult | None = None  # at its end; None if not measured
     specification: Mapping[str, Any] | None = None  # of its study; None if not recorded
+    lost: bool = False  # its files were recorded, but are gone
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Evidence:
         for final in self.runs:
             rows.setdefault(final.run.id.row, []).append(final)
         return {key: sorted(row, key=lambda final: final.run.seed) for key, row in rows.items()}
+
+    @property
+    def lost_files(self) -> str | None:
+        """A sentence about runs whose files are gone; None if there are none."""
+        lost = [str(final.run.id) for final in self.runs if final.lost]
+        if not lost:
+            return None
+        runs, others = f"{len(lost)} finished run{'s' * (len(lost) > 1)}", ", ..." * (len(lost) > _NAMED)
+        return (
+            f"mlruns/artifacts lacks the files of {runs} ({', '.join(lost[:_NAMED])}{others});"
+            " the command that trained the runs restores them"
+        )
 
     def of_studies(self, studies: Sequence[str]) -> "Evidence":
         """Return only the runs and searches of some studies."""

@@ -36,6 +36,7 @@ def render_page(
         lstrip_blocks=True,
     )
     studies = list(dict.fromkeys(row.study for row in comparison.rows))
+    commands = {name: study_commands(evidence, name) for name in studies}
     metrics: list[tuple[str, Metric]] = [
         ("Cost", "cost"),
         ("Tuning", "tuning"),
@@ -63,10 +64,16 @@ def render_page(
             *((f"{file} of {study}", label) for study, file, label in version_labels(comparison.sources)),
         ],
         finished=_finished_on(evidence),
-        commands=[command for name in studies if (command := study_commands(evidence, name))],
+        commands=list(filter(None, commands.values())),
+        unrecorded=[name for name in studies if not commands[name] and not _lost(evidence, name)],
+        lost_files=evidence.lost_files,
         methods=methods,
         bibtex=bibtex,
     )
+
+
+def _lost(evidence: Evidence, study: str) -> bool:
+    return any(final.lost for final in evidence.runs if final.run.study == study)
 
 
 def _title(comparison: Comparison) -> str:

@@ -26,7 +26,7 @@ class WrittenReport:
     files: tuple[str, ...]  # paths inside the folder
     run: str  # its MLflow run: EXPERIMENT, run NAME
     studies: tuple[str, ...]
-    notices: tuple[str, ...]  # about letters without a font, and citations without an entry
+    notices: tuple[str, ...]  # about lost files, letters without a font, and citations without an entry
 
 
 def write_report(
@@ -63,7 +63,7 @@ def write_report(
         run=_log(tracking, evidence, files),
         studies=evidence.studies,
         notices=(
-            *filter(None, [glyph_notice(_texts(evidence))]),
+            *filter(None, [evidence.lost_files, glyph_notice(_texts(evidence))]),
             *unknown_citations(look.cite for look in evidence.looks.values()),
         ),
     )

@@ -77,7 +77,8 @@ def read_predictions(tracking: Tracking, run: FinalRun) -> RunEvidence:
     Raises:
         OptstudyError: If they cannot be read.
     """
-    return RunEvidence(run, predictions=_read(tracking, run, "predictions.npz", Predictions.from_bytes))
+    predictions = _read(tracking, run, "predictions.npz", Predictions.from_bytes)
+    return RunEvidence(run, predictions=predictions, lost=tracking.lacks_files(run))
 
 
 def read_run(tracking: Tracking, final: RunEvidence) -> RunEvidence:

@@ -95,6 +95,11 @@ class Reader:
         """Return a final run's artifact; None if it does not exist."""
         return self._read(run.run_id, run.files, name)
 
+    def lacks_files(self, run: FinalRun) -> bool:
+        """Whether a run's folder in the embedded store is gone; no other store is asked."""
+        folder = local_folder(run.files) if self._artifacts else None
+        return folder is not None and not folder.is_dir()
+
     def search_files(self, study: str) -> tuple[list[bytes], int]:
         """Return the files of a study's ended searches, in the order of their start.
 

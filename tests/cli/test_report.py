@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,23 @@ def test_the_command_of_a_report_makes_the_same_runs(
     assert run("report", "--output", "full").status == 0
     drawn = {path.stem for path in Path("full/figures").glob("*.pdf")}
     assert drawn >= {"loss_lines", "ratios", "confusion-sgd", "surface-unreliable", "tuning_curves"}
+
+
+def test_lost_files_of_runs_are_named_once_wherever_they_are_missed(
+    run: Run, finished_copy: Path, few_figures: None
+) -> None:
+    shutil.rmtree("mlruns/artifacts/tiny/final")
+
+    written, compared = run("report"), run("compare", "--json")
+
+    assert (written.status, compared.status) == (0, 0)
+    errors = (*written.err.splitlines(), *compared.err.splitlines())
+    lost = [line for line in errors if "mlruns/artifacts lacks the files of" in line]
+    runs = sum(row["seeds"] for row in json.loads(compared.out)["rows"])
+    assert lost == [lost[0]] * 2
+    assert lost[0].startswith(f"note: mlruns/artifacts lacks the files of {runs} finished runs (tiny/")
+    assert lost[0].endswith("; the command that trained the runs restores them")
+    page = Path("report/index.html").read_text()
+    assert f"lost files: {lost[0].removeprefix('note: ')}." in page
+    assert "did not record the specification" not in page
+    assert "Warning" not in written.err

@@ -317,7 +317,7 @@ class TestStudy:
 
         found = read(retrained_copy)
 
-        assert found.runs == tuple(RunEvidence(run) for run in numbers)
+        assert found.runs == tuple(RunEvidence(run, lost=True) for run in numbers)
         assert found.searches == ()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"no": 1}', b"PK\x03\x04"])

@@ -34,6 +34,7 @@ def log_axis(axes: Axes, side: Side, values: Sequence[float]) -> None:
     # Labels along x are side by side, so only a few short ones fit.
     min_span, max_span = (3.9, 200) if side == "x" else (1.2, 2000)
     low, high = _limits([value for value in values if value > 0] or [0.1, 1.0], min_span)
+    axes.set(**{f"{side}lim": (low, high)})  # first, since a scale looks for positive values to fit
     axes.set(**{f"{side}scale": "log", f"{side}lim": (low, high)})
     axis = axes.xaxis if side == "x" else axes.yaxis
     locator, formatter = _log_ticks(high / low, max_span)
