@@ -1,14 +1,16 @@
 """Arguments that were given in another's place: a message that names them."""
 
 import functools
-from collections.abc import Mapping
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature.containers import attributes, describe
+from optstudy.curvature.containers import describe, describe_fields
 from optstudy.curvature.losses import is_changed, uncompiled
 
 CLASSES = ("cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss")
@@ -50,6 +52,32 @@ def check_loss(loss: Any) -> None:
         )
 
 
+def check_whole(**given: Any) -> None:
+    """Check that arguments, given by name, are whole numbers.
+
+    Raises:
+        TypeError: If one is not.
+    """
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} is {describe(value)}; give a whole number")
+
+
+def check_options(caller: str, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Check that the options that ``caller`` passes on are keyword arguments of ``function``.
+
+    Raises:
+        TypeError: If one is not.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"{caller} has no argument {name!r}; further ones are those of {function.__name__}: {', '.join(known)}"
+            )
+
+
 def check_patterns(patterns: Any, model: nn.Module | None = None) -> None:
     """Check that patterns of the names of a model's parameters are strings.
 
@@ -76,7 +104,7 @@ def check_tensor(loss: Any, value: Any, what: str) -> None:
     name, _ = _torch_loss(loss)
     if name and not isinstance(value, Tensor):
         raise TypeError(
-            f"{what} {_with_fields(value)}, and {name} takes a tensor; give a loss of your own that selects one"
+            f"{what} {describe_fields(value)}, and {name} takes a tensor; give a loss of your own that selects one"
         )
 
 
@@ -161,13 +189,6 @@ def _torch_loss(loss: Any) -> tuple[str, dict[str, Any]]:
 
 def _has_parameters(module: Any) -> bool:
     return isinstance(module, nn.Module) and next(module.parameters(), None) is not None
-
-
-def _with_fields(value: Any) -> str:
-    """Describe an object with the names of its parts."""
-    fields = attributes(value) if not isinstance(value, Mapping | tuple | list) else {}
-    names = [name for name in fields if not name.startswith("_")]
-    return f"{describe(value)} with {', '.join(names)}" if names else describe(value)
 
 
 def _found(model: nn.Module | None, value: Any) -> str:

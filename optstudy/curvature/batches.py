@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, IterableDataset
 
-from optstudy.curvature.containers import describe, is_namedtuple, is_record, tensors_in
+from optstudy.curvature.containers import describe, describe_fields, is_namedtuple, is_record, tensors_in
 
 # (inputs, targets), or a mapping with the targets under one of TARGETS and keyword arguments of the model.
 # Inputs are a tensor or a record, a tuple for model(*inputs), or a mapping for model(**inputs).
@@ -39,7 +39,8 @@ def check_data(data: Any) -> None:
         )
     strange = isinstance(data, str | bytes | PackedSequence | nn.Module)
     if strange or not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
-        raise TypeError(f"data is {describe(data)}; give a batch (inputs, targets), or batches")
+        found = describe_fields(data) if is_record(data) else describe(data)
+        raise TypeError(f"data is {found}; give a batch (inputs, targets), or batches")
 
 
 def is_batch(data: Any) -> bool:
@@ -86,10 +87,10 @@ def read_batch(batch: Any, model: nn.Module, position: int = 0) -> tuple[Any, An
     else:
         example = ", such as [(x, y) for x, y, _ in loader], or ((x1, x2), y) for two inputs"
         several = isinstance(batch, tuple | list) and len(batch) > PAIR and not is_namedtuple(batch)
-        raise ValueError(f"{where} is {describe(batch)}; give pairs (inputs, targets){example * several}")
+        found = describe_fields(batch) if is_record(batch) else describe(batch)
+        raise ValueError(f"{where} is {found}; give pairs (inputs, targets){example * several}")
+    _check_arrays(inputs, targets, where)
     _check_targets(targets, where)
-    if type(inputs).__module__ == "numpy":
-        raise ValueError(f"the inputs of {where} are {describe(inputs)}; give tensors")
     return inputs, targets
 
 
@@ -146,6 +147,16 @@ def _target_names(batch: Mapping[str, Any]) -> list[str]:
 def _is_named(fields: Mapping[str, Any]) -> bool:
     """Whether the fields of a named tuple have the targets elsewhere than in the second of two."""
     return bool(_target_names(fields)) and (len(fields) != PAIR or list(fields)[1] not in TARGETS)
+
+
+def _check_arrays(inputs: Any, targets: Any, where: str) -> None:
+    """Raise ValueError for inputs or targets that are arrays of numpy."""
+    given = {"the inputs": inputs, "the targets": targets}
+    found = [name for name, value in given.items() if type(value).__module__ == "numpy"]
+    if found:
+        raise ValueError(
+            f"{' and '.join(found)} of {where} are {describe(given[found[0]])}; give tensors (torch.as_tensor)"
+        )
 
 
 def _check_targets(targets: Any, where: str) -> None:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from optstudy.curvature.additivity import prove_denominator
 from optstudy.curvature.arguments import check_model_and_loss
 from optstudy.curvature.batches import Data, check_data, is_batch
-from optstudy.curvature.containers import cast
+from optstudy.curvature.containers import cast, describe
 from optstudy.curvature.generators import DataGenerators
 from optstudy.curvature.losses import (
+    FUNCTION,
     Denominator,
     Loss,
     declared_denominator,
@@ -140,6 +141,8 @@ def _build(
             "inference mode is on, in which torch records no gradients; compute curvature outside of it"
         )
     check_data(data)
+    if denominator is not None and not callable(denominator):
+        raise ValueError(f"denominator is {describe(denominator)}; {FUNCTION}")
     names = select_parameters(model, parameters)
     _check_tensors(model, names)
     device = model.get_parameter(names[0]).device

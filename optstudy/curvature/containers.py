@@ -123,6 +123,13 @@ def describe(value: Any) -> str:
     )
 
 
+def describe_fields(value: Any) -> str:
+    """Describe an object with the names of its parts."""
+    fields = attributes(value) if not isinstance(value, Mapping | tuple | list | Tensor) else {}
+    names = [name for name in fields if not name.startswith("_")]
+    return f"{describe(value)} with {', '.join(names)}" if names else describe(value)
+
+
 def _has_to(value: Any) -> bool:
     return callable(getattr(value, "to", None)) and not isinstance(value, type | nn.Module)
 

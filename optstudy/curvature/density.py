@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.basis import Basis, empty_basis, random_rows
 from optstudy.curvature.operators import Operator, check_end, check_operator
 from optstudy.curvature.progress import Progress, last
@@ -75,9 +76,10 @@ def iter_density(
     The estimate is the density from the random vectors so far, from the second on.
     """
     check_operator(operator, "spectral_density")
+    check_whole(probes=probes, steps=steps, seed=seed)
     if min(probes, steps) < 2:  # noqa: PLR2004  # one probe has no spread, and one step no half
         raise ValueError(f"probes is {probes} and steps is {steps}; give at least 2 of each")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     sections: list[Tensor] = []
     done, total, estimate = 0, probes * min(steps, operator.dim), None
     for _ in range(probes):

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.arguments import check_options, check_whole
 from optstudy.curvature.basis import empty_basis, random_rows, sort_key
 from optstudy.curvature.batches import Data
 from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits
@@ -147,6 +148,7 @@ def iter_eigenpairs(
     """Iterate `top_eigenpairs`: yield the progress with the values so far, and at the end the eigenpairs."""
     if order not in get_args(Order):
         raise ValueError(f"order is {order!r}; give one of {', '.join(get_args(Order))}")
+    check_whole(k=k, max_products=max_products, seed=seed)
     operator = _operator(source, loss, data, options)
     if not 1 <= k <= operator.dim:
         raise ValueError(f"k is {k}; the operator has {operator.dim} eigenvalues")
@@ -156,7 +158,7 @@ def iter_eigenpairs(
     asked = operator
     if tolerance < FLOAT32_TOLERANCE:
         operator = in_double(operator) or operator
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     start = random_rows(operator, min(k + 1, operator.dim), generator)
     goal = Goal(k, order, tolerance, probability, max_products)
     result = yield from accumulate(certify_steps(operator, empty_basis(operator), start, goal, generator), k)
@@ -190,6 +192,7 @@ def _operator(
         check_operator(source, "top_eigenpairs")
     if loss is None or data is None:
         raise ValueError("a model needs its loss and data: top_eigenpairs(model, loss, (inputs, targets))")
+    check_options("top_eigenpairs", options, hessian)
     return hessian(source, loss, data, **options)
 
 

@@ -110,9 +110,11 @@ def iter_landscape(
         raise ValueError(f"directions has shape {tuple(directions.shape)}; it must be {expected}")
     if len(distances) != len(directions):
         raise ValueError(f"there are {len(directions)} directions, but distances for {len(distances)}")
+    axes = tuple(torch.tensor(axis, dtype=torch.float64) for axis in distances)
+    if not all(bool(axis.isfinite().all()) for axis in axes):
+        raise ValueError("distances has a number that is not finite")
     check_custom_functions(function)
     rows = directions.to(function.device, function.dtype)
-    axes = tuple(torch.tensor(axis, dtype=torch.float64) for axis in distances)
     points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
     expansion = expand(function)
     slopes = (rows @ expansion.gradient).cpu().double()

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import nn
 
+from optstudy.curvature.arguments import check_options, check_whole
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import measured
 from optstudy.curvature.density import Density, spectral_density
 from optstudy.curvature.eigenpairs import Eigenpairs, top_eigenpairs
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.objective import select_parameters
-from optstudy.curvature.operators import hessian
+from optstudy.curvature.operators import Operator, hessian
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
 
@@ -33,8 +34,8 @@ class LayerSpectrum:
 
 def layer_spectra(
     model: nn.Module,
-    loss: Loss,
-    data: Data,
+    loss: Loss | None = None,
+    data: Data | None = None,
     *,
     k: int = 2,
     density: bool = False,
@@ -76,8 +77,8 @@ def layer_spectra(
 
 def iter_layer_spectra(
     model: nn.Module,
-    loss: Loss,
-    data: Data,
+    loss: Loss | None = None,
+    data: Data | None = None,
     *,
     k: int = 2,
     density: bool = False,
@@ -85,6 +86,13 @@ def iter_layer_spectra(
     **options: Any,
 ) -> Iterator[Progress[dict[str, LayerSpectrum]] | dict[str, LayerSpectrum]]:
     """Iterate `layer_spectra`: yield the number of layers done and their spectra, and at the end all spectra."""
+    if isinstance(model, Operator) or loss is None or data is None:
+        raise TypeError(
+            "layer_spectra takes a model, its loss and data, and measures the Hessian of each layer:"
+            " layer_spectra(model, loss, (inputs, targets))"
+        )
+    check_whole(k=k)
+    check_options("layer_spectra", options, hessian)
     model = measured(model, loss)
     layers = _layers(select_parameters(model, parameters))
     spectra: dict[str, LayerSpectrum] = {}

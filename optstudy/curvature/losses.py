@@ -17,6 +17,9 @@ Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) to one number
 Denominator = Callable[[Any], Tensor | float]  # targets of a batch to the divisor of its mean loss
 
 
+FUNCTION = "give a function that maps the targets of a batch to the divisor of its mean loss"
+
+
 def cast_loss(loss: Loss, dtype: torch.dtype) -> Loss:
     """Return a loss whose own tensors, such as class weights, have ``dtype``."""
     if isinstance(loss, functools.partial):
@@ -48,8 +51,7 @@ def declared_denominator(loss: Loss) -> tuple[Denominator | None] | None:
         return declared_denominator(loss.func) if isinstance(loss, functools.partial) else None
     if loss.denominator is not None and not callable(loss.denominator):
         raise ValueError(
-            f"the loss has denominator = {loss.denominator!r}; give a function that maps the targets of a batch to the"
-            " divisor of its mean loss, or None if the loss is a sum"
+            f"the loss has denominator = {loss.denominator!r}; {FUNCTION}, or None if the loss is a sum"
         )
     return (loss.denominator,)
 
@@ -88,9 +90,18 @@ def batch_weight(denominator: Denominator | None, targets: Tensor) -> float:
     The same function of all targets is :math:`w`, since denominators add up.
 
     Raises:
-        ValueError: If it is not one number, negative or not finite.
+        ValueError: If it cannot be computed, or is not one number, negative or not finite.
     """
-    found = 1.0 if denominator is None else denominator(targets)
+    try:
+        found = 1.0 if denominator is None else denominator(targets)
+    except Exception as error:
+        if getattr(denominator, "func", None) is _class_weight:
+            raise  # of a loss of torch: the targets are wrong
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the denominator cannot be computed ({type(error).__name__}: {reason}); the targets of the batch are"
+            f" {describe(targets)}"
+        ) from error
     if not isinstance(found, Tensor | numbers.Real) or (isinstance(found, Tensor) and found.numel() != 1):
         raise ValueError(f"the denominator of a batch is {describe(found)}; it must be one number")
     if not 0 <= float(found) < math.inf:

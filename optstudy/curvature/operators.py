@@ -1,5 +1,7 @@
 """Symmetric linear operators: Hessian, Gauss-Newton, Fisher, preconditioned."""
 
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -245,6 +247,8 @@ def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
 
 def hessian_of(objective: Objective, weight_decay: float = 0.0, product: Product | None = None) -> Operator:
     """Return the Hessian of an objective, by the products of a single batch if they are at hand."""
+    if not isinstance(weight_decay, numbers.Real) or not math.isfinite(weight_decay):
+        raise ValueError(f"weight_decay is {describe(weight_decay)}; give a finite number")
     name = "Hessian" if not weight_decay else f"Hessian + {weight_decay:g} I (weight decay)"
     return _operator(objective, _hessian_rows, name, weight_decay, product)
 

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.basis import new_directions
 from optstudy.curvature.operators import Operator, check_end, check_operator
 from optstudy.curvature.progress import Progress, last
@@ -56,6 +57,7 @@ def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterato
     The estimate after the second third is the trace in the subspace.
     """
     check_operator(operator, "trace")
+    check_whole(products=products, seed=seed)
     min_products = 6
     if products < min_products:
         raise ValueError(
@@ -67,7 +69,7 @@ def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterato
         check_end(operator)
         yield Estimate(exact, exact, exact, operator.dim)
         return
-    generator, third = torch.Generator().manual_seed(seed), products // 3
+    generator, third = torch.Generator().manual_seed(int(seed)), products // 3
     sketch = operator.apply(_signs(operator, third, generator))
     yield Progress(third, products, None)
     inside = new_directions(sketch[:0], sketch)

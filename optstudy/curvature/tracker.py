@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.arguments import check_loss, check_patterns
+from optstudy.curvature.arguments import check_loss, check_patterns, check_whole
 from optstudy.curvature.basis import empty_basis, random_rows
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective, unchecked_objective
@@ -90,6 +90,7 @@ class EigenTracker:
     denominator: Denominator | None = None
 
     def __post_init__(self) -> None:
+        check_whole(k=self.k, extra_pairs=self.extra_pairs, verify_every=self.verify_every, seed=self.seed)
         if self.k < 2:  # noqa: PLR2004  # a ratio needs two
             raise ValueError(f"k is {self.k}; the ratio needs at least 2 eigenvalues")
         if self.extra_pairs < 0:

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import oracles
 import pytest
 import torch
@@ -18,6 +19,7 @@ from optstudy.curvature import (
     filter_normalised,
     has_preconditioner,
     hessian,
+    layer_spectra,
     loss_landscape,
     preconditioned,
     preconditioner,
@@ -93,6 +95,27 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a layer for a pattern": (
         lambda h: h(MODEL, LOSS, (X, Y), parameters=MODEL[2]),
         "parameters is a Linear; give names",
+    ),
+    "a number for a denominator": (
+        lambda h: h(MODEL, LOSS, (X, Y), denominator=20),
+        "denominator is 20; give a function that maps the targets of a batch to the divisor of its mean loss",
+    ),
+    "zero for a denominator": (lambda h: h(MODEL, LOSS, (X, Y), denominator=0), "denominator is 0; give a"),
+    "a string for a denominator": (
+        lambda h: h(MODEL, OwnLoss(), [(X, Y), (X, Y)], denominator="mean"),
+        "denominator is the string 'mean'; give a function",
+    ),
+    "a denominator that fails": (
+        lambda h: h(MODEL, OwnLoss(), [(X, Y), (X, Y)], denominator=lambda y: y.lengths),
+        "the denominator cannot be computed (AttributeError: 'Tensor' object has no attribute 'lengths'); the targets",
+    ),
+    "a weight decay that is no number": (
+        lambda h: h(MODEL, LOSS, (X, Y), weight_decay=float("nan")),
+        "weight_decay is nan; give a finite number",
+    ),
+    "an infinite weight decay": (
+        lambda h: h(MODEL, LOSS, (X, Y), weight_decay=float("inf")),
+        "weight_decay is inf; give a finite number",
     ),
     "a number for patterns": (lambda h: h(MODEL, LOSS, (X, Y), parameters=3), "parameters is 3; give names"),
 }
@@ -170,6 +193,54 @@ def test_other_arguments_of_another_kind_are_named() -> None:
 def test_targets_that_a_users_loss_does_not_take_are_described(targets: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=rf"^the loss cannot be computed {message}"):
         hessian(MODEL, lambda z, y: LOSS(z, y), (X, targets))  # noqa: PLW0108  # a loss that is not torch's
+
+
+IDENTITY = oracles.dense(torch.eye(9))
+WHOLE: dict[str, Callable[[Any], Any]] = {
+    "k": lambda it: top_eigenpairs(IDENTITY, k=it),
+    "max_products": lambda it: top_eigenpairs(IDENTITY, max_products=it),
+    "seed": lambda it: top_eigenpairs(IDENTITY, seed=it),
+    "products": lambda it: trace(IDENTITY, it),
+    "probes": lambda it: spectral_density(IDENTITY, probes=it),
+    "steps": lambda it: spectral_density(IDENTITY, steps=it),
+    "verify_every": lambda it: EigenTracker(LOSS, (X, Y), range(3), verify_every=it),
+    "extra_pairs": lambda it: EigenTracker(LOSS, (X, Y), range(3), extra_pairs=it),
+}
+
+
+@pytest.mark.parametrize(("name", "call"), WHOLE.items(), ids=WHOLE)
+def test_a_count_is_a_whole_number(name: str, call: Callable[[Any], Any]) -> None:
+    for value, found in ((2.5, "2.5"), (True, "True"), ("a", "the string 'a'"), (None, "None")):
+        with pytest.raises(TypeError, match=f"^{name} is {found}; give a whole number$"):
+            call(value)
+
+
+def test_counts_of_numpy_are_whole_numbers() -> None:
+    one: Any = np.int64(1)
+
+    assert top_eigenpairs(IDENTITY, k=one, seed=one).values.tolist() == pytest.approx([1.0])
+
+
+def test_an_unknown_argument_is_named_with_the_function_that_was_called() -> None:
+    known = "further ones are those of hessian: parameters, dtype, weight_decay, denominator"
+
+    with pytest.raises(TypeError, match=f"^top_eigenpairs has no argument 'kk'; {known}"):
+        top_eigenpairs(MODEL, LOSS, (X, Y), kk=3)
+    with pytest.raises(TypeError, match="^layer_spectra has no argument 'typo'; further"):
+        layer_spectra(MODEL, LOSS, (X, Y), typo=3)
+
+
+def test_spectra_of_layers_take_a_model() -> None:
+    given: tuple[Any, ...] = MODEL, hessian(MODEL, LOSS, (X, Y))
+    for alone in given:
+        with pytest.raises(TypeError, match="^layer_spectra takes a model, its loss and data, and"):
+            layer_spectra(alone)
+
+
+@pytest.mark.parametrize("distance", [float("nan"), float("inf")])
+def test_distances_are_finite(distance: float) -> None:
+    with pytest.raises(ValueError, match="distances has a number that is not finite"):
+        loss_landscape(MODEL, LOSS, (X, Y), torch.ones(1, 44), [[0.0, distance]])
 
 
 class Output(NamedTuple):

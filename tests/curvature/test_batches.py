@@ -339,9 +339,16 @@ UNCLEAR: dict[str, tuple[Any, str]] = {
     ),
     "a later example": ([(X, Y), (X[0], Y[0])], "the targets of batch 2 are the single number"),
     "no targets": ((X, None), "the targets of the first batch are None; give tensors"),
-    "arrays": ((X.numpy(), Y.numpy()), "the targets of the first batch are a ndarray; give tensors"),
+    "arrays": (
+        (X.numpy(), Y.numpy()),
+        "the inputs and the targets of the first batch are a ndarray; give tensors",
+    ),
     "an array of inputs": ((X.numpy(), Y), "the inputs of the first batch are a ndarray; give tensors"),
-    "a record for a batch": ([Both(X, Y)], "the first batch is a Both; give pairs (inputs, targets)"),
+    "an array of targets": ((X, Y.numpy()), "the targets of the first batch are a ndarray; give tensors"),
+    "a record for a batch": (
+        [Both(X, Y)],
+        "the first batch is a Both with a, b; give pairs (inputs, targets)",
+    ),
 }
 
 
