@@ -30,7 +30,7 @@ def study_commands(evidence: Evidence, study: str) -> str:
     by_trials = _group_by_trials(searches)
     by_configs = _group_by_configs(final.run.id.row for final in runs)
     first, *others = _commands(study, by_trials, by_configs)
-    words = [word for key, value in settings.items() for word in _set_option(key, value)]
+    words = [word for key, value in settings.items() for word in set_option(key, value)]
     return "\n".join(shlex.join(command) for command in ([*first, *words], *others))
 
 
@@ -41,9 +41,9 @@ def _commands(
     if len(by_trials) == len(by_configs) == 1:
         [searched], [(configs, names)] = by_trials.values(), by_configs.items()
         if set(names) <= set(searched):
-            return [[*_command("study", study, searched), *_set_option("configs", ",".join(configs))]]
+            return [[*_command("study", study, searched), *set_option("configs", ",".join(configs))]]
     tunes = [
-        [*_command("tune", study, by_trials[trials]), *_set_option("trials", trials)]
+        [*_command("tune", study, by_trials[trials]), *set_option("trials", trials)]
         for trials in sorted(by_trials)
     ]
     trains = [
@@ -59,8 +59,10 @@ def _command(name: str, study: str, optimizers: Sequence[str]) -> list[str]:
     return ["optstudy", name, "--study", study, *(word for opt in optimizers for word in ("--opt", opt))]
 
 
-def _set_option(key: str, value: Any) -> list[str]:
-    return ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
+def set_option(key: str, value: Any) -> list[str]:
+    """Return the words of ``--set`` that give a key its value."""
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    return ["--set", f"{key}={text.lower() if isinstance(value, bool) else text}"]
 
 
 def _group_by_trials(searches: Iterable[SearchResult]) -> dict[int, list[str]]:

@@ -68,8 +68,8 @@ class ChangedStudyError(UsageError):
     """A setting, file or version that a study's results depend on has changed."""
 
     def __init__(self, files: StudyFiles, difference: str, remedy: str = "") -> None:
-        """Describe the difference and its remedy; the attribute ``free_name`` is an unused study name."""
-        self.free_name = free_name(files)
+        """Describe the difference and its remedy; ``files`` are the study's, and ``free_name`` is an unused name."""
+        self.files, self.free_name = files, free_name(files)
         super().__init__(
             f"study {files.name!r} was started with {difference}; its results would not be comparable:"
             f" {f'{remedy}, or ' if remedy else ''}use another name, such as --study {self.free_name}"

@@ -1,6 +1,7 @@
 """Whatever is wrong ends in one line that says what, where and what would be right; nothing is lost."""
 
 import json
+import shlex
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import tiny
 from commands import Run
 
 from optstudy.errors import suggestion
+from optstudy.study.driver import Study
 from optstudy.study.workspace import StudyFiles, locked
 from optstudy.tracking import embedded, stores
 
@@ -133,7 +135,23 @@ def test_a_changed_study_is_refused_with_the_same_command_under_a_free_name(
     assert (ended.status, ended.out) == (2, "")
     said, command = ended.err.splitlines()
     assert said.startswith("optstudy: study 'tiny' was started with batch_size 25, not 50; ")
-    assert command == "optstudy study --batch-size 50 --set model=net.py:make --study tiny-2"
+    words = shlex.split(command)
+    assert words[:6] == ["optstudy", "study", "--batch-size", "50", "--set", "model=net.py:make"]
+    assert words[-2:] == ["--study", "tiny-2"]
+
+
+@pytest.mark.parametrize("given", [["--batch-size", "50"], ["--batch-size", "50", "--set", "trials=3"]])
+def test_the_command_under_a_free_name_plans_the_recorded_study_with_the_change(
+    given: list[str], run: Run, finished_copy: Path
+) -> None:
+    recorded = Study("tiny").specification.to_keys()
+    command = run("study", "--study", "tiny", *given).err.splitlines()[-1]
+
+    planned = run(*shlex.split(command)[1:], "--dry-run", "--json")
+
+    assert planned.status == 0
+    expected = {**recorded, "batch_size": 50, **({"trials": 3} if "trials=3" in given else {})}
+    assert json.loads(planned.out)["specification"] == json.loads(json.dumps(expected))
 
 
 def test_a_changed_file_is_refused_by_its_name(run: Run, finished_copy: Path) -> None:
