@@ -174,9 +174,10 @@ def landscape_line(result: CurvatureResult, title: str, look: Look = PLAIN) -> F
 def draw_line(
     axes: Axes, distances: Floats, losses: Floats, quadratic: Floats, *, look: Look, label: str
 ) -> None:
-    """Draw the loss along a line, and its quadratic model."""
-    axes.plot(distances, gaps(losses), color=look.colour, linestyle="-", label=label)
-    axes.plot(distances, gaps(quadratic), color=INK, linestyle="--", label="quadratic model")
+    """Draw the loss along a line, and its quadratic model; points for a single distance."""
+    dot, cross = ("o", "x") if len(distances) == 1 else (None, None)
+    axes.plot(distances, gaps(losses), color=look.colour, linestyle="-", marker=dot, label=label)
+    axes.plot(distances, gaps(quadratic), color=INK, linestyle="--", marker=cross, label="quadratic model")
     axes.axvline(0, color=GREY, linewidth=0.8)
 
 

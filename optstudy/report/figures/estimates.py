@@ -35,7 +35,7 @@ def eigenvalues(pairs: Eigenpairs, title: str = "") -> Figure:
     axes.vlines(index, 0, pairs.values.numpy(), color=_COLOUR, linewidth=1)
     axes.errorbar(index, pairs.values.numpy(), pairs.residuals.numpy(), fmt="o", color=_COLOUR, capsize=3)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.5, len(index) + 0.5)
     return figure
 

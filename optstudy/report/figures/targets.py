@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator
 
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.look import Look
@@ -41,6 +41,8 @@ def times_to_target(evidence: Evidence) -> Figure:
         handles[look.label] = _draw(by_work, row, look, lambda cost: cost.gradient_work, last)
     for axes, least in ((by_epoch, 0.2), (by_work, 0.28)):
         log_axis(axes, "x", [float(x) for line in axes.lines for x in np.asarray(line.get_xdata()) if x > 0])
+        if axes is by_epoch:
+            axes.xaxis.set_major_locator(FixedLocator(_whole(axes.xaxis.get_majorticklocs())))
         thin_ticks(axes, "x", inches=1.2, least=least)
         axes.set_ylim(-4, 106)
         axes.set_yticks([0, 25, 50, 75, 100])
@@ -73,6 +75,11 @@ def _draw(
     if censored:
         axes.plot(xs[-1:], heights[-1:], ls="none", ms=5, **look.marks | {"markerfacecolor": "white"})
     return line
+
+
+def _whole(ticks: Sequence[float]) -> list[float]:
+    """Return the ticks at whole numbers; all if there are none."""
+    return [tick for tick in ticks if float(tick).is_integer()] or list(ticks)
 
 
 def _epochs(final: RunEvidence) -> float:

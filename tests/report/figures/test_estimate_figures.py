@@ -132,6 +132,28 @@ def test_a_line_is_drawn_with_its_quadratic_model() -> None:
     np.testing.assert_array_equal(model.get_ydata(), line.quadratic)
 
 
+def test_a_single_eigenvalue_has_one_tick() -> None:
+    [axes] = plot(results()["one eigenpair"]).axes
+
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
+def test_a_single_distance_is_drawn_as_points() -> None:
+    line = results()["line"]
+    one = replace(
+        line,
+        distances=(line.distances[0][:1],),
+        losses=line.losses[:1],
+        quadratic=line.quadratic[:1],
+    )
+
+    loss, model, _ = plot(one).axes[0].lines
+
+    assert (loss.get_marker(), model.get_marker()) == ("o", "x")
+    assert {line.get_marker() for line in plot(line).axes[0].lines} == {"None"}
+
+
 def test_layers_stand_in_the_models_order_with_their_values() -> None:
     spectra = results()["layers"]
 

@@ -217,6 +217,17 @@ def test_runs_that_never_reached_the_target_leave_the_curve_below_a_hundred() ->
     assert axes.lines[1].get_markerfacecolor() == "white"
 
 
+def test_epochs_have_ticks_at_whole_numbers() -> None:
+    runs = [with_run(run_evidence(seed=n), cost_to_target=CostToTarget(n + 1.0, 1.0, 90.0)) for n in range(2)]
+
+    axes = figures.times_to_target(evidence_of(*runs)).axes[0]
+
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert 1 in ticks
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
 def test_rows_of_one_optimizer_share_its_line_and_marker_and_differ_in_shade() -> None:
     rows = [RowKey(study, "adam", config) for study in ("a", "b") for config in ("best", "paper")]
 
