@@ -16,8 +16,17 @@ from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_coun
 from optstudy.curvature.objective import Objective, supports
 from optstudy.curvature.repeatability import check_unchanged
 from optstudy.curvature.reprs import short_repr
-from optstudy.curvature.second_derivatives import blame_second_derivative, check_custom_functions
-from optstudy.curvature.twice import dense, explained_checkpoint, twice_differentiable
+from optstudy.curvature.second_derivatives import (
+    blame_second_derivative,
+    check_custom_functions,
+    module_without_second_derivative,
+)
+from optstudy.curvature.twice import (
+    dense,
+    explained_checkpoint,
+    explained_derivative,
+    twice_differentiable,
+)
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
@@ -352,9 +361,10 @@ def _rowwise(
     """Return a product of each row, cut into the parameters' shapes."""
 
     def apply(rows: Tensor) -> Tensor:
-        return objective.holding(
-            leaves, lambda: torch.stack([product(objective.unflatten(row)) for row in rows])
-        )
+        with explained_derivative(lambda: module_without_second_derivative(objective)):
+            return objective.holding(
+                leaves, lambda: torch.stack([product(objective.unflatten(row)) for row in rows])
+            )
 
     return apply
 

@@ -22,6 +22,8 @@ TOLERANCE = 1e-3  # largest relative error of an entry
 ROUNDING = 1e-5  # error of the differences, relative to the gradient
 MOST_KINKS = 0.05  # share of entries that may differ, as differences across a kink do
 
+_NUMBERS = "{} cannot be differentiated twice, though torch returns numbers for it; {}"
+
 Function = Callable[[list[Tensor]], Any]  # tensors to outputs
 
 
@@ -38,25 +40,31 @@ def check_custom_functions(objective: Objective) -> None:
     inputs, targets, _ = next(objective.batches())
     with torch.enable_grad():
         value = objective.value(objective.leaves(), inputs, targets)
-    if _calls_custom_function(value) and (blamed := blame_second_derivative(objective, _is_wrong_custom)):
-        raise ValueError(f"the Hessian is wrong: {blamed}")
+    if _calls_custom_function(value) and (found := _first(objective, _is_wrong_custom)):
+        raise ValueError(f"the Hessian is wrong: {_NUMBERS.format(*found)}")
 
 
-def blame_second_derivative(
-    objective: Objective, is_wrong: "Callable[[Function, list[Tensor]], bool] | None" = None
-) -> str | None:
+def blame_second_derivative(objective: Objective) -> str | None:
     """Describe the first module whose second derivative is wrong, in the order of execution, or the loss.
 
     Each module is called alone, with the inputs that it has on the first batch. The derivative of the gradient of a
     function of its outputs is compared with finite differences of that gradient, in float64 and eval mode.
 
-    Args:
-        objective: The objective.
-        is_wrong: Decides on a function of tensors; by default the comparison.
-
     Returns:
         A sentence for a message; None if no module is wrong by itself, or if that cannot be tried.
     """
+    found = _first(objective, _is_wrong)
+    return _NUMBERS.format(*found) if found else None
+
+
+def module_without_second_derivative(objective: Objective) -> str | None:
+    """Describe the first module with an operation whose second derivative raises an error, if there is one."""
+    found = _first(objective, _raises)
+    return found[0] if found else None
+
+
+def _first(objective: Objective, is_so: Callable[[Function, list[Tensor]], bool]) -> tuple[str, str] | None:
+    """Return the first module, or the loss, whose function is so, and what would be right in its place."""
     try:
         with (
             eval_mode(objective.model),
@@ -65,8 +73,8 @@ def blame_second_derivative(
             torch.enable_grad(),
         ):
             for where, function, tensors, advice in _functions(objective.in_dtype(torch.float64)):
-                if (is_wrong or _is_wrong)(function, tensors):
-                    return f"{where} cannot be differentiated twice, though torch returns numbers for it; {advice}"
+                if is_so(function, tensors):
+                    return where, advice
     except Exception:  # noqa: BLE001  # modules are called in a way that they may not expect
         return None
     return None
@@ -148,6 +156,14 @@ def _calls_custom_function(value: Tensor) -> bool:
         if node is not None and node not in seen:
             seen.add(node)
             nodes += [following for following, _ in node.next_functions]
+    return False
+
+
+def _raises(function: Function, tensors: list[Tensor]) -> bool:
+    try:
+        _is_wrong(function, tensors)
+    except RuntimeError:  # NotImplementedError is one
+        return True
     return False
 
 

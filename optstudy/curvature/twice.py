@@ -108,6 +108,29 @@ def explained_checkpoint() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def explained_derivative(find_module: Callable[[], str | None] = lambda: None) -> Iterator[None]:
+    """Explain the error of an operation that has no second derivative in torch, such as `nn.EmbeddingBag`.
+
+    Args:
+        find_module: Describes the module that calls it; None if that is not known.
+
+    Raises:
+        ValueError: In place of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # NotImplementedError is one
+        reason = str(error).partition("\n")[0].rstrip(".")
+        if not ("derivative for" in reason and "is not implemented" in reason):
+            raise
+        bag = "embedding_bag" in reason
+        advice = "use nn.Embedding and the sum or mean of its outputs" if bag else "compute it by others"
+        raise ValueError(
+            f"{find_module() or 'an operation'} has no second derivative in torch ({reason}); {advice}"
+        ) from error
+
+
+@contextlib.contextmanager
 def refused_constants() -> Iterator[None]:
     """Refuse reentrant activation checkpointing of inputs without a gradient, whose outputs torch takes for constants.
 

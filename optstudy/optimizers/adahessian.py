@@ -24,7 +24,12 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optstudy.curvature.twice import dense, explained_checkpoint, twice_differentiable
+from optstudy.curvature.twice import (
+    dense,
+    explained_checkpoint,
+    explained_derivative,
+    twice_differentiable,
+)
 
 
 class AdaHessian(torch.optim.Optimizer):
@@ -97,8 +102,11 @@ class AdaHessian(torch.optim.Optimizer):
 
         Returns:
             The loss before the update, detached.
+
+        Raises:
+            ValueError: If an operation has no second derivative in torch, such as `nn.EmbeddingBag`.
         """
-        with torch.enable_grad(), twice_differentiable(), explained_checkpoint():
+        with torch.enable_grad(), twice_differentiable(), explained_checkpoint(), explained_derivative():
             loss = closure()
             used = self._gradients(loss)
             products = self._hessian_products([p for p, _, _ in used], [gradient for _, _, gradient in used])

@@ -579,3 +579,34 @@ def test_complex_tensors_beside_real_parameters_are_computed_with(frozen: bool) 
 def test_parameters_that_are_not_initialised_are_named() -> None:
     with pytest.raises(ValueError, match=r"weight is not initialised; call the model once"):
         hessian(nn.LazyLinear(4), LOSS, (X, Y))
+
+
+class Bags(nn.Module):
+    """A mean of embeddings by the layer that torch has for it, or as the message recommends."""
+
+    def __init__(self, bag: bool) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(5, 3) if bag else nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, words: Tensor) -> Tensor:
+        found = self.bag(words)
+        return self.head((found if found.ndim == 2 else found.mean(1)).tanh())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("make", [hessian, gauss_newton])
+def test_a_layer_without_a_second_derivative_is_named(make: Any) -> None:
+    words = torch.arange(52).reshape(13, 4) % 5
+    message = (
+        r"^module 'bag' \(EmbeddingBag\) has no second derivative in torch \(.*_embedding_bag_backward.*\);"
+        " use nn.Embedding and the sum or mean of its outputs$"
+    )
+
+    for data in ((words, Y), oracles.chunks((words, Y), 6, 7)):
+        with pytest.raises(ValueError, match=message):
+            make(Bags(bag=True), LOSS, data).apply(torch.ones(1, 31))
+
+    model = Bags(bag=False)
+    if make is hessian:
+        truth = oracles.double_backward(model, LOSS, (words, Y))
+        assert torch.allclose(oracles.as_matrix(make(model, LOSS, (words, Y))), truth, rtol=1e-4, atol=1e-6)

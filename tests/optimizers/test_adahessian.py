@@ -402,3 +402,13 @@ def test_reentrant_checkpointing_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="use_reentrant=True, which has no second derivative"):
         AdaHessian(layer.parameters()).step(closure)
+
+
+def test_an_operation_without_a_second_derivative_is_explained() -> None:
+    model = nn.EmbeddingBag(5, 3)
+    optimizer = AdaHessian(model.parameters())
+
+    with pytest.raises(
+        ValueError, match=r"has no second derivative in torch \(.*\); use nn.Embedding and the sum or mean"
+    ):
+        optimizer.step(lambda: model(torch.arange(6).reshape(2, 3) % 5).square().sum())

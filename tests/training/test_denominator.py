@@ -43,6 +43,11 @@ def ignoring(outputs, targets):
 
 ignoring.denominator = lambda targets: (targets != 1).sum()
 
+changed = nn.CrossEntropyLoss()
+changed.forward = stated_sum
+hooked = nn.CrossEntropyLoss()
+hooked.register_forward_hook(lambda _, given, __: stated_sum(*given))
+
 def mean(outputs, targets):
     return functional.cross_entropy(outputs, targets, label_smoothing=0.1)
 
@@ -142,6 +147,8 @@ WRONG = {
     "of_probabilities": ("losses.py:probabilities", "the loss is neither the mean nor the sum"),
     "summed": ("net.py:make", "is a sum over the examples of a batch; return the mean, or state the sum"),
     "noisy": ("net.py:make", "draws random numbers, so it cannot be asked what its mean is divided by"),
+    "changed": ("net.py:make", "is a sum over the examples of a batch; return the mean, or state the sum"),
+    "hooked": ("net.py:make", "is a sum over the examples of a batch; return the mean, or state the sum"),
     "subclass": ("net.py:make", "is a sum over the examples of a batch; return the mean, or state the sum"),
 }
 
