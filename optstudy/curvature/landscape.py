@@ -15,7 +15,6 @@ from optstudy.curvature.objective import Objective, select_parameters
 from optstudy.curvature.operators import check_end, expand
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
-from optstudy.curvature.second_derivatives import check_custom_functions
 from optstudy.curvature.twice import unwrapped
 
 _PARTS = 20  # passes over the data, between which the progress is shown
@@ -113,7 +112,6 @@ def iter_landscape(
     axes = tuple(torch.tensor(axis, dtype=torch.float64) for axis in distances)
     if not all(bool(axis.isfinite().all()) for axis in axes):
         raise ValueError("distances has a number that is not finite")
-    check_custom_functions(function)
     rows = directions.to(function.device, function.dtype)
     points = torch.cartesian_prod(*axes).reshape(-1, len(axes))
     expansion = expand(function)

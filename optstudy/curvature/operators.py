@@ -237,6 +237,8 @@ def expand(objective: Objective, weight_decay: float = 0.0) -> Expansion:
         raise TypeError(
             f"expand takes an objective, not {describe(objective)}; give objective(model, loss, data)"
         )
+    if objective.first_pass is not None:  # not at each step of a tracker
+        check_custom_functions(objective)
     if objective.one_batch:
         value, leaves, gradient = _gradient(objective, *next(objective.batches())[:2])
         product = _hessian_product(objective, leaves, gradient)

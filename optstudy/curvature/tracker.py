@@ -21,7 +21,6 @@ from optstudy.curvature.objective import eval_mode, select_parameters
 from optstudy.curvature.operators import Expansion, Operator, expand, has_double, preconditioned
 from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
 from optstudy.curvature.ratio import block_norm, ratio_interval
-from optstudy.curvature.second_derivatives import check_custom_functions
 from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
@@ -150,8 +149,6 @@ class EigenTracker:
             )
             if function.dim < self.k:
                 raise ValueError(f"k is {self.k}; the model has {function.dim} selected parameters")
-            if previous is None:
-                check_custom_functions(function)
             expansion = expand(function)
             if not (math.isfinite(expansion.loss) and bool(expansion.gradient.isfinite().all())):
                 return state or {}, {"loss": expansion.loss}

@@ -286,7 +286,7 @@ WRONG = {
     ),
     "a function that cannot be differentiated twice": (
         cases.plan(model="net.py:once", trace=Trace(samples=20, last=4)),
-        "the curvature of model 'net.py:once' with loss 'cross_entropy' cannot be measured: the Hessian is not",
+        "the curvature of model 'net.py:once' with loss 'cross_entropy' cannot be measured: the Hessian is wrong",
     ),
     "random numbers at every call": (
         cases.plan(model="net.py:noisy", trace=Trace(samples=20, last=4)),
