@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from optstudy.curvature.reprs import short_repr
+
 Verdict = Literal["separated", "degenerate", "indefinite", "unresolved"]
 
 DEGENERATE = 1.01  # below this ratio the plane is well defined, but not the two vectors in it
@@ -31,6 +33,9 @@ class Ratio:
     low: float
     high: float  # infinite where the second value is zero
     verdict: Verdict
+
+    def __repr__(self) -> str:
+        return short_repr(self, "value", "low", "high", "verdict")
 
 
 def ratio_interval(first: float, second: float, delta: float, noise: float = 0.0) -> Ratio:

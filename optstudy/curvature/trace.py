@@ -12,6 +12,7 @@ from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.basis import new_directions
 from optstudy.curvature.operators import Operator, check_end, check_operator
 from optstudy.curvature.progress import Progress, last
+from optstudy.curvature.reprs import short_repr
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Estimate:
     low: float
     high: float
     products: int
+
+    def __repr__(self) -> str:
+        return short_repr(self, "value", "low", "high", "products")
 
 
 def trace(operator: Operator, products: int = 90, seed: int = 0) -> Estimate:

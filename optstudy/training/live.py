@@ -171,9 +171,8 @@ def _closure_step(live: LiveRun, inputs: Tensor, targets: Tensor) -> StepResult:
         results.append((value.detach(), outputs.detach()))
         if not value.requires_grad:
             return value
-        returned = (
-            value.clone()
-        )  # no second derivative passes through it, so a Hessian product is not counted
+        # No second derivative passes through the copy, so a Hessian product is not counted as a gradient.
+        returned = value.clone()
         returned.register_hook(passed)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return returned
 

@@ -113,7 +113,7 @@ def _needs_more(plan: Plan, stored: RunState, rest: Sequence[MiniBatch], straigh
     live = restore(bare, plan)
     for batch in rest:
         take_step(plan, live, batch)
-    return not same(live.model.state_dict(), straight.model)
+    return not same(_captured(plan, live).model, straight.model)
 
 
 def _captured(plan: Plan, live: LiveRun) -> RunState:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optstudy.curvature import ratio_interval
+from optstudy.curvature import Estimate, Ratio, ratio_interval
 from optstudy.curvature.ratio import block_norm
 
 size = st.floats(1e-6, 1e6)
@@ -105,3 +105,12 @@ def test_interval_contains_the_truth_for_any_two_rows_near_the_first_eigenvector
 def test_block_norm_is_the_largest_singular_value() -> None:
     assert block_norm(torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])) == pytest.approx(4.0)
     assert block_norm(torch.empty(0, 3)) == 0.0
+
+
+def test_ratios_and_estimates_are_shown_in_four_digits() -> None:
+    assert repr(Ratio(5 / 3, 1.25, math.inf, "separated")) == (
+        "Ratio(value=1.667, low=1.25, high=inf, verdict='separated')"
+    )
+    assert (
+        repr(Estimate(1 / 3, -1.0, 2 / 3, 90)) == "Estimate(value=0.3333, low=-1, high=0.6667, products=90)"
+    )
