@@ -18,6 +18,11 @@ class UsageError(OptstudyError):
 _LONGEST_LINE = 500  # characters
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its type if it has none."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
 def one_line(error: BaseException) -> str:
     """Describe an exception in one line: its type, and the first line of its message.
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import read_mlflow_creds
 
-from optstudy.errors import OptstudyError
+from optstudy.errors import OptstudyError, first_line
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for which calls are retried in total
@@ -142,8 +142,3 @@ def _unreachable(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type without one."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,10 +7,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import OptstudyError, UsageError, first_line
 from optstudy.records.location import Location
 from optstudy.tracking import embedded
-from optstudy.tracking.connection import PATIENCE, first_line, hide_credentials
+from optstudy.tracking.connection import PATIENCE, hide_credentials
 from optstudy.tracking.writer import Tracking
 
 READ_PATIENCE = 10.0  # seconds of retries for commands that only read

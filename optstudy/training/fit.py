@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.objective import eval_mode
-from optstudy.errors import UsageError
+from optstudy.errors import UsageError, first_line
 from optstudy.records.plan import Plan
 from optstudy.training.generators import forked_generators
 from optstudy.training.live import LiveRun
@@ -145,8 +145,3 @@ def _described(value: object) -> str:
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type."""
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -12,17 +12,23 @@ from torch import Tensor, nn
 from optstudy.curvature import check_second_derivatives, check_symmetry, hessian
 from optstudy.curvature.losses import batch_weight, loss_denominator
 from optstudy.curvature.objective import eval_mode, supports
-from optstudy.errors import UsageError
+from optstudy.errors import UsageError, first_line, one_line
 from optstudy.optimizers import OptimizerError, build_optimizer
 from optstudy.records.plan import Plan, Trace
 from optstudy.training.advance import start
 from optstudy.training.denominator import check_denominator
 from optstudy.training.evaluation import EVALUATION_BATCH, evaluate, sweep
-from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, first_line, mini_batches
+from optstudy.training.fit import MiniBatch, check_fit, check_second_pass, mini_batches
 from optstudy.training.generators import forked_generators
 from optstudy.training.live import LiveRun, Passes, isolated, restore
 from optstudy.training.probes import sample_images
-from optstudy.training.resumption import CLOSURE_CONVENTION, Resumption, prove_resumption, take_step
+from optstudy.training.resumption import (
+    CLOSURE_CONVENTION,
+    Resumption,
+    prove_resumption,
+    repeats_bits,
+    take_step,
+)
 from optstudy.training.shared import shared_numbers
 from optstudy.training.state import RunState
 from optstudy.training.stored import same
@@ -159,9 +165,8 @@ def _check_variants(plan: Plan, state: RunState, variants: Mapping[str, Plan], b
         except OptimizerError as error:
             raise OptimizerError(f"{name}: {error}") from error
         except Exception as error:
-            kind = type(error).__name__
             raise OptimizerError(
-                f"{name}: a step of {method.optimizer} fails with {kind}: {first_line(error)}"
+                f"{name}: a step of {method.optimizer} fails with {one_line(error)}"
             ) from error
 
 
@@ -234,10 +239,11 @@ def _proofs(
         f"{run} ({' and '.join(str(len(batch.y)) for batch in own)} of {own[0].images:,} examples)"
         for run, own in sizes.items()
     )
+    same_weights = "the same bits" if repeats_bits(plan) else "nearly the same weights"
     proofs = [
         f"the loss is finite at the initial weights ({loss:.4g})",
         f"it trains on the first and the last mini-batch of {' and of '.join(runs)}",
-        f"the weights move, and {STEPS} steps give the same bits as {STEPS // 2}, a file and {STEPS // 2} more",
+        f"the weights move, and {STEPS} steps give {same_weights} as {STEPS // 2}, a file and {STEPS // 2} more",
         "a second pass over the data gives the same outputs",
     ]
     if variants:
@@ -247,7 +253,8 @@ def _proofs(
     if twice:
         proofs.append("its second derivative is symmetric")
     if plan.trace is not None:
-        proofs.append("a Hessian product can be computed in the model's precision and in float64")
+        double = " and in float64" * supports(torch.device(plan.device), torch.float64)
+        proofs.append(f"a Hessian product can be computed in the model's precision{double}")
     return tuple(proofs)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.errors import UsageError
+from optstudy.errors import UsageError, one_line
 from optstudy.optimizers import OptimizerError
 from optstudy.records.plan import Method, Plan
 from optstudy.training.advance import start
-from optstudy.training.fit import MiniBatch, first_line
+from optstudy.training.fit import MiniBatch
 from optstudy.training.live import STEP_FUNCTIONS, LiveRun, Passes, StepResult, capture, restore
 from optstudy.training.state import RunState
 from optstudy.training.stored import PLAIN, same
@@ -51,6 +51,11 @@ def prove_resumption(plan: Plan, state: RunState, batches: Sequence[MiniBatch]) 
         return _resumed(plan, state, batches)
     except NotResumedError as error:
         raise _with_culprit(plan, batches, error) from error
+
+
+def repeats_bits(plan: Plan) -> bool:
+    """Whether a run's device computes the same bits each time."""
+    return plan.deterministic or torch.device(plan.device).type == "cpu"
 
 
 def take_step(plan: Plan, live: LiveRun, batch: MiniBatch) -> tuple[StepResult, float]:
@@ -123,7 +128,7 @@ def _captured(plan: Plan, live: LiveRun) -> RunState:
         raise
     except Exception as error:
         raise OptimizerError(
-            f"the state_dict of {plan.method.optimizer} fails with {type(error).__name__}: {first_line(error)}"
+            f"the state_dict of {plan.method.optimizer} fails with {one_line(error)}"
         ) from error
 
 
@@ -156,7 +161,7 @@ def _lost(value: Any, where: str) -> Iterable[str]:
 
 def _check_same(plan: Plan, a: RunState, b: RunState, when: str, *, attributes: bool = True) -> None:
     """Raise unless two states have the same bits; where the device does not repeat them, nearly the same."""
-    exact = plan.deterministic or torch.device(plan.device).type == "cpu"
+    exact = repeats_bits(plan)
     pairs: dict[str, tuple[Any, Any]] = {
         f"the weights {name!r}": (tensor, b.model[name]) for name, tensor in a.model.items()
     }
