@@ -5,12 +5,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tabulate import tabulate
 
 from optstudy.records.location import Location
 from optstudy.tracking import embedded
@@ -43,6 +45,27 @@ def pytest_collection_finish() -> None:
     """Take what was imported out of garbage collection, which takes a third of a second beside torch."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def count(record_property: Callable[[str, object], None]) -> Callable[[str, str, Mapping[str, int]], None]:
+    """Add a row to a table that is printed after the tests: title, row, counts by column. Equal rows are summed."""
+    return lambda title, row, counts: record_property("counts", (title, row, dict(counts)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables of `count`, also of the processes of pytest-xdist."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    calls = [report for report in reports if getattr(report, "when", None) == "call"]
+    tables: dict[str, dict[str, Counter[str]]] = {}
+    for title, row, counts in (value for r in calls for name, value in r.user_properties if name == "counts"):
+        tables.setdefault(title, {}).setdefault(row, Counter()).update(counts)
+    for title, rows in tables.items():
+        total: Counter[str] = Counter()
+        for counts in rows.values():
+            total.update(counts)
+        cells = [{title: row, **counts} for row, counts in [*sorted(rows.items()), ("total", total)]]
+        terminalreporter.write_line("\n" + tabulate(cells, headers="keys", missingval="0"))
 
 
 @pytest.fixture(scope="session")
