@@ -65,6 +65,7 @@ FORMS: Mapping[str, Mapping[str, str]] = {
         " plane_model grid density spread change"
     ),
 }  # fmt: skip
+_LONGEST_INT = 20  # characters of a whole number of 64 bits, with its sign
 NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, which JSON cannot express
 
 
@@ -120,11 +121,34 @@ def from_json(kind: type[T], data: bytes | str, where: str) -> T:
     Raises:
         FormError: If the text is not JSON, or does not contain the record.
     """
+    return from_form(kind, parse_json(data, where), where)
+
+
+def parse_json(data: bytes | str, where: str) -> Any:
+    """Parse JSON with finite numbers, whose whole numbers have at most 64 bits.
+
+    Raises:
+        FormError: If the text is something else.
+    """
     try:
-        content = json.loads(data)
+        return json.loads(data, parse_constant=_number, parse_float=_number, parse_int=_whole)
     except ValueError as error:
         raise FormError(f"{where} is damaged (it is not JSON: {error})") from error
-    return from_form(kind, content, where)
+    except RecursionError as error:
+        raise FormError(f"{where} is damaged (it is nested too deeply)") from error
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text} is not finite")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_INT or not -(2**63) <= (number := int(text)) < 2**64:
+        raise ValueError(f"a whole number of {len(text)} digits has more than 64 bits")
+    return number
 
 
 def from_form(kind: type[T], content: Any, where: str) -> T:
