@@ -14,6 +14,7 @@ _LOCATIONS = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
 )
+_ROOT = "/mlruns/artifacts"  # of a workspace, in the path of an artifact
 
 
 def database(workspace: Path) -> Path:
@@ -30,12 +31,27 @@ def uri(workspace: Path) -> str:
     """Return the URI of the embedded store; absolute, since MLflow would create a new store for a relative one.
 
     Raises:
-        UsageError: If the path contains a question mark, where SQLAlchemy would truncate it.
+        UsageError: If no URI leads to a database of this path.
     """
-    path = str(database(workspace))
-    if "?" in path:
-        raise UsageError(f"{path}: the path of a database cannot contain '?'; choose another --workspace")
-    return f"sqlite:///{path}"
+    return database_uri(database(workspace))
+
+
+def database_uri(path: Path) -> str:
+    """Return the URI of a SQLite database for SQLAlchemy and MLflow.
+
+    Raises:
+        UsageError: If no URI leads to a database of this path.
+    """
+    from sqlalchemy import URL, make_url
+
+    try:
+        quoted = URL.create("sqlite", database=str(path)).render_as_string()
+    except UnicodeEncodeError:  # a name that is no text
+        quoted = "sqlite://"
+    if make_url(quoted).database != str(path):  # SQLAlchemy 2.0 quotes nothing
+        raise UsageError(f"{path}: no database can have this path; choose another --workspace")
+    # MLflow creates the folder of what follows "sqlite:///", which it does not unquote.
+    return quoted if quoted == f"sqlite:///{path}" else quoted.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def update_moved_paths(workspace: Path) -> str | None:
@@ -51,32 +67,31 @@ def update_moved_paths(workspace: Path) -> str | None:
         return None
     try:
         with closing(sqlite3.connect(path)) as connection:
-            old_roots = _old_roots(connection, current_root)
+            locations = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+            roots = {_root(location) for (location,) in locations}
+            old_roots = sorted(root for root in roots if root and root != current_root)
             if not old_roots:
                 return None
             backup = path.with_name(f"{path.name}.before-move-{time.strftime('%Y%m%d-%H%M%S')}")
             with closing(sqlite3.connect(backup)) as copy:
                 connection.backup(copy)
+            connection.create_function("moved", 1, lambda location: _moved(location, current_root))
             with connection:
-                for old in old_roots:
-                    for table, column in _LOCATIONS:
-                        connection.execute(
-                            f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608  # constants
-                            f" WHERE substr({column}, 1, ?) = ?",
-                            (current_root, len(old) + 1, len(old), old),
-                        )
+                for table, column in _LOCATIONS:
+                    connection.execute(f"UPDATE {table} SET {column} = moved({column})")  # noqa: S608  # constants
     except sqlite3.Error as error:
         raise OptstudyError(f"{path} cannot be read as a tracking database ({error})") from error
-    origin = ", ".join(unquote(urlsplit(old).path).removesuffix("/mlruns/artifacts") for old in old_roots)
+    origin = ", ".join(unquote(urlsplit(old).path).removesuffix(_ROOT) for old in old_roots)
     return f"the workspace was moved from {origin}: updated its artifact locations (before: {backup})"
 
 
-def _old_roots(connection: sqlite3.Connection, current_root: str) -> list[str]:
-    marker = "/mlruns/artifacts"
-    rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
-    roots = {
-        location[: location.index(marker) + len(marker)]
-        for (location,) in rows
-        if location and marker + "/" in location
-    }
-    return sorted(roots - {current_root})
+def _root(location: str | None) -> str | None:
+    """Return the folder of artifacts that holds a location; None for a location outside any workspace."""
+    root, found, _ = (location or "").rpartition(f"{_ROOT}/")  # the path of the workspace may contain it, too
+    return root + _ROOT if found else None
+
+
+def _moved(location: str | None, current_root: str) -> str | None:
+    """Return the same location inside the current folder of artifacts."""
+    root = _root(location)
+    return location if location is None or root is None else current_root + location[len(root) :]

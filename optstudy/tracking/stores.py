@@ -95,5 +95,5 @@ def _make_database(path: Path) -> None:
         for leftover in path.parent.glob(f"{new.name}*"):  # with their journals
             leftover.unlink()
         create_store: Any = SqlAlchemyStore
-        create_store(f"sqlite:///{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        create_store(embedded.database_uri(new), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         new.rename(path)

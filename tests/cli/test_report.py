@@ -113,6 +113,25 @@ def test_a_report_is_written_and_logged_once(run: Run, finished_copy: Path, few_
             assert str(finished_copy.parent).encode() not in path.read_bytes(), path
 
 
+def test_commands_work_in_a_folder_of_any_name(
+    run: Run, finished_copy: Path, few_figures: None, tmp_path: Path
+) -> None:
+    at_home = run("compare").out
+    named = finished_copy.rename(tmp_path / "a%20b?c#d;e&f+g:h'\"\\<b>é ")
+
+    moved, table, state, removed = (
+        run(*words, "--workspace", str(named))
+        for words in (["report"], ["compare"], ["status"], ["rm", "tiny", "--yes"])
+    )
+
+    assert [moved.status, table.status, state.status, removed.status] == [0, 0, 0, 0]
+    assert moved.err.startswith(f"note: the workspace was moved from {finished_copy}: ")
+    assert table.out == at_home
+    assert table.err == f"next: optstudy ui --study tiny --workspace {shlex.quote(str(named))}\n"
+    assert not (named / "mlruns" / "artifacts" / "tiny").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [named.name]
+
+
 def test_other_content_is_another_run_and_two_studies_stand_in_one_report(
     run: Run, finished_copy: Path, few_figures: None
 ) -> None:

@@ -49,13 +49,46 @@ def opened(workspace: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def backups(workspace: Path) -> list[Path]:
     return sorted((workspace / "mlruns").glob("mlflow.db.before-move-*"))
 
 
-@pytest.mark.parametrize("there", ["elsewhere", "with spaces", "100% of it", "é#&"])
+NAMES = (
+    *(
+        "elsewhere",
+        "with spaces",
+        " at its ends ",
+        "a%20b",
+        "a%2Fb",
+        "100% of it",
+        "é#&",
+        "what?",
+        "a+b",
+        "a;b=c",
+    ),
+    *(
+        "a:b",
+        "file:x?mode=ro",
+        "user:password@host",
+        "a'b\"c",
+        "a\\b",
+        "[a]{b}",
+        "a\nb",
+        "$HOME`x`",
+        "\x1b[31m",
+    ),
+    *("x/mlruns/artifacts/y",),  # as inside a workspace
+)
+
+
+@pytest.mark.parametrize("there", NAMES)
 def test_a_moved_workspace_finds_its_artifacts_again(there: str, store_folder: Path, tmp_path: Path) -> None:
     run_id = run_with_artifact(store_folder)
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
     moved = store_folder.rename(tmp_path / there)
 
     notice = embedded.update_moved_paths(moved)
@@ -67,12 +100,15 @@ def test_a_moved_workspace_finds_its_artifacts_again(there: str, store_folder: P
     )
 
 
-@pytest.mark.parametrize("here", ["with spaces", "100% of it", "é#&"])
+@pytest.mark.parametrize("here", NAMES)
 def test_a_workspace_of_any_name_works_and_can_be_moved(
     here: str, store_folder: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / here).parent.mkdir(parents=True, exist_ok=True)
     named = store_folder.rename(tmp_path / here)
     run_id = run_with_artifact(named)
+
+    assert names(tmp_path) == [here.partition("/")[0]]  # no folder of another spelling beside it
 
     assert artifacts(named, run_id) == {"note.txt": b"here"}
     assert (named / "mlruns" / "artifacts" / "mine").is_dir()
@@ -207,11 +243,37 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         open_tracking(Location(tmp_path))
 
 
-def test_a_folder_where_sqlalchemy_would_lose_its_way_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"the path of a database cannot contain '\?'; choose another"):
-        open_tracking(Location(tmp_path / "what?"))
+@pytest.mark.slow
+def test_a_new_database_is_made_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    workspace = tmp_path / "a%20b?c#d;e&f+g:h'\"\\\n é "
 
-    assert list(tmp_path.rglob("*.db")) == []
+    open_tracking(Location(workspace))[0].studies()
+
+    assert names(tmp_path) == [workspace.name]
+    assert names(workspace / "mlruns") == ["lock", "mlflow.db"]
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no database can have this path; choose another --workspace$"):
+        open_tracking(Location(tmp_path / os.fsdecode(b"\xff")))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workspace_inside_the_artifacts_of_another_is_moved_alone(
+    store_folder: Path, tmp_path: Path
+) -> None:
+    run_id = run_with_artifact(store_folder)
+    copied = shutil.copytree(store_folder, tmp_path / "copied")
+    inner = Path(shutil.move(copied, store_folder / "mlruns" / "artifacts" / "inner"))
+
+    notice = embedded.update_moved_paths(inner)
+
+    assert notice is not None
+    assert notice.startswith(f"the workspace was moved from {store_folder}: ")
+    assert artifacts(inner, run_id) == {"note.txt": b"here"}
+    assert embedded.update_moved_paths(inner) is None
+    assert embedded.update_moved_paths(store_folder) is None
 
 
 @pytest.mark.parametrize(
