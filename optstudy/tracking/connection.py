@@ -1,9 +1,13 @@
 """A connection to MLflow: retries while the server is unreachable, and explanations of its refusals."""
 
+import contextlib
 import logging
+import math
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,18 +18,27 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import read_mlflow_creds
 
-from optstudy.errors import OptstudyError, first_line
+from optstudy.errors import OptstudyError, UsageError, first_line
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for which calls are retried in total
+LONGEST_SILENCE = 20.0  # seconds until a request is repeated
 CREDENTIALS = "~/.mlflow/credentials"  # where MLflow's client reads the user and password
 
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own retries take four minutes to give up
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+_UNREACHABLE = (
+    TimeoutError,
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.RetryError,  # MLflow's client received 429, 500, 502, 503 or 504; its own retries are off
+)
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -35,37 +48,101 @@ class Connection:
     """MLflow's client, with retries while the server is unreachable."""
 
     def __init__(self, uri: str, patience: float) -> None:
-        """Connect to ``uri``; calls are retried for ``patience`` seconds."""
+        """Connect to ``uri``; calls are retried for ``patience`` seconds.
+
+        With a longer ``MLFLOW_HTTP_REQUEST_TIMEOUT`` in the environment, calls are retried for that time.
+
+        Raises:
+            UsageError: If that is no number.
+        """
         for name, value in _CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(int(max(5, min(patience / 2, 20)))))
         self.uri = uri
         self.client = MlflowClient(tracking_uri=uri)
-        self._patience = patience
-        self._gave_up_at: float | None = None
+        self._patience = max(patience, _users_timeout())
+        self._gave_up = False
 
     def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        """Call one of the client's methods.
+        """Call one of the client's methods; a server has the patience for its whole answer.
 
         Raises:
             OptstudyError: If MLflow refuses the call, or is unreachable for too long.
         """
-        unreachable_since = self._gave_up_at or time.monotonic()
-        while True:
+        bounded = _within if urlsplit(self.uri).scheme in ("http", "https") else _at_leisure
+        return self._retry(bounded, lambda: method(*arguments, **options))
+
+    def transfer(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Call one of the client's methods that transfer files, which may take longer, as long as bytes arrive.
+
+        Raises:
+            OptstudyError: If MLflow refuses the call, or is unreachable for too long.
+        """
+        return self._retry(_at_leisure, lambda: method(*arguments, **options))
+
+    def _retry(self, attempt: Callable[[Callable[[], T], float], T], request: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience
+        failure: Exception | None = None
+        while not self._gave_up and (left := deadline - time.monotonic()) > 0:
             try:
-                return method(*arguments, **options)
-            except (MlflowException, requests.RequestException) as error:
+                with _request_timeout(left):
+                    return attempt(request, left)
+            except (MlflowException, requests.RequestException, TimeoutError) as error:
                 if not _unreachable(error):
                     raise OptstudyError(
                         f"MLflow at {hide_credentials(self.uri)} {_refusal(self.uri, error)}"
                     ) from error
-                if time.monotonic() - unreachable_since >= self._patience:
-                    self._gave_up_at = unreachable_since
-                    raise OptstudyError(
-                        f"the tracking server {hide_credentials(self.uri)} has not answered for {self._patience:.0f} s;"
-                        " start it and rerun the command: nothing finished is lost"
-                    ) from error
-                time.sleep(min(2.0, self._patience / 10))
+                failure = error
+            time.sleep(max(0.0, min(2.0, self._patience / 10, deadline - time.monotonic())))
+        self._gave_up = True  # a study that closes many runs on its way out does not wait for each
+        raise OptstudyError(
+            f"the tracking server {hide_credentials(self.uri)} has not answered for {self._patience:.0f} s;"
+            " start it and rerun the command: nothing finished is lost"
+        ) from failure
+
+
+def _at_leisure(request: Callable[[], T], _: float) -> T:
+    return request()
+
+
+def _within(request: Callable[[], T], seconds: float) -> T:
+    """Return the answer to a request.
+
+    A timeout of requests ends only silence: a server that sends a byte now and then would be waited for without end.
+
+    Raises:
+        TimeoutError: If the answer takes longer than ``seconds``; the request then is abandoned.
+    """
+    answer: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(request())
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer.result(seconds)
+
+
+def _users_timeout() -> int:
+    text = os.environ.get(_TIMEOUT, "0")
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"{_TIMEOUT} is {text!r}; give a whole number of seconds") from error
+
+
+@contextlib.contextmanager
+def _request_timeout(seconds: float) -> Iterator[None]:
+    """Limit the silence of a server during a request, unless the user has set a limit."""
+    if _TIMEOUT in os.environ:
+        yield
+        return
+    os.environ[_TIMEOUT] = str(math.ceil(min(seconds, LONGEST_SILENCE)))  # a whole number
+    try:
+        yield
+    finally:
+        os.environ.pop(_TIMEOUT, None)
 
 
 def hide_credentials(uri: str) -> str:
@@ -134,8 +211,7 @@ def _status(error: BaseException) -> int:
 
 def _unreachable(error: BaseException | None) -> bool:
     while error is not None:
-        # RetryError: MLflow's client received 429, 500, 502, 503 or 504, and its own retries are off.
-        if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError):
+        if isinstance(error, _UNREACHABLE):
             return True
         response = getattr(error, "response", None)
         if response is not None and getattr(response, "status_code", 0) in (502, 503, 504):

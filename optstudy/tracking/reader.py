@@ -124,7 +124,9 @@ class Reader:
         if all(artifact.path != name for artifact in self._call(self._client.list_artifacts, run_id)):
             return None
         with tempfile.TemporaryDirectory() as temporary:
-            return Path(self._call(self._client.download_artifacts, run_id, name, temporary)).read_bytes()
+            return Path(
+                self._connection.transfer(self._client.download_artifacts, run_id, name, temporary)
+            ).read_bytes()
 
     def studies(self) -> list[str]:
         """Return the names of the studies that have final runs, the most recent last."""

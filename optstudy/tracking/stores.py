@@ -66,6 +66,8 @@ def open_existing(location: Location) -> Tracking:
 def _open_server(uri: str, patience: float) -> Tracking:
     try:
         return Tracking(uri, patience=patience)
+    except OptstudyError:
+        raise
     except Exception as error:  # database drivers have their own errors
         # MLflow's own messages are long, and say only that the kind of address is unknown.
         why = "" if isinstance(error, MlflowException) else f" ({type(error).__name__}: {first_line(error)})"

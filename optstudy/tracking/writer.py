@@ -102,7 +102,7 @@ class Tracking(Reader):
             for name, data in files.items():
                 Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
                 Path(folder, name).write_bytes(data)
-            self._call(self._client.log_artifacts, run_id, folder)
+            self._connection.transfer(self._client.log_artifacts, run_id, folder)
 
     def log_dataset(self, run_id: str, description: DatasetDescription, context: str) -> None:
         """Log the name, checksum and sizes of the run's data set, and the part in use."""
@@ -127,7 +127,7 @@ class Tracking(Reader):
         model = self._call(
             self._client.create_logged_model, run.info.experiment_id, name=name, source_run_id=run_id
         )
-        self._call(self._client.log_model_artifacts, model.model_id, str(folder))
+        self._connection.transfer(self._client.log_model_artifacts, model.model_id, str(folder))
         self._call(self._client.finalize_logged_model, model.model_id, "READY")
         self._call(self._client.log_outputs, run_id, [LoggedModelOutput(model.model_id, step=0)])
 
