@@ -11,23 +11,36 @@ from optstudy.records.location import Location
 @click.command()
 @click.option("--study", metavar="NAME", help="The study; by default the most recent one.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on localhost."
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on."
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address of this machine to listen on; there is no password, so others can change the runs.",
 )
 @options.reading
-def ui(study: str | None, port: int, location: Location) -> None:
+def ui(study: str | None, port: int, host: str, location: Location) -> None:
     """Open the MLflow interface, and print links to the study's pages.
 
     Example: optstudy ui --study quick
     """
     from optstudy.cli.output import show_links, update_moved_workspace
-    from optstudy.tracking.server import links, run_server, server_uri
+    from optstudy.tracking.server import is_loopback, links, run_server, server_uri
 
     uri = server_uri(location.tracking_uri)
     if uri is not None:
         show_links(links(uri, Location(location.workspace, uri), study))
         return
     update_moved_workspace(location)
-    with contextlib.suppress(KeyboardInterrupt), run_server(location.workspace, port) as (address, server):
+    if not is_loopback(host):
+        click.echo(
+            f"note: there is no password: whoever reaches {host}:{port} can read and change all runs",
+            err=True,
+        )
+    running = run_server(location.workspace, port, host)
+    with contextlib.suppress(KeyboardInterrupt), running as (address, server):
         show_links(links(address, Location(location.workspace), study))
         click.echo("Ctrl-C stops the server. next: open a link", err=True)
         server.wait()

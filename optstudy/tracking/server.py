@@ -1,8 +1,11 @@
-"""MLflow's web interface for the embedded store, on the loopback address."""
+"""MLflow's web interface for the embedded store, by default on the loopback address."""
 
 import contextlib
+import errno
+import ipaddress
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,17 +26,23 @@ from optstudy.tracking.stores import open_existing
 _WORKFLOW = "workflowType=machine_learning"  # else MLflow opens its pages for language models
 
 STARTUP = 90.0  # seconds; it takes about 7, more on a busy machine
+LOOPBACK = "127.0.0.1"
 
 
 @contextlib.contextmanager
-def run_server(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def run_server(
+    workspace: Path, port: int, host: str = LOOPBACK
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a server on the workspace's store; it is ready on entry and stopped on exit.
+
+    It answers requests to ``host`` and to the names of the loopback address. MLflow would also answer those to any
+    name that begins like a private address, such as ``10.0.0.1.example.com``, which may be anybody's page.
 
     Yields:
         The server's address, and its process.
 
     Raises:
-        UsageError: If there is no store, or the port is taken.
+        UsageError: If there is no store, or the server cannot listen on the host and port.
         OptstudyError: If the server does not start.
     """
     database = embedded.database(workspace)
@@ -42,27 +51,36 @@ def run_server(workspace: Path, port: int) -> Iterator[tuple[str, subprocess.Pop
             f"{database} does not exist: no study has run in this workspace; run: optstudy study --preset smoke"
         )
     embedded.update_moved_paths(workspace)
-    _check_port(port)
+    _check_listening(host, port)
     options = {
         "--backend-store-uri": embedded.uri(workspace),
         "--default-artifact-root": embedded.artifacts(workspace).as_uri(),
-        "--host": "127.0.0.1",
+        "--host": host,
         "--port": str(port),
+        "--allowed-hosts": ",".join(_allowed_hosts(host, port)),
         "--workers": "1",
     }
     server = subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
         [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # its child processes are stopped as a group
     )
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{_in_url(host)}:{port}"
     try:
         _wait_for(server, address)
         yield address, server
     finally:
         _stop(server)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def server_uri(tracking_uri: str | None) -> str | None:
@@ -117,12 +135,39 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
             server.wait(timeout=5)
 
 
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
+def _environment() -> dict[str, str]:
+    """Return the server's environment, without settings of the user's own servers, such as an open list of hosts."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
+    return {**inherited, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _allowed_hosts(host: str, port: int) -> list[str]:
+    """Return the values of a request's Host header that are answered."""
+    names = dict.fromkeys(map(_in_url, ("localhost", LOOPBACK, "::1", host.lower())))  # as browsers send it
+    return [allowed for name in names for allowed in (name, f"{name}:{port}")]
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_listening(host: str, port: int) -> None:
+    advice = f"--host is {host!r}; give one address or name of this machine, as others reach it"
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):  # such as a pattern or a list, which MLflow would take
+        raise UsageError(advice)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise UsageError(advice) from error
+    if ipaddress.ip_address(address[0]).is_unspecified:  # all addresses, by no name of their own
+        raise UsageError(advice)
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise UsageError(advice) from error
             raise UsageError(f"port {port} is taken; choose another with --port") from error
 
 
