@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from optstudy.errors import UsageError
+
 PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
     "sgd": (0.9989, 0.9893),
     "adagrad": (0.9999, 0.9837),
@@ -11,6 +13,28 @@ PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
     "adahessian": (0.9999, 0.9910),
 }
 CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; others follow by name
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise UsageError unless a name may be a study's: it is a part of paths, commands and names of runs.
+
+    Args:
+        kind: What it names, for the message: ``study``.
+        name: The name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(
+            f"{kind} name {name!r}: use letters, digits, '.', '_' and '-', in ASCII,"
+            " and begin with a letter or digit"
+        )
+
+
+def check_file_name(kind: str, name: str) -> None:
+    """Raise UsageError unless a name may be an optimizer's, which is the name of a file; see `check_name`."""
+    if not name or not name.isprintable() or "/" in name or name.startswith("."):
+        raise UsageError(
+            f"{kind} name {name!r}: use printable characters other than '/', and do not begin with '.'"
+        )
 
 
 def sort_key(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:

@@ -1,7 +1,7 @@
 """Write and read the archive of a report: `runs.json` and `predictions.npz`, from which it can be rebuilt."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from optstudy.records.arrays import from_npz, to_npz
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import FormError, from_form, to_form
 from optstudy.records.io import replace_nonfinite
+from optstudy.records.naming import check_file_name, check_name
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
@@ -73,14 +74,35 @@ def _read(read: Callable[[Path], Any], path: Path, content: str) -> Any:
 
 def _read_runs(path: Path) -> Evidence:
     content = json.loads(path.read_text())
+    for index, entry in enumerate(content["runs"]):
+        _check_names(f"{path}: runs[{index}]", dict(entry))
     runs = tuple(_decode_run(dict(entry), f"{path}: run {entry['run_id']}") for entry in content["runs"])
     searches = tuple(
         read_search(entry, f"{path}: searches[{index}]") for index, entry in enumerate(content["searches"])
     )
+    for index, search in enumerate(searches):
+        names = {"study": search.study, "optimizer": search.space.name}
+        _check_names(f"{path}: searches[{index}]", names)
     looks = read_looks({final.run.optimizer for final in runs}, Path(), [search.space for search in searches])
     excluded = from_form(dict[str, int], content["excluded"], f"{path}: excluded")
     studies = tuple(dict.fromkeys(final.run.study for final in runs))
     return Evidence(runs, searches, looks, excluded, studies)
+
+
+def _check_names(where: str, entry: Mapping[str, Any]) -> None:
+    """Raise FormError unless the names of an entry could be of a workspace, since files are named after them."""
+    checks = {
+        "study": check_name,
+        "config": check_name,
+        "optimizer": check_file_name,
+        "run_id": check_file_name,
+    }
+    for field, check in checks.items():
+        if isinstance(name := entry.get(field), str):
+            try:
+                check(field, name)
+            except UsageError as error:
+                raise FormError(f"{where}: {error}") from None
 
 
 def _encode_run(run: FinalRun) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_json
+from optstudy.records.naming import check_name
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import Specification
 
@@ -24,11 +25,7 @@ class StudyFiles:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise UsageError(
-                f"study name {self.name!r}: use letters, digits, '.', '_' and '-', in ASCII,"
-                " and begin with a letter or digit"
-            )
+        check_name("study", self.name)
 
     @property
     def folder(self) -> Path:

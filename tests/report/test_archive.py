@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import evidence as made_up
 import numpy as np
@@ -165,6 +166,38 @@ def test_a_damaged_or_absent_file_is_named_in_one_line(
 
     assert str(caught.value).startswith(message.format(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["run_id", "study", "optimizer", "config"])
+@pytest.mark.parametrize("name", ["../../../x", "", "[/red]", "\x1b[31m", "/etc", ".hidden"])
+def test_a_name_that_no_workspace_would_take_is_refused(field: str, name: str, tmp_path: Path) -> None:
+    files = archive(Evidence(made_up.runs_of(("sgd",), 1), ()))
+    content = json.loads(files[RUNS])
+    content["runs"][0][field] = name
+    reports.write(files | {RUNS: json.dumps(content).encode()}, tmp_path)
+
+    with pytest.raises(UsageError) as caught:
+        read_archive(tmp_path)
+
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path}/{RUNS}: runs[0]: {field} name {name!r}: use ")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("change", [{"study": "../x"}, {"space": {"name": "../../sgd"}}])
+def test_a_search_with_such_a_name_is_refused_before_a_file_is_looked_up(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    files = archive(reports.typical())
+    content = json.loads(files[RUNS])
+    search = content["searches"][0]
+    search |= {
+        name: {**search[name], **new} if isinstance(new, dict) else new for name, new in change.items()
+    }
+    reports.write(files | {RUNS: json.dumps(content).encode()}, tmp_path)
+
+    with pytest.raises(UsageError, match=r"searches\[0\]: (study|optimizer) name '../"):
+        read_archive(tmp_path)
 
 
 @pytest.mark.parametrize("place", range(0, 100, 7))
