@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,22 +39,24 @@ class CurvatureResult(ArrayRecord):
     """
 
     samples: int
-    values: Floats  # (k,) eigenvalues of largest magnitude, signed
-    residuals: Floats  # (k,)
+    values: Annotated[Floats, "k"]  # eigenvalues of largest magnitude, signed
+    residuals: Annotated[Floats, "k"]
     verdict: str  # of the ratio
     probability: float  # upper bound on the probability of a missed eigenvalue
     dtype: str  # precision of the eigenvalues
     products: int  # Hessian-vector products for the eigenvalues
-    ratio: Floats = field(default_factory=_nan_interval)  # value, low, high, of the first two
-    trace: Floats = field(default_factory=_nan_interval)  # value, low, high
-    distances: Floats = field(default_factory=_empty_line)  # (41,) positions along line and plane
-    line: Floats = field(default_factory=_empty_line)  # (41,) loss along the first eigenvector
-    line_model: Floats = field(default_factory=_empty_line)  # (41,) its quadratic model
-    plane: Floats = field(default_factory=_empty_plane)  # (41, 41) loss over the first two eigenvectors
-    plane_model: Floats = field(default_factory=_empty_plane)  # (41, 41)
-    grid: Floats = field(default_factory=_empty_line)  # (p,) eigenvalues
-    density: Floats = field(default_factory=_empty_line)  # (p,)
-    spread: Floats = field(default_factory=_empty_line)  # (p,) standard error of the density
+    ratio: Annotated[Floats, 3] = field(default_factory=_nan_interval)  # value, low, high, of the first two
+    trace: Annotated[Floats, 3] = field(default_factory=_nan_interval)  # value, low, high
+    distances: Annotated[Floats, "d"] = field(default_factory=_empty_line)  # positions along line and plane
+    line: Annotated[Floats, "d"] = field(default_factory=_empty_line)  # loss along the first eigenvector
+    line_model: Annotated[Floats, "d"] = field(default_factory=_empty_line)  # its quadratic model
+    plane: Annotated[Floats, "d", "d"] = field(
+        default_factory=_empty_plane
+    )  # loss over the first two eigenvectors
+    plane_model: Annotated[Floats, "d", "d"] = field(default_factory=_empty_plane)
+    grid: Annotated[Floats, "p"] = field(default_factory=_empty_line)  # eigenvalues
+    density: Annotated[Floats, "p"] = field(default_factory=_empty_line)
+    spread: Annotated[Floats, "p"] = field(default_factory=_empty_line)  # standard error of the density
     change: float = math.nan  # change of the density when the Lanczos steps were doubled
     loss: float = math.nan
     gradient_norm: float = math.nan
@@ -76,7 +78,7 @@ class CurvatureResult(ArrayRecord):
     @property
     def final(self) -> FinalCurvature:
         """The numbers that a final run logs."""
-        first, second = self.values.tolist()[:2]
+        first, second = (*self.values.tolist(), math.nan, math.nan)[:2]
         ratio, low, high = self.ratio.tolist()
         trace = float(self.trace[0])
         return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,20 @@ Floats = NDArray[np.float64]
 class EigenTrace(ArrayRecord):
     """The tracker's results at each of ``s`` steps; see `optstudy.curvature.EigenTracker`."""
 
-    step: NDArray[np.int64]  # (s,) counted from 0 over the run; measured before the step is taken
-    values: Floats  # (s, 2)
-    residuals: Floats  # (s, 2)
-    ratio: Floats  # (s,)
-    low: Floats  # (s,)
-    high: Floats  # (s,)
-    verdict: NDArray[np.str_]  # (s,)
-    verified: NDArray[np.bool_]  # (s,)
-    probability: Floats  # (s,) upper bound on the probability of a missed value; nan where not verified
-    angle: Floats  # (s,) radians, to the eigenspace at the previous step
-    gradient_share: Floats  # (s,)
-    products: Floats  # (s,)
-    preconditioned_step: NDArray[np.int64]  # (p,)
-    preconditioned: Floats  # (p,) first eigenvalue of the preconditioned Hessian
+    step: Annotated[NDArray[np.int64], "s"]  # counted from 0 over the run; measured before the step is taken
+    values: Annotated[Floats, "s", 2]
+    residuals: Annotated[Floats, "s", 2]
+    ratio: Annotated[Floats, "s"]
+    low: Annotated[Floats, "s"]
+    high: Annotated[Floats, "s"]
+    verdict: Annotated[NDArray[np.str_], "s"]
+    verified: Annotated[NDArray[np.bool_], "s"]
+    probability: Annotated[Floats, "s"]  # bound on the probability of a missed value; nan where not verified
+    angle: Annotated[Floats, "s"]  # radians, to the eigenspace at the previous step
+    gradient_share: Annotated[Floats, "s"]
+    products: Annotated[Floats, "s"]
+    preconditioned_step: Annotated[NDArray[np.int64], "p"]
+    preconditioned: Annotated[Floats, "p"]  # first eigenvalue of the preconditioned Hessian
 
 
 def trace_problem(observations: Sequence[Observation]) -> str:

@@ -69,7 +69,7 @@ _LONGEST_INT = 20  # characters of a whole number of 64 bits, with its sign
 NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, which JSON cannot express
 
 
-class FormError(OptstudyError):
+class FormError(OptstudyError, ValueError):
     """A file does not contain the expected record."""
 
 
@@ -151,18 +151,19 @@ def _whole(text: str) -> int:
     return number
 
 
-def from_form(kind: type[T], content: Any, where: str) -> T:
+def from_form(kind: type[T], content: Any, where: str, path: str = "") -> T:
     """Read a record from its form, as parsed from JSON; the inverse of `to_form`.
 
     Args:
         kind: The record class, or an annotation of records such as ``tuple[EpochRecord, ...]``.
         content: The parsed JSON.
         where: The file, for messages: ``plan.json of run 1a2b``.
+        path: The place of the record in the file, for messages: ``runs[3].plan``.
 
     Raises:
         FormError: If a value is missing or of the wrong type, or a name is unknown.
     """
-    record: T = _read(kind, content, where, "")
+    record: T = _read(kind, content, where, path)
     return record
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +86,10 @@ class CostToTarget:
 
 @dataclass(frozen=True)
 class Predictions(ArrayRecord):
-    """Classes of the test images, true and predicted, ``(N,)`` each."""
+    """Classes of the test images, true and predicted."""
 
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    labels: Annotated[NDArray[np.int64], "n"]
+    predicted: Annotated[NDArray[np.int64], "n"]
     classes: tuple[str, ...] = ()  # names of the classes, in order; empty if unknown
 
     @property

@@ -8,6 +8,7 @@ from evidence import curvature_result
 
 from optstudy.records.arrays import from_npz, to_npz
 from optstudy.records.curvature import CurvatureResult, FinalCurvature
+from optstudy.records.forms import FormError
 
 # The arrays of analysis.npz as the first studies wrote it.
 FIRST_ARRAYS = {
@@ -38,11 +39,11 @@ def assert_same(actual: CurvatureResult, expected: CurvatureResult) -> None:
 @pytest.mark.parametrize("result", [COMPLETE, EIGENVALUE_ONLY], ids=["complete", "eigenvalue only"])
 def test_a_result_is_restored_from_its_bytes(result: CurvatureResult) -> None:
     assert_same(CurvatureResult.from_bytes(result.to_bytes()), result)
-    assert from_npz(result.to_bytes()).keys() >= FIRST_ARRAYS
+    assert from_npz(result.to_bytes(), "analysis.npz").keys() >= FIRST_ARRAYS
 
 
 def test_a_file_of_the_first_studies_is_read_and_missing_arrays_take_their_defaults() -> None:
-    arrays = from_npz(COMPLETE.to_bytes())
+    arrays = from_npz(COMPLETE.to_bytes(), "analysis.npz")
 
     result = CurvatureResult.from_bytes(to_npz({name: arrays[name] for name in FIRST_ARRAYS}))
 
@@ -51,7 +52,7 @@ def test_a_file_of_the_first_studies_is_read_and_missing_arrays_take_their_defau
 
 
 def test_arrays_of_later_versions_are_ignored() -> None:
-    arrays = from_npz(COMPLETE.to_bytes())
+    arrays = from_npz(COMPLETE.to_bytes(), "analysis.npz")
 
     assert_same(CurvatureResult.from_bytes(to_npz({**arrays, "third_derivative": np.zeros(3)})), COMPLETE)
 
@@ -66,10 +67,8 @@ def test_arrays_of_later_versions_are_ignored() -> None:
     ids=["nothing", "text", "start of a zip file", "cut short", "overwritten", "without eigenvalues", "pickle"],
 )  # fmt: skip
 def test_damaged_bytes_are_refused_in_one_line(data: bytes) -> None:
-    with pytest.raises(
-        ValueError, match="^not (a file of arrays: |the arrays of CurvatureResult: )"
-    ) as raised:
-        CurvatureResult.from_bytes(data)
+    with pytest.raises(FormError, match="^analysis.npz(: values is missing$| is damaged )") as raised:
+        CurvatureResult.from_bytes(data, "analysis.npz")
 
     assert "\n" not in str(raised.value)
 
