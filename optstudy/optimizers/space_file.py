@@ -2,16 +2,15 @@
 
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from optstudy.errors import UsageError, suggestion
+from optstudy.records.inputs import read_toml
 from optstudy.records.key import Key
+from optstudy.records.plan import NEEDS
 from optstudy.records.space import Choice, Range, Scalar, Space
-
-NEEDS = ("", "closure")
 
 _TABLES, _SEARCH = "tables", "[search.NAME]"
 _TOP = (
@@ -59,20 +58,11 @@ def parse_space(path: Path) -> Space:
     Raises:
         UsageError: If it cannot be read or is malformed; the message names file, key and value, and what to give.
     """
-    document = _read(path)
+    document = read_toml(path)
     try:
         return _space(path, document)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise UsageError(f"{path}: not a TOML file: {error}") from error
 
 
 def _space(path: Path, document: dict[str, Any]) -> Space:

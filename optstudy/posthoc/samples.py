@@ -10,12 +10,14 @@ from torch import Tensor
 
 from optstudy.errors import UsageError
 from optstudy.posthoc.request import CurvatureRequest
+from optstudy.records.inputs import read_text
 from optstudy.records.plan import Plan
 from optstudy.training import ImageBatches, as_batches, sample_images
 from optstudy.workloads.splits import load_split
 
 DRAWS = 3  # samples of each size of a sweep
 MAX_DIGITS = 18  # of an index
+_INDICES = "give a text file with one example index per line"
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,12 @@ def read_indices(path: Path, total: int) -> tuple[int, ...]:
     Raises:
         UsageError: If the file cannot be read, a line is not an index of an image, or an index is repeated.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file; write one example index per line") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    lines = read_text(path, _INDICES).splitlines()
     indices = [
         _index(line.strip(), f"{path}, line {n}", total) for n, line in enumerate(lines, 1) if line.strip()
     ]
     if not indices:
-        raise UsageError(f"{path} contains no example index; write one per line")
+        raise UsageError(f"{path} contains no example index; {_INDICES}")
     if len(set(indices)) < len(indices):
         repeated = next(index for index, count in Counter(indices).items() if count > 1)
         raise UsageError(f"{path} contains example index {repeated} twice")

@@ -65,6 +65,7 @@ FORMS: Mapping[str, Mapping[str, str]] = {
         " plane_model grid density spread change"
     ),
 }  # fmt: skip
+_MOST_LEVELS = 100  # of nested lists and objects
 _LONGEST_INT = 20  # characters of a whole number of 64 bits, with its sign
 NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, which JSON cannot express
 
@@ -131,11 +132,45 @@ def parse_json(data: bytes | str, where: str) -> Any:
         FormError: If the text is something else.
     """
     try:
-        return json.loads(data, parse_constant=_number, parse_float=_number, parse_int=_whole)
+        content = json.loads(
+            data,
+            parse_constant=_number,
+            parse_float=_number,
+            parse_int=_whole,
+            object_pairs_hook=_object,
+        )
+        check_limits(content)
     except ValueError as error:
         raise FormError(f"{where} is damaged (it is not JSON: {error})") from error
     except RecursionError as error:
         raise FormError(f"{where} is damaged (it is nested too deeply)") from error
+    return content
+
+
+def check_limits(content: Any) -> None:
+    """Check parsed JSON or TOML: every program could read its whole numbers, and no function exhausts the stack.
+
+    Raises:
+        ValueError: If a whole number has more than 64 bits, or lists and objects are nested in more than 100 levels.
+    """
+    level: list[Any] = [[content]]
+    for _ in range(_MOST_LEVELS):
+        items = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
+        if any(type(item) is int and not -(2**63) <= item < 2**64 for item in items):
+            raise ValueError("a whole number has more than 64 bits")
+        level = [item for item in items if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"it is nested in more than {_MOST_LEVELS} levels")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in content if names.count(name) > 1)
+        raise ValueError(f"it has {reprlib.repr(twice)} twice in one object")
+    return content
 
 
 def _number(text: str) -> float:
@@ -213,7 +248,7 @@ def _record(kind: Any, content: Mapping[str, Any], where: str, path: str) -> Any
     try:
         return kind(**values)
     except OptstudyError as error:  # raised by a record that checks its own values
-        raise FormError(f"{where}: {error}") from None
+        raise FormError(f"{where}: {path and f'{path}: '}{error}") from None
 
 
 def _join(path: str, name: str) -> str:

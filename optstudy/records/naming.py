@@ -13,6 +13,7 @@ PAPER = {  # Table I: train and test accuracy as fractions, in the paper's order
     "adahessian": (0.9999, 0.9910),
 }
 CONFIGS = ("best", "paper", "default")  # the order of an optimizer's rows; others follow by name
+LONGEST_NAME = 200  # bytes; files are named after it, and file systems take 255
 
 
 def check_name(kind: str, name: str) -> None:
@@ -22,6 +23,7 @@ def check_name(kind: str, name: str) -> None:
         kind: What it names, for the message: ``study``.
         name: The name.
     """
+    _check_length(kind, name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(
             f"{kind} name {name!r}: use letters, digits, '.', '_' and '-', in ASCII,"
@@ -31,10 +33,16 @@ def check_name(kind: str, name: str) -> None:
 
 def check_file_name(kind: str, name: str) -> None:
     """Raise UsageError unless a name may be an optimizer's, which is the name of a file; see `check_name`."""
+    _check_length(kind, name)
     if not name or not name.isprintable() or "/" in name or name.startswith("."):
         raise UsageError(
             f"{kind} name {name!r}: use printable characters other than '/', and do not begin with '.'"
         )
+
+
+def _check_length(kind: str, name: str) -> None:
+    if len(name.encode(errors="replace")) > LONGEST_NAME:
+        raise UsageError(f"{kind} name {name[:40]!r}...: use at most {LONGEST_NAME} characters")
 
 
 def sort_key(optimizer: str, config: str = "best") -> tuple[int, str, int, str]:

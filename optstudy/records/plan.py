@@ -15,6 +15,11 @@ FORMAT = 3  # incremented when the code computes different numbers
 CORRECTED_FORMAT = 4
 
 
+NEEDS = ("", "closure")  # what the step of an optimizer may take
+MOST_EPOCHS, MOST_THREADS = 1_000_000, 1024  # far above any sensible value, to catch mistakes
+_LARGEST = 2**63 - 1  # of torch's and numpy's numbers
+
+
 @dataclass(frozen=True)
 class Split:
     """How a data set is divided.
@@ -31,8 +36,8 @@ class Split:
     def __post_init__(self) -> None:
         if self.role not in ("tuning", "final"):
             raise UsageError(f"a split's role is tuning or final, not {self.role!r}")
-        if self.size < 0 or self.seed < 0:
-            raise UsageError(f"a split has size {self.size} and seed {self.seed}; neither can be negative")
+        _check_range("a split's size", self.size, 0)
+        _check_range("a split's seed", self.seed, 0)
         if self.validation < (self.role == "tuning"):
             raise UsageError(
                 f"a split holds out {self.validation} examples for validation; hold out at least 1"
@@ -49,6 +54,11 @@ class Method:
     seeded: bool = False  # whether the run's seed is passed to the constructor as `seed`
     hessian_products: int = 0  # Hessian-vector products per step
 
+    def __post_init__(self) -> None:
+        if self.needs not in NEEDS:
+            raise UsageError(f"a step needs {self.needs!r}; it must be one of {', '.join(map(repr, NEEDS))}")
+        _check_range("hessian_products", self.hessian_products, 0)
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -58,6 +68,12 @@ class Trace:
     last: int | None  # steps at the end of the run; None for all steps, 0 for none
     every: int = 1  # steps between measurements
     seed: int = 0  # of the sample of images
+
+    def __post_init__(self) -> None:
+        _check_range("a trace's samples", 1 if self.samples is None else self.samples, 1)
+        _check_range("a trace's last", 0 if self.last is None else self.last, 0)
+        _check_range("a trace's every", self.every, 1)
+        _check_range("a trace's seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
@@ -78,10 +94,23 @@ class Plan:
     trace: Trace | None = None  # None if no curvature is measured
     deterministic: bool = False  # use deterministic algorithms, on a GPU too
 
+    def __post_init__(self) -> None:
+        _check_range("epochs", self.epochs, 1, MOST_EPOCHS)
+        _check_range("batch_size", self.batch_size, 1)
+        _check_range("seed", self.seed, 0)
+        _check_range("threads", self.threads, 1, MOST_THREADS)
+        for epoch in self.sweep_epochs:
+            _check_range("an epoch of sweep_epochs", epoch, 1, self.epochs)
+
     @property
     def references(self) -> tuple[str, ...]:
         """References that may refer to the user's own code."""
         return self.dataset, self.model, self.loss, self.method.optimizer
+
+
+def _check_range(what: str, value: int, least: int, most: int = _LARGEST) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{what} is {value}; it must be {least:,} to {most:,}")
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,65 @@
 """Write and read the archive of a report: `runs.json` and `predictions.npz`, from which it can be rebuilt."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optstudy.errors import UsageError
 from optstudy.optimizers import read_looks
-from optstudy.records.arrays import from_npz, to_npz
+from optstudy.records.arrays import ArrayRecord, from_npz, to_npz
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.forms import FormError, from_form, to_form
+from optstudy.records.forms import FormError, from_json, to_form
+from optstudy.records.inputs import read_input
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.naming import check_file_name, check_name
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
-from optstudy.records.search import read_search
+from optstudy.records.search import SearchResult, read_search
 
 RUNS = "runs.json"
 PREDICTIONS = "predictions.npz"
-# Raised by readers of files with unexpected content.
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
+_REMEDY = "give the folder of a report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ArchivedRun(FinalRun):
+    """A run in ``runs.json``."""
+
+    plan: Plan | None
+    epochs: tuple[EpochRecord, ...]
+    facts: Mapping[str, str]  # `Provenance.details`
+    sources: Mapping[str, str] | None = None  # absent from early archives
+
+    def __post_init__(self) -> None:  # since files are named after them
+        check_name("study", self.study)
+        check_name("config", self.config)
+        check_file_name("optimizer", self.optimizer)
+        check_file_name("run_id", self.run_id)
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """The content of ``runs.json``."""
+
+    runs: tuple[_ArchivedRun, ...]
+    excluded: dict[str, int]
+    searches: tuple[dict[str, Any], ...]  # see `read_search`
+
+
+@dataclass(frozen=True)
+class _PredictionSet(ArrayRecord):
+    """The predictions of some runs for the same test images, in ``predictions.npz``."""
+
+    labels: Annotated[NDArray[np.int64], "n"]
+    classes: tuple[str, ...]
+    run_id: Annotated[NDArray[np.str_], "r"]
+    predicted: Annotated[NDArray[np.int64], "r", "n"]
 
 
 def archive(evidence: Evidence) -> dict[str, bytes]:
@@ -49,60 +85,33 @@ def read_archive(folder: Path) -> Evidence:
     Raises:
         UsageError: If a file is missing, or was not written by a report.
     """
-    evidence: Evidence = _read(_read_runs, folder / RUNS, "runs")
-    predictions = _read(_read_predictions, folder / PREDICTIONS, "predictions")
+    try:
+        evidence, predictions = _read_runs(folder / RUNS), _read_predictions(folder / PREDICTIONS)
+    except FormError as error:
+        raise UsageError(f"{error}; write the report again") from error
     runs = tuple(replace(final, predictions=predictions.get(final.run.run_id)) for final in evidence.runs)
     return replace(evidence, runs=runs)
 
 
-def _read(read: Callable[[Path], Any], path: Path, content: str) -> Any:
-    """Read a file; errors describe the problem in one line."""
-    try:
-        return read(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror or error}; give the folder of a report"
-        ) from error
-    except FormError as error:
-        raise UsageError(f"{error}; write the report again") from error
-    except _DAMAGED as error:
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise UsageError(
-            f"{path} contains no {content} of a report ({reason}); write the report again"
-        ) from error
-
-
 def _read_runs(path: Path) -> Evidence:
-    content = json.loads(path.read_text())
-    for index, entry in enumerate(content["runs"]):
-        _check_names(f"{path}: runs[{index}]", dict(entry))
-    runs = tuple(_decode_run(dict(entry), f"{path}: run {entry['run_id']}") for entry in content["runs"])
+    archived = from_json(_Archive, read_input(path, _REMEDY), str(path))
+    runs = tuple(_decode_run(run) for run in archived.runs)
     searches = tuple(
-        read_search(entry, f"{path}: searches[{index}]") for index, entry in enumerate(content["searches"])
+        _read_search(entry, f"{path}: searches[{index}]") for index, entry in enumerate(archived.searches)
     )
-    for index, search in enumerate(searches):
-        names = {"study": search.study, "optimizer": search.space.name}
-        _check_names(f"{path}: searches[{index}]", names)
     looks = read_looks({final.run.optimizer for final in runs}, Path(), [search.space for search in searches])
-    excluded = from_form(dict[str, int], content["excluded"], f"{path}: excluded")
     studies = tuple(dict.fromkeys(final.run.study for final in runs))
-    return Evidence(runs, searches, looks, excluded, studies)
+    return Evidence(runs, searches, looks, archived.excluded, studies)
 
 
-def _check_names(where: str, entry: Mapping[str, Any]) -> None:
-    """Raise FormError unless the names of an entry could be of a workspace, since files are named after them."""
-    checks = {
-        "study": check_name,
-        "config": check_name,
-        "optimizer": check_file_name,
-        "run_id": check_file_name,
-    }
-    for field, check in checks.items():
-        if isinstance(name := entry.get(field), str):
-            try:
-                check(field, name)
-            except UsageError as error:
-                raise FormError(f"{where}: {error}") from None
+def _read_search(content: dict[str, Any], where: str) -> SearchResult:
+    search = read_search(content, where)
+    try:
+        check_name("study", search.study)
+        check_file_name("optimizer", search.space.name)
+    except UsageError as error:
+        raise FormError(f"{where}: {error}") from None
+    return search
 
 
 def _encode_run(run: FinalRun) -> dict[str, Any]:
@@ -111,18 +120,10 @@ def _encode_run(run: FinalRun) -> dict[str, Any]:
     return {**form, "facts": run.provenance.details, "sources": to_form(run.provenance.sources)}
 
 
-def _decode_run(content: dict[str, Any], where: str) -> RunEvidence:
-    plan, epochs, details = (content.pop(name) for name in ("plan", "epochs", "facts"))
-    sources = content.pop("sources", None)  # absent from early archives
-    provenance = Provenance.from_details(
-        from_form(dict[str, str], details, f"{where}: facts"),
-        None if sources is None else from_form(dict[str, str], sources, f"{where}: sources"),
-    )
-    return RunEvidence(
-        replace(from_form(FinalRun, content, where), provenance=provenance),
-        None if plan is None else from_form(Plan, plan, f"{where}: plan"),
-        from_form(tuple[EpochRecord, ...], epochs, f"{where}: epochs"),
-    )
+def _decode_run(archived: _ArchivedRun) -> RunEvidence:
+    run = FinalRun(**{field.name: getattr(archived, field.name) for field in fields(FinalRun)})
+    provenance = Provenance.from_details(archived.facts, archived.sources)
+    return RunEvidence(replace(run, provenance=provenance), archived.plan, archived.epochs)
 
 
 def _split_lines(text: str) -> bytes:
@@ -157,13 +158,13 @@ def _compact(classes: Any) -> Any:
 
 
 def _read_predictions(path: Path) -> dict[str, Predictions]:
+    arrays = from_npz(read_input(path, _REMEDY), str(path))
     predictions = {}
-    arrays = from_npz(path.read_bytes())
-    for name in arrays:
-        kind, _, number = name.rpartition("_")
-        if kind == "labels":
-            labels, classes = arrays[name].astype(np.int64), tuple(arrays[f"classes_{number}"].tolist())
-            rows = arrays[f"predicted_{number}"].astype(np.int64)
-            for run_id, predicted in zip(arrays[f"run_id_{number}"].tolist(), rows, strict=True):
-                predictions[run_id] = Predictions(labels, predicted, classes)
+    for number in (name.removeprefix("labels_") for name in arrays if name.startswith("labels_")):
+        found = {
+            name.removesuffix(f"_{number}"): arrays[name] for name in arrays if name.endswith(f"_{number}")
+        }
+        one = _PredictionSet.from_arrays(found, f"{path}, set {number}")
+        for run_id, predicted in zip(one.run_id.tolist(), one.predicted, strict=True):
+            predictions[run_id] = Predictions(one.labels, predicted, one.classes)
     return predictions

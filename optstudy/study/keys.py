@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from optstudy.errors import UsageError, suggestion
 from optstudy.records.naming import CONFIGS
+from optstudy.records.plan import MOST_EPOCHS, MOST_THREADS
 
 SAMPLERS = ("tpe", "gp", "random", "qmc")
 PRUNERS = ("median", "hyperband", "none")
@@ -124,8 +125,8 @@ _KEYS = (
              "trials drawn at random before the sampler learns; the paper's and the default configuration count"),
     StudyKey("pruner", "tuning", "median", "how unpromising trials are stopped early", choices=PRUNERS),
     StudyKey("objective", "tuning", "accuracy", "metric to optimize, on the validation examples", choices=OBJECTIVES),
-    StudyKey("tune_epochs", "tuning", 3, "epochs of a trial", minimum=1, maximum=1_000_000),
-    StudyKey("rung_epochs", "tuning", 1, "epochs of a trial between pruning decisions", minimum=1, maximum=1_000_000),
+    StudyKey("tune_epochs", "tuning", 3, "epochs of a trial", minimum=1, maximum=MOST_EPOCHS),
+    StudyKey("rung_epochs", "tuning", 1, "epochs of a trial between pruning decisions", minimum=1, maximum=MOST_EPOCHS),
     StudyKey("tune_size", "tuning", 0,
              "training examples of a trial, a fixed stratified subset; 0 takes all but the validation examples"),
     StudyKey("finalists", "tuning", 1,
@@ -133,7 +134,7 @@ _KEYS = (
              minimum=1, maximum=1_000),
     StudyKey("finalist_seeds", "tuning", 3, "seeds from which each finalist is retrained", minimum=1, maximum=1_000),
     StudyKey("validation", "tuning", 10_000, "training examples held out for validation while tuning", minimum=1),
-    StudyKey("train_epochs", "training", 3, "epochs of a final run", minimum=1, maximum=1_000_000),
+    StudyKey("train_epochs", "training", 3, "epochs of a final run", minimum=1, maximum=MOST_EPOCHS),
     StudyKey("train_size", "training", 0,
              "training examples of a final run, a fixed stratified subset; 0 takes all"),
     StudyKey("sweep_every", "training", 0,
@@ -149,7 +150,7 @@ _KEYS = (
     StudyKey("margin", "study", 0.001, "difference of test accuracy below which optimizers count as equivalent"),
     StudyKey("target", "study", 0.97, "test accuracy up to which the cost of each run is recorded"),
     StudyKey("seed", "study", 0, "seed of the split, the sampler and the trials", maximum=2**31 - 1),
-    StudyKey("threads", "study", 1, "CPU threads of a worker", minimum=1, maximum=1024),
+    StudyKey("threads", "study", 1, "CPU threads of a worker", minimum=1, maximum=MOST_THREADS),
     StudyKey("device", "study", "cpu", "device of the tensors: cpu, cuda, cuda:1, mps"),
     StudyKey("deterministic", "study", False, "use only deterministic algorithms, also on a GPU"),
 )  # fmt: skip

@@ -1,12 +1,12 @@
 """Read presets, and parse the `KEY=VALUE` of `--set`."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from optstudy.errors import UsageError, suggestion
 from optstudy.optimizers.catalogue import tuning_files
+from optstudy.records.inputs import read_toml
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import check_keys
 
@@ -28,8 +28,8 @@ def read_preset(name: str, workspace: Path) -> dict[str, Any]:
         raise UsageError(f"no preset {name!r}{suggestion(name, presets)}; there are {', '.join(presets)}")
     path = presets[name]
     try:
-        return check_keys(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, UsageError) as error:
+        return check_keys(read_toml(path))
+    except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 

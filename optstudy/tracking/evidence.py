@@ -1,5 +1,6 @@
 """Read the evidence of studies from MLflow: final runs, searches, and the files of each run."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from optstudy.optimizers import read_looks
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.forms import from_form, from_json
+from optstudy.records.forms import FormError, from_form, from_json
 from optstudy.records.naming import sort_key
 from optstudy.records.plan import Plan
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
@@ -19,6 +20,7 @@ from optstudy.tracking.decode import OTHER_SPECIFICATION
 from optstudy.tracking.writer import Tracking
 
 T = TypeVar("T")
+_REMEDY = "delete the run in MLflow, and the command that trained it logs it again"
 
 
 def read_evidence(tracking: Tracking, studies: Sequence[str], workspace: Path) -> Evidence:
@@ -89,9 +91,7 @@ def read_run(tracking: Tracking, final: RunEvidence) -> RunEvidence:
     """
 
     def read_json(kind: type[T], name: str) -> T | None:
-        return _read(
-            tracking, final.run, name, lambda data: from_json(kind, data, f"{name} of run {final.run.run_id}")
-        )
+        return _read(tracking, final.run, name, functools.partial(from_json, kind))
 
     study = read_json(dict[str, Any], "study.json")
     where = f"study.json of run {final.run.run_id}: specification"
@@ -105,13 +105,10 @@ def read_run(tracking: Tracking, final: RunEvidence) -> RunEvidence:
     )
 
 
-def _read(tracking: Tracking, run: FinalRun, name: str, decode: Callable[[bytes], T]) -> T | None:
+def _read(tracking: Tracking, run: FinalRun, name: str, decode: Callable[[bytes, str], T]) -> T | None:
     """Read and decode a run's file; errors name the file."""
     data = tracking.find_file(run, name)
     try:
-        return None if data is None else decode(data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise OptstudyError(
-            f"{name} of run {run.run_id} is damaged ({type(error).__name__}: {reason})"
-        ) from error
+        return None if data is None else decode(data, f"{name} of run {run.run_id}")
+    except FormError as error:
+        raise OptstudyError(f"{error}; {_REMEDY}") from error

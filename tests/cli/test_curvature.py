@@ -223,7 +223,7 @@ def test_a_checkpoint_with_other_names_loads_with_a_notice_on_standard_error(
             f"{CHECKPOINT} --samples 5 --indices indices.txt",
             "--samples, --indices and --sweep exclude each other",
         ),
-        (f"{CHECKPOINT} --indices absent.txt", "absent.txt cannot be read: No such file or directory"),
+        (f"{CHECKPOINT} --indices absent.txt", "absent.txt: cannot be read (No such file or directory)"),
         (
             f"{CHECKPOINT} --indices net.py",
             "net.py, line 2: 'from torch import nn' is not an example index; write one whole",

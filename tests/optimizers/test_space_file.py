@@ -252,7 +252,7 @@ def test_a_seed_argument_with_seeded_is_an_error(tmp_path: Path) -> None:
 def test_a_binary_or_missing_file_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(UsageError, match=r"binary\.toml: not a TOML file"):
+    with pytest.raises(UsageError, match=r"binary\.toml: not a text file in UTF-8"):
         parse_space(tmp_path / "binary.toml")
     with pytest.raises(UsageError, match=r"absent\.toml: cannot be read \(No such file"):
         parse_space(tmp_path / "absent.toml")

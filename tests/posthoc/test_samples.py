@@ -60,8 +60,8 @@ def test_indices_are_one_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", " contains no example index; write one per line"),
-        (b"\n \n", " contains no example index; write one per line"),
+        (b"", " contains no example index; give a text file with one example index per line"),
+        (b"\n \n", " contains no example index; give a text file with one example index per line"),
         (b"4\n5\n4\n", " contains example index 4 twice"),
         (b"1\ntwo\n", ", line 2: 'two' is not an example index; write one whole number per line"),
         (b"-1\n", ", line 1: '-1' is not an example index; write one whole number per line"),
@@ -70,8 +70,11 @@ def test_indices_are_one_a_line(tmp_path: Path) -> None:
         ("²\n".encode(), ", line 1: '²' is not an example index; write one whole number per line"),
         (b"5\n300\n", ", line 2: there is no training example 300; indices are 0 to 299"),
         (b"9" * 5000, f", line 1: there is no training example {'9' * 40}; indices are 0 to 299"),
-        (b"\xff\xfe\x00", " is not a text file; write one example index per line"),
-        (None, " cannot be read: No such file or directory"),
+        (b"\xff\xfe\x00", ": not a text file in UTF-8; give a text file with one example index per line"),
+        (
+            None,
+            ": cannot be read (No such file or directory); give a text file with one example index per line",
+        ),
     ],
 )
 def test_a_file_that_does_not_say_which_images_is_refused_with_its_line(

@@ -78,7 +78,7 @@ def test_arrays_of_smaller_types_are_read_as_the_records_own() -> None:
 
     read = Predictions.from_bytes(to_npz(small), "predictions.npz")
 
-    assert (read.labels.dtype, read.predicted.dtype) == (np.int64, np.int64)
+    assert [str(read.labels.dtype), str(read.predicted.dtype)] == ["int64", "int64"]
 
 
 @pytest.mark.parametrize(

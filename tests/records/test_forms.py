@@ -116,7 +116,7 @@ def test_a_space_is_read_as_it_was_written(name: str) -> None:
         ({"split": []}, "split is []; it must be an object"),
         ({"split": {"role": "test"}}, "split.role is 'test'; it must be 'tuning' or 'final'"),
         ({"split": {"validation": 5}}, "split.role is missing; it must be 'tuning' or 'final'"),
-        ({"split": {"role": "tuning"}}, "a split holds out 0 examples for validation; hold out at least 1"),
+        ({"split": {"role": "tuning"}}, "split: a split holds out 0 examples for validation; hold out at least 1"),
         ({"trace": 5}, "trace is 5; it must be an object or null"),
         ({"trace": {"samples": "all", "last": 3}}, "trace.samples is 'all'; it must be a whole number or null"),
         ({"method": {"optimizer": "x", "arguments": []}}, "method.arguments is []; it must be an object"),

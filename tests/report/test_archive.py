@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import reports
 
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
+from optstudy.records.arrays import to_npz
 from optstudy.records.evidence import Evidence
 from optstudy.records.forms import to_form
 from optstudy.records.io import replace_nonfinite
@@ -136,21 +137,19 @@ def test_no_file_contains_local_paths() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        (RUNS, None, f"cannot read {{}}/{RUNS}: No such file or directory; give the folder of a report"),
-        (PREDICTIONS, None, f"cannot read {{}}/{PREDICTIONS}: No such file or directory"),
-        (RUNS, b'{"runs": [', f"{{}}/{RUNS} contains no runs of a report (JSONDecodeError: "),
-        (RUNS, b"\xff\xfe", f"{{}}/{RUNS} contains no runs of a report (UnicodeDecodeError: "),
-        (RUNS, b"[]", f"{{}}/{RUNS} contains no runs of a report (TypeError: "),
-        (RUNS, b"{}", f"{{}}/{RUNS} contains no runs of a report (KeyError: 'runs'); write the report again"),
-        (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS} contains no runs of a report (KeyError: 'searches')"),
-        (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS} contains no runs of a report (KeyError: "),
-        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS} contains no runs of a report (TypeError: "),
-        (
-            PREDICTIONS,
-            b"",
-            f"{{}}/{PREDICTIONS} contains no predictions of a report (ValueError: not a file of arrays: ",
-        ),
-        (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} contains no predictions of a report (ValueError: "),
+        (RUNS, None, f"{{}}/{RUNS}: cannot be read (No such file or directory); give the folder of a report"),
+        (PREDICTIONS, None, f"{{}}/{PREDICTIONS}: cannot be read (No such file or directory)"),
+        (RUNS, b'{"runs": [', f"{{}}/{RUNS} is damaged (it is not JSON: "),
+        (RUNS, b"\xff\xfe", f"{{}}/{RUNS} is damaged (it is not JSON: "),
+        (RUNS, b"[" * 100_000, f"{{}}/{RUNS} is damaged (it is nested too deeply); write the report again"),
+        (RUNS, b"[]", f"{{}}/{RUNS} is []; it must be an object; write the report again"),
+        (RUNS, b"{}", f"{{}}/{RUNS}: runs is missing; it must be a list; write the report again"),
+        (RUNS, b'{"runs": [], "excluded": {}}', f"{{}}/{RUNS}: searches is missing; it must be a list"),
+        (RUNS, b'{"runs": [{}]}', f"{{}}/{RUNS}: runs[0].run_id is missing; it must be a string"),
+        (RUNS, b'{"runs": [4]}', f"{{}}/{RUNS}: runs[0] is 4; it must be an object"),
+        (PREDICTIONS, b"", f"{{}}/{PREDICTIONS} is damaged (it is not a file of arrays: "),
+        (PREDICTIONS, b"no archive", f"{{}}/{PREDICTIONS} is damaged (it is not a file of arrays: "),
+        (PREDICTIONS, to_npz({"labels_0": [1]}), f"{{}}/{PREDICTIONS}, set 0: classes is missing"),
     ],
 )  # fmt: skip
 def test_a_damaged_or_absent_file_is_named_in_one_line(
@@ -198,6 +197,38 @@ def test_a_search_with_such_a_name_is_refused_before_a_file_is_looked_up(
 
     with pytest.raises(UsageError, match=r"searches\[0\]: (study|optimizer) name '../"):
         read_archive(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "plan.dataset is missing; it must be a string"),
+        ({"method": None}, "plan.method is None; it must be an object"),
+        ({"epochs": -1}, "runs[0].plan: epochs is -1; it must be 1 to 1,000,000"),
+        ({"batch_size": 0}, "runs[0].plan: batch_size is 0; it must be 1 to 9,223,372,036,854,775,807"),
+        ({"threads": 0}, "runs[0].plan: threads is 0; it must be 1 to 1,024"),
+        ({"seed": -1}, "runs[0].plan: seed is -1; it must be 0 to 9,223,372,036,854,775,807"),
+        (
+            {"seed": 10**400},
+            " is damaged (it is not JSON: a whole number of 401 digits has more than 64 bits)",
+        ),
+        ({"sweep_epochs": [99]}, "runs[0].plan: an epoch of sweep_epochs is 99; it must be 1 to 30"),
+    ],
+)
+def test_a_plan_that_no_study_could_have_is_one_line(
+    changes: Mapping[str, Any], line: str, tmp_path: Path
+) -> None:
+    files = archive(reports.made_up(("sgd",), 1))
+    content = json.loads(files[RUNS])
+    content["runs"][0]["plan"] = {**content["runs"][0]["plan"], **changes} if changes else {}
+    reports.write(files | {RUNS: json.dumps(content).encode()}, tmp_path)
+
+    with pytest.raises(UsageError) as caught:
+        read_archive(tmp_path)
+
+    assert line in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / RUNS))
+    assert str(caught.value).endswith("; write the report again")
 
 
 @pytest.mark.parametrize("place", range(0, 100, 7))

@@ -168,8 +168,8 @@ def test_a_split_of_more_images_than_there_are_is_an_error(split: Split, numbers
     [
         (("tuning", 0), "hold out at least 1"),
         (("final", -1), "holds out -1 examples"),
-        (("tuning", 5, -1), "size -1 and seed 0; neither can be negative"),
-        (("tuning", 5, 0, -2), "size 0 and seed -2; neither can be negative"),
+        (("tuning", 5, -1), "a split's size is -1; it must be 0 to "),
+        (("tuning", 5, 0, -2), "a split's seed is -2; it must be 0 to "),
         (("test", 5), "role is tuning or final, not 'test'"),
     ],
 )
