@@ -15,6 +15,10 @@ class UsageError(OptstudyError):
     """The request is invalid. The command line exits with status 2."""
 
 
+class UnwrittenError(OptstudyError):
+    """A file could not be written: the disk is full, or the folder is read-only or does not exist."""
+
+
 _LONGEST_LINE = 500  # characters
 
 

@@ -16,8 +16,8 @@ from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.curvature import measure_request
 from optstudy.posthoc.request import CurvatureRequest
+from optstudy.records import io
 from optstudy.records.curvature import CurvatureResult, Floats
-from optstudy.records.io import write_bytes
 from optstudy.records.location import Location
 from optstudy.report.tables.table import count_label, number_column, text_column
 from optstudy.study.events import Notice
@@ -217,8 +217,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     existing = [name for name in files if (folder / name).exists()]
     if existing:
         raise UsageError(f"{folder / existing[0]} already exists; give another --output")
-    for name, data in files.items():
-        write_bytes(folder / name, data)
+    io.write_files(folder, files)
     click.echo(f"Saved to {folder}: {', '.join(files)}", err=True)
 
 

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from optstudy.cli.progress import show_estimate
 from optstudy.comparison.table import Comparison
-from optstudy.errors import OptstudyError
+from optstudy.errors import UnwrittenError
+from optstudy.records.io import writing
 from optstudy.records.location import Location
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
@@ -56,11 +57,15 @@ def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form:
         OptstudyError: If it cannot be written.
     """
     form = "markdown" if form == "table" else form
+    text = _formatted(comparison, as_json=as_json, form=form, metric=metric)
+    with writing(path):
+        file = path.open("x", encoding="utf-8")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_formatted(comparison, as_json=as_json, form=form, metric=metric))
-    except OSError as error:
-        raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
+        with writing(path), file:
+            file.write(text)
+    except UnwrittenError:
+        path.unlink(missing_ok=True)
+        raise
     click.echo(f"Saved to {path}", err=True)
 
 

@@ -1,15 +1,18 @@
 """Write JSON and binary files atomically, and detect damage to them by a checksum."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from optstudy.errors import OptstudyError
+from optstudy.errors import UnwrittenError
 from optstudy.records.forms import FormError, from_form, parse_json
 
 T = TypeVar("T")
@@ -47,21 +50,114 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: after a crash it is either complete or unchanged.
 
     Raises:
-        OptstudyError: If the folder cannot be written or the disk is full.
+        UnwrittenError: If the folder cannot be written or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OptstudyError(f"cannot write {path}: {error.strerror}") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files to a folder that has none of them: all, or none if one cannot be written.
+
+    Raises:
+        UnwrittenError: If the folder cannot be written or the disk is full.
+    """
+    try:
+        for name, data in files.items():
+            write_bytes(folder / name, data)
+    except UnwrittenError:
+        remove_files(folder, files)
+        raise
+
+
+def remove_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Remove what `write_files` has written, so that the same command can write it again."""
+    for name in files:
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    for parent in {(folder / name).parent for name in files} - {folder}:
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a temporary folder, and delete it at the end.
+
+    Raises:
+        UnwrittenError: If no folder for temporary files can be written.
+    """
+    with writing(Path(os.environ.get("TMPDIR", "/tmp")), "set TMPDIR to a folder with free space"):  # noqa: S108
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str, remedy: str = "") -> Iterator[None]:
+    """Describe errors of the system in one line while something is written.
+
+    Args:
+        path: What is written.
+        remedy: What to do if the path is wrong, such as ``choose another --workspace``.
+
+    Raises:
+        UnwrittenError: Instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _unwritten(path, error.errno, error.strerror or str(error), remedy) from error
+
+
+def find_unwritten(error: BaseException, path: Path | str) -> UnwrittenError | None:
+    """Return the one-line error if an exception was caused by a disk that is full or cannot be written.
+
+    Args:
+        error: The exception of a library.
+        path: What was written, if the exception does not name a file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UnwrittenError):
+            return cause
+        if isinstance(cause, sqlite3.Error):
+            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details
+            if code in _SQLITE:
+                return _unwritten(path, _SQLITE[code], str(cause))
+        if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+            named = cause.filename2 or cause.filename  # a copy names its source first
+            return _unwritten(os.fsdecode(named) if named else path, cause.errno, cause.strerror or "")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNWRITABLE = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+_SQLITE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+
+
+def _unwritten(path: Path | str, number: int | None, reason: str, remedy: str = "") -> UnwrittenError:
+    if number in _UNWRITABLE:
+        first = "free some space" if number in _FULL else "make it writable"
+        remedy = f"{first} and run the same command again: nothing finished is lost"
+    return UnwrittenError(f"cannot write {path}: {reason}{f'; {remedy}' if remedy else ''}")
 
 
 def checksum(content: Any) -> str:

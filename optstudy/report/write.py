@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.comparison.read import read_studies
-from optstudy.errors import UsageError
+from optstudy.errors import UnwrittenError, UsageError
 from optstudy.records.evidence import Evidence
-from optstudy.records.io import write_bytes
+from optstudy.records.io import remove_files, write_files
 from optstudy.records.metrics import Tag
 from optstudy.report.bundle import build_report
 from optstudy.report.citation import unknown_citations
@@ -55,12 +55,16 @@ def write_report(
         )
     evidence = read_files(tracking, evidence)
     files = build_report(evidence)
-    for name, data in files.items():
-        write_bytes(output / name, data)
+    write_files(output, files)
+    try:
+        run = _log(tracking, evidence, files)
+    except UnwrittenError:
+        remove_files(output, files)  # else the same command would find the folder in use
+        raise
     return WrittenReport(
         page=output / "index.html",
         files=tuple(files),
-        run=_log(tracking, evidence, files),
+        run=run,
         studies=evidence.studies,
         notices=(
             *filter(None, [evidence.lost_files, glyph_notice(_texts(evidence))]),

@@ -2,9 +2,7 @@
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from optstudy.errors import OptstudyError, one_line
 from optstudy.execution.flows import Flow, Task
 from optstudy.records.eigen_trace import trace_problem
+from optstudy.records.io import find_unwritten, temporary_folder
 from optstudy.records.metrics import RunResults, Tag, final_metrics
 from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
@@ -178,13 +177,15 @@ def _study_content(context: Context) -> dict[str, Any]:
 def _log_model(context: Context, run: TrainingRun, weights: Weights) -> Flow:
     assert run.run_id is not None
     dataset, title = context.dataset(), f"{context.files.name}/{run.name}"
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder, "model")
+    with temporary_folder() as folder:
+        written = folder / "model"
         try:
             model = build_model(run.plan.model, dataset)
             model.load_state_dict(weights)
             save_model(model.eval(), prepare(dataset.test_x[:2]), written)
-        except Exception as error:  # noqa: BLE001  # tracing a user's model may raise anything; the run is sound
+        except Exception as error:  # tracing a user's model may raise anything; the run is sound
+            if unwritten := find_unwritten(error, written):
+                raise unwritten from error
             kind = type(error).__name__
             yield Notice(
                 f"{title} has no MLflow model, since torch cannot trace it ({kind}); its weights are in weights.pt"

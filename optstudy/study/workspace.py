@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
-from optstudy.records.io import write_json
+from optstudy.records.io import write_json, writing
 from optstudy.records.naming import check_name
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import Specification
@@ -147,17 +147,15 @@ def locked(files: StudyFiles) -> Iterator[None]:
         OptstudyError: If the folder cannot be written.
     """
     path = files.folder / "lock"
-    try:
+    with writing(path, "choose another --workspace"):
         files.folder.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+")
-    except OSError as error:
-        raise OptstudyError(f"cannot write {path}: {error.strerror}; choose another --workspace") from error
+        handle = path.open("a+b", buffering=0)
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
-            holder = handle.read().strip() or "unknown"
+            holder = handle.read().decode(errors="replace").strip() or "unknown"
             raise UsageError(
                 f"study {files.name!r} is being run by process {holder}; wait for it or use another --study"
             ) from None
@@ -165,7 +163,8 @@ def locked(files: StudyFiles) -> Iterator[None]:
             raise OptstudyError(
                 f"cannot lock {path}: {error.strerror}; choose a --workspace on a file system with locks"
             ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with writing(path):
+            handle.truncate(0)
+            handle.write(str(os.getpid()).encode())
+            os.fsync(handle.fileno())  # on a network file system an error could be left to the end
         yield

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import read_mlflow_creds
 
 from optstudy.errors import OptstudyError, UsageError, first_line
+from optstudy.records.io import find_unwritten
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for which calls are retried in total
@@ -42,6 +43,8 @@ _UNREACHABLE = (
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+# It logs the tracebacks of exceptions that it raises, too.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 class Connection:
@@ -61,6 +64,7 @@ class Connection:
         self.client = MlflowClient(tracking_uri=uri)
         self._patience = max(patience, _users_timeout())
         self._gave_up = False
+        self._place = _place(uri)
 
     def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call one of the client's methods; a server has the patience for its whole answer.
@@ -86,7 +90,9 @@ class Connection:
             try:
                 with _request_timeout(left):
                     return attempt(request, left)
-            except (MlflowException, requests.RequestException, TimeoutError) as error:
+            except (MlflowException, OSError) as error:  # of requests, too
+                if unwritten := find_unwritten(error, self._place):
+                    raise unwritten from error
                 if not _unreachable(error):
                     raise OptstudyError(
                         f"MLflow at {hide_credentials(self.uri)} {_refusal(self.uri, error)}"
@@ -143,6 +149,13 @@ def _request_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(_TIMEOUT, None)
+
+
+def _place(uri: str) -> str:
+    """Return what is written: the file of a SQLite database, or the address of any other store."""
+    from sqlalchemy import make_url
+
+    return (uri.startswith("sqlite") and make_url(uri).database) or hide_credentials(uri)
 
 
 def hide_credentials(uri: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.io import find_unwritten
 
 # Columns in which MLflow stores absolute paths of artifacts.
 _LOCATIONS = (
@@ -72,17 +73,28 @@ def update_moved_paths(workspace: Path) -> str | None:
             old_roots = sorted(root for root in roots if root and root != current_root)
             if not old_roots:
                 return None
-            backup = path.with_name(f"{path.name}.before-move-{time.strftime('%Y%m%d-%H%M%S')}")
-            with closing(sqlite3.connect(backup)) as copy:
-                connection.backup(copy)
+            backup = _back_up(connection, path)
             connection.create_function("moved", 1, lambda location: _moved(location, current_root))
             with connection:
                 for table, column in _LOCATIONS:
                     connection.execute(f"UPDATE {table} SET {column} = moved({column})")  # noqa: S608  # constants
     except sqlite3.Error as error:
+        if unwritten := find_unwritten(error, path):
+            raise unwritten from error
         raise OptstudyError(f"{path} cannot be read as a tracking database ({error})") from error
     origin = ", ".join(unquote(urlsplit(old).path).removesuffix(_ROOT) for old in old_roots)
     return f"the workspace was moved from {origin}: updated its artifact locations (before: {backup})"
+
+
+def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
+    backup = path.with_name(f"{path.name}.before-move-{time.strftime('%Y%m%d-%H%M%S')}")
+    try:
+        with closing(sqlite3.connect(backup)) as copy:
+            connection.backup(copy)
+    except sqlite3.Error:
+        backup.unlink(missing_ok=True)  # it is incomplete
+        raise
+    return backup
 
 
 def _root(location: str | None) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
+from optstudy.records.io import temporary_folder
 from optstudy.records.metrics import Tag
 from optstudy.records.run import FinalRun
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
@@ -123,10 +123,9 @@ class Reader:
             return (folder / name).read_bytes() if (folder / name).is_file() else None
         if all(artifact.path != name for artifact in self._call(self._client.list_artifacts, run_id)):
             return None
-        with tempfile.TemporaryDirectory() as temporary:
-            return Path(
-                self._connection.transfer(self._client.download_artifacts, run_id, name, temporary)
-            ).read_bytes()
+        with temporary_folder() as temporary:
+            fetched = self._connection.transfer(self._client.download_artifacts, run_id, name, str(temporary))
+            return Path(fetched).read_bytes()
 
     def studies(self) -> list[str]:
         """Return the names of the studies that have final runs, the most recent last."""

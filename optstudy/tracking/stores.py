@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 
 from optstudy.errors import OptstudyError, UsageError, first_line
+from optstudy.records.io import find_unwritten, writing
 from optstudy.records.location import Location
 from optstudy.tracking import embedded
 from optstudy.tracking.connection import PATIENCE, hide_credentials
@@ -32,17 +35,16 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
         return _open_server(uri, patience), None
     address, path = embedded.uri(workspace), embedded.database(workspace)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make_database(path)
+        with writing(path.parent, "choose another --workspace"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_database(path)
         notice = embedded.update_moved_paths(workspace)
         return Tracking(address, embedded.artifacts(workspace)), notice
     except OptstudyError:
         raise
-    except OSError as error:
-        raise OptstudyError(
-            f"cannot write {path.parent}: {error.strerror}; choose another --workspace"
-        ) from error
     except Exception as error:  # raised by SQLAlchemy, alembic or MLflow
+        if unwritten := find_unwritten(error, path):
+            raise unwritten from error
         raise OptstudyError(
             f"{path}: MLflow cannot open it ({type(error).__name__}: {first_line(error)}); restore it, or move"
             " it away and rerun the command: it logs the runs again from tuning/studies"
@@ -79,7 +81,7 @@ def _open_server(uri: str, patience: float) -> Tracking:
 
 
 def _make_database(path: Path) -> None:
-    """Create an empty database under a temporary name, and rename it when it is complete.
+    """Create an empty database in a temporary folder, and move it when it is complete.
 
     MLflow cannot open a database whose creation was interrupted. The lock is released when the process that holds it
     ends, so any unfinished database is abandoned and can be deleted.
@@ -93,9 +95,11 @@ def _make_database(path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return
-        new = path.with_name(f"{path.name}.new")
-        for leftover in path.parent.glob(f"{new.name}*"):  # with their journals
-            leftover.unlink()
-        create_store: Any = SqlAlchemyStore
-        create_store(embedded.database_uri(new), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
-        new.rename(path)
+        for leftover in path.parent.glob(f"{path.name}.new*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        # Each attempt has another path, since MLflow keeps the connection to a database that it could not create.
+        with tempfile.TemporaryDirectory(prefix=f"{path.name}.new-", dir=path.parent) as folder:
+            new = Path(folder, path.name)
+            create_store: Any = SqlAlchemyStore
+            create_store(embedded.database_uri(new), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+            new.rename(path)

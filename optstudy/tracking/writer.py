@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from optstudy.errors import OptstudyError
+from optstudy.records.io import temporary_folder, write_bytes
 from optstudy.records.metrics import Tag, epoch_metrics
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
@@ -98,11 +98,10 @@ class Tracking(Reader):
 
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Log artifacts by name, or by path relative to the run's root."""
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             for name, data in files.items():
-                Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
-                Path(folder, name).write_bytes(data)
-            self._connection.transfer(self._client.log_artifacts, run_id, folder)
+                write_bytes(folder / name, data)
+            self._connection.transfer(self._client.log_artifacts, run_id, str(folder))
 
     def log_dataset(self, run_id: str, description: DatasetDescription, context: str) -> None:
         """Log the name, checksum and sizes of the run's data set, and the part in use."""

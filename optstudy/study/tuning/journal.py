@@ -8,9 +8,20 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from optstudy.records.io import writing
+
 
 def mirror(study: optuna.Study, name: str, path: Path) -> None:
-    """Append a study's newly finished trials to a journal."""
+    """Append a study's newly finished trials to a journal.
+
+    Raises:
+        UnwrittenError: If it cannot be written.
+    """
+    with writing(path):
+        _mirror(study, name, path)
+
+
+def _mirror(study: optuna.Study, name: str, path: Path) -> None:
     if path.exists() and not _is_intact(path):  # the driver was killed while writing, or the disk was full
         _rename_damaged(path)
     storage = JournalStorage(JournalFileBackend(str(path)))
