@@ -269,7 +269,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     with pytest.raises(OptstudyError) as raised:
         write_bytes(path, b"new")
 
-    assert str(raised.value) == f"cannot write {path}: No space left on device"
+    assert str(raised.value) == (
+        f"cannot write {path}: No space left on device; free some space and run the same command again:"
+        " nothing finished is lost"
+    )
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
 

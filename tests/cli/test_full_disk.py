@@ -1,0 +1,57 @@
+"""A study on a full disk ends in one line, loses nothing, and goes on where there is space again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Run
+
+from optstudy.tracking import embedded
+
+TESTS = Path(__file__).parents[1]
+UNSHARE = ("unshare", "--mount", *(["--map-root-user"] if os.geteuid() else []))
+LEFT = (0, 4_096, 8_192, 30_000, 60_000, 120_000, 200_000, 300_000)  # bytes; see full_disk.py
+
+
+def may_mount(folder: Path) -> bool:
+    words = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", str(folder)]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(words, check=False, capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_after_a_full_disk_to_the_same_results(empty_store: Path, tmp_path: Path) -> None:
+    if not may_mount(tmp_path):
+        pytest.skip("this machine lets nobody mount a small disk")
+    program = [*UNSHARE, sys.executable, str(TESTS / "full_disk.py"), str(tmp_path), str(empty_store)]
+
+    done = subprocess.run([*program, *map(str, LEFT)], check=False, capture_output=True, text=True, cwd=TESTS)
+
+    assert done.stderr == ""
+    whole, *tries = map(json.loads, done.stdout.splitlines())
+    assert (whole["status"], len(tries)) == (0, len(LEFT))
+    for tried in tries:
+        *progress, last = tried["errors"].splitlines()
+        assert tried["status"] == 1, tried
+        assert last.startswith("optstudy: cannot write "), tried
+        assert last.endswith("; free some space and run the same command again: nothing finished is lost"), (
+            tried
+        )
+        assert not any(line.startswith(("Traceback", "optstudy:")) for line in progress), tried
+        assert (tried["hidden"], tried["again"], tried["rows"]) == ([], 0, whole["rows"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_database_is_one_line(run: Run, finished_copy: Path) -> None:
+    embedded.database(finished_copy).chmod(0o400)
+
+    ended = run("report")
+
+    assert ended.status == 1
+    assert ended.line.endswith("; make it writable and run the same command again: nothing finished is lost")
