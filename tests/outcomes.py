@@ -63,20 +63,20 @@ def logged(client: MlflowClient, run: Run) -> dict[str, Any]:
     return {"status": run.info.status, "params": run.data.params, "metrics": histories, "data": data}
 
 
-def outcome(workspace: Path) -> dict[str, Any]:
-    """Return everything that a study leaves and that must not depend on how it was run."""
-    client = MlflowClient(embedded.uri(workspace))
+def outcome(workspace: Path, uri: str | None = None) -> dict[str, Any]:
+    """Return everything that a study leaves and that must not depend on how it was run, or where it logs."""
+    client = MlflowClient(uri or embedded.uri(workspace))
     found: dict[str, Any] = {}
     for kind in ("tuning", "final"):
         experiment = client.get_experiment_by_name(f"tiny/{kind}")
         assert experiment is not None
         for run in client.search_runs([experiment.experiment_id]):
-            assert run.info.run_name not in found  # once
-            found[run.info.run_name] = logged(client, run)
+            name = run.info.run_name
+            found[f"{name}, again" if name in found else name] = logged(client, run)
     for path in sorted((workspace / "tuning" / "best" / "tiny").glob("*.json")):
         found[path.name] = {**json.loads(path.read_text()), "commit": None}
     found["rungs"] = {
         name: timeless(json.loads(path.read_text())) for name, path in rung_files(workspace).items()
     }
-    found["table"] = timeless(Study("tiny", workspace=workspace).compare().to_dict())
+    found["table"] = timeless(Study("tiny", workspace=workspace, tracking_uri=uri).compare().to_dict())
     return found

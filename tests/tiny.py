@@ -161,14 +161,16 @@ def options(**changes: Any) -> list[str]:
     return [part for pair in pairs for part in ("--set", pair)]
 
 
-def start(arguments: Sequence[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
-    """Start the command line in a folder, in a process group of its own."""
+def start(
+    arguments: Sequence[str], folder: Path, *, prefix: Sequence[str] = (), **popen: Any
+) -> "subprocess.Popen[str]":
+    """Start the command line in a folder, in a process group of its own, by way of the program ``prefix``."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from optstudy.cli import main; main()", *arguments],
+        [*prefix, sys.executable, "-c", "from optstudy.cli import main; main()", *arguments],
         cwd=folder,
         text=True,
         start_new_session=True,
-        **streams,
+        **popen,
     )
 
 

@@ -67,6 +67,8 @@ def main() -> None:
             click.echo(command, err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, click.Abort):
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, signal.SIG_IGN)  # another would end Python's own exit in a traceback
         click.echo("optstudy: interrupted; run the same command again to resume", err=True)
         sys.exit(1)
     except BrokenPipeError:
