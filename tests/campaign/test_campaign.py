@@ -14,10 +14,12 @@ from socket import create_server
 
 import pytest
 from campaign.blows import KILLS, SIGNALS, kill_driver, kill_group
-from campaign.conftest import sqlite
+from campaign.conftest import LeftAlone, sqlite
 from campaign.disks import mounted, suffer_on
 from campaign.server import Server
 from campaign.subject import SEED, Strike, Subject
+from execution.machines import actors, cluster, until
+from stack.servers import served
 
 Examine = Callable[..., None]
 
@@ -154,3 +156,44 @@ def test_whose_clock_is_set_back(
     subject.suffer(strike, moments(draw, 4), draw)
 
     examine("clock set back", subject)
+
+
+@studies(1)
+def test_whose_servers_database_is_restarted(
+    study: int, subject: Subject, left_alone: LeftAlone, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(f"{SEED} PostgreSQL {study}")
+    shutil.rmtree(subject.folder / "mlruns")
+    subject.total = sum(name.startswith("tuning/") for name in left_alone.files)
+
+    def strike(struck: Subject, draw: random.Random) -> None:
+        stack.postgres.restart()
+
+    with served() as stack:
+        monkeypatch.setenv("HOME", str(stack.home))  # where the password is
+        subject.options = (*subject.options, "--tracking-uri", stack.address)
+        subject.suffer(strike, moments(draw, 4), draw)
+
+        examine(
+            "restart of PostgreSQL",
+            subject,
+            uri=stack.address,
+            select=lambda query: int(stack.select(query)[0]),
+        )
+
+
+@studies(1)
+def test_whose_nodes_of_a_ray_cluster_are_restarted(study: int, subject: Subject, examine: Examine) -> None:
+    draw = random.Random(f"{SEED} Ray {study}")
+    with cluster() as machines:
+        nodes = [machines.add(num_cpus=1), machines.add(num_cpus=1)]
+        subject.options = ("--ray", machines.address)
+
+        def strike(struck: Subject, draw: random.Random) -> None:
+            machines.lose(nodes.pop(draw.randrange(2)))
+            nodes.append(machines.add(num_cpus=1))
+
+        subject.suffer(strike, moments(draw, 4), draw)
+        until(lambda: not any(actors(node) for node in nodes))
+
+    examine("restart of a Ray node", subject)

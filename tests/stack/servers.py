@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,9 +18,23 @@ from socket import create_server
 from typing import Any
 
 import pytest
-from stack.composed import Project, mounted
+from stack.composed import Project, mounted, project
 
 STARTUP = 200.0  # seconds; the first start makes all tables, and a busy machine is no failure
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """PostgreSQL, running."""
+
+    port: int
+    control: Sequence[str]  # pg_ctl for this server
+
+    def restart(self) -> None:
+        """End the server as a crash would, and start it again."""
+        subprocess.run(
+            [*self.control, "restart", "--mode=immediate"], cwd="/", check=True, stdout=subprocess.DEVNULL
+        )
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Stack:
     """Both servers, running."""
 
     project: Project
+    postgres: Postgres
     address: str
     programs: Path  # of PostgreSQL
     environment: Mapping[str, str]  # of the MLflow server
@@ -76,18 +92,29 @@ class Stack:
 
 
 @contextlib.contextmanager
+def served() -> Iterator[Stack]:
+    """Start both servers in a folder of their own, which PostgreSQL's user may enter as no folder of pytest's."""
+    postgresql()
+    with tempfile.TemporaryDirectory(prefix="optstudy-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with started(project(folder)) as servers:
+            yield servers
+
+
+@contextlib.contextmanager
 def started(project: Project) -> Iterator[Stack]:
     """Start what the services `postgres` and `mlflow` start."""
     programs = postgresql()
     with ExitStack() as ending:
-        port = ending.enter_context(_postgres(project, programs))
+        postgres = ending.enter_context(_postgres(project, programs))
         server = mounted(project, "mlflow")
         asked = project.service("mlflow")["environment"]
         environment = {
             **os.environ,
             **{name: server(value) for name, value in asked.items()},
             "PGHOST": "127.0.0.1",
-            "PGPORT": str(port),
+            "PGPORT": str(postgres.port),
         }
         database = project.service("postgres")["environment"]["POSTGRES_DB"]
         subprocess.run(
@@ -96,7 +123,7 @@ def started(project: Project) -> Iterator[Stack]:
         command = [server(word) for word in project.service("mlflow")["command"]]
         address, group = ending.enter_context(_mlflow(project, command, environment))
         home = mounted(project, "optstudy")("/home/optstudy")
-        yield Stack(project, address, programs, environment, group, Path(home))
+        yield Stack(project, postgres, address, programs, environment, group, Path(home))
 
 
 def postgresql() -> Path:
@@ -111,7 +138,7 @@ def postgresql() -> Path:
 
 
 @contextlib.contextmanager
-def _postgres(project: Project, programs: Path) -> Iterator[int]:
+def _postgres(project: Project, programs: Path) -> Iterator[Postgres]:
     """Do what the image's entrypoint does, and serve on loopback."""
     here, service, port = mounted(project, "postgres"), project.service("postgres"), _free_port()
     asked = {name: here(value) for name, value in service["environment"].items()}
@@ -135,7 +162,12 @@ def _postgres(project: Project, programs: Path) -> Iterator[int]:
     _, program, *check = service["healthcheck"]["test"]
     with _running(words, project.folder / "postgres.log", signal.SIGINT, cwd="/") as server:
         _wait([str(programs / program), *check, f"--port={port}"], server)
-        yield port
+        control = [*as_user, str(programs / "pg_ctl"), f"--pgdata={data}", f"--log={data / 'log'}"]
+        try:
+            yield Postgres(port, control)
+        finally:
+            if server.poll() is not None:  # it was restarted
+                subprocess.run([*control, "stop"], cwd="/", check=True, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
