@@ -13,6 +13,7 @@ from optstudy.execution.local import LocalWorkers, in_worker
 from optstudy.execution.pool import WorkerPool
 from optstudy.execution.ray import RayWorkers
 from optstudy.optimizers import load_space
+from optstudy.records.io import remove_unfinished
 from optstudy.records.location import Location
 from optstudy.records.provenance import Provenance
 from optstudy.records.search import SearchResult
@@ -143,6 +144,8 @@ class Study:
         added = {"optimizers": optimizers, "configs": configs}
         changes = _validated(settings | {key: value for key, value in added.items() if value})
         with locked(self.files):
+            for folder in (self.files.folder, self.files.bests):
+                remove_unfinished(folder)
             self._recorded = read_recorded(self.files)
             if accept_sources:
                 self._recorded = accept_changes(self.files, self._recorded, accept_sources)

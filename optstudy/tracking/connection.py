@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ _CLIENT_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM)
 _UNREACHABLE = (
     TimeoutError,
     requests.ConnectionError,
@@ -65,6 +67,7 @@ class Connection:
         self._patience = max(patience, _users_timeout())
         self._gave_up = False
         self._place = _place(uri)
+        self._has_server = urlsplit(uri).scheme in ("http", "https")
 
     def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call one of the client's methods; a server has the patience for its whole answer.
@@ -72,8 +75,9 @@ class Connection:
         Raises:
             OptstudyError: If MLflow refuses the call, or is unreachable for too long.
         """
-        bounded = _within if urlsplit(self.uri).scheme in ("http", "https") else _at_leisure
-        return self._retry(bounded, lambda: method(*arguments, **options))
+        return self._retry(
+            _within if self._has_server else _undisturbed, lambda: method(*arguments, **options)
+        )
 
     def transfer(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call one of the client's methods that transfer files, which may take longer, as long as bytes arrive.
@@ -81,7 +85,9 @@ class Connection:
         Raises:
             OptstudyError: If MLflow refuses the call, or is unreachable for too long.
         """
-        return self._retry(_at_leisure, lambda: method(*arguments, **options))
+        return self._retry(
+            _at_leisure if self._has_server else _undisturbed, lambda: method(*arguments, **options)
+        )
 
     def _retry(self, attempt: Callable[[Callable[[], T], float], T], request: Callable[[], T]) -> T:
         deadline = time.monotonic() + self._patience
@@ -108,6 +114,24 @@ class Connection:
 
 def _at_leisure(request: Callable[[], T], _: float) -> T:
     return request()
+
+
+def _undisturbed(request: Callable[[], T], _: float) -> T:
+    """Return the answer of a database; SIGINT and SIGTERM wait for it.
+
+    The exception of a signal would leave a transaction open, so that the runs could not be closed as interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where no signal raises
+        return request()
+    arrived: list[int] = []
+    before = {kind: signal.signal(kind, lambda kind, _: arrived.append(kind)) for kind in _INTERRUPTING}
+    try:
+        return request()
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 def _within(request: Callable[[], T], seconds: float) -> T:

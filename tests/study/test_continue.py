@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,23 @@ class TestAgain:
         assert {
             name: run.data.metrics for name, run in studies.runs(finished_copy, "final").items()
         } == metrics
+
+    def test_what_was_being_written_when_it_was_killed_is_removed(self, finished_copy: Path) -> None:
+        tuning = finished_copy / "tuning"
+        [rungs, *_] = (tuning / "studies" / "tiny" / "rungs").iterdir()
+        program = (
+            "import os, signal, sys; from pathlib import Path; from optstudy.records.io import write_bytes\n"
+            "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "write_bytes(Path(sys.argv[1]), b'half')"
+        )
+        before = {path for path in tuning.rglob("*") if path.is_file()}
+        for path in (rungs / "0009.json", tuning / "best" / "tiny" / "sgd.json", rungs.parent / "a.pt"):
+            subprocess.run([sys.executable, "-c", program, path], check=False)
+        assert len([path for path in tuning.rglob("*") if path.is_file()]) == len(before) + 3
+
+        list(tiny.study(**tiny.WHOLE).run())
+
+        assert {path for path in tuning.rglob("*") if path.is_file()} == before
 
     def test_a_new_optimizer_joins_and_the_others_are_not_trained_again(self, finished_copy: Path) -> None:
         before = studies.rung_times(finished_copy)

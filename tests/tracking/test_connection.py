@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 from finals import final_run
+from sqlalchemy.orm import Session
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.location import Location
@@ -121,6 +123,32 @@ def test_after_giving_up_once_no_call_is_tried() -> None:
 
     assert before > 1
     assert attempts == before
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_transaction_of_a_database(
+    kind: signal.Signals, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the database stays locked for the calls that close what is open."""
+    tracking, _ = open_tracking(Location(store_folder))
+    run_id = tracking._connection.call(tracking._client.create_run, "0").info.run_id
+
+    def interrupted(session: Session) -> None:
+        session.flush()
+        signal.raise_signal(kind)
+        commit(session)
+
+    commit, handler = Session.commit, signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "commit", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                tracking.set_tags(run_id, {"first": "1"})
+        tracking.set_tags(run_id, {"second": "2"})
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    assert {"first", "second"} <= tracking._client.get_run(run_id).data.tags.keys()
 
 
 def test_a_refused_call_is_not_retried() -> None:
