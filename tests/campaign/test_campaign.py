@@ -111,15 +111,12 @@ def test_killed_while_it_logs_to_a_server(
     examine("SIGKILL with a server", subject, uri=server.address, select=sqlite(server.folder))
 
 
-@pytest.mark.parametrize(
-    "study", [None, *(pytest.param(study, marks=pytest.mark.campaign) for study in range(2))]
-)
-def test_whose_disk_is_full(study: int | None, subject: Subject, examine: Examine) -> None:
+@studies(2)
+def test_whose_disk_is_full(study: int, subject: Subject, examine: Examine) -> None:
     draw = random.Random(f"{SEED} full {study}")
-    blows = [0.6] if study is None else moments(draw, 6)
 
     with mounted(subject.folder, "mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs") as disk:
-        suffer_on(disk, subject, disk.fill, blows, draw)
+        suffer_on(disk, subject, disk.fill, moments(draw, 6), draw)
 
     examine("full disk", subject)
 

@@ -13,7 +13,7 @@ from optstudy.cli import main
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run a command in this process, as the program would."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
 
     def ended(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["optstudy", *arguments])
@@ -27,4 +27,5 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Ended(code, *capsys.readouterr())
 
     yield ended
-    signal.signal(signal.SIGTERM, handler)
+    for kind, handler in handlers.items():
+        signal.signal(kind, handler)
