@@ -25,6 +25,7 @@ def kill_workers(subject: Subject, draw: random.Random) -> None:
     """Kill one worker, or all; the driver goes on."""
     found = subject.workers()
     while not found and subject.running:
+        subject.wait(0.1)
         found = subject.workers()
     for pid in found if draw.random() < 0.5 else found[:1]:
         os.kill(pid, signal.SIGKILL)
@@ -35,7 +36,7 @@ def interrupt(kind: signal.Signals, times: int) -> Strike:
 
     def strike(subject: Subject, draw: random.Random) -> None:
         while subject.running and not catches(subject.pid, signal.SIGTERM):
-            pass  # Python is still starting
+            subject.wait(0.02)  # Python is still starting
         for _ in range(times):
             if subject.running:
                 (os.killpg if kind == signal.SIGINT else os.kill)(subject.pid, kind)

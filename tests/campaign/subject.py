@@ -89,7 +89,7 @@ class Subject:
         status = self.driver.wait(LONG)
         until = time.monotonic() + LONG / 10
         while (left := [pid for pid, _ in self._processes()]) and time.monotonic() < until:
-            time.sleep(0.02)
+            time.sleep(0.1)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         self.orphans += len(left)
@@ -121,7 +121,7 @@ class Subject:
         if len(self.files()) >= number:
             return self.wait(draw.uniform(0, STARTUP))
         while len(self.files()) < number and self.running:
-            time.sleep(0.01)
+            time.sleep(0.03)
         return self.wait(draw.choice([0.0, 0.0, draw.uniform(0, 0.2)]))
 
     def _processes(self) -> Iterator[tuple[int, list[bytes]]]:
