@@ -21,6 +21,8 @@ from campaign.subject import SEED, Strike, Subject
 from execution.machines import actors, cluster, until
 from stack.servers import served
 
+from optstudy.tracking import embedded
+
 Examine = Callable[..., None]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -97,7 +99,7 @@ def test_whose_server_is_killed(study: int, subject: Subject, server: Server, ex
 
     subject.suffer(server.kill, moments(draw, 8), draw)
 
-    examine("SIGKILL server", subject, uri=server.address, select=sqlite(server.folder))
+    examine("SIGKILL server", subject, uri=embedded.uri(server.folder), select=sqlite(server.folder))
 
 
 @studies(1)
@@ -108,7 +110,7 @@ def test_killed_while_it_logs_to_a_server(
 
     subject.suffer(draw.choice([kill_driver, kill_group]), moments(draw, 10), draw)
 
-    examine("SIGKILL with a server", subject, uri=server.address, select=sqlite(server.folder))
+    examine("SIGKILL with a server", subject, uri=embedded.uri(server.folder), select=sqlite(server.folder))
 
 
 @studies(2)
