@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.errors import OptstudyError
 from optstudy.records.arrays import ArrayRecord
 from optstudy.records.run import Observation
 
@@ -34,10 +35,35 @@ class EigenTrace(ArrayRecord):
     preconditioned: Annotated[Floats, "p"]  # first eigenvalue of the preconditioned Hessian
 
 
+_VALUES = {
+    **dict.fromkeys(
+        ("lambda_1", "lambda_2", "residual_1", "residual_2", "ratio", "ratio_low", "ratio_high"), float
+    ),
+    **dict.fromkeys(("verified", "probability", "angle", "gradient_share", "products"), float),
+    "verdict": str,
+}  # of an observation of the probe `eigen`, by name
+
+
 def trace_problem(observations: Sequence[Observation]) -> str:
     """Return why eigenvalues are missing from a run's trace; "" if none are."""
     reasons = {o.probe: o.problem for o in observations if o.problem}
     return next(iter(reasons.values()), "")
+
+
+def check_observations(observations: Sequence[Observation]) -> None:
+    """Check that each tracked step has all values of a trace.
+
+    Raises:
+        OptstudyError: If one is missing or of the wrong type.
+    """
+    for observation in observations:
+        if observation.probe not in ("eigen", "preconditioned") or "lambda_1" not in observation.values:
+            continue
+        names = dict.fromkeys(("lambda_1",), float) if observation.probe == "preconditioned" else _VALUES
+        for name, kind in names.items():
+            value = observation.values.get(name, ())
+            if not (value is None or isinstance(value, kind) or (kind is float and isinstance(value, int))):
+                raise OptstudyError(f"{name} of the observation at step {observation.step} is {value!r}")
 
 
 def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:

@@ -3,27 +3,28 @@
 import contextlib
 import errno
 import hashlib
+import io
+import itertools
 import json
 import math
 import os
 import re
 import sqlite3
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from optstudy.errors import UnwrittenError
+from optstudy.errors import OptstudyError, UnwrittenError, one_line
 from optstudy.records.forms import FormError, from_form, parse_json
 
 T = TypeVar("T")
 
 CHECKSUM = "checksum"  # last key of a JSON file
 _COMMENT = b"sha256:"  # the comment of a zip file: this and 64 hexadecimal digits
-_END, _END_SIZE = (
-    b"PK\x05\x06",
-    22,
-)  # the record at the end of a zip file; its last two bytes are the comment's length
+_END = b"PK\x05\x06"  # begins the record at the end of a zip file, whose last two bytes are the comment's length
+_END_SIZE = 22  # bytes of that record, without a comment
 
 
 class Sealed(NamedTuple, Generic[T]):
@@ -228,6 +229,7 @@ def read_sealed_zip(path: Path) -> Sealed[bytes]:
     """
     stored = _read(path)
     if _has_no_comment(stored):
+        _check_members(path, stored)
         return Sealed(stored, has_checksum=False)
     end = len(stored) - len(_COMMENT) - 64
     data = stored[: max(end - 2, 0)] + b"\0\0"
@@ -237,6 +239,21 @@ def read_sealed_zip(path: Path) -> Sealed[bytes]:
     return Sealed(data, has_checksum=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to the first free of NAME.damaged-1, NAME.damaged-2, ...; return the new path.
+
+    Raises:
+        OptstudyError: If it cannot be renamed.
+    """
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.lexists(name))
+    try:
+        path.rename(kept)
+    except OSError as error:
+        raise OptstudyError(f"cannot rename {path} to {kept.name}: {error.strerror}") from error
+    return kept
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -244,6 +261,17 @@ def _read(path: Path) -> bytes:
         raise
     except OSError as error:
         raise FormError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check_members(path: Path, data: bytes) -> None:
+    """Raise FormError unless the data are a whole zip file, whose members agree with the checksums of its format."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # damaged headers raise exceptions of many kinds
+        raise FormError(f"{path} is damaged ({one_line(error)})") from error
+    if damaged is not None:
+        raise FormError(f"{path} is damaged (its part {damaged} does not agree with its checksum)")
 
 
 def _has_no_comment(data: bytes) -> bool:

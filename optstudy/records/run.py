@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from optstudy.errors import OptstudyError
 from optstudy.records.arrays import ArrayRecord
 from optstudy.records.curvature import FinalCurvature
 from optstudy.records.naming import RunId
 from optstudy.records.provenance import Provenance
 
 Outcome = Literal["running", "completed", "diverged", "failed"]
+_LARGEST = 10**15  # of a count, and of a Unix time in seconds
 PROBLEM = "problem"  # the only value of an observation whose probe failed
 
 
@@ -35,6 +37,16 @@ class EpochRecord:
     full_gradient_norm: float | None = None
     steps: int | None = None  # None if each step computed one gradient
     losses: int = 0  # mini-batch losses computed without a gradient
+
+    def __post_init__(self) -> None:
+        for name in ("train_accuracy", "heldout_accuracy", "exact_accuracy"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise OptstudyError(f"{name} is {value}; it must be a number from 0 to 1")
+        for name in ("epoch", "seconds", "finished_at", "gradients", "hessian_products", "steps", "losses"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= _LARGEST:
+                raise OptstudyError(f"{name} is {value}; it must be a number from 0 to {_LARGEST:,}")
 
     @property
     def step_count(self) -> int:
@@ -73,6 +85,28 @@ class Rung:
     )
     problem: str = ""  # the error, if the outcome is failed
     machine: Mapping[str, str] = field(default_factory=dict)  # on which it was computed
+
+    def check(self, until: int, predictions: int | None = None) -> None:
+        """Check that the rung is whole.
+
+        Args:
+            until: The epoch with which it ends, unless the run diverges or fails before.
+            predictions: Number of predicted classes at the end of the run; None to check no predictions.
+
+        Raises:
+            OptstudyError: If it is not.
+        """
+        epochs = [record.epoch for record in self.epochs]
+        if self.outcome == "failed":
+            return
+        if not epochs or epochs != [*range(epochs[0], epochs[-1] + 1)] or epochs[0] < 1:
+            raise OptstudyError(f"epochs are {epochs}; they must be one or more in a row")
+        if epochs[-1] > until or (epochs[-1] < until and self.outcome != "diverged"):
+            raise OptstudyError(f"the last epoch is {epochs[-1]}; it must be {until}")
+        if predictions is None or self.outcome == "running":
+            return
+        if self.predicted is None or len(self.predicted) != predictions or min(self.predicted) < 0:
+            raise OptstudyError(f"predicted must be {predictions} classes, counted from 0")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.metrics import provenance_tags
 from optstudy.records.plan import DatasetDescription, Plan, run_key
 from optstudy.records.provenance import Provenance
+from optstudy.records.run import Rung
 from optstudy.records.space import Space
 from optstudy.study.accepted import EarlierSources
 from optstudy.study.estimate import curvature_seconds, epoch_seconds
-from optstudy.study.run_cache import RunCache
+from optstudy.study.plans import split_sizes
+from optstudy.study.run_cache import RunCache, told
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
@@ -79,17 +81,21 @@ class Context:
         logged = self.logged[self.experiment(kind)].get(name)
         return logged if logged is not None and logged.key == self.key(plan) else None
 
-    def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, last: bool = False) -> Flow:
+    def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, state_needed: bool = False) -> Flow:
         """Read a rung from disk, or compute it from the end of epoch ``since`` to the end of ``until``.
 
-        ``last`` states that the run's state is needed after this rung; a stored rung without state is then recomputed.
+        ``state_needed`` states that the run's state is needed once it has ended; a last rung that is stored without
+        state is then recomputed.
         The flow returns a Rung, or an OptstudyError if it failed.
         """
         key = self.key(plan)
-        stored = self.cache.read(key, until)
-        if stored is not None and not (last and self.cache.state(key, until) is None):
-            return stored
-        state = self.cache.state(key, since) if since else None
+        stored = yield from told(self.cache.read(key, until, split_sizes(plan, self.data)[1]))
+        if stored is not None and _begins_after(stored, since):
+            if not state_needed or stored.outcome == "running":
+                return stored
+            if (yield from told(self.cache.state(key, until))) is not None:
+                return stored
+        state = (yield from told(self.cache.state(key, since))) if since else None
         result = yield Task(
             run_verified_rung,
             (self.data.checksum, plan, state, since, until),
@@ -109,10 +115,10 @@ class Context:
         The flow returns a CurvatureResult, or an OptstudyError if it failed.
         """
         key = self.key(plan)
-        stored = self.cache.curvature(key)
+        stored = yield from told(self.cache.curvature(key))
         if stored is not None:
             return stored
-        state = self.cache.state(key, plan.epochs)
+        state = yield from told(self.cache.state(key, plan.epochs))
         result = yield Task(measure_final_curvature, (plan, state), self.curvature_seconds(optimizer, plan))
         if isinstance(result, OptstudyError):
             return result
@@ -137,6 +143,11 @@ class Context:
     def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature at the end of a run."""
         return curvature_seconds(self.rehearsals[optimizer], self.data, plan)
+
+
+def _begins_after(rung: Rung, since: int) -> bool:
+    """Whether a stored rung begins after epoch ``since``; one of a study with longer or shorter rungs does not."""
+    return not rung.epochs or rung.epochs[0].epoch == since + 1
 
 
 def _merged(plan: Plan, sources: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

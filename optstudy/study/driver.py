@@ -23,11 +23,12 @@ from optstudy.study.accepted import accept_changes, earlier_sources
 from optstudy.study.checks import check_names
 from optstudy.study.context import Context
 from optstudy.study.estimate import StudyEstimate, estimate_study
-from optstudy.study.events import Event, Notice
+from optstudy.study.events import Event, Notice, UncheckedFile
 from optstudy.study.final_runs import final_run_flow, tag_superseded
 from optstudy.study.fingerprint import check_data, check_fingerprint, check_specification
 from optstudy.study.notices import (
     adjusted_counts,
+    count_unchecked,
     earlier_best,
     letters_without_font,
     lost_files,
@@ -139,6 +140,18 @@ class Study:
             UsageError: If another process runs the study, or the request is invalid.
             OptstudyError: If the work cannot continue.
         """
+        yield from count_unchecked(
+            self.name, self._events(phases, optimizers, configs, accept_sources, settings)
+        )
+
+    def _events(
+        self,
+        phases: tuple[Phase, ...],
+        optimizers: Sequence[str] | None,
+        configs: Sequence[str] | None,
+        accept_sources: Sequence[str],
+        settings: dict[str, Any],
+    ) -> Iterator[Event | UncheckedFile]:
         phases = phases or ("tuning", "training")
         tuning, training = "tuning" in phases, "training" in phases
         added = {"optimizers": optimizers, "configs": configs}

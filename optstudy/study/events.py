@@ -1,6 +1,7 @@
 """The events that a running study yields."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from optstudy.records.run import EpochRecord
 from optstudy.records.search import SearchResult, Trial
@@ -13,6 +14,13 @@ class Notice:
 
     text: str
     problem: bool = False  # failed work: the rest of the study continues, and the command fails at the end
+
+
+@dataclass(frozen=True)
+class UncheckedFile:
+    """A file without a checksum was read; `Study.run` counts these, and reports their number."""
+
+    path: Path
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from optstudy.study.context import Context
 from optstudy.study.events import Notice, RunEnded, WorkDone
 from optstudy.study.keys import KEYS
 from optstudy.study.plans import final_plan, is_paper_setting, split_sizes
+from optstudy.study.run_cache import told
 from optstudy.study.training_run import TrainingRun, already_ended, skip_rest, train_rung
 from optstudy.tracking import save_model
 from optstudy.training import RunState
@@ -40,8 +41,7 @@ def final_run_flow(
         )
         return
     while run.outcome == "running":
-        epoch = run.trained + 1
-        run = yield from train_rung(context, run, epoch, last=epoch == run.plan.epochs)
+        run = yield from train_rung(context, run, run.trained + 1)
     assert run.run_id is not None
     if run.outcome == "failed":
         context.tracking.close_run(run.run_id, "failed")
@@ -50,7 +50,7 @@ def final_run_flow(
     context.tracking.set_tags(
         run.run_id, context.provenance_tags(run.plan, [rung.machine for rung in run.rungs])
     )
-    weights = _weights(context, run)
+    weights = yield from _weights(context, run)
     if isinstance(weights, OptstudyError):
         yield from _fail(context, run, weights)
         return
@@ -210,8 +210,9 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
     )
 
 
-def _weights(context: Context, run: TrainingRun) -> Weights | OptstudyError:
-    state = context.cache.state(context.key(run.plan), run.trained)
+def _weights(context: Context, run: TrainingRun) -> Flow:
+    """Read the weights at the end of a run; the flow returns an OptstudyError if they cannot be read."""
+    state = yield from told(context.cache.state(context.key(run.plan), run.trained))
     assert state is not None  # the last rung is stored with its state
     try:
         return RunState.from_bytes(state).model

@@ -1,13 +1,31 @@
 """Notices shown before the work of a study starts."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from optstudy.report.figures import glyph_notice
-from optstudy.study.events import Notice
+from optstudy.report.tables.table import count_label
+from optstudy.study.events import Event, Notice, UncheckedFile
 from optstudy.study.specification import Specification
 from optstudy.study.workspace import RecordedStudy
 from optstudy.tracking import LoggedRun
+
+
+def count_unchecked(study: str, events: Iterator[Event | UncheckedFile]) -> Iterator[Event]:
+    """Pass events on, and report at the end how many files without a checksum were read."""
+    paths = set()
+    with contextlib.closing(events):  # type: ignore[type-var]  # a generator
+        for event in events:
+            if isinstance(event, UncheckedFile):
+                paths.add(event.path)
+            else:
+                yield event
+    if paths:
+        yield Notice(
+            f"study {study!r}: {count_label('file', [len(paths)])} without a checksum, as earlier versions of"
+            " optstudy wrote them; changes to them cannot be detected"
+        )
 
 
 def adjusted_counts(

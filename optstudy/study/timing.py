@@ -10,9 +10,9 @@ from optstudy.records.metrics import STEP_SECONDS
 from optstudy.records.naming import RunId
 from optstudy.records.plan import Plan
 from optstudy.study.context import Context
-from optstudy.study.events import Notice
+from optstudy.study.events import Notice, UncheckedFile
 from optstudy.study.plans import final_plan
-from optstudy.study.run_cache import Pace
+from optstudy.study.run_cache import Pace, told
 from optstudy.training import time_steps
 
 TIMED_STEPS = 100
@@ -20,7 +20,7 @@ TIMED_STEPS = 100
 
 def time_rows(
     context: Context, workers: Workers, rows: Mapping[tuple[str, str], Mapping[str, Any]]
-) -> Iterator[Notice]:
+) -> Iterator[Notice | UncheckedFile]:
     """Time the steps of each row that has not been timed, one row at a time, and log the pace to its runs.
 
     All workers must be idle. ``rows`` holds hyperparameters by optimizer and config.
@@ -41,7 +41,8 @@ def time_rows(
         if not finished:
             continue
         first = next(iter(plans.values()))
-        pace = context.cache.pace(context.key(first)) or _time_plan(context, workers, first)
+        stored = yield from told(context.cache.pace(context.key(first)))
+        pace = stored or _time_plan(context, workers, first)
         if isinstance(pace, OptstudyError):
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace}")
             continue

@@ -91,13 +91,12 @@ def already_ended(context: Context, run: TrainingRun) -> bool:
     return logged.finished and not logged.curvature_problem if run.kind == "final" else logged.ended
 
 
-def train_rung(context: Context, run: TrainingRun, until: int, *, last: bool = False) -> Flow:
-    """Train a run to the end of epoch ``until``, and log it; returns the run with its new rung.
-
-    ``last`` states that the run's state is needed after this rung.
-    """
+def train_rung(context: Context, run: TrainingRun, until: int) -> Flow:
+    """Train a run to the end of epoch ``until``, and log it; returns the run with its new rung."""
     already_done = already_ended(context, run)
-    rung = yield from context.rung(run.optimizer, run.plan, run.trained, until, last=last)
+    rung = yield from context.rung(
+        run.optimizer, run.plan, run.trained, until, state_needed=run.kind == "final"
+    )
     if isinstance(rung, OptstudyError):
         rung = Rung((), (), "failed", problem=str(rung))
         if run.kind != "final":  # a resumed search must see the same outcome; final runs are retried

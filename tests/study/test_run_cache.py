@@ -1,6 +1,8 @@
 """Rungs come back as they were written, under keys that hold all that determines them."""
 
 import dataclasses
+import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +10,18 @@ from typing import Any
 
 import cases
 import evidence
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optstudy.records import plan as plan_records
+from optstudy.records.arrays import to_npz
+from optstudy.records.forms import to_form
 from optstudy.records.plan import Method, Plan, Split, Trace, run_key
 from optstudy.records.run import EpochRecord, Observation, Rung
-from optstudy.study.run_cache import RunCache
+from optstudy.study.run_cache import RunCache, Stored
 from optstudy.training import RunState, run_rung
 
 METHOD = Method("torch.optim.Adam", {"lr": 0.1, "betas": (0.9, 0.99)})
@@ -48,13 +54,17 @@ CHANGES: list[dict[str, Any]] = [
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.none() | finite
-whole = st.integers(0, 2**60)
+whole = st.integers(0, 10**15)
+share, time = st.floats(0, 1), st.floats(0, 1e12)
 records = st.builds(
-    EpochRecord, whole, maybe, maybe, maybe, finite, maybe, finite, finite, whole, whole, maybe, maybe, maybe
-)
+    EpochRecord, whole, maybe, st.none() | share, maybe, share, maybe, time, time, whole, whole, maybe,
+    st.none() | share, maybe,
+)  # fmt: skip
 written = st.builds(
     Rung,
-    epochs=st.lists(records, max_size=4).map(tuple),
+    epochs=st.lists(records, min_size=1, max_size=2).map(
+        lambda found: tuple(replace(record, epoch=2 - n) for n, record in enumerate(found))[::-1]
+    ),
     observations=st.lists(
         st.builds(Observation, st.text(), whole, st.dictionaries(st.text(), maybe | st.text())), max_size=3
     ).map(tuple),
@@ -70,21 +80,26 @@ def example(epoch: int = 1) -> Rung:
     return Rung((record,), (), "running")
 
 
+def state_of(*weights: float) -> bytes:
+    """Return the state of a run at the end of its first epoch."""
+    return RunState(1, 4, {"weights": torch.tensor(weights)}, {}, {}, {}).to_bytes()
+
+
 def key(plan: Plan = PLAN, version: str = "2.9", sources: dict[str, str] | None = None) -> str:
     return run_key(plan, version, sources or {"net.py": "a", "data.py": "b"})
 
 
 @settings(max_examples=30)
-@given(rung=written, state=st.binary(max_size=20))
+@given(rung=written, weights=st.lists(finite))
 def test_a_rung_and_its_state_are_read_as_they_were_written(
-    tmp_path_factory: pytest.TempPathFactory, rung: Rung, state: bytes
+    tmp_path_factory: pytest.TempPathFactory, rung: Rung, weights: list[float]
 ) -> None:
-    stored = RunCache(tmp_path_factory.mktemp("study") / "rungs")
+    stored, state = RunCache(tmp_path_factory.mktemp("study") / "rungs"), state_of(*weights)
 
     stored.write("run", 2, rung, state)
 
-    assert stored.read("run", 2) == rung
-    assert stored.state("run", 2) == state
+    assert stored.read("run", 2).content == rung
+    assert stored.state("run", 2).content == state
 
 
 def test_what_a_worker_returns_survives_the_disk(tmp_path: Path) -> None:
@@ -94,8 +109,8 @@ def test_what_a_worker_returns_survives_the_disk(tmp_path: Path) -> None:
 
     stored.write("run", 2, rung, state)
 
-    assert stored.read("run", 2) == rung
-    assert stored.state("run", 2) == state
+    assert stored.read("run", 2).content == rung
+    assert stored.state("run", 2).content == state
     assert RunState.from_bytes(state).epoch == 2
 
 
@@ -140,12 +155,12 @@ def test_a_key_of_format_3_with_every_field_set_holds() -> None:
 def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) -> None:
     stored = RunCache(tmp_path)
     for epoch in (1, 2, 3):
-        stored.write("run", epoch, example(epoch), bytes([epoch]))
-    stored.write("other", 1, example(), b"other")
+        stored.write("run", epoch, example(epoch), state_of(epoch))
+    stored.write("other", 1, example(), state_of())
 
-    assert [stored.read("run", epoch) for epoch in (1, 2, 3)] == [example(1), example(2), example(3)]
-    assert [stored.state("run", epoch) for epoch in (1, 2, 3)] == [None, None, b"\x03"]
-    assert stored.state("other", 1) == b"other"
+    assert [stored.read("run", epoch).content for epoch in (1, 2, 3)] == [example(1), example(2), example(3)]
+    assert [stored.state("run", epoch).content for epoch in (1, 2, 3)] == [None, None, state_of(3)]
+    assert stored.state("other", 1).content == state_of()
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "0001.json",
         "0002.json",
@@ -156,52 +171,184 @@ def test_all_histories_are_kept_but_of_the_states_only_the_last(tmp_path: Path) 
 
 def test_a_failed_rung_has_a_history_and_no_state(tmp_path: Path) -> None:
     stored, failed = RunCache(tmp_path), Rung((), (), "failed", problem="memory is short")
-    stored.write("run", 1, example(), b"1")
+    stored.write("run", 1, example(), state_of())
 
     stored.write("run", 2, failed, None)
 
-    assert stored.read("run", 2) == failed
-    assert stored.state("run", 1) is None
-    assert stored.state("run", 2) is None
+    assert stored.read("run", 2).content == failed
+    assert stored.state("run", 1).content is None
+    assert stored.state("run", 2).content is None
 
 
 def test_missing_files_read_as_none(tmp_path: Path) -> None:
     stored = RunCache(tmp_path / "nothing")
 
-    assert stored.read("run", 1) is None
-    assert stored.state("run", 1) is None
+    for missing in (
+        stored.read("run", 1),
+        stored.state("run", 1),
+        stored.curvature("run"),
+        stored.pace("run"),
+    ):
+        assert (missing.content, missing.damage) == (None, "")
     stored.drop_state("run")
 
 
-def test_a_history_cut_anywhere_reads_as_absent(tmp_path: Path) -> None:
+def test_a_history_cut_anywhere_is_set_aside(tmp_path: Path) -> None:
     stored = RunCache(tmp_path)
-    stored.write("run", 1, example(), b"")
-    (path,) = (tmp_path / "run").glob("*.json")
+    stored.write("run", 1, example(), None)
+    path = tmp_path / "run" / "0001.json"
     content = path.read_bytes()
 
-    for length in range(0, len(content.rstrip()), 7):
+    for number, length in enumerate(range(0, len(content.rstrip()), 7), 1):
         path.write_bytes(content[:length])
-        assert stored.read("run", 1) is None
+        found = stored.read("run", 1)
+        assert found.content is None
+        assert found.damage.startswith(str(path))
+        assert found.damage.endswith(f"; it is kept as 0001.json.damaged-{number} and computed again")
+        assert (tmp_path / "run" / f"0001.json.damaged-{number}").read_bytes() == content[:length]
+
+
+FORM = to_form(example())
+[RECORD] = FORM["epochs"]
+OBSERVED = {"probe": "eigen", "step": 3, "values": {"lambda_1": 1.0}}
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b"[]", b"3", b"{}", b'{"epochs": [{}]}', b"null", b"\x00" * 50]
-)
-def test_a_history_that_is_something_else_reads_as_absent(content: bytes, tmp_path: Path) -> None:
+    "content",
+    [
+        b"", b"\xff\xfe", b"[]", b"3", b"{}", b'{"epochs": [{}]}', b"null", b"\x00" * 50, b"[" * 100_000,
+        {**FORM, "epochs": []}, {**FORM, "epochs": [RECORD, RECORD]}, {**FORM, "machine": 5},
+        {**FORM, "epochs": [{**RECORD, "epoch": 2}]}, {**FORM, "epochs": [{**RECORD, "epoch": 0}]},
+        {**FORM, "epochs": [{**RECORD, "epoch": 1}, {**RECORD, "epoch": 3}]},
+        {**FORM, "epochs": [{**RECORD, "heldout_accuracy": None}]},
+        {**FORM, "epochs": [{**RECORD, "heldout_accuracy": 1.5}]},
+        {**FORM, "epochs": [{**RECORD, "train_accuracy": -0.1}]},
+        {**FORM, "epochs": [{**RECORD, "heldout_accuracy": "0.5"}]},
+        {**FORM, "epochs": [{**RECORD, "gradients": 10**400}]}, {**FORM, "epochs": [{**RECORD, "seconds": 1e300}]},
+        {**FORM, "epochs": [{**RECORD, "seconds": math.nan}]}, {**FORM, "epochs": [{**RECORD, "train_loss": math.inf}]},
+        {**FORM, "outcome": "completed"}, {**FORM, "outcome": "completed", "predicted": [1, 2]},
+        {**FORM, "outcome": "completed", "predicted": [0, 1, -1]}, {**FORM, "outcome": "done"},
+        {**FORM, "observations": [OBSERVED]}, {**FORM, "checksum": 5}, {**FORM, "checksum": "0" * 64},
+    ],
+    ids=range(30),
+)  # fmt: skip
+def test_a_history_that_is_something_else_is_set_aside(content: Any, tmp_path: Path) -> None:
     stored = RunCache(tmp_path)
-    stored.write("run", 1, example(), b"")
-    (path,) = (tmp_path / "run").glob("*.json")
-    path.write_bytes(content)
+    path = tmp_path / "run" / "0001.json"
+    path.parent.mkdir()
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
-    assert stored.read("run", 1) is None
+    found = stored.read("run", 1, predictions=3)
+
+    assert found.content is None
+    assert "\n" not in found.damage
+    assert found.damage.startswith(str(path))
+    assert [file.name for file in path.parent.iterdir()] == ["0001.json.damaged-1"]
+
+
+def test_a_digit_of_a_history_changed_anywhere_is_detected(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
+    stored.write("run", 1, example(), None)
+    path = tmp_path / "run" / "0001.json"
+    text = path.read_text()
+
+    for place in (n for n, letter in enumerate(text) if letter.isdigit()):
+        path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+        assert stored.read("run", 1).content is None
+
+
+def test_a_bit_of_a_state_or_of_a_curvature_changed_anywhere_is_detected(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
+    stored.write("run", 1, example(), state_of(1.0))
+    stored.write_curvature("run", evidence.curvature_result(1.0).to_bytes())
+    for name, read in (
+        ("0001.pt", lambda: stored.state("run", 1)),
+        ("analysis.npz", lambda: stored.curvature("run")),
+    ):
+        path = tmp_path / "run" / name
+        whole = path.read_bytes()
+        for place in {*range(0, len(whole), 37), *range(len(whole) - 100, len(whole))}:
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+            assert read().content is None
+            (path.parent / f"{name}.damaged-1").unlink()
+        for length in (0, 1, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:length])
+            assert read().content is None
+            (path.parent / f"{name}.damaged-1").unlink()
+
+
+def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_set_aside(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
+    (tmp_path / "run" / "0001.json").mkdir(parents=True)
+    (tmp_path / "other").touch()
+
+    for key in ("run", "other"):
+        assert stored.read(key, 1).content is None
+        stored.write(key, 1, example(), state_of())
+        assert stored.read(key, 1).content == example()
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "other", "other.damaged-1"}
+
+
+def test_files_of_versions_without_checksums_are_read_and_said_to_have_none(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "0001.json").write_text(json.dumps(FORM))
+    (folder / "0001.pt").write_bytes(state_of(1.0))
+    (folder / "analysis.npz").write_bytes(evidence.curvature_result(1.0).to_bytes())
+    (folder / "pace.json").write_text(json.dumps({"step_seconds": 0.1, "steps": 7, "timed_at": 1e9}))
+
+    read: list[Stored[Any]] = [
+        stored.read("run", 1), stored.state("run", 1), stored.curvature("run"), stored.pace("run")
+    ]  # fmt: skip
+    assert [found.content is not None for found in read] == [True] * 4
+    assert [found.has_checksum for found in read] == [False] * 4
+
+
+def test_a_damaged_state_of_a_version_without_checksums_is_set_aside(tmp_path: Path) -> None:
+    stored, path = RunCache(tmp_path), tmp_path / "run" / "0001.pt"
+    path.parent.mkdir()
+    whole = state_of(*map(float, range(100)))
+    weights = whole.index(np.arange(100, dtype=np.float32).tobytes())
+
+    flipped = whole[: weights + 9] + b"\1" + whole[weights + 10 :]
+    for damaged in (b"", whole[:-1], whole[:100], to_npz({"a": 1}), flipped):
+        path.write_bytes(damaged)
+        assert stored.state("run", 1).damage.startswith(str(path))
+
+
+def test_files_of_other_names_beside_those_of_a_run_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
+    stored.write("run", 1, replace(example(), outcome="completed"), state_of())
+    others = [
+        tmp_path / "run" / name for name in ("notes.json", "0001 (copy).json", "1.json", "mine.pt", "9.pt")
+    ]
+    for other in others:
+        other.write_text("mine")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes.json").touch()
+
+    assert stored.finished(measured=False) == {"run"}
+    stored.drop_state("run")
+    assert [other.read_text() for other in others] == ["mine"] * 5
+
+
+def test_a_recomputed_history_leaves_a_later_state(tmp_path: Path) -> None:
+    stored = RunCache(tmp_path)
+    stored.write("run", 2, example(2), state_of(2.0))
+
+    stored.write("run", 1, example(1), state_of(1.0))
+
+    assert stored.state("run", 2).content == state_of(2.0)
 
 
 def test_a_state_can_be_dropped(tmp_path: Path) -> None:
     stored = RunCache(tmp_path)
-    stored.write("run", 1, example(), b"state")
+    stored.write("run", 1, example(), state_of())
 
     stored.drop_state("run")
-    assert (stored.read("run", 1), stored.state("run", 1)) == (example(), None)
+
+    assert (stored.read("run", 1).content, stored.state("run", 1).content) == (example(), None)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
@@ -246,23 +393,23 @@ UNTRACKED = Observation("eigen", 20, {"problem": "MemoryError: "})
 @pytest.mark.parametrize(
     ("rung", "state", "analysis", "measured", "finished"),
     [
-        (Rung((TRIAL,), (), "running"), b"state", False, True, False),
+        (Rung((TRIAL,), (), "running"), state_of(), False, True, False),
         (Rung((TRIAL,), (), "running"), None, False, True, True),  # pruned
-        (Rung((TRIAL,), (), "completed"), b"state", False, True, True),
+        (Rung((TRIAL,), (), "completed"), state_of(), False, True, True),
         (Rung((), (), "failed", problem="ValueError"), None, False, True, True),
-        (Rung((FINAL,), (), "running"), b"state", False, True, False),
-        (Rung((FINAL,), (), "completed"), b"state", False, True, False),
-        (Rung((FINAL,), (), "completed"), b"state", True, True, True),
-        (Rung((FINAL,), (UNTRACKED,), "completed"), b"state", True, True, False),
-        (Rung((FINAL,), (), "completed"), b"state", False, False, True),
-        (Rung((FINAL,), (), "diverged"), b"state", False, True, True),
+        (Rung((FINAL,), (), "running"), state_of(), False, True, False),
+        (Rung((FINAL,), (), "completed"), state_of(), False, True, False),
+        (Rung((FINAL,), (), "completed"), state_of(), True, True, True),
+        (Rung((FINAL,), (UNTRACKED,), "completed"), state_of(), True, True, False),
+        (Rung((FINAL,), (), "completed"), state_of(), False, False, True),
+        (Rung((FINAL,), (), "diverged"), state_of(), False, True, True),
     ],
 )
 def test_a_run_is_finished_if_it_has_nothing_left_to_do(
     rung: Rung, state: bytes | None, analysis: bool, measured: bool, finished: bool, tmp_path: Path
 ) -> None:
     cache = RunCache(tmp_path / "rungs")
-    cache.write("3-key", 1, Rung((), (), "running"), b"state")
+    cache.write("3-key", 1, replace(rung, epochs=(replace(TRIAL, epoch=1),), outcome="running"), state_of())
     cache.write("3-key", 2, rung, state)
     if state is None:
         cache.drop_state("3-key")

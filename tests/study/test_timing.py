@@ -148,7 +148,7 @@ def final_metrics(workspace: Path) -> dict[str, dict[str, float]]:
 
 def kept_paces(workspace: Path) -> dict[Path, Pace]:
     folder = workspace / "tuning" / "studies" / "tiny" / "rungs"
-    found = {path: RunCache(folder).pace(path.parent.name) for path in folder.glob("*/pace.json")}
+    found = {path: RunCache(folder).pace(path.parent.name).content for path in folder.glob("*/pace.json")}
     return {path: pace for path, pace in found.items() if pace is not None}
 
 

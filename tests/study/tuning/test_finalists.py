@@ -16,6 +16,7 @@ import tiny
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task, drive
 from optstudy.optimizers import load_space
+from optstudy.records.arrays import to_npz
 from optstudy.records.location import Location
 from optstudy.records.plan import DatasetDescription, Plan
 from optstudy.records.provenance import Provenance
@@ -39,6 +40,7 @@ Ends = Mapping[tuple[float, int], End]  # by learning rate and seed
 SGD = load_space("sgd", cases.HERE)
 DATA = DatasetDescription("images.py:load", "0", 300, 100, ("top", "middle", "low"), (1, 8, 8), "uint8")
 WORK = 10  # of an epoch
+STATE = to_npz({})  # of any run
 GOOD = {"accuracy": (0.9, 0.8, 0.7), "loss": (0.1, 0.2, 0.3)}  # from the best on
 
 
@@ -83,7 +85,8 @@ class Scripted:
             until, 0.5, 0.5, None if diverged else loss, accuracy, 1.0, 1.0, 1e9 + until, WORK, 0
         )
         outcome: Any = "diverged" if diverged else "completed" if last else "running"
-        return ticket, (Rung((record,), (), outcome), b"a state")
+        predicted = None if outcome == "running" else (0,) * plan.split.validation
+        return ticket, (Rung((record,), (), outcome, predicted), STATE)
 
 
 @dataclass
