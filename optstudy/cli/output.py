@@ -79,7 +79,7 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     """Print the configurations that the searches selected."""
     from optstudy.study.tuning.best import read_best_file
 
-    bests = {name: read_best_file(study.files.best(name)) for name in optimizers}
+    bests = {name: read_best_file(study.files.best(name)).content for name in optimizers}
     if as_json:
         click.echo(json.dumps(bests, indent=2))
         return

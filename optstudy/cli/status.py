@@ -19,8 +19,8 @@ def status(location: Location, as_json: bool) -> None:
     """
     from optstudy.cli.output import next_step, show_statuses, update_moved_workspace
     from optstudy.study.status import (
-        deleted_notices,
         earlier_run_notices,
+        left_out_notices,
         open_recorded,
         other_server_notices,
         read_statuses,
@@ -33,8 +33,8 @@ def status(location: Location, as_json: bool) -> None:
     else:
         show_statuses(statuses)
     earlier = earlier_run_notices(open_recorded(location), dict.fromkeys(s.study for s in statuses))
-    deleted = deleted_notices(location).values()
-    for line in (*other_server_notices(location), *earlier, *deleted):
+    left_out = left_out_notices(location).values()
+    for line in (*other_server_notices(location), *earlier, *left_out):
         click.echo(f"note: {line}", err=True)
     last = statuses[-1].study
     done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in statuses if s.study == last)

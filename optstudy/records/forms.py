@@ -213,10 +213,18 @@ def _read(kind: Any, content: Any, where: str, path: str) -> Any:
             return _record(kind, content, where, path)
         case dict() if origin in (dict, Mapping):
             return {
-                name: _read(arguments[1], item, where, _join(path, name)) for name, item in content.items()
+                name: item
+                if type(item) in _scalars(arguments[1])  # most items are, and need no path
+                else _read(arguments[1], item, where, _join(path, name))
+                for name, item in content.items()
             }
         case list() if origin is tuple and arguments[-1] is ...:
-            return tuple(_read(arguments[0], item, where, f"{path}[{n}]") for n, item in enumerate(content))
+            return tuple(
+                item
+                if type(item) in _scalars(arguments[0])
+                else _read(arguments[0], item, where, f"{path}[{n}]")
+                for n, item in enumerate(content)
+            )
         case str() if kind is Path:
             return Path(content)
         case _ if origin in (Union, UnionType) and (

@@ -23,8 +23,14 @@ T = TypeVar("T")
 
 CHECKSUM = "checksum"  # last key of a JSON file
 _COMMENT = b"sha256:"  # the comment of a zip file: this and 64 hexadecimal digits
-_END = b"PK\x05\x06"  # begins the record at the end of a zip file, whose last two bytes are the comment's length
+_END = (
+    b"PK\x05\x06"  # begins the record at the end of a zip file, whose last two bytes are the comment's length
+)
 _END_SIZE = 22  # bytes of that record, without a comment
+
+
+class ChecksumError(FormError):
+    """A file does not agree with its checksum."""
 
 
 class Sealed(NamedTuple, Generic[T]):
@@ -278,7 +284,7 @@ def _has_no_comment(data: bytes) -> bool:
     return data[-_END_SIZE:].startswith(_END) and data.endswith(b"\0\0")
 
 
-def _changed(path: Path) -> FormError:
-    return FormError(
+def _changed(path: Path) -> ChecksumError:
+    return ChecksumError(
         f"{path} does not agree with its checksum: it was damaged or changed after it was written"
     )

@@ -29,7 +29,7 @@ def accept_changes(files: StudyFiles, recorded: RecordedStudy | None, paths: Seq
     """
     if recorded is None:
         raise UsageError(f"study {files.name!r} has not begun; leave out --accept-source")
-    before: Hashes = recorded.fingerprint["sources"]
+    before: Hashes = recorded.fingerprint.get("sources", {})
     names = list(dict.fromkeys(relative_path(Path(path)) for path in paths))
     current = {reference: _current(reference, hashes, names) for reference, hashes in before.items()}
     now = {reference: dict(hashes) for reference, hashes in before.items()}
@@ -56,7 +56,10 @@ def earlier_sources(fingerprint: Mapping[str, Any]) -> tuple[EarlierSources, ...
 def accepted_hashes(fingerprint: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the hashes of each source file of which a change was accepted, the oldest first."""
     hashes: dict[str, list[str]] = {}
-    for version in (*(earlier.sources for earlier in earlier_sources(fingerprint)), fingerprint["sources"]):
+    for version in (
+        *(earlier.sources for earlier in earlier_sources(fingerprint)),
+        fingerprint.get("sources", {}),
+    ):
         for name, digest in _items(version):
             listed = hashes.setdefault(name, [])
             if listed[-1:] != [digest]:

@@ -11,7 +11,6 @@ from optstudy.records.curvature import CurvatureResult
 from optstudy.records.metrics import provenance_tags
 from optstudy.records.plan import DatasetDescription, Plan, run_key
 from optstudy.records.provenance import Provenance
-from optstudy.records.run import Rung
 from optstudy.records.space import Space
 from optstudy.study.accepted import EarlierSources
 from optstudy.study.estimate import curvature_seconds, epoch_seconds
@@ -89,12 +88,9 @@ class Context:
         The flow returns a Rung, or an OptstudyError if it failed.
         """
         key = self.key(plan)
-        stored = yield from told(self.cache.read(key, until, split_sizes(plan, self.data)[1]))
-        if stored is not None and _begins_after(stored, since):
-            if not state_needed or stored.outcome == "running":
-                return stored
-            if (yield from told(self.cache.state(key, until))) is not None:
-                return stored
+        stored = yield from self._stored_rung(plan, since, until, state_needed=state_needed)
+        if stored is not None:
+            return stored
         state = (yield from told(self.cache.state(key, since))) if since else None
         result = yield Task(
             run_verified_rung,
@@ -108,6 +104,16 @@ class Context:
         rung, after = result
         self.cache.write(key, until, rung, after)
         return rung
+
+    def _stored_rung(self, plan: Plan, since: int, until: int, *, state_needed: bool) -> Flow:
+        key = self.key(plan)
+        rung = yield from told(self.cache.read(key, until, split_sizes(plan, self.data)[1]))
+        if rung is not None and rung.epochs and rung.epochs[0].epoch != since + 1:
+            rung = None  # of a study with longer or shorter rungs
+        if rung is not None and not (state_needed and rung.outcome != "running"):
+            return rung
+        state = yield from told(self.cache.state(key, until))  # if it is damaged, also without a rung
+        return None if state is None else rung
 
     def curvature(self, optimizer: str, plan: Plan) -> Flow:
         """Read the curvature at the end of a run from disk, or measure it.
@@ -143,11 +149,6 @@ class Context:
     def curvature_seconds(self, optimizer: str, plan: Plan) -> float:
         """Expected time of measuring the curvature at the end of a run."""
         return curvature_seconds(self.rehearsals[optimizer], self.data, plan)
-
-
-def _begins_after(rung: Rung, since: int) -> bool:
-    """Whether a stored rung begins after epoch ``since``; one of a study with longer or shorter rungs does not."""
-    return not rung.epochs or rung.epochs[0].epoch == since + 1
 
 
 def _merged(plan: Plan, sources: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

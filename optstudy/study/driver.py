@@ -33,6 +33,7 @@ from optstudy.study.notices import (
     letters_without_font,
     lost_files,
     moved_server,
+    unchecked_best,
 )
 from optstudy.study.presets import read_preset
 from optstudy.study.run_cache import RunCache
@@ -160,6 +161,8 @@ class Study:
             for folder in (self.files.folder, self.files.bests):
                 remove_unfinished(folder)
             self._recorded = read_recorded(self.files)
+            if self._recorded is not None and not self._recorded.has_checksum:
+                yield UncheckedFile(self.files.specification)
             if accept_sources:
                 self._recorded = accept_changes(self.files, self._recorded, accept_sources)
             self.specification = self._updated(self.specification.to_keys() | changes)
@@ -176,6 +179,7 @@ class Study:
             )
             if not tuning:
                 yield from earlier_best(self.name, self._recorded, params)
+            yield from unchecked_best(self.files, params)
             with self._workers() as workers:
                 context = yield from self._begin(workers, phases, chosen, configs, fingerprint, provenance)
                 flows = [_train(context, name, config, values) for (name, config), values in params.items()]

@@ -8,7 +8,8 @@ from optstudy.report.figures import glyph_notice
 from optstudy.report.tables.table import count_label
 from optstudy.study.events import Event, Notice, UncheckedFile
 from optstudy.study.specification import Specification
-from optstudy.study.workspace import RecordedStudy
+from optstudy.study.tuning.best import read_best_file
+from optstudy.study.workspace import RecordedStudy, StudyFiles
 from optstudy.tracking import LoggedRun
 
 
@@ -56,6 +57,17 @@ def earlier_best(
         yield Notice(
             f"study {study!r} has not been tuned: the best configuration of {', '.join(names)} in tuning/best/{study}"
             " is that of an earlier search"
+        )
+
+
+def unchecked_best(files: StudyFiles, params: Iterable[tuple[str, str]]) -> Iterator[Notice]:
+    """Report if best configurations are trained whose files have no checksum."""
+    names = [name for name, config in params if config == "best"]
+    unchecked = [name for name in names if not read_best_file(files.best(name)).has_checksum]
+    if unchecked:
+        yield Notice(
+            f"the best configuration of {', '.join(unchecked)} in {files.bests} has no checksum:"
+            " it is used as it is, whether a search or a user wrote it"
         )
 
 

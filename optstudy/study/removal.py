@@ -113,10 +113,7 @@ def _open(location: Location) -> Tracking | None:
 
 
 def _check_server(files: StudyFiles, tracking: Tracking | None) -> None:
-    try:
-        recorded = recorded_uri(files.workspace, files.name)
-    except OptstudyError:  # a damaged study can be removed
-        return
+    recorded = recorded_uri(files.workspace, files.name)
     if recorded is not None and recorded != (tracking.server if tracking else ""):
         raise UsageError(
             f"study {files.name!r} is logged to {recorded or 'the workspace'};"

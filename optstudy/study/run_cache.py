@@ -137,7 +137,7 @@ class RunCache:
     def _files(self, key: str, kind: str) -> Iterator[tuple[int, Path]]:
         """Yield the files of a kind with the epochs at which they end, in order; other names are not the cache's."""
         for path in sorted(self._run(key).glob(f"*.{kind}")):
-            if re.fullmatch(r"[0-9]{4,}", path.stem):
+            if re.fullmatch(r"[0-9]{4,}", path.stem) and path.is_file():
                 yield int(path.stem), path
 
     def _run(self, key: str) -> Path:

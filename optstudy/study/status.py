@@ -34,30 +34,32 @@ class OptimizerStatus:
 def read_statuses(location: Location) -> list[OptimizerStatus]:
     """Return the progress of the workspace's studies, the most recent study last.
 
-    A study with an experiment that was deleted in MLflow is left out; see `deleted_notices`.
+    A study whose file is damaged, or with an experiment that was deleted in MLflow, is left out; see
+    `left_out_notices`.
 
     Raises:
         UsageError: If no study has run.
-        OptstudyError: If experiments of all studies were deleted.
+        OptstudyError: If all studies are left out.
     """
     names = study_names(location.workspace)
     if not names:
         raise UsageError(
             f"no study has run in {location.workspace.resolve()} yet; run: optstudy study --preset quick"
         )
-    deleted = deleted_notices(location)
-    if len(deleted) == len(names):
-        raise OptstudyError(deleted[names[-1]])
+    left_out = left_out_notices(location)
+    if len(left_out) == len(names):
+        raise OptstudyError(left_out[names[-1]])
     tracking = open_recorded(location)
-    present = [name for name in names if name not in deleted]
+    present = [name for name in names if name not in left_out]
     return [status for name in present for status in _study_statuses(tracking, location.workspace, name)]
 
 
-def deleted_notices(location: Location) -> dict[str, str]:
-    """Return a message for each study with an experiment that was deleted in MLflow, by study."""
+def left_out_notices(location: Location) -> dict[str, str]:
+    """Return a message for each study whose file is damaged, or with an experiment deleted in MLflow, by study."""
     tracking, notices = open_recorded(location), {}
     for name in study_names(location.workspace):
         try:
+            read_recorded(StudyFiles(location.workspace, name))
             tracking.check_not_deleted([name])
         except OptstudyError as error:
             notices[name] = str(error)
@@ -140,5 +142,8 @@ def open_recorded(location: Location) -> Tracking:
 
 def recorded_uri(workspace: Path, study: str) -> str | None:
     """Return the server that a study was last logged to, "" for the workspace's own store; None if it is unknown."""
-    recorded = read_recorded(StudyFiles(workspace, study))
+    try:
+        recorded = read_recorded(StudyFiles(workspace, study))
+    except OptstudyError:  # its file is damaged
+        return None
     return recorded.fingerprint.get("tracking") if recorded else None

@@ -2,16 +2,16 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from optstudy.errors import OptstudyError, UsageError
-from optstudy.records.io import write_json, writing
+from optstudy.errors import OptstudyError, UsageError, suggestion
+from optstudy.records.forms import FormError, from_form
+from optstudy.records.io import read_sealed, write_sealed, writing
 from optstudy.records.naming import check_name
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import Specification
@@ -59,6 +59,27 @@ class RecordedStudy:
     specification: Specification
     fingerprint: dict[str, Any]  # spaces, source files and versions, which must not change either
     started_phases: tuple[str, ...]  # "tuning", "training"
+    has_checksum: bool = True  # false if the file was written before there were checksums
+
+
+@dataclass(frozen=True)
+class _StudyForm:
+    """A study's specification as it is stored."""
+
+    specification: dict[str, Any]
+    facts: dict[str, Any]
+    begun: tuple[Literal["tuning", "training"], ...]
+
+
+_FACTS: Mapping[str, Any] = {  # types of the parts of a fingerprint
+    "spaces": dict[str, dict[str, Any]],
+    "sources": dict[str, dict[str, str]],
+    "versions": dict[str, str],
+    "data": dict[str, str],
+    "specification": str,
+    "tracking": str,
+    "accepted": tuple[dict[str, Any], ...],
+}
 
 
 class ChangedStudyError(UsageError):
@@ -75,22 +96,42 @@ class ChangedStudyError(UsageError):
 
 def read_recorded(files: StudyFiles) -> RecordedStudy | None:
     """Read a study from its workspace; None if it is new."""
-    if not files.specification.exists():
-        return None
+    path = files.specification
     try:
-        content = json.loads(files.specification.read_text())
-        specification = Specification.from_keys(dict(content["specification"]))
-        return RecordedStudy(specification, dict(content["facts"]), tuple(content["begun"]))
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+        content, has_checksum = read_sealed(path)
+        form = from_form(_StudyForm, content, str(path))
+        _check_facts(form.facts, f"{path}: facts")
+        specification = Specification.from_keys(form.specification)
+        return RecordedStudy(specification, form.facts, form.begun, has_checksum=has_checksum)
+    except FileNotFoundError:
+        return None
+    except OptstudyError as error:
+        where = "" if isinstance(error, FormError) else f"{path}: "
         raise OptstudyError(
-            f"{files.specification}: not a study's specification ({error}); restore the file or remove {files.folder}"
+            f"{where}{error}; move it away and repeat the command that began the study, with the same settings:"
+            " it finds the finished runs"
         ) from error
+
+
+def _check_facts(facts: Mapping[str, Any], where: str) -> None:
+    """Raise FormError if a part of a fingerprint has the wrong type."""
+    for name, value in facts.items():
+        if name not in _FACTS:
+            raise FormError(f"{where}.{name} is unknown{suggestion(name, _FACTS)}")
+        from_form(_FACTS[name], value, f"{where}.{name}")
+    for name, space in facts.get("spaces", {}).items():
+        searched = f"{where}.spaces.{name}.search"
+        for item in from_form(tuple[dict[str, Any], ...], space.get("search"), searched):
+            from_form(str, item.get("name"), f"{searched}: name")
+    for accepted in facts.get("accepted", ()):
+        from_form(dict[str, dict[str, str]], accepted.get("sources"), f"{where}.accepted: sources")
+        from_form(tuple[str, ...], accepted.get("keys"), f"{where}.accepted: keys")
 
 
 def write_recorded(files: StudyFiles, recorded: RecordedStudy) -> None:
     """Write a study to its workspace."""
     keys = recorded.specification.to_keys()
-    write_json(
+    write_sealed(
         files.specification,
         {"specification": keys, "facts": recorded.fingerprint, "begun": recorded.started_phases},
     )

@@ -205,9 +205,8 @@ def test_a_damaged_specification_is_status_1_and_names_the_file(run: Run, finish
     for command in ("study --study tiny", "status"):
         ended = run(*command.split())
         assert ended.status == 1
-        assert ended.line.startswith(
-            f"optstudy: {path.relative_to(finished_copy)}: not a study's specification ("
-        )
+        assert ended.line.startswith(f"optstudy: {path.relative_to(finished_copy)} is damaged (")
+        assert "; move it away and repeat the command that began the study" in ended.line
 
 
 def test_a_damaged_database_is_status_1_and_names_the_file(run: Run, finished_copy: Path) -> None:

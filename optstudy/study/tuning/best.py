@@ -6,21 +6,27 @@ from typing import Any
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Flow
-from optstudy.records.forms import FormError, from_form, from_json
-from optstudy.records.io import write_json
+from optstudy.records.forms import FormError, from_form
+from optstudy.records.io import CHECKSUM, ChecksumError, Sealed, read_sealed, set_aside, write_sealed
 from optstudy.records.search import SearchResult
 from optstudy.records.space import Space
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
 from optstudy.study.workspace import StudyFiles
 
-_REMEDY = "restore the file, or remove it and rerun the tuning"
-_TYPES: Mapping[str, Any] = {  # types of the values that other modules read
-    "config": dict[str, Any],
+_TYPES: Mapping[str, Any] = {  # of the values; a file written by hand needs no other than config
+    "optimizer": str,
+    "config": dict[str, int | float | str | bool],
+    "objective": str,
     "score": float,
     "trial": int,
     "trials": int,
+    "epochs": int,
     "gradient_work": float,
+    "finalists": tuple[dict[str, Any], ...],
+    "seed": int,
+    "versions": dict[str, str],
+    "commit": str | None,
 }
 
 
@@ -31,34 +37,48 @@ def read_best(files: StudyFiles, optimizer: str, space: Space) -> dict[str, Any]
         UsageError: If there is none yet.
         OptstudyError: If the file does not hold a configuration of the optimizer.
     """
-    path = files.best(optimizer)
-    if not path.exists():
+    path, command = files.best(optimizer), f"optstudy tune --study {files.name} --opt {optimizer}"
+    try:
+        config = read_best_file(path).content["config"]
+    except FileNotFoundError:
         raise UsageError(
-            f"study {files.name!r} has no best configuration of {optimizer} yet;"
-            f" run: optstudy tune --study {files.name} --opt {optimizer}"
-        )
-    config = read_best_file(path)["config"]
+            f"study {files.name!r} has no best configuration of {optimizer} yet; run: {command}"
+        ) from None
+    except FormError as error:
+        own = f", or remove its {CHECKSUM} to use its values" * isinstance(error, ChecksumError)
+        raise OptstudyError(f"{error}; `{command}` writes it again{own}") from error
     if problems := space.violations(config):
-        raise OptstudyError(f"{path}: {problems[0]}; {_REMEDY}")
+        raise OptstudyError(f"{path}: {problems[0]}; `{command}` writes it again")
     return dict(config)
 
 
-def read_best_file(path: Path) -> dict[str, Any]:
-    """Read the file of a best configuration.
+def read_best_file(path: Path) -> Sealed[dict[str, Any]]:
+    """Read the file of a best configuration; one that was written by hand has no checksum.
 
     Raises:
-        OptstudyError: If it holds no configuration, or a value has the wrong type.
+        FileNotFoundError: If there is none.
+        FormError: If it holds no configuration, a value has the wrong type, or it does not agree with its checksum.
+    """
+    best = read_sealed(path)
+    for name, expected in _TYPES.items():
+        if name in best.content or name == "config":
+            from_form(expected, best.content.get(name), f"{path}: {name}")
+    return best
+
+
+def previous_best(path: Path) -> Flow:
+    """Read the best configuration of an earlier search, which the flow returns; None if there is none.
+
+    A damaged file is renamed.
     """
     try:
-        content = from_json(dict[str, Any], path.read_bytes(), str(path))
-        for name, expected in _TYPES.items():
-            if name in content or name == "config":
-                from_form(expected, content.get(name), f"{path}: {name}")
-    except OSError as error:
-        raise OptstudyError(f"cannot read {path}: {error.strerror}; {_REMEDY}") from error
+        return read_best_file(path).content
+    except FileNotFoundError:
+        return None
     except FormError as error:
-        raise OptstudyError(f"{error}; {_REMEDY}") from error
-    return content
+        kept = set_aside(path)
+        yield Notice(f"{error}; it is kept as {kept.name}, and the search writes it again")
+        return None
 
 
 def write_best(context: Context, search: SearchResult, previous: dict[str, Any] | None) -> Flow:
@@ -72,7 +92,7 @@ def write_best(context: Context, search: SearchResult, previous: dict[str, Any] 
             f" with {previous['config']}"
         )
     if previous is None or {**previous, "commit": None} != {**content, "commit": None}:
-        write_json(context.files.best(search.optimizer), content)
+        write_sealed(context.files.best(search.optimizer), content)
 
 
 def _content(search: SearchResult, versions: Mapping[str, str], commit: str | None) -> dict[str, Any]:

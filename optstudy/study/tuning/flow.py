@@ -20,9 +20,10 @@ from optstudy.study.plans import trial_plan
 from optstudy.study.specification import Specification
 from optstudy.study.training_run import TrainingRun, already_ended, end_run, train_rung
 from optstudy.study.tuning.ask_tell import search
-from optstudy.study.tuning.best import read_best_file, write_best
+from optstudy.study.tuning.best import previous_best, write_best
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.tuning.importance import importances
+from optstudy.study.tuning.journal import check_journal
 from optstudy.tracking.run_list_view import trial_columns
 
 
@@ -31,10 +32,7 @@ def search_flow(context: Context, space: Space, parent: str | None) -> Flow:
 
     ``parent`` is the search's MLflow run, from `open_search`; None if the search was already finished.
     """
-    path = context.files.best(space.name)
-    previous = (
-        read_best_file(path) if path.exists() else None
-    )  # a damaged file raises before the search starts
+    previous = yield from previous_best(context.files.best(space.name))
     trials = yield from _run_trials(context, space, parent)
     objective = context.specification.tuning.objective
     result = SearchResult(
@@ -131,6 +129,7 @@ def _count_sources(context: Context, space: Space, trials: Sequence[Trial]) -> d
 
 def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
     tuning = context.specification.tuning
+    yield from check_journal(context.files.journal)
     searching = search(space, tuning, context.specification.seed, context.files.journal)
     runs: dict[int, TrainingRun] = {}
     ended: list[Trial] = []

@@ -14,7 +14,7 @@ from optstudy.records.provenance import Provenance
 from optstudy.records.search import Finalist, SearchResult, Trial
 from optstudy.study.context import Context
 from optstudy.study.events import Notice
-from optstudy.study.tuning.best import read_best, read_best_file, write_best
+from optstudy.study.tuning.best import previous_best, read_best, read_best_file, write_best
 from optstudy.study.workspace import StudyFiles
 
 PUBLISHED = ("mnist", "mnist-seed-1", "mnist-seed-2")  # beside them lies what a user's own studies chose
@@ -59,7 +59,7 @@ def search_behind(content: dict[str, Any]) -> SearchResult:
 
 def rewritten(path: Path, **changes: Any) -> list[str]:
     """Write what a search chose again; return what is told."""
-    content = read_best_file(path)
+    content = read_best_file(path).content
     search = dataclasses.replace(search_behind(content), **changes)
     files = StudyFiles(path.parents[3], path.parent.name)
     context = cast(Context, Told(files, Provenance(content["versions"], {"commit": "another"})))
@@ -90,12 +90,13 @@ def test_a_committed_file_is_read_and_not_written_again_where_nothing_changed(
 
 def test_another_best_trial_is_written_with_a_notice(tmp_path: Path) -> None:
     path = copied(COMMITTED[0], tmp_path)
-    before = read_best_file(path)
+    before = read_best_file(path).content
     best = Trial(0, {**before["config"], "lr": 0.5}, "completed", 0.9, (), before["epochs"], 1)
 
     [told] = rewritten(path, best=best, finalists=())
 
-    after = read_best_file(path)
+    after, has_checksum = read_best_file(path)
+    assert has_checksum
     assert (after["trial"], after["config"], after["score"]) == (0, best.params, 0.9)
     assert "finalists" not in after
     assert list(after) == [name for name in before if name != "finalists"]
@@ -108,22 +109,42 @@ def test_another_best_trial_is_written_with_a_notice(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("{", " is damaged (it is not JSON: "),
+        ("[" * 100_000, " is damaged (it is nested too deeply)"),
         ("[]", " is []; it must be an object; "),
         ('{"trial": 3}', ": config is None; it must be an object; "),
         ('{"config": [1]}', ": config is [1]; it must be an object; "),
+        ('{"config": {"lr": [0.1]}}', ": config: lr is [0.1]; it must be "),
+        ('{"config": {"lr": NaN}}', " is damaged (it is not JSON: "),
         ('{"config": {}, "score": "high"}', ": score is 'high'; it must be a number; "),
         ('{"config": {}, "trial": 1.5}', ": trial is 1.5; it must be a whole number; "),
+        ('{"config": {"lr": 0.5}, "checksum": "0"}', " does not agree with its checksum: "),
+        ('{"config": {"lr": 0.1}}', ": "),
     ],
 )
 def test_a_value_of_a_wrong_kind_is_one_line_with_file_and_name(
     content: str, said: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "sgd.json"
+    files = StudyFiles(tmp_path, "mine")
+    path = files.best("sgd")
+    path.parent.mkdir(parents=True)
     path.write_text(content)
 
     with pytest.raises(OptstudyError) as raised:
-        read_best_file(path)
+        read_best(files, "sgd", SGD)
 
     assert str(raised.value).startswith(f"{path}{said}")
-    assert str(raised.value).endswith("restore the file, or remove it and rerun the tuning")
+    own = ", or remove its checksum to use its values" * ("checksum" in content)
+    assert str(raised.value).endswith(f"; `optstudy tune --study mine --opt sgd` writes it again{own}")
     assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_file_is_kept_under_another_name_by_the_search_that_writes_it_again(tmp_path: Path) -> None:
+    path = copied(COMMITTED[0], tmp_path)
+    path.write_text("{")
+
+    flow = previous_best(path)
+    told = next(flow)
+
+    assert cast(Notice, told).text.startswith(f"{path} is damaged (")
+    assert path.with_name(f"{path.name}.damaged-1").read_text() == "{"
+    assert not path.exists()

@@ -24,6 +24,7 @@ from optstudy.study.specification import Specification, TuningSettings
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna
 from optstudy.study.tuning.importance import importances
+from optstudy.study.tuning.journal import check_journal
 
 SGD = load_space("sgd", cases.HERE)
 EVERY_SEARCH = pytest.mark.parametrize(
@@ -432,20 +433,47 @@ def test_a_mirrored_search_finds_what_it_finds_without_a_journal(tmp_path: Path)
     assert seen(SGD, chosen, smooth, tmp_path / "journal") == smooth_search("tpe", "median")
 
 
-@pytest.mark.parametrize("damage", ["a torn last line", "a line torn and written on", "no line at all"])
+DAMAGED_JOURNALS: dict[str, Callable[[bytes], bytes]] = {
+    "a torn last line": lambda whole: whole[:-20],
+    "a line torn and written on": lambda whole: whole[:-20] + whole,
+    "no line at all": lambda _: b"\x00" * 9,
+    "lines of something else": lambda whole: b"3\n" + whole,
+    "an unknown operation": lambda whole: whole + b'{"op_code": 99}\n',
+}
+
+
+def test_a_whole_journal_and_a_missing_one_are_left_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+
+    assert [*check_journal(journal)] == []
+    seen(SGD, SHORT, smooth, journal)
+    assert [*check_journal(journal)] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+
+
+def test_a_folder_in_place_of_the_journal_is_set_aside(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    (journal / "mine").mkdir(parents=True)
+
+    [told] = check_journal(journal)
+
+    assert told.text.startswith(f"{journal} is damaged (")
+    assert (tmp_path / "journal.damaged-1" / "mine").is_dir()
+
+
+@pytest.mark.parametrize("damage", DAMAGED_JOURNALS)
 def test_a_damaged_journal_is_set_aside_and_written_anew(damage: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     seen(SGD, replace(SHORT, trials=4), smooth, journal)
     for kept in ("journal.damaged-1", "journal.damaged-2"):
-        whole = journal.read_bytes()
-        torn = whole[:-20]
-        damaged = {"a torn last line": torn, "a line torn and written on": torn + whole}.get(
-            damage, b"\x00" * 9
-        )
+        damaged = DAMAGED_JOURNALS[damage](journal.read_bytes())
         journal.write_bytes(damaged)
 
+        [told] = check_journal(journal)
         found = seen(SGD, SHORT, smooth, journal)
 
+        assert told.text.startswith(f"{journal} is damaged (")
+        assert told.text.endswith(f"; it is kept as {kept} and written anew")
         assert (tmp_path / kept).read_bytes() == damaged
         assert len(mirrored(journal, "sgd")) == len(found.found.trials) == 8
     assert all(json.loads(line) for line in journal.read_text().splitlines())
