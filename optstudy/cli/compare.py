@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.errors import UsageError
 from optstudy.records.location import Location
 
@@ -64,7 +65,7 @@ def compare(
     evidence = read_studies(open_recorded(location), studies, workspace=location.workspace)
     check_optimizers(evidence, optimizers)
     if notice := evidence.lost_files:
-        click.echo(f"note: {notice}", err=True)
+        echo(f"note: {notice}", err=True)
     comparison = comparison_of(evidence)
     if optimizers:
         comparison = comparison.of_optimizers(optimizers)

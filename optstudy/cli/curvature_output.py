@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import click
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from optstudy.cli.echo import echo
 from optstudy.cli.output import print_table
 from optstudy.cli.progress import progress_bar
 from optstudy.errors import OptstudyError, UsageError
@@ -19,6 +19,7 @@ from optstudy.posthoc.request import CurvatureRequest
 from optstudy.records import io
 from optstudy.records.curvature import CurvatureResult, Floats
 from optstudy.records.location import Location
+from optstudy.records.printable import printable
 from optstudy.report.tables.table import count_label, number_column, text_column
 from optstudy.study.events import Notice
 from optstudy.training.curvature import CurvatureProgress
@@ -43,7 +44,7 @@ def measure(
             for event in measure_request(request, location, worker_pool):
                 match event:
                     case Notice(text):
-                        click.echo(f"note: {text}", err=True)
+                        echo(f"note: {text}", err=True)
                         continue
                     case CurvatureProgress():
                         show_progress(bar, running, event)
@@ -58,7 +59,7 @@ def measure(
                         line = _announcement(sizes)
                         bar.update(whole, description="measured", total=len(sizes))
                 if not quiet:
-                    click.echo(line, err=True)
+                    echo(line, err=True)
     except KeyboardInterrupt as error:
         raise OptstudyError("interrupted; partial measurements were discarded") from error
     return sorted(
@@ -74,7 +75,7 @@ def show_progress(
     bar: Progress, running: dict[tuple[str, str, int], TaskID], event: CurvatureProgress
 ) -> None:
     """Show how far a measurement is, in a line of its own."""
-    key, description = _key(event), f"{event.run} at its {event.at}: {event.part}"
+    key, description = _key(event), printable(f"{event.run} at its {event.at}: {event.part}")
     if key not in running:
         running[key] = bar.add_task(description, total=event.total)
     line = running[key]
@@ -116,8 +117,8 @@ def show_results(results: Sequence[CurvatureResult]) -> None:
     )
     for result in results:
         if more := _trace_and_rise(result):
-            click.echo(f"{result.run} at its {result.at}: {more}")
-    click.echo(_caption(results))
+            echo(f"{result.run} at its {result.at}: {more}")
+    echo(_caption(results))
     _warn_if_unconverged(results)
 
 
@@ -174,7 +175,7 @@ def show_sweep(results: Sequence[CurvatureResult]) -> None:
             text_column("Verdicts", map(_verdicts, groups.values())),
         ]
     )
-    click.echo("Mean and range over the draws. --json prints each draw with its interval.")
+    echo("Mean and range over the draws. --json prints each draw with its interval.")
     _warn_if_unconverged(results)
 
 
@@ -190,7 +191,7 @@ def _spread(values: Sequence[float]) -> str:
 
 def _warn_if_unconverged(results: Sequence[CurvatureResult]) -> None:
     if not all(result.converged for result in results):
-        click.echo("Not all eigenvalues have converged; their intervals are wide.")
+        echo("Not all eigenvalues have converged; their intervals are wide.")
 
 
 def check_output(folder: Path) -> None:
@@ -218,7 +219,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     if existing:
         raise UsageError(f"{folder / existing[0]} already exists; give another --output")
     io.write_files(folder, files)
-    click.echo(f"Saved to {folder}: {', '.join(files)}", err=True)
+    echo(f"Saved to {folder}: {', '.join(files)}", err=True)
 
 
 def json_bytes(results: Sequence[CurvatureResult], request: CurvatureRequest) -> bytes:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from optstudy import __version__
+from optstudy.cli.echo import echo
 from optstudy.cli.retry import command_with_free_name
 from optstudy.errors import OptstudyError, UsageError, suggestion
 
@@ -57,19 +58,19 @@ def main() -> None:
         group.main(prog_name="optstudy", standalone_mode=False)
     except click.ClickException as error:
         if sys.argv[1:]:
-            click.echo(f"optstudy: {error.format_message()}", err=True)
+            echo(f"optstudy: {' '.join(error.format_message().split())}", err=True)
         else:
             error.show()  # the help
         sys.exit(error.exit_code)
     except OptstudyError as error:
-        click.echo(f"optstudy: {error}", err=True)
+        echo(f"optstudy: {error}", err=True)
         if command := command_with_free_name(error):
-            click.echo(command, err=True)
+            echo(command, err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, click.Abort):
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, signal.SIG_IGN)  # another would end Python's own exit in a traceback
-        click.echo("optstudy: interrupted; run the same command again to resume", err=True)
+        echo("optstudy: interrupted; run the same command again to resume", err=True)
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the output has gone

@@ -5,6 +5,7 @@ import json
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.location import Location
 
@@ -37,7 +38,7 @@ def optimizers(name: str | None, location: Location, as_json: bool) -> None:
     else:
         show_spaces(spaces)
     for problem in problems[:-1]:
-        click.echo(f"optstudy: {problem}", err=True)
+        echo(f"optstudy: {problem}", err=True)
     if problems:
         raise OptstudyError(problems[-1])
     next_step(f"optstudy optimizers {spaces[0].name}", location)

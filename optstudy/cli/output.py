@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from optstudy.cli.echo import echo
 from optstudy.cli.progress import show_estimate
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UnwrittenError
 from optstudy.records.io import writing
 from optstudy.records.location import Location
+from optstudy.records.printable import printable
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
 from optstudy.report.tables.sources import SHOWN
@@ -45,7 +47,7 @@ def show_comparison(
     if form == "table" and not as_json:
         for table in build_tables(comparison, metric):  # type: ignore[arg-type]  # click checked it
             print_table(table.columns)
-            click.echo(table.caption)
+            echo(table.caption)
     else:
         click.echo(_formatted(comparison, as_json=as_json, form=form, metric=metric), nl=False)
 
@@ -66,7 +68,7 @@ def write_comparison(comparison: Comparison, path: Path, *, as_json: bool, form:
     except UnwrittenError:
         path.unlink(missing_ok=True)
         raise
-    click.echo(f"Saved to {path}", err=True)
+    echo(f"Saved to {path}", err=True)
 
 
 def _formatted(comparison: Comparison, *, as_json: bool, form: str, metric: str) -> str:
@@ -100,10 +102,10 @@ def show_best(study: "Study", optimizers: Sequence[str], *, as_json: bool) -> No
     )
     counts = {best["trials"] for best in bests.values()}
     if len(counts) > 1:
-        click.echo(
+        echo(
             "The optimizers have different numbers of trials; tune them all with the same --trials to compare."
         )
-    click.echo(f"Saved to {study.files.best(optimizers[0]).parent}")
+    echo(f"Saved to {study.files.best(optimizers[0]).parent}")
 
 
 def show_plan(study: "Study", estimate: "StudyEstimate", *, as_json: bool) -> None:
@@ -135,9 +137,9 @@ def show_rehearsals(estimate: "StudyEstimate", *, as_json: bool) -> None:
 
 def _print_proofs(estimate: "StudyEstimate") -> None:
     for name, rehearsal in estimate.rehearsals.items():
-        click.echo(f"{name}: proved in {rehearsal.seconds:.1f} s")
+        echo(f"{name}: proved in {rehearsal.seconds:.1f} s")
         for proof in rehearsal.proofs:
-            click.echo(f"  - {proof}")
+            echo(f"  - {proof}")
 
 
 def _rehearsals(estimate: "StudyEstimate") -> dict[str, Any]:
@@ -178,11 +180,9 @@ def show_space(space: Space, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(content, indent=2))
         return
-    click.echo(f"{space.name}: {space.optimizer}")
+    echo(f"{space.name}: {space.optimizer}")
     if space.fixed:
-        click.echo(
-            "fixed: " + ", ".join(f"{name} {value_label(value)}" for name, value in space.fixed.items())
-        )
+        echo("fixed: " + ", ".join(f"{name} {value_label(value)}" for name, value in space.fixed.items()))
     names = [item.name for item in space.search]
     print_table(
         [
@@ -193,7 +193,7 @@ def show_space(space: Space, *, as_json: bool) -> None:
             text_column("Why", (item.why for item in space.search)),
         ]
     )
-    click.echo(f"From {space.source}")
+    echo(f"From {space.source}")
 
 
 def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
@@ -214,11 +214,11 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
             ("have no trace of their last steps", "final run", status.missing_trace),
         ):
             if reasons:
-                click.echo(f"{status.study}, {status.optimizer}, {what}: {reasons_label(noun, reasons)}")
+                echo(f"{status.study}, {status.optimizer}, {what}: {reasons_label(noun, reasons)}")
     accepted = {(s.study, file): hashes for s in statuses for file, hashes in s.accepted_sources.items()}
     for (study, file), hashes in accepted.items():
         *older, newest = (digest[:SHOWN] for digest in hashes)
-        click.echo(f"{study}, accepted change of {file}: {', '.join(older)} before, {newest} now")
+        echo(f"{study}, accepted change of {file}: {', '.join(older)} before, {newest} now")
 
 
 def show_removal(content: "Removal", *, err: bool = False) -> None:
@@ -242,7 +242,7 @@ def show_removal(content: "Removal", *, err: bool = False) -> None:
         err=err,
     )
     for folder in content.kept:
-        click.echo(f"{folder} is kept; --best removes it, too.", err=err)
+        echo(f"{folder} is kept; --best removes it, too.", err=err)
 
 
 def removal_summary(content: "Removal") -> str:
@@ -284,13 +284,13 @@ def update_moved_workspace(location: Location) -> None:
 
     notice = update_moved_paths(location.workspace)
     if notice is not None:
-        click.echo(f"note: {notice}", err=True)
+        echo(f"note: {notice}", err=True)
 
 
 def show_links(links: Sequence[tuple[str, str]]) -> None:
     """Print links to MLflow's pages."""
     for text, link in links:
-        click.echo(f"{text}: {link}")
+        echo(f"{text}: {link}")
 
 
 def next_step(
@@ -315,16 +315,18 @@ def next_step(
         from optstudy import tracking
 
         words += ["--tracking-uri", shlex.quote(tracking.hide_credentials(location.tracking_uri))]
-    click.echo(f"next: {' '.join(words)}", err=True)
+    echo(f"next: {' '.join(words)}", err=True)
 
 
 def print_table(columns: Sequence[Column], *, err: bool = False) -> None:
     """Print a table on standard output, or on standard error."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.header, justify=column.side, overflow="fold")
+        table.add_column(Text(column.header), justify=column.side, overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, row))  # a cell may hold brackets, which are no markup
+        table.add_row(
+            *(Text(printable(cell)) for cell in row)
+        )  # a cell may hold brackets, which are no markup
     # Lines in a file or pipe need no wrapping at the terminal's width.
     width = None if os.isatty(2 if err else 1) else 200
     Console(width=width, highlight=False, stderr=err).print(table)

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from optstudy.errors import OptstudyError
+from optstudy.records.printable import printable
 from optstudy.records.search import SearchResult
 from optstudy.report.tables.tuning import value_label
 from optstudy.study.estimate import StudyEstimate
@@ -47,7 +48,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     bar.update(line, description="running", total=event.work_seconds * event.jobs or 1.0)
                     bar.reset(line, total=event.work_seconds * event.jobs or 1.0, description="running")
                 case WorkDone():
-                    bar.update(line, advance=event.seconds, description=f"{event.run:<24}")
+                    bar.update(line, advance=event.seconds, description=printable(f"{event.run:<24}"))
                     task = bar.tasks[0]
                     share = task.completed / task.total if task.total else 0.0
                     if share >= milestone:
@@ -58,9 +59,9 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     pass  # the search prints one line
                 case Notice(problem=True):
                     problems += 1
-                    console.print(Text(f"problem: {event.text}", style="red"), soft_wrap=True)
+                    console.print(Text(printable(f"problem: {event.text}"), style="red"), soft_wrap=True)
                 case _:
-                    console.print(Text(format_event(event)), soft_wrap=True)
+                    console.print(Text(printable(format_event(event))), soft_wrap=True)
     if problems:
         raise OptstudyError(f"{problems} problem{'s' * (problems > 1)}, shown above; the rest is done")
 
@@ -68,7 +69,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
 def progress_bar(console: Console) -> Progress:
     """Return a progress bar, which only a terminal shows."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a name may hold brackets
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
@@ -109,11 +110,12 @@ def format_event(event: Event) -> str:
 def show_estimate(estimate: StudyEstimate, console: Console) -> None:
     """Print the planned work and its estimated time."""
     for name, rehearsal in estimate.rehearsals.items():
-        console.print(
+        line = (
             f"{name:<12} {estimate.trials} trials {duration(estimate.trial_seconds[name]):>7},"
             f" {estimate.runs} final runs {duration(estimate.run_seconds[name]):>7}"
             f"  ({1000 * rehearsal.step_seconds:.1f} ms a step)"
         )
+        console.print(Text(printable(line)))
     workers = f"{estimate.jobs} worker{'s' * (estimate.jobs > 1)}"
     size = f"{estimate.disk_bytes / 1e6:.0f} MB"
     console.print(

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
 
@@ -39,6 +40,6 @@ def rehearse(
     estimate = opened.estimate()
     show_rehearsals(estimate, as_json=as_json)
     for remark in estimate.remarks:
-        click.echo(f"note: {remark}", err=True)
+        echo(f"note: {remark}", err=True)
     if not quiet:
-        click.echo(f"next: {command_as('study')}", err=True)
+        echo(f"next: {command_as('study')}", err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.errors import UsageError
 from optstudy.records.location import Location
 
@@ -40,11 +41,11 @@ def report(studies: tuple[str, ...], location: Location, output: Path, as_json: 
     update_moved_workspace(location)
     written = write_report(open_recorded(location), studies, output, workspace=location.workspace)
     for notice in written.notices:
-        click.echo(f"note: {notice}", err=True)
+        echo(f"note: {notice}", err=True)
     if as_json:
         content = {"page": str(written.page), "files": list(written.files), "run": written.run}
         click.echo(json.dumps(content, indent=2))
     else:
-        click.echo(f"{written.page} (open it in a browser)")
-    click.echo(f"{len(written.files)} files in {output}; logged as {written.run}", err=True)
+        echo(f"{written.page} (open it in a browser)")
+    echo(f"{len(written.files)} files in {output}; logged as {written.run}", err=True)
     next_step("optstudy ui", location, study=written.studies[0])

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 from rich.console import Console
+from rich.text import Text
 
+from optstudy.cli.echo import echo
 from optstudy.cli.output import print_table
 from optstudy.errors import OptstudyError
 from optstudy.execution.pool import WorkerPool
@@ -15,6 +16,7 @@ from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive
 from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.location import Location
+from optstudy.records.printable import printable
 from optstudy.report.archive import RUNS, read_archive
 from optstudy.report.tables.table import count_label, number_column, text_column
 from optstudy.study.events import WorkDone
@@ -59,7 +61,7 @@ def _watch(
     total, ended = sum(epochs.values()), 0
     reproductions: list[Reproduction] = []
     if not quiet:
-        click.echo(f"rerunning {count_label('run', [len(recorded)])}, {total} epochs in all", err=True)
+        echo(f"rerunning {count_label('run', [len(recorded)])}, {total} epochs in all", err=True)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     try:
         with console.status("starting workers") as status:
@@ -69,7 +71,7 @@ def _watch(
                 elif event.record is not None:
                     ended += 1
                     epoch = f"epoch {event.record.epoch} of {epochs[event.run]}"
-                    status.update(f"{event.run}: {epoch} ({ended} of {total})")
+                    status.update(Text(printable(f"{event.run}: {epoch} ({ended} of {total})")))
     except KeyboardInterrupt as error:
         raise OptstudyError(
             "interrupted; partial results were discarded; run the same command again to restart"
@@ -85,7 +87,7 @@ def _recorded(target: str, location: Location, runs: Path | None) -> list[Record
 
 def show_reproduction(reproduction: Reproduction) -> None:
     """Print the differences in the environment, the metrics that are not identical, and the verdict."""
-    click.echo(reproduction.name)
+    echo(reproduction.name)
     if reproduction.differing:
         print_table(
             [
@@ -95,14 +97,14 @@ def show_reproduction(reproduction: Reproduction) -> None:
             ]
         )
     else:
-        click.echo("code, data and machine match the record")
+        echo("code, data and machine match the record")
     if reproduction.unrecorded:
-        click.echo(f"not recorded: {', '.join(reproduction.unrecorded)}")
+        echo(f"not recorded: {', '.join(reproduction.unrecorded)}")
     if reproduction.absent:
         kinds = dict.fromkeys(name.partition("/")[0] for name in reproduction.absent)
-        click.echo(f"not compared, since missing from the record: {', '.join(kinds)}")
+        echo(f"not compared, since missing from the record: {', '.join(kinds)}")
     for contradiction in reproduction.contradictions:
-        click.echo(f"the record contradicts itself: {contradiction}")
+        echo(f"the record contradicts itself: {contradiction}")
     different = [metric for metric in reproduction.metrics if metric.judgement != "identical"]
     if different:
         print_table(
@@ -116,8 +118,8 @@ def show_reproduction(reproduction: Reproduction) -> None:
             ]
         )
         names = [metric.metric for metric in reproduction.metrics if metric.judgement == "identical"]
-        click.echo(f"identical to the bit: {', '.join(names) or 'nothing'}")
-    click.echo(_verdict(reproduction))
+        echo(f"identical to the bit: {', '.join(names) or 'nothing'}")
+    echo(_verdict(reproduction))
 
 
 def _verdict(reproduction: Reproduction) -> str:

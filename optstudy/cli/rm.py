@@ -6,8 +6,10 @@ import sys
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.location import Location
+from optstudy.records.printable import printable
 
 
 @click.command()
@@ -40,11 +42,11 @@ def rm(study: str, location: Location, best: bool, yes: bool, as_json: bool) -> 
             raise UsageError(f"there is no terminal to ask whether to remove {summary}; give --yes")
         if not as_json:
             show_removal(content)
-        if not yes and not click.confirm(f"Remove {summary}?", err=as_json):
+        if not yes and not click.confirm(printable(f"Remove {summary}?"), err=as_json):
             raise OptstudyError("nothing was removed")
         remove(content, tracking)
     if as_json:
         click.echo(json.dumps(removal_as_json(content), indent=2))
     if content.server and content.runs:
-        click.echo("note: the server deletes the runs for good when its owner runs `mlflow gc`", err=True)
+        echo("note: the server deletes the runs for good when its owner runs `mlflow gc`", err=True)
     next_step("optstudy study", location, study=study)

@@ -6,6 +6,7 @@ import json
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.records.location import Location
 
 
@@ -35,7 +36,7 @@ def status(location: Location, as_json: bool) -> None:
     earlier = earlier_run_notices(open_recorded(location), dict.fromkeys(s.study for s in statuses))
     left_out = left_out_notices(location).values()
     for line in (*other_server_notices(location), *earlier, *left_out):
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
     last = statuses[-1].study
     done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in statuses if s.study == last)
     next_step("optstudy compare" if done else "optstudy study", location, study=last)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.execution.pool import WorkerPool
 from optstudy.records.location import Location
 
@@ -48,8 +49,8 @@ def study(
         estimate = opened.estimate()
         show_plan(opened, estimate, as_json=as_json)
         for remark in estimate.remarks:
-            click.echo(f"note: {remark}", err=True)
-        click.echo(f"next: {command_without('--dry-run')}", err=True)
+            echo(f"note: {remark}", err=True)
+        echo(f"next: {command_without('--dry-run')}", err=True)
         return
     watch(opened.run(accept_sources=accept_sources), quiet=quiet)
     show_comparison(opened.compare(), as_json=as_json)

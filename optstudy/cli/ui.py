@@ -5,6 +5,7 @@ import contextlib
 import click
 
 from optstudy.cli import options
+from optstudy.cli.echo import echo
 from optstudy.records.location import Location
 
 
@@ -35,12 +36,12 @@ def ui(study: str | None, port: int, host: str, location: Location) -> None:
         return
     update_moved_workspace(location)
     if not is_loopback(host):
-        click.echo(
+        echo(
             f"note: there is no password: whoever reaches {host}:{port} can read and change all runs",
             err=True,
         )
     running = run_server(location.workspace, port, host)
     with contextlib.suppress(KeyboardInterrupt), running as (address, server):
         show_links(links(address, Location(location.workspace), study))
-        click.echo("Ctrl-C stops the server. next: open a link", err=True)
+        echo("Ctrl-C stops the server. next: open a link", err=True)
         server.wait()

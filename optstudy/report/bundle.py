@@ -7,6 +7,7 @@ from optstudy.records.evidence import Evidence
 from optstudy.report import figures
 from optstudy.report.archive import archive
 from optstudy.report.citation import bibtex
+from optstudy.report.escape import markdown_paragraph
 from optstudy.report.gallery import file_names, gallery
 from optstudy.report.page import picture, render_page
 from optstudy.report.sentences import methods
@@ -29,6 +30,7 @@ def build_report(evidence: Evidence) -> dict[str, bytes]:
     comparison = compare(evidence)
     studies = dict.fromkeys(row.study for row in comparison.rows)
     paragraphs = "\n\n".join(methods(comparison, evidence, study) for study in studies)
+    markdown_paragraphs = "\n\n".join(map(markdown_paragraph, paragraphs.split("\n\n")))
     citations = bibtex(paragraphs, [look.cite for look in evidence.looks.values()])
     exhibits = list(gallery(comparison, evidence))
     names = file_names(exhibits)
@@ -43,7 +45,7 @@ def build_report(evidence: Evidence) -> dict[str, bytes]:
             for name, exhibit in zip(names, exhibits, strict=True)
         },
         "table.tex": render(comparison, "latex").encode(),
-        "methods.md": (paragraphs + "\n").encode(),
+        "methods.md": (markdown_paragraphs + "\n").encode(),
         "references.bib": citations.encode(),
         "comparison.json": (json.dumps(comparison.to_dict(), indent=1) + "\n").encode(),
         **archive(evidence),

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from optstudy.comparison.table import Comparison
 from optstudy.records.evidence import Evidence
 from optstudy.records.look import Looks
+from optstudy.records.printable import printable
 from optstudy.records.search import SearchResult
 from optstudy.report.commands import study_commands
 from optstudy.report.gallery import Exhibit
@@ -31,6 +32,7 @@ def render_page(
     environment = Environment(
         loader=PackageLoader("optstudy.report", "."),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -70,6 +72,11 @@ def render_page(
         methods=methods,
         bibtex=bibtex,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Escape control characters in a text; `Markup` is what a macro has written."""
+    return printable(value, keep="\n") if type(value) is str else value
 
 
 def _lost(evidence: Evidence, study: str) -> bool:

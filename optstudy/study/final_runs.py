@@ -14,6 +14,7 @@ from optstudy.records.io import find_unwritten, temporary_folder
 from optstudy.records.metrics import RunResults, Tag, final_metrics
 from optstudy.records.naming import RowKey, RunId
 from optstudy.records.plan import Plan
+from optstudy.report.escape import markdown_code, markdown_text
 from optstudy.study.artifacts import draw_run
 from optstudy.study.context import Context
 from optstudy.study.events import Notice, RunEnded, WorkDone
@@ -200,11 +201,15 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
         "paper": "the paper's values",
         "default": "the library's defaults",
     }[config]
-    values = "\n".join(f"| `{name}` | {value} |" for name, value in params.items())
+    values = "\n".join(
+        f"| {markdown_code(name)} | {markdown_text(str(value))} |" for name, value in params.items()
+    )
     return (
-        f"**{context.spaces[optimizer].look.label}**, configuration *{config}* ({source}), seed {plan.seed}.\n\n"
+        f"**{markdown_text(context.spaces[optimizer].look.label)}**, configuration *{config}* ({source}),"
+        f" seed {plan.seed}.\n\n"
         f"| hyperparameter | value |\n|---|---|\n{values}\n\n"
-        f"`{plan.model}` on `{plan.dataset}`: {split_sizes(plan, context.data)[0]:,} training examples,"
+        f"{markdown_code(plan.model)} on {markdown_code(plan.dataset)}:"
+        f" {split_sizes(plan, context.data)[0]:,} training examples,"
         f" {plan.epochs} epoch{'s' * (plan.epochs > 1)} at batch {plan.batch_size};"
         f" {context.data.test:,} test examples, only reported.\n"
     )

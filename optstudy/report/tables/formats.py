@@ -1,12 +1,12 @@
 """Write the tables of a comparison as LaTeX, Markdown or CSV."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UsageError
+from optstudy.report.escape import csv_cell, latex_text, markdown_text
 from optstudy.report.tables.accuracy import accuracy_table
 from optstudy.report.tables.classes import classes_table
 from optstudy.report.tables.cost import cost_table
@@ -58,9 +58,7 @@ def render(
         UsageError: If the format is unknown.
     """
     if format == "csv":
-        return (
-            comparison.to_pandas().to_csv(index=False) if metric == "accuracy" else _csv(comparison, metric)
-        )
+        return _csv(comparison, metric)
     if format not in ("markdown", "latex"):
         raise UsageError(f"format is {format!r}; give markdown, latex or csv")
     write = _markdown if format == "markdown" else _latex
@@ -70,43 +68,42 @@ def render(
 def _csv(comparison: Comparison, metric: Metric) -> str:
     import pandas as pd
 
-    [table] = build_tables(comparison, metric)
-    return pd.DataFrame(table.rows, columns=table.headers).to_csv(index=False)
+    if metric == "accuracy":
+        frame = comparison.to_pandas()
+        texts = list(frame.select_dtypes("str"))
+    else:
+        [table] = build_tables(comparison, metric)
+        frame = pd.DataFrame(table.rows, columns=table.headers)
+        texts = [column.header for column in table.columns if not column.numeric]
+    frame[texts] = frame[texts].map(csv_cell)
+    return frame.to_csv(index=False)
 
 
 def _markdown(table: Table) -> str:
     import pandas as pd
 
-    rows = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]  # a bar would end the cell
+    rows = [[markdown_text(cell) for cell in row] for row in table.rows]
     frame = pd.DataFrame(rows, columns=table.headers)
     # tabulate would parse the cells as numbers and print 98.90 as 98.9.
     text = frame.to_markdown(
         index=False, disable_numparse=True, colalign=[column.side for column in table.columns]
     )
-    return f"{text}\n\n{table.caption}\n"
+    return f"{text}\n\n{markdown_text(table.caption)}\n"
 
 
 def _latex(table: Table) -> str:
     import pandas as pd
 
     escaped = pd.DataFrame(
-        [[_escape(cell) for cell in row] for row in table.rows],
-        columns=[_escape(name) for name in table.headers],
+        [[latex_text(cell) for cell in row] for row in table.rows],
+        columns=[latex_text(name) for name in table.headers],
     )
     written = escaped.to_latex(
         index=False,
         column_format="".join(column.side[0] for column in table.columns),
-        caption=_escape(table.caption),
+        caption=latex_text(table.caption),
         label=table.label,
     )
     # Across both columns of a two-column paper, and narrow enough for a single column.
     narrow = "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{2.4pt}"
     return written.replace(r"\begin{table}", narrow).replace(r"\end{table}", r"\end{table*}")
-
-
-def _escape(text: str) -> str:
-    special = {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
-    words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    words |= {"<": "$<$", ">": "$>$"}  # in LaTeX's default font these are inverted punctuation marks
-    escaped = text.translate(special | {ord(letter): word for letter, word in words.items()})
-    return re.sub(r"--(?=\w)", "-{}-", escaped)  # the two hyphens of an option, not a dash

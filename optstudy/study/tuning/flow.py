@@ -11,6 +11,7 @@ from optstudy.records.metrics import BEST_SCORE, Tag
 from optstudy.records.search import SearchResult, Trial, count_states, select_best
 from optstudy.records.space import Space
 from optstudy.report import figures
+from optstudy.report.escape import markdown_code, markdown_text
 from optstudy.report.tables.table import reasons_label
 from optstudy.study.context import Context
 from optstudy.study.events import Notice, TrialEnded
@@ -205,9 +206,13 @@ def _files(search: SearchResult) -> dict[str, bytes]:
 
 def _description(space: Space, specification: Specification) -> str:
     tuning = specification.tuning
-    rows = "\n".join(f"| `{item.name}` | {item} | {item.why} |" for item in space.search)
+    rows = "\n".join(
+        f"| {markdown_code(item.name)} | {markdown_text(str(item))} | {markdown_text(item.why)} |"
+        for item in space.search
+    )
     return (
-        f"Search of **{space.look.label}** (`{space.optimizer}`): {tuning.rounded_trials} trials of"
+        f"Search of **{markdown_text(space.look.label)}** ({markdown_code(space.optimizer)}):"
+        f" {tuning.rounded_trials} trials of"
         f" {tuning.tune_epochs} epoch{'s' * (tuning.tune_epochs > 1)}, ranked by validation {tuning.objective}.\n\n"
         f"| hyperparameter | searched | why |\n|---|---|---|\n{rows}\n"
     )
