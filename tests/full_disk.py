@@ -75,4 +75,8 @@ if __name__ == "__main__":
         if left != NEW_DATABASE:
             shutil.copytree(store, disk, dirs_exist_ok=True)
         with contextlib.chdir(disk):
-            sys.stdout.write(json.dumps(scenario(left)) + "\n")
+            tried = scenario(left)
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)  # noqa: S607
+            commands = (COMMAND, ("report", "--output", str(folder / "report")))
+            tried["read-only"] = [run(*command)[2] for command in commands] if left is None else []
+            sys.stdout.write(json.dumps(tried) + "\n")

@@ -1,8 +1,10 @@
 """The command group, and the exit statuses of errors."""
 
+import contextlib
 import importlib
 import signal
 import sys
+from typing import NoReturn
 
 import click
 
@@ -75,6 +77,21 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of the output has gone
         sys.exit(1)
+    except OSError as error:
+        _end_unwritten(error)
+
+
+def _end_unwritten(error: OSError) -> NoReturn:
+    """End a command whose output cannot be written; raise any other error again."""
+    from optstudy.records.io import find_unwritten
+
+    unwritten = find_unwritten(error, "the output")
+    if unwritten is None:
+        raise error
+    echo(f"optstudy: {unwritten}", err=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.close()  # else Python would try it again, and complain
+    sys.exit(1)
 
 
 def _as_interrupt(*_: object) -> None:

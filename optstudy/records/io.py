@@ -152,7 +152,8 @@ def find_unwritten(error: BaseException, path: Path | str) -> UnwrittenError | N
                 return _unwritten(path, _SQLITE[code], str(cause))
         if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
             named = cause.filename2 or cause.filename  # a copy names its source first
-            return _unwritten(os.fsdecode(named) if named else path, cause.errno, cause.strerror or "")
+            if named or cause.errno in _FULL:  # a connection may not be permitted either
+                return _unwritten(os.fsdecode(named or path), cause.errno, cause.strerror or "")
         cause = cause.__cause__ or cause.__context__
     return None
 

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Run
-
-from optstudy.tracking import embedded
+import tiny
 
 TESTS = Path(__file__).parents[1]
 UNSHARE = ("unshare", "--mount", *(["--map-root-user"] if os.geteuid() else []))
@@ -37,6 +35,14 @@ def test_a_study_goes_on_after_a_full_disk_to_the_same_results(empty_store: Path
     assert done.stderr == ""
     whole, *tries = map(json.loads, done.stdout.splitlines())
     assert (whole["status"], len(tries)) == (0, len(LEFT))
+    lock, report = whole["read-only"]
+    assert lock.startswith(
+        "optstudy: cannot write tuning/studies/tiny/lock: Read-only file system; make it writable"
+    )
+    assert report.startswith(
+        f"optstudy: cannot write {tmp_path}/None/mlruns/mlflow.db: attempt to write a readonly"
+    )
+    assert not (tmp_path / "report").exists()
     for tried in tries:
         *progress, last = tried["errors"].splitlines()
         assert tried["status"] == 1, tried
@@ -48,11 +54,13 @@ def test_a_study_goes_on_after_a_full_disk_to_the_same_results(empty_store: Path
         assert (tried["hidden"], tried["again"], tried["rows"]) == ([], 0, whole["rows"])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_database_is_one_line(run: Run, finished_copy: Path) -> None:
-    embedded.database(finished_copy).chmod(0o400)
+def test_output_that_finds_no_space_is_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = tiny.start(["optimizers"], tmp_path, stdout=full, stderr=subprocess.PIPE)
+        _, errors = ended.communicate()
 
-    ended = run("report")
-
-    assert ended.status == 1
-    assert ended.line.endswith("; make it writable and run the same command again: nothing finished is lost")
+    assert ended.returncode == 1
+    assert errors == (
+        "optstudy: cannot write the output: No space left on device; free some space and run the same command again:"
+        " nothing finished is lost\n"
+    )

@@ -73,7 +73,12 @@ def test_a_copy_that_fails_names_its_target() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("no space left"), FileNotFoundError(2, "No such file"), sqlite3.DatabaseError("malformed")],
+    [
+        PermissionError(errno.EPERM, "Operation not permitted"),
+        ValueError("no space left"),
+        FileNotFoundError(2, "No such file"),
+        sqlite3.DatabaseError("malformed"),
+    ],
 )
 def test_other_exceptions_are_not_taken_for_a_full_disk(error: Exception) -> None:
     assert find_unwritten(error, "a.db") is None
