@@ -9,6 +9,7 @@ from optstudy.errors import UsageError
 from optstudy.records.forms import check_limits
 
 MOST_BYTES = 2**30  # of a file that is read at once
+_MOST_TOML, _MOST_DOTS = 10**6, 1000  # tomllib's time is quadratic in the dots of a key
 _KINDS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a pipe",
@@ -71,6 +72,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: If it cannot be read, or is not TOML.
     """
     text = read_text(path, "give a TOML file that you may read")
+    if len(text) > _MOST_TOML or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        limits = f"{_MOST_TOML:,} characters, or {_MOST_DOTS:,} dots in a line"
+        raise UsageError(f"{path}: not a TOML file of a study: it has more than {limits}")
     try:
         content = tomllib.loads(text)
         check_limits(content)

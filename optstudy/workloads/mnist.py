@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import math
 import zlib
 from functools import cache
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from optstudy.errors import OptstudyError
+from optstudy.records.inputs import MOST_BYTES
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.resize import to_32
 
@@ -68,14 +70,30 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
+def gunzip(content: bytes) -> bytes:
+    """Return the content of a gzipped file.
+
+    Raises:
+        ValueError: If it is damaged, or has more than `MOST_BYTES` when unpacked.
+    """
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            unpacked = file.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    if len(unpacked) > MOST_BYTES:
+        raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+    return unpacked
+
+
 def _unpack(path: Path, checksum: str) -> bytes:
     """Return the content of a gzipped file, after verifying its MD5 checksum."""
     advice = "reinstall optstudy, for instance with: pip install --force-reinstall --no-deps optstudy"
     try:
-        content = gzip.decompress(path.read_bytes())
+        content = gunzip(path.read_bytes())
     except OSError as error:
-        raise OptstudyError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
-    except (EOFError, zlib.error) as error:
+        raise OptstudyError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
+    except ValueError as error:
         raise OptstudyError(f"{path}: corrupt ({error}); {advice}") from error
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksum:
         raise OptstudyError(f"{path}: corrupt (its checksum is not MNIST's); {advice}")
