@@ -238,8 +238,10 @@ def change_checkpoint(draw: random.Random, data: bytes) -> bytes:
     """Change the entries of a state_dict, or save objects in its place."""
     content: Any = torch.load(io.BytesIO(data), weights_only=True)
     for _ in range(draw.choice((1, 1, 2))):
-        name = draw.choice([key for key in content if isinstance(content[key], torch.Tensor)] or [None])
-        value: Any = content.pop(name, torch.zeros(2))
+        name = draw.choice(list(content))
+        found = content.pop(name)
+        value = found if isinstance(found, torch.Tensor) and found.layout == torch.strided else torch.zeros(2)
+        value = torch.zeros(2) if value.is_meta else value
         content[draw.choice((name, name, *CODE, 3, "a.b.c", "module.weight"))] = draw.choice(
             (
                 *(draw.choice(VALUES), {"state": value}, value.double(), value.to(torch.complex64)),

@@ -36,7 +36,7 @@ from optstudy.records.location import Location
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.SystemPath(dir_okay=False),
     metavar="FILE",
     help="Write to this file, which must not exist.",
 )

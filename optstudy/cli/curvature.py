@@ -14,7 +14,7 @@ from optstudy.records.location import Location
 @click.argument("target", required=False)
 @click.option(
     "--checkpoint",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.SystemPath(dir_okay=False),
     metavar="FILE",
     help="Weights to measure instead of a run's: saved by torch.save(model.state_dict(), FILE), or safetensors.",
 )
@@ -35,7 +35,7 @@ from optstudy.records.location import Location
 )
 @click.option(
     "--indices",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.SystemPath(dir_okay=False),
     metavar="FILE",
     help="A text file with the index of one training example per line, instead of --samples.",
 )
@@ -73,7 +73,7 @@ from optstudy.records.location import Location
 )
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.SystemPath(file_okay=False),
     metavar="DIR",
     help="Folder for figures and data; nothing in it is overwritten.",
 )

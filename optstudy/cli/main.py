@@ -78,17 +78,16 @@ def main() -> None:
         sys.stderr.close()  # the reader of the output has gone
         sys.exit(1)
     except OSError as error:
-        _end_unwritten(error)
+        _end_after(error)
 
 
-def _end_unwritten(error: OSError) -> NoReturn:
-    """End a command whose output cannot be written; raise any other error again."""
+def _end_after(error: OSError) -> NoReturn:
+    """End a command after an error of a disk or a file system, such as that its output cannot be written."""
     from optstudy.records.io import find_unwritten
 
-    unwritten = find_unwritten(error, "the output")
-    if unwritten is None:
-        raise error
-    echo(f"optstudy: {unwritten}", err=True)
+    path = f"{error.filename}: " if error.filename else ""
+    other = f"{path}{error.strerror or error}; correct that, and run the same command again: nothing finished is lost"
+    echo(f"optstudy: {find_unwritten(error, 'the output') or other}", err=True)
     with contextlib.suppress(OSError):
         sys.stdout.close()  # else Python would try it again, and complain
     sys.exit(1)

@@ -1,6 +1,8 @@
 """Options shared by commands."""
 
 import functools
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from optstudy.study.driver import Study
 
 Command = Callable[..., Any]
+_SHOWN = 100  # characters of a path in a message
 
 
 class CountOrAll(click.ParamType[int | str]):
@@ -36,6 +39,28 @@ class CountOrAll(click.ParamType[int | str]):
         except ValueError:
             self.fail(f"{value!r} is neither a whole number nor all.", param, ctx)
         return click.IntRange(self.least).convert(number, param, ctx)
+
+
+class SystemPath(click.Path):
+    """A path that the system can look up: neither too long nor a loop of links; a file is no pipe and no device."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, which need not exist."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return path
+        except (OSError, ValueError) as error:  # ValueError: a null character
+            reason = getattr(error, "strerror", None) or error
+            self.fail(f"{str(path)[:_SHOWN]!r} cannot be looked up ({reason}); give another.", param, ctx)
+        if not (self.dir_okay if stat.S_ISDIR(mode) else self.file_okay and stat.S_ISREG(mode)):
+            expected = " or ".join(["file"] * self.file_okay + ["folder"] * self.dir_okay)
+            self.fail(f"{str(path)!r} is no {expected}; give another.", param, ctx)
+        return path
 
 
 class CommaSeparated(click.ParamType[tuple[Any, ...]]):
@@ -74,7 +99,7 @@ accept_sources = click.option(
 )
 _workspace = click.option(
     "--workspace",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=SystemPath(file_okay=False),
     default=Path(),
     metavar="DIR",
     help="Folder that holds tuning/ and mlruns/; by default the current one.",
@@ -100,7 +125,7 @@ _computing_options = (
     ),
     click.option(
         "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=SystemPath(file_okay=False),
         metavar="DIR",
         help="Folder of Fashion-MNIST and CIFAR-10, which are downloaded if missing; by default data.",
     ),

@@ -15,7 +15,7 @@ from optstudy.records.location import Location
 @options.studies
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.SystemPath(file_okay=False),
     default=Path("report"),
     show_default=True,
     metavar="DIR",

@@ -14,7 +14,7 @@ from optstudy.records.location import Location
 @click.argument("target", metavar="RUN")
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=options.SystemPath(),
     metavar="PATH",
     help="A report's runs.json, or its folder, in place of MLflow.",
 )

@@ -65,6 +65,7 @@ FORMS: Mapping[str, Mapping[str, str]] = {
         " plane_model grid density spread change"
     ),
 }  # fmt: skip
+_LONGEST_NAME = 40  # characters of a name in a message
 _MOST_LEVELS = 100  # of nested lists and objects
 _LONGEST_INT = 20  # characters of a whole number of 64 bits, with its sign
 NULL_IS_NAN = ("FinalCurvature",)  # records whose numbers may be nan, which JSON cannot express
@@ -260,7 +261,8 @@ def _record(kind: Any, content: Mapping[str, Any], where: str, path: str) -> Any
 
 
 def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    shown = name if name.isprintable() and 0 < len(name) <= _LONGEST_NAME else reprlib.repr(name)
+    return f"{path}.{shown}" if path else shown
 
 
 @functools.cache

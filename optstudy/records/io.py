@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sqlite3
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -263,11 +264,18 @@ def set_aside(path: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        mode = path.stat().st_mode
+        is_endless = not (
+            stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        )  # reading a pipe or a device may never end
+        content = b"" if is_endless else path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise FormError(f"cannot read {path}: {error.strerror}") from error
+    if is_endless:
+        raise FormError(f"cannot read {path}: it is no file")
+    return content
 
 
 def _check_members(path: Path, data: bytes) -> None:

@@ -127,10 +127,11 @@ def _exists(path: Path) -> bool:
 
 def _check_inside(folder: Path, root: Path) -> None:
     """Raise UsageError if a link leads out of a folder's place below ``root``."""
-    expected = root.resolve() / folder.relative_to(root)
-    if folder.resolve() != expected:
+    expected = Path(os.path.realpath(root)) / folder.relative_to(root)
+    place = Path(os.path.realpath(folder))  # unlike `resolve`, also of a loop of links
+    if place != expected or folder.is_symlink():
         raise UsageError(
-            f"{folder} is a link to {folder.resolve()}, where nothing is removed;"
+            f"{folder} is a link to {place}, where nothing is removed;"
             " remove that folder and the link by hand, and run the same command again"
         )
 

@@ -176,7 +176,11 @@ def free_name(files: StudyFiles) -> str:
 def study_names(workspace: Path) -> list[str]:
     """Return the names of the workspace's studies, the most recent last."""
     specifications = (workspace / "tuning" / "studies").glob("*/specification.json")
-    return [path.parent.name for path in sorted(specifications, key=lambda path: path.stat().st_mtime_ns)]
+    written: dict[str, int] = {}
+    for path in specifications:
+        with contextlib.suppress(OSError):  # a loop of links, or removed a moment ago
+            written[path.parent.name] = path.stat().st_mtime_ns
+    return sorted(written, key=lambda name: written[name])
 
 
 @contextlib.contextmanager

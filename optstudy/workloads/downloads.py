@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from optstudy.errors import OptstudyError
+from optstudy.errors import OptstudyError, first_line
 from optstudy.workloads.dataset import Dataset
 from optstudy.workloads.mnist import gunzip, parse_idx
 from optstudy.workloads.resize import to_32
@@ -39,8 +39,21 @@ _FAILURES = (
 
 
 def data_folder() -> Path:
-    """Return the download folder: ``OPTSTUDY_DATA_DIR``, by default ``data`` in the current folder."""
-    return Path(os.environ.get("OPTSTUDY_DATA_DIR") or "data").resolve()
+    """Return the download folder: ``OPTSTUDY_DATA_DIR``, by default ``data`` in the current folder.
+
+    Raises:
+        OptstudyError: If there cannot be such a folder, since its path is too long or a loop of links.
+    """
+    folder = os.environ.get("OPTSTUDY_DATA_DIR") or "data"
+    try:
+        path = Path(folder).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise OptstudyError(
+            f"{folder!r} cannot be looked up ({reason}); give the folder of the data with --data-dir"
+        ) from error
+    return path
 
 
 @cache

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from optstudy.errors import UsageError, suggestion
+from optstudy.errors import UsageError, first_line, suggestion
+from optstudy.records.inputs import read_input
 
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _OPTSTUDY = Path(__file__).resolve().parents[1]
@@ -118,7 +119,7 @@ def sources(reference: str) -> dict[str, str]:
     while pending:
         file = pending.pop()
         if file not in digests:
-            content = file.read_bytes()
+            content = read_input(file, "check its permissions")
             digests[file] = hashlib.sha256(content).hexdigest()
             pending += _file_imports(file, content)
     return dict(sorted((relative_path(file), digest) for file, digest in digests.items()))
@@ -181,8 +182,13 @@ def _load_module(where: str) -> ModuleType:
 
 
 def _resolve_file(where: str) -> Path:
-    path = Path(where).resolve()
-    if not path.is_file():
+    try:
+        path = Path(where).resolve()
+        found = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a null character
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UsageError(f"{where!r} cannot be looked up ({reason}); name a file such as net.py") from error
+    if not found:
         known = [file.name for file in path.parent.glob("*.py")]
         raise UsageError(f"{where}: no such file in {path.parent}{suggestion(path.name, known)}")
     return path

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,14 @@ def test_files_without_a_checksum_are_read_and_said_to_have_none(tmp_path: Path)
 
     assert read_sealed(tmp_path / "a.json") == (CONTENT, False)
     assert read_sealed_zip(tmp_path / "a.pt") == (weights(), False)
+
+
+@pytest.mark.parametrize("read", [read_sealed, read_sealed_zip])
+def test_a_pipe_in_place_of_a_file_is_told_and_not_waited_for(read: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+
+    with pytest.raises(FormError, match=r"cannot read .*a\.json: it is no file"):
+        read(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("read", [read_sealed, read_sealed_zip])

@@ -210,6 +210,22 @@ def test_studies_are_listed_in_the_order_in_which_they_were_written(tmp_path: Pa
     assert study_names(tmp_path) == ["first", "second", "third"]
 
 
+def test_a_loop_of_links_hides_no_other_study(tmp_path: Path) -> None:
+    files = StudyFiles(tmp_path, "mine")
+    write_recorded(files, begun())
+    (files.folder.parent / "loop").symlink_to("loop")
+    (files.folder.parent / "other").mkdir()
+    (files.folder.parent / "other" / "specification.json").symlink_to("specification.json")
+
+    assert study_names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "x" * 10_000])
+def test_a_name_that_is_too_long_for_a_file_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="study name 'x{40}'...: use at most 200 characters"):
+        StudyFiles(tmp_path, name)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "-x", "../up", "a b", "a\n", "é", "a\\b"])
 def test_a_name_that_is_no_single_folder_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="use letters, digits") as raised:

@@ -4,6 +4,7 @@ import collections
 import functools
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -304,3 +305,19 @@ def test_sources_of_a_missing_or_broken_file_are_an_error() -> None:
         sources("nte.py:make")
     with pytest.raises(UsageError, match=r"^net\.py:2: SyntaxError: "):
         sources("net.py:make")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "d/" * 3000 + "net", "loop", "pipe", "folder", "a\0b"])
+@pytest.mark.parametrize("read", [load_object, sources])
+def test_a_path_that_leads_to_no_file_is_an_error_in_one_line(
+    read: Callable[[str], object], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop.py").symlink_to("loop.py")
+    Path("folder.py").mkdir()
+    os.mkfifo("pipe.py")
+
+    with pytest.raises(UsageError, match="no such file|cannot be looked up") as raised:
+        read(f"{name}.py:make")
+
+    assert len(str(raised.value).splitlines()) == 1
