@@ -34,6 +34,12 @@ _PLAIN: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
 ]
 _MAX_NAMES = 8  # in a message
+_NUMBERS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8),
+    *(torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64),
+}
+_MOST_LEVELS = 20  # of nested dictionaries
+_MOST_REPEATED = 2**30  # bytes of a tensor that a file holds as a view of fewer numbers
 _ADVICE = "write one by torch.save(model.state_dict(), FILE)"
 
 
@@ -54,16 +60,25 @@ def read_weights(path: Path, model: nn.Module | None = None) -> dict[str, Tensor
     found = dict(_state_dicts(content))
     if not found:
         raise UsageError(f"{path}: holds no named weights{_keys(content)}; {_ADVICE}")
-    key = _choose(found, model, path)
+    dense = {key: weights for key, weights in found.items() if all(map(_is_dense, weights.values()))}
+    if not dense:
+        name = next(name for weights in found.values() for name in weights if not _is_dense(weights[name]))
+        raise UsageError(f"{path}: {name} is not a dense tensor of real numbers")
+    key = _choose(dense, model, path)
     if key and model and (difference := _difference(model, found[key])):
         raise UsageError(f"{path}: its entry {key} was opened{_keys(content)}: {difference}")
     weights = found[key]
     for name, value in weights.items():
-        if value.layout != torch.strided or value.is_meta or value.is_complex():
-            raise UsageError(f"{path}: {name} is not a dense tensor of real numbers")
         if not bool(value.isfinite().all()):
             raise UsageError(f"{path}: {name} holds numbers that are not finite")
     return dict(weights)
+
+
+def _is_dense(value: Tensor) -> bool:
+    """Whether a tensor has real numbers in memory, and does not repeat a few of them beyond all memory."""
+    if value.layout != torch.strided or value.is_meta or value.dtype not in _NUMBERS:
+        return False
+    return value.nbytes <= max(value.untyped_storage().nbytes(), _MOST_REPEATED)
 
 
 def fit_checkpoint(plan: Plan, path: Path) -> tuple[bytes, str | None]:
@@ -138,9 +153,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield the state_dicts in nested dictionaries, each with the path of keys to it."""
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or depth > _MOST_LEVELS:
         return
     if content and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
@@ -149,7 +164,7 @@ def _state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, 
         return
     for key, value in content.items():
         if isinstance(key, str):  # those of an optimizer's state are numbers
-            yield from _state_dicts(value, f"{path}.{key}" if path else key)
+            yield from _state_dicts(value, f"{path}.{key}" if path else key, depth + 1)
 
 
 def _keys(content: Any) -> str:

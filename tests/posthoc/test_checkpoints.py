@@ -1,6 +1,7 @@
 """A file of weights is read, or refused with what is wrong with it."""
 
 import argparse
+import functools
 import importlib.util
 import io
 import pickle
@@ -58,6 +59,7 @@ def test_weights_are_read_alone_or_out_of_a_checkpoint(
 
 NO_WEIGHTS = "not a file of weights only; write one by torch.save(model.state_dict(), FILE)"
 NO_NAMES = "holds no named weights; write one by torch.save(model.state_dict(), FILE)"
+NO_KEYS = NO_NAMES.replace(";", " (its keys are a);")
 DIFFERENT = "has shape (2,), where the model has 0.weight of shape (3, 4); it is from a different model"
 OTHER_SHAPE = "has shape (2,), but the model's has (3, 4)"
 NO_NUMBERS = "a is not a dense tensor of real numbers"
@@ -85,6 +87,10 @@ NO_NUMBERS = "a is not a dense tensor of real numbers"
         (saved({"a": torch.eye(3).to_sparse()}), NO_NUMBERS),
         (saved({"a": torch.zeros(3, device="meta")}), NO_NUMBERS),
         (saved({"a": torch.zeros(3, dtype=torch.complex64)}), NO_NUMBERS),
+        (saved({"a": torch.zeros(3).to(torch.float8_e4m3fn)}), NO_NUMBERS),
+        (saved({"a": torch.zeros(1).expand(10**12)}), NO_NUMBERS),
+        (saved({"state": {"a": torch.zeros(1).expand(10**6, 10**6)}}), NO_NUMBERS),
+        (saved(functools.reduce(lambda inner, _: {"a": inner}, range(100), {"b": torch.zeros(1)})), NO_KEYS),
         (saved({"a": torch.tensor([1, torch.nan])}), "a holds numbers that are not finite"),
     ],
 )
