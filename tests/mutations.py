@@ -236,12 +236,13 @@ def _npy(draw: random.Random) -> bytes:
 
 def change_checkpoint(draw: random.Random, data: bytes) -> bytes:
     """Change the entries of a state_dict, or save objects in its place."""
-    content: Any = torch.load(io.BytesIO(data), weights_only=True)
+    weights = torch.load(io.BytesIO(data), weights_only=True)
+    content: Any = dict(weights)
     for _ in range(draw.choice((1, 1, 2))):
         name = draw.choice(list(content))
         found = content.pop(name)
-        plain = isinstance(found, torch.Tensor) and found.dtype == torch.float32
-        value = found if plain and found.layout == torch.strided and not found.is_meta else torch.zeros(2)
+        is_weight = isinstance(found, torch.Tensor) and any(found is value for value in weights.values())
+        value: torch.Tensor = found if is_weight else torch.zeros(2)
         content[draw.choice((name, name, *CODE, 3, "a.b.c", "module.weight"))] = draw.choice(
             (
                 *(draw.choice(VALUES), {"state": value}, value.double(), value.to(torch.complex64)),

@@ -23,7 +23,7 @@ from mutations import Mutation, mixed
 from torch import nn
 
 from optstudy.errors import OptstudyError
-from optstudy.optimizers import find_spaces
+from optstudy.optimizers import find_spaces, load_space
 from optstudy.optimizers.space_file import parse_space
 from optstudy.posthoc.checkpoints import load_weights, read_weights
 from optstudy.posthoc.samples import read_indices
@@ -99,7 +99,8 @@ def study_file() -> bytes:
     """Return a specification as a study writes it."""
     with tempfile.TemporaryDirectory() as folder:
         files = StudyFiles(Path(folder), "mine")
-        facts = {"spaces": {"sgd": {"lr": 0.1}}, "sources": {}, "versions": {"torch": "2"}, "tracking": ""}
+        spaces = {"sgd": to_form(load_space("sgd", Path()))}
+        facts = {"spaces": spaces, "sources": {}, "versions": {"torch": "2"}, "tracking": ""}
         write_recorded(files, RecordedStudy(Specification.from_keys({}), facts, ("tuning",)))
         content = json.loads(files.specification.read_bytes())
     content.pop("checksum", None)  # by which all damage would be found
