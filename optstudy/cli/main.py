@@ -85,11 +85,16 @@ def _end_after(error: OSError) -> NoReturn:
     """End a command after an error of a disk or a file system, such as that its output cannot be written."""
     from optstudy.records.io import find_unwritten
 
-    path = f"{error.filename}: " if error.filename else ""
-    other = f"{path}{error.strerror or error}; correct that, and run the same command again: nothing finished is lost"
-    echo(f"optstudy: {find_unwritten(error, 'the output') or other}", err=True)
-    with contextlib.suppress(OSError):
-        sys.stdout.close()  # else Python would try it again, and complain
+    if unwritten := find_unwritten(error, "the output"):
+        echo(f"optstudy: {unwritten}", err=True)
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # else Python would try it again, and complain
+    else:
+        path = f"{error.filename}: " if error.filename else ""
+        echo(
+            f"optstudy: {path}{error.strerror or error}; correct that, and run the same command again",
+            err=True,
+        )
     sys.exit(1)
 
 

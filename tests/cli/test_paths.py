@@ -70,14 +70,14 @@ def test_an_error_of_the_system_that_nobody_expected_is_one_line(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, "Input/output error", "mlruns/mlflow.db")
+        raise OSError(errno.ELOOP, "Too many levels of symbolic links", "mlruns/mlflow.db")
 
     monkeypatch.setattr(group, "main", broken)
 
     ended = run("status")
 
     assert ended.line == (
-        "optstudy: mlruns/mlflow.db: Input/output error; correct that, and run the same command again:"
-        " nothing finished is lost"
+        "optstudy: mlruns/mlflow.db: Too many levels of symbolic links;"
+        " correct that, and run the same command again"
     )
     assert ended.status == 1
