@@ -101,6 +101,8 @@ def suffer_on(
     """Let a study suffer on a disk of its own, and bring what it leaves to its folder outside."""
     subject.prefix, subject.seen = disk.entering, disk.seen
     subject.suffer(strike, moments, draw)
-    shutil.rmtree(subject.folder)
-    shutil.copytree(disk.seen, subject.folder, ignore=shutil.ignore_patterns("lost+found"))
+    found = shutil.ignore_patterns("lost+found")
+    shutil.copytree(
+        disk.seen, subject.folder, ignore=found, dirs_exist_ok=True
+    )  # its removal would unmount the disk
     subject.seen = subject.folder
