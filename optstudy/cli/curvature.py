@@ -77,6 +77,7 @@ from optstudy.records.location import Location
     metavar="DIR",
     help="Folder for figures and data; nothing in it is overwritten.",
 )
+@options.trust
 @options.computing
 @options.as_json
 def curvature(

@@ -90,6 +90,11 @@ studies = click.option(
     metavar="NAME",
     help="A study, by default the most recent one; repeat to show several side by side.",
 )
+trust = click.option(
+    "--trust",
+    is_flag=True,
+    help="Import and run the code that a record from elsewhere names; it is listed first.",
+)
 accept_sources = click.option(
     "--accept-source",
     "accept_sources",

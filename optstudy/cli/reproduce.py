@@ -26,9 +26,11 @@ from optstudy.records.location import Location
     help="Largest difference of a metric, as a fraction of it, that counts as within tolerance.",
 )
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; by default the run's.")
+@options.trust
 @options.computing
 @options.as_json
 def reproduce(
+    *,
     location: Location,
     worker_pool: WorkerPool,
     quiet: bool,
@@ -36,13 +38,15 @@ def reproduce(
     runs: Path | None,
     tolerance: float,
     device: str | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Rerun a run from its record, and compare the results metric by metric.
 
     RUN is STUDY/RUN, a run ID or a unique prefix of one; STUDY/OPTIMIZER and STUDY mean all of their final runs.
     Differences in the environment (versions, device, driver, threads) are printed first. The exit status is 1 if a
-    metric differs by more than the tolerance, or if the record contradicts itself.
+    metric differs by more than the tolerance, or if the record contradicts itself. A record from elsewhere (a report's
+    files, or a server) that names code is refused without --trust.
 
     Example: optstudy reproduce quick/sgd/seed-0
     """
@@ -54,7 +58,7 @@ def reproduce(
         raise UsageError("--tolerance is nan; give a fraction such as 0.01")
     if runs is None:
         update_moved_workspace(location)
-    reproductions = rerun(target, location, worker_pool, runs, tolerance, device, quiet=quiet)
+    reproductions = rerun(target, location, worker_pool, runs, tolerance, device, trust=trust, quiet=quiet)
     if as_json:
         click.echo(to_json(reproductions), nl=False)
     else:

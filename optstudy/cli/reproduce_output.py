@@ -14,6 +14,7 @@ from optstudy.errors import OptstudyError
 from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow
 from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
+from optstudy.posthoc.trust import check_trust
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.location import Location
 from optstudy.records.printable import printable
@@ -31,15 +32,20 @@ def rerun(
     tolerance: float,
     device: str | None,
     *,
+    trust: bool,
     quiet: bool,
 ) -> list[Reproduction]:
     """Rerun the runs that match a name, with progress on standard error.
 
+    Code that a record from elsewhere names is listed before it is imported, also with ``quiet``.
+
     Raises:
-        UsageError: If no run matches the name.
+        UsageError: If no run matches the name, or a record from elsewhere names code and is not trusted.
         OptstudyError: If a run fails.
     """
     recorded = _recorded(target, location, runs)
+    for line in check_trust([run.code for run in recorded], trust=trust):
+        click.echo(f"note: {line}", err=True)
     if device is not None:
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
@@ -81,7 +87,7 @@ def _watch(
 
 def _recorded(target: str, location: Location, runs: Path | None) -> list[RecordedRun]:
     if runs is None:
-        return recorded_in_mlflow(open_existing(location), target)
+        return recorded_in_mlflow(open_existing(location), target, location.workspace)
     return recorded_in_archive(read_archive(runs.parent if runs.name == RUNS else runs), target)
 
 

@@ -25,6 +25,7 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",  # free bytes at the top of the heap before they are returned
 }
 WORKER_VARIABLE = "OPTSTUDY_WORKER"  # environment variable that is set in workers
+SAFE_PATH = "PYTHONSAFEPATH"  # Python's own: if set, a worker imports nothing from the current folder
 
 
 class LocalWorkers:
@@ -215,7 +216,8 @@ def _pickled_events(steps: Generator[Any, None, Any]) -> Generator[bytes, None, 
 
 def serve() -> None:
     """Run as a worker: execute tasks from the pipe given on the command line until the driver exits."""
-    sys.path.insert(0, "")
+    if not os.environ.get(SAFE_PATH):
+        sys.path.insert(0, "")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver handles it
     connection = Connection(int(sys.argv[1]))
     pending: list[bytes] = []

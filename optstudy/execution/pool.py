@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optstudy.optimizers import packaged_optimizers
+from optstudy.workloads.user_code import is_user_code
+
 if TYPE_CHECKING:
     from optstudy.execution.local import LocalWorkers
     from optstudy.execution.ray import RayWorkers
@@ -21,14 +24,17 @@ class WorkerPool:
     def workers(
         self, device: str, threads: int, *, deterministic: bool = False, references: Sequence[str] = ()
     ) -> "LocalWorkers | RayWorkers":
-        """Start workers; ``references`` may point to the user's code, which each node of a cluster must have."""
-        from optstudy.execution.local import LocalWorkers, environments
+        """Start workers; ``references`` may point to the user's code, which each node of a cluster must have.
+
+        If they point to none, workers of this machine import nothing from the current folder.
+        """
+        from optstudy.execution.local import SAFE_PATH, LocalWorkers, environments
         from optstudy.execution.ray import RayWorkers
 
         if self.ray is None:
-            return LocalWorkers(
-                environments(device, threads, self.jobs, self.data_dir, deterministic=deterministic)
-            )
+            variables = environments(device, threads, self.jobs, self.data_dir, deterministic=deterministic)
+            safe = {SAFE_PATH: "1"} if references and not any(map(_is_code, references)) else {}
+            return LocalWorkers([{**each, **safe} for each in variables])
         return RayWorkers(
             self.ray,
             device,
@@ -45,3 +51,8 @@ class WorkerPool:
 
         if self.ray is None:
             check_device(device)
+
+
+def _is_code(reference: str) -> bool:
+    """Whether a reference points to code that optstudy does not bring itself."""
+    return is_user_code(reference) and reference not in packaged_optimizers()

@@ -1,17 +1,38 @@
 """Build an optimizer from a class path and arguments."""
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch.optim.optimizer import ParamsT
 
 from optstudy.errors import UsageError
-from optstudy.workloads.user_code import load_object
+from optstudy.workloads.user_code import is_users_own, load_object, without_partial
 
 
 class OptimizerError(UsageError):
     """An optimizer cannot be built from its space; callers add the name of the space file."""
+
+
+def load_factory(class_path: str) -> Callable[..., Any]:
+    """Import an optimizer's class, or a function of the user's that returns an optimizer; nothing is called.
+
+    Raises:
+        OptimizerError: If it is missing or something else, such as a function of an installed package.
+    """
+    try:
+        factory = load_object(class_path)
+    except UsageError as error:
+        raise OptimizerError(str(error)) from error
+    made_by = without_partial(factory)
+    is_class = isinstance(made_by, type)
+    if not (issubclass(made_by, torch.optim.Optimizer) if is_class else is_users_own(made_by)):
+        raise OptimizerError(
+            f"{class_path} is {reprlib.repr(factory)}; give a subclass of torch.optim.Optimizer,"
+            " or a function of a file of yours that returns an optimizer"
+        )
+    return factory  # type: ignore[no-any-return]  # the user's
 
 
 def build_optimizer(
@@ -26,15 +47,10 @@ def build_optimizer(
         seed: Passed to the constructor as ``seed``; None for an optimizer without randomness.
 
     Raises:
-        OptimizerError: If the class is missing, rejects its arguments, or returns something else.
+        OptimizerError: If the class is missing or not an optimizer's, rejects its arguments, or returns something else.
     """
-    try:
-        factory = load_object(class_path)
-    except UsageError as error:
-        raise OptimizerError(str(error)) from error
+    factory = load_factory(class_path)
     keywords = dict(arguments) if seed is None else {**arguments, "seed": seed}
-    if not callable(factory):
-        raise OptimizerError(f"{class_path} is {factory!r}; give an optimizer class")
     try:
         optimizer = factory(parameters, **keywords)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -34,6 +34,11 @@ def load_space(name: str, workspace: Path) -> Space:
     return parse_space(spaces[name])
 
 
+def packaged_optimizers() -> frozenset[str]:
+    """Return the class paths of the optimizers whose spaces come with optstudy."""
+    return frozenset(parse_space(file).optimizer for file in (PACKAGED / "spaces").glob("*.toml"))
+
+
 def read_looks(optimizers: Collection[str], workspace: Path, recorded: Iterable[Space] = ()) -> Looks:
     """Return the labels, colours, styles and citations of optimizers.
 

@@ -11,6 +11,7 @@ from optstudy.posthoc.find_runs import find_runs, read_subject
 from optstudy.posthoc.measure import Subject, measure_all
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import choose_samples, count_images, default_sample
+from optstudy.posthoc.trust import ForeignCode, check_kinds, check_trust, code_in_mlflow
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.location import Location
 from optstudy.records.look import Looks
@@ -27,13 +28,15 @@ def measure_request(
     """Carry out a curvature request.
 
     Yields:
-        Notices; then the number of images of each measurement; then their progress, and each result as it is completed.
+        Notices, first of all of code that runs on a server name, before it is imported; then the number of images of
+        each measurement; then their progress, and each result as it is completed.
 
     Raises:
-        UsageError: If the run, the file or the sample does not exist.
+        UsageError: If the run, the file or the sample does not exist, or code that is not trusted would be imported.
         OptstudyError: If a measurement fails.
     """
-    subjects, notices = _subjects(request, location)
+    subjects, notices, codes = _subjects(request, location)
+    yield from map(Notice, check_trust(codes, trust=request.trust))
     if request.device is not None:
         subjects = [subject.on(request.device) for subject in subjects]
     for device in {subject.plan.device for subject in subjects}:
@@ -42,6 +45,8 @@ def measure_request(
     with worker_pool.workers(
         plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
     ) as workers:
+        for references in {tuple(code.references.items()) for code in codes}:
+            run_all([Task(check_kinds, (dict(references),))], workers)
         [total] = run_all([Task(count_images, (plan,))], workers)
         samples, notice = choose_samples(request, default_sample(plan), total)
         notices += [notice] if notice else []
@@ -78,10 +83,15 @@ def draw_results(
     return files
 
 
-def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subject], list[str]]:
-    """Return the subjects to measure, and notices about excluded runs; a checkpoint's weights are read later."""
+def _subjects(
+    request: CurvatureRequest, location: Location
+) -> tuple[list[Subject], list[str], list[ForeignCode]]:
+    """Return the subjects to measure, notices about excluded runs, and the code that the records of runs name.
+
+    A checkpoint's weights are read later, and its code is named by the request.
+    """
     if request.checkpoint is not None:
-        return [Subject(str(request.checkpoint), _plan(request), None)], []
+        return [Subject(str(request.checkpoint), _plan(request), None)], [], []
     assert request.target is not None
     tracking = open_existing(location)
     runs = find_runs(tracking, request.target)
@@ -90,7 +100,13 @@ def _subjects(request: CurvatureRequest, location: Location) -> tuple[list[Subje
     notices = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in diverged]
     if len(diverged) == len(pairs):
         raise UsageError(f"{notices[0]}; --at start measures the initial weights")
-    return [read_subject(tracking, *pair) for pair in pairs if pair not in diverged], notices
+    measured = [pair for pair in pairs if pair not in diverged]
+    subjects = [read_subject(tracking, *pair) for pair in measured]
+    codes = [
+        code_in_mlflow(tracking, run, subject.plan, location.workspace)
+        for (run, _), subject in zip(measured, subjects, strict=True)
+    ]
+    return subjects, notices, codes
 
 
 def _plan(request: CurvatureRequest) -> Plan:

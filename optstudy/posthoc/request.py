@@ -27,6 +27,7 @@ class CurvatureRequest:
     dtype: str | None = None  # float32 or float64; None for the model's, or float64 if needed
     density: bool = False  # also estimate the spectrum and trace
     landscape: bool = False  # also evaluate the loss along the first two eigenvectors
+    trust: bool = False  # import the code that runs on a server name
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.checkpoint is None):

@@ -166,6 +166,8 @@ def _load_file(where: str) -> ModuleType:
 
 
 def _load_module(where: str) -> ModuleType:
+    if where in sys.modules:  # such as torch.optim, for which the current folder need not be importable
+        return sys.modules[where]
     _make_importable(Path.cwd())
     with _user_errors(where):
         try:
@@ -259,6 +261,18 @@ def _location(error: BaseException) -> str:
         f"{relative_path(file)}:{line}" for file, line in frames if file.is_file() and not _is_installed(file)
     ]
     return own[-1] if own else ""
+
+
+def is_users_own(value: Any) -> bool:
+    """Whether a function, class or callable object is defined in a file of the user's, and not in an installed one."""
+    return callable(value) and is_user_module(sys.modules.get(getattr(value, "__module__", None) or ""))
+
+
+def without_partial(value: Any) -> Any:
+    """Return what a `functools.partial` calls; anything else as it is."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    return value
 
 
 def is_user_module(module: ModuleType | None) -> bool:

@@ -3,8 +3,10 @@
 import dataclasses
 import importlib.metadata
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.posthoc.find_runs import find_runs, matching_runs
 from optstudy.posthoc.reproduce.compare import Series
+from optstudy.posthoc.trust import ForeignCode, code_in_mlflow, foreign_code
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
@@ -37,14 +40,17 @@ class RecordedRun:
     provenance: Provenance
     series: Mapping[str, Series]  # by metric
     contradictions: tuple[str, ...]  # in the record
+    code: ForeignCode  # named by the plan
 
     def on(self, device: str) -> "RecordedRun":
         """Return the run on another device."""
         return dataclasses.replace(self, plan=dataclasses.replace(self.plan, device=device))
 
 
-def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
+def recorded_in_mlflow(tracking: Tracking, target: str, workspace: Path = Path()) -> list[RecordedRun]:
     """Read the final runs that match ``target`` from MLflow, with their final weights; see `find_runs`.
+
+    On a server, code that a study of the workspace with the same name was begun with is known.
 
     Raises:
         UsageError: If no run matches.
@@ -55,7 +61,8 @@ def recorded_in_mlflow(tracking: Tracking, target: str) -> list[RecordedRun]:
         evidence = read_run(tracking, read_predictions(tracking, run))
         data = tracking.find_file(run, "weights.pt")
         weights = {} if data is None else weight_series(_state_dict(data, run))
-        recorded.append(_recorded(evidence, weights, _chart_contradictions(tracking, evidence)))
+        code = partial(code_in_mlflow, tracking, run, workspace=workspace)
+        recorded.append(_recorded(evidence, weights, _chart_contradictions(tracking, evidence), code))
     return recorded
 
 
@@ -74,23 +81,38 @@ def recorded_in_archive(archive: Evidence, target: str) -> list[RecordedRun]:
             f"no run {target!r} in the report{suggestion(target, names)}; its studies are {', '.join(studies)}"
         )
     return [
-        _recorded(run_evidence, {}, [])
+        _recorded(run_evidence, {}, [], partial(foreign_code, run_evidence.run))
         for run_evidence in archive.runs
         if run_evidence.run.run_id in matching
     ]
 
 
-def _recorded(evidence: RunEvidence, weights: dict[str, Series], contradictions: list[str]) -> RecordedRun:
+def _recorded(
+    evidence: RunEvidence,
+    weights: dict[str, Series],
+    contradictions: list[str],
+    code: Callable[[Plan], ForeignCode],
+) -> RecordedRun:
     run, plan = evidence.run, evidence.plan
     name = str(run.id)
     if plan is None:
         raise OptstudyError(f"{name} has no plan.json, so it cannot be rerun; retrain it")
+    if evidence.epochs and run.outcome == "completed" and plan.epochs != evidence.epochs[-1].epoch:
+        raise OptstudyError(
+            f"{name}: its plan has {plan.epochs} epochs and its record {evidence.epochs[-1].epoch},"
+            " so it is the plan of another run; restore plan.json, or the report"
+        )
     series = final_series(vars(run)) | epoch_series(evidence.epochs)
     series |= trace_series(evidence.trace) | curve_series(evidence.curvature)
     if evidence.predictions is not None:
         series["predictions"] = Series(evidence.predictions.predicted)
     return RecordedRun(
-        name, plan, run.provenance, series | weights, (*_plan_contradictions(run, plan), *contradictions)
+        name,
+        plan,
+        run.provenance,
+        series | weights,
+        (*_plan_contradictions(run, plan), *contradictions),
+        code(plan),
     )
 
 

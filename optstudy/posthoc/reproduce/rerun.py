@@ -18,6 +18,7 @@ from optstudy.posthoc.reproduce.recorded import (
     trace_series,
     weight_series,
 )
+from optstudy.posthoc.trust import check_kinds
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import eigen_trace
 from optstudy.records.metrics import FINAL_PREFIX, RunResults, final_metrics, read_final_metrics
@@ -70,7 +71,7 @@ def reproduce(
         tolerance: Largest difference of a metric that counts as within tolerance; see `compare_metric`.
 
     Raises:
-        UsageError: If the data, model or optimizer is missing.
+        UsageError: If the data, model or optimizer is missing, or is not one (see `check_kinds`).
         OptstudyError: If a run fails.
     """
     yield from drive([_reproduce(run, tolerance) for run in runs], workers)
@@ -78,6 +79,7 @@ def reproduce(
 
 def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
     plan, name = recorded.plan, recorded.name
+    yield from require(Task(check_kinds, (recorded.code.references,), name=name))
     provenance = yield from require(Task(gather_provenance, (plan,), name=name))
     epochs: list[EpochRecord] = []
     observations: list[Observation] = []

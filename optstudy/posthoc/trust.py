@@ -1,0 +1,136 @@
+"""Decide whether the code that the record of a run names may be imported, and say what it is before it is.
+
+A workspace is code, as a Makefile is. A record from elsewhere, in a report's files or on a server, is not: it may name
+any function of any file or package.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FunctionType
+
+from torch import nn
+
+from optstudy.errors import UsageError
+from optstudy.optimizers import load_factory, packaged_optimizers
+from optstudy.records.plan import Plan
+from optstudy.records.run import FinalRun
+from optstudy.study.workspace import StudyFiles, read_recorded
+from optstudy.tracking import Tracking
+from optstudy.workloads.user_code import is_user_code, is_users_own, load_object, sources, without_partial
+
+
+@dataclass(frozen=True)
+class ForeignCode:
+    """The code that the record of a run names, and that is neither optstudy's nor known to be the user's."""
+
+    run: str  # STUDY/RUN
+    references: Mapping[str, str]  # by kind: dataset, model, loss, optimizer
+    recorded: Mapping[str, str] | None = None  # SHA-256 of the user's files behind them; None if not recorded
+
+
+def foreign_code(run: FinalRun, plan: Plan) -> ForeignCode:
+    """Return the code that a plan names, without built-in names and the optimizers of packaged spaces."""
+    names = {"dataset": plan.dataset, "model": plan.model, "loss": plan.loss}
+    foreign = {kind: name for kind, name in names.items() if is_user_code(name)}
+    if plan.method.optimizer not in packaged_optimizers():
+        foreign["optimizer"] = plan.method.optimizer
+    return ForeignCode(str(run.id), foreign, run.provenance.sources)
+
+
+def code_in_mlflow(tracking: Tracking, run: FinalRun, plan: Plan, workspace: Path) -> ForeignCode:
+    """Return the code that the plan of a run names.
+
+    There is none if the run is in the workspace's own store, or if a study of the workspace, with the run's name, was
+    begun with all of it.
+    """
+    code = foreign_code(run, plan)
+    known = not tracking.server or (
+        code.references and {*code.references.values()} <= _study_references(workspace, run.study)
+    )
+    return replace(code, references={}) if known else code
+
+
+def check_trust(codes: Sequence[ForeignCode], *, trust: bool) -> list[str]:
+    """Return what will be imported, line by line: the references, and the files behind them; nothing is imported.
+
+    Raises:
+        UsageError: If there is such code and it is not trusted, or one of its files is missing.
+    """
+    if not trust:
+        for code in codes:
+            if code.references:
+                raise UsageError(
+                    f"{code.run} is a record from elsewhere, and names code of its own: {_listed(code)};"
+                    " read that code, and give --trust to import and run it"
+                )
+    lines = (line for code in codes if code.references for line in _describe(code))
+    return list(dict.fromkeys(lines))
+
+
+def check_kinds(references: Mapping[str, str]) -> None:
+    """Import references, and check that each is of its kind before it is called; a worker's task.
+
+    Raises:
+        UsageError: If one is missing, or is neither of a class of its kind nor of a file of the user's.
+    """
+    for kind, reference in references.items():
+        if kind == "optimizer":
+            load_factory(reference)
+            continue
+        is_valid, expected = _KINDS[kind]
+        if not is_valid(without_partial(load_object(reference))):
+            raise UsageError(
+                f"{kind} {reference!r}, which a record from elsewhere names, is not called; it must be {expected}"
+            )
+
+
+def _study_references(workspace: Path, study: str) -> frozenset[str]:
+    """Return the references to code that a study of the workspace was begun with; empty if there is no such study."""
+    recorded = read_recorded(StudyFiles(workspace, study))
+    return frozenset(recorded.fingerprint.get("sources", {}) if recorded else ())
+
+
+def _is_model(value: object) -> bool:
+    return is_users_own(value) or (isinstance(value, type) and issubclass(value, nn.Module))
+
+
+def _is_loss(value: object) -> bool:
+    if isinstance(value, FunctionType) and value.__module__ == "torch.nn.functional":
+        return True
+    return is_users_own(value) or isinstance(value, nn.Module)
+
+
+_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "dataset": (is_users_own, "a function of a file of yours"),
+    "model": (_is_model, "a torch.nn.Module class, or a function of a file of yours"),
+    "loss": (_is_loss, "of torch.nn.functional, a torch.nn.Module, or a function of a file of yours"),
+}
+
+
+def _describe(code: ForeignCode) -> Iterator[str]:
+    """Yield a line for each reference and for each file behind it."""
+    recorded, here = code.recorded or {}, {}
+    for kind, reference in code.references.items():
+        files = sources(reference)
+        here |= files
+        where = "" if files else ", of an installed package or the standard library"
+        yield f"imports {kind} {reference!r}{where}"
+    for name, digest in here.items():
+        if name not in recorded:
+            yield f"{name!r} is not in the record; here it has SHA-256 {digest}"
+        elif recorded[name] == digest:
+            yield f"{name!r} is as recorded, with SHA-256 {digest}"
+        else:
+            yield f"{name!r} differs: recorded with SHA-256 {_visible(recorded[name])}, here {digest}"
+    for name in recorded:
+        if name not in here:
+            yield f"{name!r} is in the record, but not imported here"
+
+
+def _listed(code: ForeignCode) -> str:
+    return ", ".join(f"{kind} {reference!r}" for kind, reference in code.references.items())
+
+
+def _visible(text: str) -> str:
+    return text if text.isprintable() else repr(text)
