@@ -108,9 +108,12 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
+_LONGEST = 200  # characters of a reference in a message
+
+
 def _describe(code: ForeignCode) -> Iterator[str]:
     """Yield a line for each reference and for each file behind it."""
-    recorded, here = code.recorded or {}, {}
+    recorded, here = code.recorded or {}, dict[str, str]()
     for kind, reference in code.references.items():
         files = sources(reference)
         here |= files
@@ -129,7 +132,7 @@ def _describe(code: ForeignCode) -> Iterator[str]:
 
 
 def _listed(code: ForeignCode) -> str:
-    return ", ".join(f"{kind} {reference!r}" for kind, reference in code.references.items())
+    return ", ".join(f"{kind} {reference[:_LONGEST]!r}" for kind, reference in code.references.items())
 
 
 def _visible(text: str) -> str:

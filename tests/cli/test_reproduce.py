@@ -2,15 +2,23 @@
 
 import io
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 from commands import Run
 
+from optstudy.comparison.read import read_studies
 from optstudy.execution.pool import WorkerPool
-from optstudy.tracking import embedded
+from optstudy.records.location import Location
+from optstudy.report.archive import RUNS, archive
+from optstudy.tracking import embedded, open_existing
+from optstudy.tracking.evidence import read_files
 
 RUN = "tiny/sgd/seed-0"
 
@@ -68,10 +76,99 @@ def test_json_tells_the_same(changed: Path, run: Run) -> None:
 def test_a_reports_files_serve_by_folder_or_by_name(named: str, finished_copy: Path, run: Run) -> None:
     run("report", "--study", "tiny", "--output", "report")
 
-    ended = run("reproduce", RUN, "--runs", named)
+    ended = run("reproduce", RUN, "--runs", named, "--trust")
 
     assert ended.status == 0
     assert "identical to the bit" in ended.out
+
+
+def test_code_that_a_report_names_is_refused_or_listed_before_it_is_imported(
+    finished_copy: Path, run: Run
+) -> None:
+    run("report", "--study", "tiny", "--output", "report")
+    with (finished_copy / "net.py").open("a") as file:
+        file.write("import sys\n\nprint('imported', file=sys.stderr)\n")
+
+    refused = run("reproduce", RUN, "--runs", "report")
+    trusted = run("reproduce", RUN, "--runs", "report", "--trust", "--quiet")
+
+    assert refused.status == 2
+    assert refused.line == (
+        f"optstudy: {RUN} is a record from elsewhere, and names code of its own: dataset 'images.py:load',"
+        " model 'net.py:make'; read that code, and give --trust to import and run it"
+    )
+    lines = trusted.err.splitlines()
+    assert lines[:2] == ["note: imports dataset 'images.py:load'", "note: imports model 'net.py:make'"]
+    assert "note: 'net.py' differs: recorded with SHA-256 " in lines[3]
+    assert lines.index("imported") > 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "http.server:test"},
+        {"model": "/nowhere/evil.py:make"},
+        {"model": "../../evil.py:make"},
+        {"dataset": "net.py:make"},
+        {"loss": "builtins:print"},
+        {"method": {"optimizer": "builtins:exec", "arguments": {"x": 1}}},
+        {"method": {"optimizer": "torch.optim.SGD", "arguments": {"params": 1, "lr": "much"}}},
+        {"epochs": -1},
+        {"epochs": 1_000_000},
+        {"threads": 10**9},
+        {"device": "cuda:999"},
+        {"device": "meta"},
+        {"device": "\x1b[31m"},
+    ],
+)
+def test_a_plan_that_cannot_be_rerun_is_one_line_even_if_it_is_trusted(
+    changes: dict[str, Any], finished_copy: Path, run: Run
+) -> None:
+    tracking = open_existing(Location())
+    files = archive(read_files(tracking, read_studies(tracking, ["tiny"])))
+    content = json.loads(files[RUNS])
+    for archived in content["runs"]:
+        archived["plan"] |= changes
+    for name, data in (files | {RUNS: json.dumps(content).encode()}).items():
+        (finished_copy / name).write_bytes(data)
+
+    ended = run("reproduce", RUN, "--runs", ".", "--trust", "--quiet")
+
+    notes = ("note: ", "optstudy: ")
+    assert ended.status in (1, 2)
+    assert ended.out == ""
+    assert [line for line in ended.err.splitlines() if not line.startswith(notes)] == []
+    assert sum(line.startswith("optstudy: ") for line in ended.err.splitlines()) == 1
+    assert ended.err.replace("\n", "").isprintable()
+
+
+@pytest.mark.slow
+def test_without_code_of_the_users_nothing_is_imported_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # real workers
+    shutil.copytree(Path(__file__).parents[1] / "stored" / "archive-0.0", tmp_path, dirs_exist_ok=True)
+    content = json.loads((tmp_path / RUNS).read_text())
+    for archived in content["runs"]:
+        archived["plan"] |= {"epochs": 1, "sweep_epochs": [1], "trace": None}
+        archived["plan"]["split"]["size"] = 100
+        del archived["epochs"][1:]
+    (tmp_path / RUNS).write_text(json.dumps(content))
+    for name in ("numpy", "torch", "opt_einsum", "random", "triton"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')\n")
+
+    # As the console script, which does not import from the current folder either.
+    program = [sys.executable, "-P", "-c", "from optstudy.cli import main; main()"]
+    done = subprocess.run(
+        [*program, "reproduce", "mnist/sgd/seed-0", "--runs", ".", "--jobs", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "mnist/sgd/seed-0: different" in done.stdout, done.stderr
+    assert not (tmp_path / "imported").exists()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from optstudy.execution.local import (
     in_worker,
     run_pickled,
 )
+from optstudy.execution.pool import WorkerPool
 from optstudy.training import run_rung
 
 DRIVER = """
@@ -295,3 +296,21 @@ def test_workers_share_the_visible_gpus_in_turn(monkeypatch: pytest.MonkeyPatch)
 
     assert gpus(None) == ["3", "5"]
     assert gpus(3) == ["3", "5", "3"]
+
+
+@pytest.mark.parametrize(
+    ("references", "found"),
+    [
+        ((), True),
+        (("mnist", "lenet5", "cross_entropy", "lion.py:Lion"), True),
+        (("mnist", "lenet5", "cross_entropy", "torch.optim.SGD"), False),
+    ],
+)
+def test_workers_find_modules_of_the_current_folder_unless_nothing_of_the_users_is_named(
+    references: tuple[str, ...], found: bool, jobs: ModuleType
+) -> None:
+    with WorkerPool(jobs=1).workers("cpu", 1, references=references) as workers:
+        workers.submit(0, Task(jobs.double, (2,)))
+        _, result = workers.next_result()
+
+    assert result == 4 if found else "No module named 'jobs'" in str(result)

@@ -94,8 +94,13 @@ def test_a_seeded_optimizer_gets_the_runs_seed() -> None:
         ),
         ("torch.optim.SGD", {"lr": -1.0}, "torch.optim.SGD rejects lr=-1.0: Invalid learning rate"),
         ("torch.optim.SGDD", {}, "SGDD"),
-        ("torch.pi", {}, "torch.pi is 3.14.*; give an optimizer class"),
-        ("builtins.list", {}, "builtins.list returned a list; it must be a torch.optim.Optimizer"),
+        (
+            "torch.pi",
+            {},
+            "torch.pi is 3.14.*; give a subclass of torch.optim.Optimizer, or a function of a file",
+        ),
+        ("builtins.list", {}, "builtins.list is <class 'list'>; give a subclass of torch.optim.Optimizer"),
+        ("torch.optim.swa_utils:AveragedModel", {}, "give a subclass of torch.optim.Optimizer"),
     ],
 )
 def test_an_optimizer_that_cannot_be_built_is_a_one_line_error(
@@ -105,3 +110,22 @@ def test_an_optimizer_that_cannot_be_built_is_a_one_line_error(
         build_optimizer(class_path, arguments, [nn.Parameter(torch.ones(1))], seed=None)
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_function_of_an_installed_package_is_not_called(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="print is <built-in function print>; give a subclass"):
+        build_optimizer("builtins.print", {}, [nn.Parameter(torch.ones(1))], seed=None)
+
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["make", "bound"])
+def test_a_function_of_the_users_own_may_build_the_optimizer(name: str, user_files: Path) -> None:
+    (user_files / "mine.py").write_text(
+        "import functools, torch\n\n\ndef make(parameters, **arguments):\n"
+        "    return torch.optim.SGD(parameters, **arguments)\n\n\nbound = functools.partial(make, momentum=0.5)\n"
+    )
+
+    built = build_optimizer(f"mine.py:{name}", {"lr": 0.1}, [nn.Parameter(torch.ones(1))], seed=None)
+
+    assert isinstance(built, torch.optim.SGD)

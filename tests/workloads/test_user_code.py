@@ -321,3 +321,24 @@ def test_a_path_that_leads_to_no_file_is_an_error_in_one_line(
         read(f"{name}.py:make")
 
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("load", [load_object, sources])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "a\0.py:make",
+        "\ud800.py:make",
+        "net.py:\x1b[31m",
+        "net.py:make\n",
+        f"{'x' * 300}.py:make",
+        f"{'x/' * 5000}a.py:make",
+    ],
+)
+def test_a_reference_that_no_file_can_have_is_one_line(
+    reference: str, load: Callable[[str], object], user_files: Path
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        load(reference)
+
+    assert str(raised.value).isprintable()
