@@ -14,7 +14,8 @@ from optstudy.records.space import Choice, Range, Scalar, Space
 
 _TABLES, _SEARCH = "tables", "[search.NAME]"
 _TOP = (
-    Key("optimizer", "", "The optimizer's class.", '"torch.optim.SGD", "package.module:name" or "file.py:name"'),
+    Key("optimizer", "", "The optimizer's class, or a function of a file of yours that returns one.",
+        '"torch.optim.SGD", "package.module:name" or "file.py:name"'),
     Key("needs", '""', "What `step` takes: nothing, or a closure that returns the loss.", '"" or "closure"'),
     Key("seeded", "false", "Whether the constructor takes `seed`; it then gets the run's.", "true or false"),
     Key("hessian_products", "0", "Hessian-vector products that one step spends.", "a whole number from 0 on"),
