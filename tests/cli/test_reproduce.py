@@ -175,7 +175,7 @@ def test_without_code_of_the_users_nothing_is_imported_from_the_current_folder(
     ("arguments", "problem"),
     [
         (["tiny/sgd/seed-9"], "study 'tiny' has no finished run 'sgd/seed-9'"),
-        ([RUN, "--runs", "nowhere"], "cannot read nowhere/runs.json"),
+        ([RUN, "--runs", "nowhere"], "nowhere/runs.json: cannot be read (No such file or directory)"),
         ([RUN, "--tolerance", "nan"], "--tolerance is nan; give a fraction such as 0.01"),
         ([RUN, "--device", "abacus"], "device 'abacus' is not available"),
     ],
