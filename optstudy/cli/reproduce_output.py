@@ -45,7 +45,7 @@ def rerun(
     """
     recorded = _recorded(target, location, runs)
     for line in check_trust([run.code for run in recorded], trust=trust):
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
     if device is not None:
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan
