@@ -140,7 +140,7 @@ def describe_exception(error: BaseException, where: str) -> str:
 def _parse(reference: str) -> tuple[str, str]:
     """Split a reference into file or module, and name."""
     if not reference.isprintable():  # such as a null byte, which no path has
-        raise UsageError(f"{reference!r} is not a reference to code, since it is not printable")
+        raise UsageError(f"{reference!r} cannot be looked up, since it is not printable text")
     where, _, name = reference.rpartition(":" if ":" in reference else ".")
     if ":" not in reference and name == "py":
         raise UsageError(f"{reference}: name a function of the file, as in {reference}:make")
