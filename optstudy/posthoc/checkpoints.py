@@ -132,7 +132,7 @@ def _read_file(path: Path) -> Any:
     except UsageError:
         raise
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error}); {_ADVICE}") from error
     except Exception as error:  # torch.load raises errors of many kinds, with long messages
         raise UsageError(f"{path}: not a file of weights only{_objects(path)}; {_ADVICE}") from error
 

@@ -27,6 +27,7 @@ from optstudy.records.run import EpochRecord, FinalRun
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_predictions, read_run
 
+_REMEDY = "delete the run in MLflow, and the command that trained it logs it again"
 TRACE = ("ratio", "low", "high", "verdict", "verified", "probability", "angle", "gradient_share")
 CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spread", "change")
 
@@ -218,5 +219,9 @@ def _state_dict(data: bytes, run: FinalRun) -> dict[str, Tensor]:
     try:
         loaded: dict[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises errors of many kinds on invalid bytes
-        raise OptstudyError(f"weights.pt of run {run.run_id} is damaged ({type(error).__name__})") from error
+        raise OptstudyError(
+            f"weights.pt of run {run.run_id} is damaged ({type(error).__name__}); {_REMEDY}"
+        ) from error
+    if not (isinstance(loaded, dict) and all(isinstance(value, Tensor) for value in loaded.values())):
+        raise OptstudyError(f"weights.pt of run {run.run_id} holds no weights; {_REMEDY}")
     return loaded
