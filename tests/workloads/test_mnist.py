@@ -142,3 +142,13 @@ def test_an_idx_file_of_the_wrong_length_or_type_is_refused(shape: list[int]) ->
         mnist.parse_idx(header[:5])
     with pytest.raises(ValueError, match="begins with 00 00 08, not 00 00 0d"):
         mnist.parse_idx(header.replace(b"\x08", b"\x0d", 1) + values)
+
+
+@pytest.mark.parametrize("content", [b"text", gzip.compress(b"data")[:-4], gzip.compress(bytes(2000))])
+def test_a_gzipped_file_that_is_damaged_or_too_large_is_an_error(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist, "MOST_BYTES", 1000)
+
+    with pytest.raises(ValueError, match="."):
+        mnist.gunzip(content)
