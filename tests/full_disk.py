@@ -65,6 +65,16 @@ def scenario(left: int | None) -> dict[str, Any]:
     }
 
 
+def read_only(disk: Path, folder: Path) -> list[str]:
+    """Return what the study and its report print where nothing can be written."""
+    view = folder / "view"
+    view.mkdir()
+    subprocess.run(["mount", "--bind", str(disk), str(view)], check=True)  # noqa: S607
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(view)], check=True)  # noqa: S607
+    with contextlib.chdir(view):
+        return [run(*command)[2] for command in (COMMAND, ("report", "--output", str(folder / "report")))]
+
+
 if __name__ == "__main__":
     folder, store = Path(sys.argv[1]), Path(sys.argv[2])
     for left in (None, *map(int, sys.argv[3:])):
@@ -76,7 +86,5 @@ if __name__ == "__main__":
             shutil.copytree(store, disk, dirs_exist_ok=True)
         with contextlib.chdir(disk):
             tried = scenario(left)
-            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)  # noqa: S607
-            commands = (COMMAND, ("report", "--output", str(folder / "report")))
-            tried["read-only"] = [run(*command)[2] for command in commands] if left is None else []
-            sys.stdout.write(json.dumps(tried) + "\n")
+        tried["read-only"] = [] if left is not None else read_only(disk, folder)
+        sys.stdout.write(json.dumps(tried) + "\n")

@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -87,8 +89,8 @@ def _end_after(error: OSError) -> NoReturn:
 
     if unwritten := find_unwritten(error, "the output"):
         echo(f"optstudy: {unwritten}", err=True)
-        with contextlib.suppress(OSError):
-            sys.stdout.close()  # else Python would try it again, and complain
+        with contextlib.suppress(OSError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else Python would try it again, and complain
     else:
         path = f"{error.filename}: " if error.filename else ""
         echo(

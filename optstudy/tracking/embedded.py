@@ -1,5 +1,6 @@
 """The embedded tracking store: a database and a folder of artifacts inside the workspace."""
 
+import contextlib
 import sqlite3
 import time
 from contextlib import closing
@@ -92,7 +93,8 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
         with closing(sqlite3.connect(backup)) as copy:
             connection.backup(copy)
     except sqlite3.Error:
-        backup.unlink(missing_ok=True)  # it is incomplete
+        with contextlib.suppress(OSError):
+            backup.unlink()  # it is incomplete
         raise
     return backup
 
