@@ -17,6 +17,7 @@ from optstudy.study.estimate import curvature_seconds, epoch_seconds
 from optstudy.study.plans import split_sizes
 from optstudy.study.run_cache import RunCache, told
 from optstudy.study.specification import Specification
+from optstudy.study.tuning.journal import Journal
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
 from optstudy.training import Rehearsal, run_verified_rung
@@ -37,6 +38,7 @@ class Context:
     data: DatasetDescription
     rehearsals: Mapping[str, Rehearsal]  # timed steps of a final run, by optimizer
     cache: RunCache
+    journal: Journal
     tracking: Tracking
     logged: Mapping[str, Mapping[str, LoggedRun]]  # already in MLflow at the start, by experiment and name
     earlier_sources: Sequence[EarlierSources] = ()  # before each accepted change, the oldest first

@@ -42,6 +42,7 @@ from optstudy.study.status import earlier_run_notices
 from optstudy.study.timing import time_rows
 from optstudy.study.tuning.best import read_best
 from optstudy.study.tuning.flow import close_search, open_search, search_flow
+from optstudy.study.tuning.journal import Journal
 from optstudy.study.workspace import (
     ChangedStudyError,
     RecordedStudy,
@@ -342,6 +343,7 @@ class Study:
             data=estimate.data,
             rehearsals=estimate.rehearsals,
             cache=RunCache(self.files.folder / "rungs"),
+            journal=Journal(self.files.journal),
             tracking=tracking,
             logged=logged,
         )

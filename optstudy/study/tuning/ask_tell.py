@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 
@@ -11,12 +10,14 @@ from optstudy.records.search import WORST, Trial
 from optstudy.records.space import Space
 from optstudy.study.specification import TuningSettings
 from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna, to_optuna
-from optstudy.study.tuning.journal import mirror
+from optstudy.study.tuning.journal import Journal
 
 SearchGenerator = Generator[list[Trial], list[Trial] | None, tuple[Trial, ...]]
 
 
-def search(space: Space, settings: TuningSettings, seed: int, journal: Path | None = None) -> SearchGenerator:
+def search(
+    space: Space, settings: TuningSettings, seed: int, journal: Journal | None = None
+) -> SearchGenerator:
     """Search one optimizer's space, whole batches at a time.
 
     The generator is deterministic: the same results give the same trials. It yields the trials to train to the end
@@ -29,7 +30,7 @@ def search(space: Space, settings: TuningSettings, seed: int, journal: Path | No
         space: The search space. The first trials are its paper and default configurations, if they lie in the space.
         settings: Settings of the search.
         seed: Seed of the sampler.
-        journal: Optuna journal file to which finished trials are copied, for dashboards; never read back.
+        journal: Journal to which finished trials are copied, for dashboards.
 
     Returns:
         All trials, in the order of their numbers.
@@ -50,7 +51,7 @@ def search(space: Space, settings: TuningSettings, seed: int, journal: Path | No
                 batch[trial.number] = _report(study, suggested[trial.number - len(ended)], trial, settings)
         ended += batch.values()
         if journal is not None:
-            mirror(study, space.name, journal)
+            journal.mirror(study)
         yield list(batch.values())
     return tuple(ended)
 

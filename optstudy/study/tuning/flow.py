@@ -24,7 +24,6 @@ from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.best import previous_best, write_best
 from optstudy.study.tuning.finalists import choose_finalist
 from optstudy.study.tuning.importance import importances
-from optstudy.study.tuning.journal import check_journal
 from optstudy.tracking.run_list_view import trial_columns
 
 
@@ -130,10 +129,10 @@ def _count_sources(context: Context, space: Space, trials: Sequence[Trial]) -> d
 
 def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
     tuning = context.specification.tuning
-    yield from check_journal(context.files.journal)
-    searching = search(space, tuning, context.specification.seed, context.files.journal)
+    yield from context.journal.check()
+    searching = search(space, tuning, context.specification.seed, context.journal)
     runs: dict[int, TrainingRun] = {}
-    ended: list[Trial] = []
+    best: Trial | None = None
     try:
         trials = next(searching)
         while True:
@@ -150,8 +149,8 @@ def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
                 )
             else:
                 for trial in trials:
-                    ended.append(trial)
-                    yield from _end_trial(context, runs.pop(trial.number), ended, parent)
+                    best = select_best([trial] if best is None else [best, trial], tuning.objective)
+                    yield from _end_trial(context, runs.pop(trial.number), trial, best, parent)
                 trials = next(searching)
     except StopIteration as stop:
         return stop.value
@@ -182,15 +181,19 @@ def _report(trial: Trial, run: TrainingRun, objective: str) -> Trial:
     )
 
 
-def _end_trial(context: Context, run: TrainingRun, ended: list[Trial], parent: str | None) -> Flow:
-    """Close the run of the trial that ended last, and log the best score so far."""
-    trial, objective = ended[-1], context.specification.tuning.objective
-    yield from end_run(context, run, trial.state)
-    best = select_best(ended, objective)
-    if best is not None and parent is not None and run.finished_at is not None:
-        metric = (BEST_SCORE.format(objective=objective), best.score or 0.0, trial.number, run.finished_at)
+def _end_trial(
+    context: Context, run: TrainingRun, trial: Trial, best: Trial | None, parent: str | None
+) -> Flow:
+    """Log the best score so far, and close the run of a trial that has ended."""
+    already_done = already_ended(context, run)
+    search = context.logged[context.experiment("tuning")].get(run.optimizer)
+    is_logged = already_done and search is not None and search.run_id == parent  # with the score below
+    if best is not None and parent is not None and run.finished_at is not None and not is_logged:
+        name = BEST_SCORE.format(objective=context.specification.tuning.objective)
+        metric = (name, best.score or 0.0, trial.number, run.finished_at)
         context.tracking.log_metrics(parent, [metric])
-    yield TrialEnded(run.optimizer, trial, already_done=already_ended(context, run))
+    yield from end_run(context, run, trial.state)
+    yield TrialEnded(run.optimizer, trial, already_done=already_done)
 
 
 def _files(search: SearchResult) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""An Optuna journal of finished trials, for dashboards; never read back."""
+"""An Optuna journal of finished trials, for dashboards; no search reads it."""
 
 import json
 import os
@@ -14,35 +14,60 @@ from optstudy.records.io import set_aside, writing
 from optstudy.study.events import Notice
 
 
-def check_journal(path: Path) -> Iterator[Notice]:
-    """Rename a damaged journal, so that a new one is written, and report it."""
-    if not os.path.lexists(path):
-        return
-    try:
-        _check_lines(path)
-        _storage(path).get_all_studies()
-    except Exception as error:  # noqa: BLE001  # Optuna raises exceptions of many kinds
-        kept = set_aside(path)
-        yield Notice(f"{path} is damaged ({one_line(error)}); it is kept as {kept.name} and written anew")
+class Journal:
+    """The journal of a study's searches. Its file is read once, before the first trial is mirrored."""
 
+    def __init__(self, path: Path) -> None:
+        """Describe the journal in a file, which need not exist."""
+        self._path = path
+        self._storage: JournalStorage | None = None
+        self._copies: dict[str, optuna.Study] = {}  # in the journal, by name
+        self._mirrored: dict[str, int] = {}  # number of trials in each copy
 
-def mirror(study: optuna.Study, name: str, path: Path) -> None:
-    """Append a study's newly finished trials to a journal that `check_journal` has found whole.
+    def check(self) -> Iterator[Notice]:
+        """Rename a damaged journal, so that a new one is written, and report it."""
+        if self._storage is not None or not os.path.lexists(self._path):
+            return
+        try:
+            _check_lines(self._path)
+            storage = JournalStorage(JournalFileBackend(str(self._path)))
+            storage.get_all_studies()
+        except Exception as error:  # noqa: BLE001  # Optuna raises exceptions of many kinds
+            kept = set_aside(self._path)
+            yield Notice(
+                f"{self._path} is damaged ({one_line(error)}); it is kept as {kept.name} and written anew"
+            )
+        else:
+            self._storage = storage
 
-    Raises:
-        UnwrittenError: If it cannot be written.
-    """
-    with writing(path):
-        storage, direction = _storage(path), study.direction
-        copy = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
-        copied = len(copy.get_trials(deepcopy=False))
-        copy.add_trials(
-            [trial for trial in study.get_trials() if trial.number >= copied and trial.state.is_finished()]
+    def mirror(self, study: optuna.Study) -> None:
+        """Append a study's newly finished trials.
+
+        Raises:
+            UnwrittenError: If they cannot be written.
+        """
+        with writing(self._path):
+            self._mirror(study)
+
+    def _mirror(self, study: optuna.Study) -> None:
+        name = study.study_name
+        if name not in self._copies:
+            self._copies[name] = self._copy(study)
+            self._mirrored[name] = len(self._copies[name].get_trials(deepcopy=False))
+        for trial in study.get_trials(deepcopy=False)[self._mirrored[name] :]:
+            if trial.state.is_finished():
+                self._copies[name].add_trial(trial)
+                self._mirrored[name] += 1
+
+    def _copy(self, study: optuna.Study) -> optuna.Study:
+        if self._storage is None:
+            self._storage = JournalStorage(JournalFileBackend(str(self._path)))
+        return optuna.create_study(
+            study_name=study.study_name,
+            storage=self._storage,
+            direction=study.direction,
+            load_if_exists=True,
         )
-
-
-def _storage(path: Path) -> JournalStorage:
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _check_lines(journal: Path) -> None:

@@ -24,7 +24,7 @@ from optstudy.study.specification import Specification, TuningSettings
 from optstudy.study.tuning.ask_tell import search
 from optstudy.study.tuning.distributions import distributions, first_configs, from_optuna
 from optstudy.study.tuning.importance import importances
-from optstudy.study.tuning.journal import check_journal
+from optstudy.study.tuning.journal import Journal
 
 SGD = load_space("sgd", cases.HERE)
 EVERY_SEARCH = pytest.mark.parametrize(
@@ -53,7 +53,8 @@ def seen(
     seed: int = 0,
 ) -> Seen:
     """Run a search; reports are computed from the last to the first with ``step`` -1."""
-    searching, asked, batches = search(space, settings, seed, journal), [], []
+    mirror = Journal(journal) if journal else None
+    searching, asked, batches = search(space, settings, seed, mirror), [], []
     try:
         trials = next(searching)
         while True:
@@ -445,9 +446,9 @@ DAMAGED_JOURNALS: dict[str, Callable[[bytes], bytes]] = {
 def test_a_whole_journal_and_a_missing_one_are_left_alone(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
 
-    assert [*check_journal(journal)] == []
+    assert [*Journal(journal).check()] == []
     seen(SGD, SHORT, smooth, journal)
-    assert [*check_journal(journal)] == []
+    assert [*Journal(journal).check()] == []
     assert [path.name for path in tmp_path.iterdir()] == ["journal"]
 
 
@@ -455,7 +456,7 @@ def test_a_folder_in_place_of_the_journal_is_set_aside(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     (journal / "mine").mkdir(parents=True)
 
-    [told] = check_journal(journal)
+    [told] = Journal(journal).check()
 
     assert told.text.startswith(f"{journal} is damaged (")
     assert (tmp_path / "journal.damaged-1" / "mine").is_dir()
@@ -469,7 +470,7 @@ def test_a_damaged_journal_is_set_aside_and_written_anew(damage: str, tmp_path: 
         damaged = DAMAGED_JOURNALS[damage](journal.read_bytes())
         journal.write_bytes(damaged)
 
-        [told] = check_journal(journal)
+        [told] = Journal(journal).check()
         found = seen(SGD, SHORT, smooth, journal)
 
         assert told.text.startswith(f"{journal} is damaged (")
