@@ -9,25 +9,28 @@ from rich.text import Text
 from optstudy.errors import OptstudyError
 from optstudy.records.printable import printable
 from optstudy.records.search import SearchResult
+from optstudy.report.tables.table import count_label
 from optstudy.report.tables.tuning import value_label
 from optstudy.study.estimate import StudyEstimate
 from optstudy.study.events import (
     Event,
     Notice,
+    Resumed,
     RunEnded,
     TrialEnded,
     WorkDone,
 )
 
 
-class _Remaining(ProgressColumn):
-    """Estimated remaining time."""
+class Remaining(ProgressColumn):
+    """Estimated remaining time, from the pace of the work that this command has done itself."""
 
     def render(self, task: Task) -> Text:
-        elapsed, done, total = task.elapsed or 0.0, task.completed, task.total or 0.0
-        if done <= 0 or total <= 0:
+        """Return the time left; empty before the first work."""
+        done = task.completed - task.fields.get("before", 0.0)  # by this command
+        if done <= 0 or not task.total:
             return Text("")
-        return Text(f"{duration(elapsed * (total - done) / done)} left")
+        return Text(f"{duration((task.elapsed or 0.0) * (task.total - task.completed) / done)} left")
 
 
 def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
@@ -39,7 +42,7 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
     console = Console(stderr=True, quiet=quiet, highlight=False)
     problems = 0
     with progress_bar(console) as bar:
-        line = bar.add_task("starting workers", total=None)
+        line = bar.add_task("starting workers", total=None, before=0.0)
         milestone = 0.25
         for event in events:
             match event:
@@ -48,11 +51,13 @@ def watch(events: Iterable[Event], *, quiet: bool = False) -> None:
                     bar.update(line, description="running", total=event.work_seconds * event.jobs or 1.0)
                     bar.reset(line, total=event.work_seconds * event.jobs or 1.0, description="running")
                 case WorkDone():
-                    bar.update(line, advance=event.seconds, description=printable(f"{event.run:<24}"))
                     task = bar.tasks[0]
+                    before = task.fields["before"] + event.seconds * event.already_done
+                    name = printable(f"{event.run:<24}")
+                    bar.update(line, advance=event.seconds, description=name, before=before)
                     share = task.completed / task.total if task.total else 0.0
                     if share >= milestone:
-                        if not (console.is_terminal or event.already_done):  # a log file shows no bar
+                        if not console.is_terminal:  # a log file shows no bar
                             console.print(f"{100 * share:.0f} % done")
                         milestone = 0.25 * (share // 0.25 + 1)
                 case TrialEnded(already_done=True):
@@ -73,7 +78,7 @@ def progress_bar(console: Console) -> Progress:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        _Remaining(),
+        Remaining(),
         console=console,
         transient=True,
         disable=not console.is_terminal,  # in a log file it would leave an empty line
@@ -85,6 +90,9 @@ def format_event(event: Event) -> str:
     match event:
         case Notice():
             return f"note: {event.text}"
+        case Resumed():
+            trials, runs = count_label("trial", [event.trials]), count_label("final run", [event.runs])
+            return f"{trials} and {runs} have ended before; reading them"
         case TrialEnded():
             trial = event.trial
             score = "" if trial.score is None else f" {trial.score:.4f}"

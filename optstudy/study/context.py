@@ -77,10 +77,10 @@ class Context:
         """The MLflow experiment of the study's trials (tuning) or final runs (final)."""
         return f"{self.files.name}/{kind}"
 
-    def logged_run(self, kind: str, name: str, plan: Plan) -> LoggedRun | None:
-        """Return the MLflow run with a given name if it has the same plan."""
+    def logged_run(self, kind: str, name: str, key: str) -> LoggedRun | None:
+        """Return the MLflow run with a given name if it has the same key."""
         logged = self.logged[self.experiment(kind)].get(name)
-        return logged if logged is not None and logged.key == self.key(plan) else None
+        return logged if logged is not None and logged.key == key else None
 
     def rung(self, optimizer: str, plan: Plan, since: int, until: int, *, state_needed: bool = False) -> Flow:
         """Read a rung from disk, or compute it from the end of epoch ``since`` to the end of ``until``.

@@ -30,6 +30,7 @@ from optstudy.study.notices import (
     adjusted_counts,
     count_unchecked,
     earlier_best,
+    earlier_work,
     letters_without_font,
     lost_files,
     moved_server,
@@ -326,6 +327,7 @@ class Study:
             experiment: tracking.logged_runs(experiment)
             for experiment in (f"{self.name}/tuning", f"{self.name}/final")
         }
+        yield from earlier_work(logged)
         yield from lost_files(logged)
         labels = (space.look.label for space in spaces.values())
         yield from letters_without_font([*estimate.data.classes, *labels])

@@ -24,6 +24,14 @@ class UncheckedFile:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The study goes on after work of earlier commands, which is read again."""
+
+    trials: int
+    runs: int  # final runs
+
+
+@dataclass(frozen=True)
 class WorkDone:
     """Work that was finished or skipped."""
 
@@ -52,4 +60,4 @@ class RunEnded:
     test_accuracy: float
 
 
-Event = Notice | StudyEstimate | WorkDone | TrialEnded | SearchResult | RunEnded
+Event = Notice | StudyEstimate | Resumed | WorkDone | TrialEnded | SearchResult | RunEnded

@@ -92,6 +92,7 @@ def _final_run(
         name=RunId(context.files.name, optimizer, config, seed).name,
         optimizer=optimizer,
         plan=plan,
+        key=context.key(plan),
         params={"config": config, "seed": seed, **params},
         tags={
             Tag.TARGET: str(specification.target),
@@ -134,7 +135,7 @@ def _curvature(context: Context, run: TrainingRun, title: str) -> Flow:
     The flow returns a CurvatureResult; None if the curvature is not asked for, or could not be measured.
     """
     assert run.run_id is not None
-    logged = context.logged_run("final", run.name, run.plan)
+    logged = context.logged_run("final", run.name, run.key)
     tags = {Tag.CURVATURE_PROBLEM: ""} if logged is not None and logged.curvature_problem else {}
     curvature = None
     if run.plan.trace is not None and run.outcome == "completed":
@@ -163,7 +164,7 @@ def _curvature(context: Context, run: TrainingRun, title: str) -> Flow:
 def _fail(context: Context, run: TrainingRun, problem: OptstudyError) -> Flow:
     """Close a run whose end could not be stored; the next command tries it again."""
     assert run.run_id is not None
-    context.cache.drop_state(context.key(run.plan))
+    context.cache.drop_state(run.key)
     context.tracking.set_tags(run.run_id, {Tag.PROBLEM: str(problem)})
     context.tracking.close_run(run.run_id, "failed")
     yield Notice(f"{context.files.name}/{run.name} failed: {problem}", problem=True)
@@ -217,7 +218,7 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
 
 def _weights(context: Context, run: TrainingRun) -> Flow:
     """Read the weights at the end of a run; the flow returns an OptstudyError if they cannot be read."""
-    state = yield from told(context.cache.state(context.key(run.plan), run.trained))
+    state = yield from told(context.cache.state(run.key, run.trained))
     assert state is not None  # the last rung is stored with its state
     try:
         return RunState.from_bytes(state).model

@@ -6,7 +6,7 @@ from typing import Any
 
 from optstudy.report.figures import glyph_notice
 from optstudy.report.tables.table import count_label
-from optstudy.study.events import Event, Notice, UncheckedFile
+from optstudy.study.events import Event, Notice, Resumed, UncheckedFile
 from optstudy.study.specification import Specification
 from optstudy.study.tuning.best import read_best_file
 from optstudy.study.workspace import RecordedStudy, StudyFiles
@@ -82,6 +82,19 @@ def moved_server(study: str, before: str | None, now: str) -> Iterator[Notice]:
             f"study {study!r} was logged to {before or 'the workspace'} so far, but is now logged to"
             f" {now or 'the workspace'}; {advice} to keep its runs together"
         )
+
+
+def earlier_work(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Resumed]:
+    """Report the trials and final runs that earlier commands have ended; ``logged`` is by experiment and name."""
+    ended = [
+        (experiment.rpartition("/")[2], name.count("/"))
+        for experiment, runs in logged.items()
+        for name, run in runs.items()
+        if run.ended
+    ]
+    trials, runs = ended.count(("tuning", 1)), sum(kind == "final" for kind, _ in ended)
+    if trials or runs:
+        yield Resumed(trials, runs)
 
 
 def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:

@@ -22,6 +22,7 @@ class TrainingRun:
     name: str  # within the study
     optimizer: str  # its name in the study
     plan: Plan
+    key: str  # of the plan
     params: Mapping[str, Any]  # as shown by MLflow
     tags: Mapping[str, str] = field(default_factory=dict)  # in addition to the tags of all runs
     dataset: str | None = None  # the part of the data set, as MLflow shows it
@@ -85,7 +86,7 @@ def already_ended(context: Context, run: TrainingRun) -> bool:
 
     A final run without its curvature has not: its measurement is tried again.
     """
-    logged = context.logged_run(run.experiment, run.name, run.plan)
+    logged = context.logged_run(run.experiment, run.name, run.key)
     if logged is None:
         return False
     return logged.finished and not logged.curvature_problem if run.kind == "final" else logged.ended
@@ -100,7 +101,7 @@ def train_rung(context: Context, run: TrainingRun, until: int) -> Flow:
     if isinstance(rung, OptstudyError):
         rung = Rung((), (), "failed", problem=str(rung))
         if run.kind != "final":  # a resumed search must see the same outcome; final runs are retried
-            context.cache.write(context.key(run.plan), until, rung, None)
+            context.cache.write(run.key, until, rung, None)
     if rung.problem and not already_done:
         yield _failure_notice(context, run, rung.problem)
     started = run.trained
@@ -115,7 +116,7 @@ def train_rung(context: Context, run: TrainingRun, until: int) -> Flow:
 
 def end_run(context: Context, run: TrainingRun, outcome: str) -> Flow:
     """Close a trial or a finalist that will not continue, and delete its state."""
-    context.cache.drop_state(context.key(run.plan))
+    context.cache.drop_state(run.key)
     if run.run_id is not None:
         if run.finished_at is not None:
             work = (TRIAL_WORK, run.gradient_work, 0, run.finished_at)
@@ -151,7 +152,7 @@ def _log_rung(context: Context, run: TrainingRun, rung: Rung) -> TrainingRun:
 
 def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
     first = rung.epochs[0] if rung.epochs else None
-    logged = context.logged_run(run.experiment, run.name, run.plan)
+    logged = context.logged_run(run.experiment, run.name, run.key)
     other = context.logged[context.experiment(run.experiment)].get(run.name)
     if (
         logged is None and other is not None
@@ -160,7 +161,7 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
     run_id = context.tracking.open_run(
         context.experiment(run.experiment),
         run.name,
-        key=context.key(run.plan),
+        key=run.key,
         tags={
             Tag.STUDY: context.files.name,
             Tag.KIND: run.kind,

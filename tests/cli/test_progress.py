@@ -6,12 +6,13 @@ from dataclasses import replace
 import cases
 import evidence
 import pytest
+from rich.progress import Task, TaskID
 
-from optstudy.cli.progress import duration, format_event, watch
+from optstudy.cli.progress import Remaining, duration, format_event, watch
 from optstudy.errors import OptstudyError
 from optstudy.records.search import SearchResult, Trial
 from optstudy.study.estimate import StudyEstimate
-from optstudy.study.events import Event, Notice, RunEnded, TrialEnded, WorkDone
+from optstudy.study.events import Event, Notice, Resumed, RunEnded, TrialEnded, WorkDone
 
 TRIAL = Trial(3, {"lr": 0.012345, "nesterov": True}, "completed", 0.98765, (0.9, 0.98765), 2, 20.0)
 SEARCH = SearchResult("quick", evidence.space("sgd"), "accuracy", (TRIAL,), TRIAL)
@@ -40,6 +41,7 @@ def test_a_duration_has_seconds_minutes_or_hours(seconds: float, said: str) -> N
     [
         (Notice("moved"), "note: moved"),
         (TrialEnded("sgd", TRIAL), "sgd/003 completed 0.9877 (lr 0.01235, nesterov True)"),
+        (Resumed(1708, 3), "1,708 trials and 3 final runs have ended before; reading them"),
         (SEARCH, "sgd: best is trial 3 with lr 0.01235, nesterov True"),
         (
             replace(
@@ -73,17 +75,27 @@ def test_a_log_file_has_the_estimate_the_share_done_and_each_event(
     ]
 
 
-def test_of_what_was_finished_before_one_line_for_each_search_is_shown(
+def test_of_what_was_finished_before_the_share_and_one_line_for_each_search_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     old, new = WorkDone("sgd/003", 5400.0, already_done=True), WorkDone("sgd/004", 1900.0)
 
-    watch([ESTIMATE, TrialEnded("sgd", TRIAL, already_done=True), old, SEARCH, new])
+    watch([ESTIMATE, Resumed(1, 0), TrialEnded("sgd", TRIAL, already_done=True), old, SEARCH, new])
 
     assert capsys.readouterr().err.splitlines()[2:] == [
+        "1 trial and 0 final runs have ended before; reading them",
+        "74 % done",
         "sgd: best is trial 3 with lr 0.01235, nesterov True",
         "100 % done",
     ]
+
+
+def test_the_time_left_is_estimated_from_the_work_of_this_command_alone() -> None:
+    task = Task(TaskID(0), "sgd/004", total=100.0, completed=60.0, _get_time=lambda: 30.0, start_time=20.0)
+
+    assert [
+        str(Remaining().render(replace(task, fields={"before": before}))) for before in (0.0, 40.0, 60.0)
+    ] == ["7 s left", "20 s left", ""]
 
 
 def test_the_estimate_holds_what_workers_need_to_start(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def search(
     study = _study(space, settings)
     ended: list[Trial] = []
     while len(ended) < settings.trials:
-        study.sampler = _sampler(settings, seed, len(ended))
+        study.sampler = make_sampler(settings, seed, len(ended))
         suggested = [study.ask(distributions(space)) for _ in range(settings.batch)]
         batch = {
             new.number: Trial(new.number, from_optuna(space, new.params), "running", None, (), 0, 0.0)
@@ -68,7 +68,8 @@ def _study(space: Space, settings: TuningSettings) -> optuna.Study:
     return study
 
 
-def _sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.samplers.BaseSampler:
+def make_sampler(settings: TuningSettings, study_seed: int, trials: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of the batch that follows a number of trials."""
     # A sampler's state is lost with its process, so each batch has a new one, seeded by the number of earlier trials.
     seed = (study_seed * 1_000_003 + trials) % 2**32
     startup = settings.startup_trials

@@ -46,6 +46,7 @@ def _train_finalist(
         name=f"{search.optimizer}/{trial.number:03d}/seed-{plan.seed}",
         optimizer=search.optimizer,
         plan=plan,
+        key=context.key(plan),
         params={"trial": trial.number, "seed": plan.seed, **trial.params},
         parent=parent,
     )

@@ -157,11 +157,13 @@ def _run_trials(context: Context, space: Space, parent: str | None) -> Flow:
 
 
 def _trial_run(context: Context, space: Space, trial: Trial, parent: str | None) -> TrainingRun:
+    plan = trial_plan(context.specification, space, trial.params)
     return TrainingRun(
         kind="trial",
         name=f"{space.name}/{trial.number:03d}",
         optimizer=space.name,
-        plan=trial_plan(context.specification, space, trial.params),
+        plan=plan,
+        key=context.key(plan),
         params={"trial": trial.number, **trial.params},
         parent=parent,
     )
