@@ -19,6 +19,7 @@ def status(location: Location, as_json: bool) -> None:
     Example: optstudy status
     """
     from optstudy.cli.output import next_step, show_statuses, update_moved_workspace
+    from optstudy.study.next_step import next_step_of
     from optstudy.study.status import (
         earlier_run_notices,
         left_out_notices,
@@ -37,6 +38,8 @@ def status(location: Location, as_json: bool) -> None:
     left_out = left_out_notices(location).values()
     for line in (*other_server_notices(location), *earlier, *left_out):
         echo(f"note: {line}", err=True)
-    last = statuses[-1].study
-    done = all(s.trials >= s.trials_asked and s.runs >= s.runs_asked for s in statuses if s.study == last)
-    next_step("optstudy compare" if done else "optstudy study", location, study=last)
+    step = next_step_of(location, [status for status in statuses if status.study == statuses[-1].study])
+    if step.notice:
+        echo(f"note: {step.notice}", err=True)
+    if step.command:
+        next_step(step.command, step.location, study=step.study, optimizers=step.optimizers)

@@ -39,11 +39,16 @@ def gather_provenance(plan: Plan | None = None) -> Provenance:
         "lock": _lock(),
     }
     environment = {name: value for name, value in entries.items() if value}
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions = package_versions()
     if plan is None:
         return Provenance(versions, environment)
     files = {name: digest for reference in plan.references for name, digest in sources(reference).items()}
     return Provenance(versions, environment, load_description(plan.dataset).checksum, files)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _checkout(folder: Path) -> tuple[str, str]:

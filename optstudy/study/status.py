@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from optstudy.errors import OptstudyError, UsageError, count_reasons
 from optstudy.records.location import Location
@@ -10,7 +11,7 @@ from optstudy.records.naming import RunId
 from optstudy.report.tables.table import count_label
 from optstudy.study.accepted import accepted_hashes
 from optstudy.study.workspace import StudyFiles, read_recorded, study_names
-from optstudy.tracking import Tracking, open_existing
+from optstudy.tracking import LoggedRun, Tracking, open_existing
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class OptimizerStatus:
     trials: int  # finished
     distinct: int  # configurations among them
     trials_asked: int
+    search: Literal["unfinished", "finished", "failed"]  # failed: no trial completed
     runs: int  # finished final runs
     runs_asked: int
     failed_trials: Mapping[str, int]  # by reason
@@ -83,6 +85,7 @@ def _study_statuses(tracking: Tracking, workspace: Path, name: str) -> list[Opti
                 trials=sum(run.ended for run in trials),
                 distinct=len({run.key for run in trials if run.ended}),
                 trials_asked=specification.tuning.trials if "tuning" in recorded.started_phases else 0,
+                search=_search_state(logged["tuning"].get(optimizer)),
                 runs=sum(run.finished for run in runs),
                 runs_asked=runs_asked if "training" in recorded.started_phases else 0,
                 failed_trials=count_reasons(run.problem for run in trials),
@@ -93,6 +96,12 @@ def _study_statuses(tracking: Tracking, workspace: Path, name: str) -> list[Opti
             )
         )
     return statuses
+
+
+def _search_state(search: LoggedRun | None) -> Literal["unfinished", "finished", "failed"]:
+    if search is None or not search.ended:
+        return "unfinished"
+    return "finished" if search.finished else "failed"
 
 
 def _optimizer(study: str, final_run: str) -> str | None:

@@ -199,11 +199,7 @@ def locked(files: StudyFiles) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            handle.seek(0)
-            holder = handle.read().decode(errors="replace").strip() or "unknown"
-            raise UsageError(
-                f"study {files.name!r} is being run by process {holder}; wait for it or use another --study"
-            ) from None
+            raise _is_running(files, path) from None
         except OSError as error:  # some network file systems have no locks
             raise OptstudyError(
                 f"cannot lock {path}: {error.strerror}; choose a --workspace on a file system with locks"
@@ -213,3 +209,28 @@ def locked(files: StudyFiles) -> Iterator[None]:
             handle.write(str(os.getpid()).encode())
             os.fsync(handle.fileno())  # on a network file system an error could be left to the end
         yield
+
+
+def check_not_running(files: StudyFiles) -> None:
+    """Check that no process runs the study.
+
+    Raises:
+        UsageError: If one does.
+    """
+    path = files.folder / "lock"
+    if not path.exists():
+        return
+    with path.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _is_running(files, path) from None
+        except OSError:
+            return  # a file system without locks, where no study runs
+
+
+def _is_running(files: StudyFiles, lock: Path) -> UsageError:
+    holder = lock.read_bytes().decode(errors="replace").strip() or "unknown"
+    return UsageError(
+        f"study {files.name!r} is being run by process {holder}; wait for it or use another --study"
+    )

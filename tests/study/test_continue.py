@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from optstudy.errors import UsageError
 from optstudy.records.search import SearchResult
 from optstudy.study.driver import Study
 from optstudy.study.events import RunEnded, TrialEnded, WorkDone
+from optstudy.study.run_cache import RunCache
 from optstudy.study.workspace import read_recorded
 from optstudy.tracking import embedded
+from optstudy.tracking.connection import Connection
 
 
 class TestAgain:
@@ -240,3 +243,27 @@ class TestAgain:
         assert {run.info.status for run in studies.runs(workspace, "tuning").values()} == {"FINISHED"}
         assert studies.runs(workspace, "tuning")["sgd"].info.run_id == interrupted["sgd"].info.run_id
         assert [row.seeds for row in tiny.reopened_study().compare().rows] == [1]
+
+
+def test_what_a_resumed_search_does_for_an_ended_trial_is_read_one_rung(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many trials have ended, MLflow is asked and told the same, and each rung is read once."""
+    settings = {**tiny.SETTINGS, "sampler": "random", "pruner": "none", "tune_epochs": 1}
+    calls: list[str] = []
+    call, read = Connection.call, RunCache.read
+
+    def counted(self: Connection, method: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(method.__name__)
+        return call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(Connection, "call", counted)
+    monkeypatch.setattr(RunCache, "read", lambda *of: calls.append("rung") or read(*of))
+    counts = []
+    for trials in (2, 4, 6):
+        calls.clear()
+        list(tiny.study(**{**settings, "trials": trials}).run("tuning"))
+        counts.append(Counter(calls))
+
+    assert [count.pop("rung") for count in counts] == [2, 4, 6]
+    assert counts[1] == counts[2]

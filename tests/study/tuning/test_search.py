@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,8 @@ import optuna
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from optuna.storages import InMemoryStorage
+from optuna.storages.journal import JournalFileBackend
 
 from optstudy.optimizers import load_space
 from optstudy.records.search import WORST, SearchResult, Trial, select_best
@@ -339,6 +341,25 @@ def test_importances_are_shares_that_sum_to_one(sampler: str) -> None:
     assert min(shares.values()) >= 0
 
 
+def test_importances_of_a_large_search_are_those_of_some_of_its_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, added, add = smooth_search("random", "none", 24).found, [], optuna.Study.add_trial
+
+    def counted(self: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        added.append(trial)
+        add(self, trial)
+
+    monkeypatch.setattr("optstudy.study.tuning.importance.MAX_TRIALS", 15)
+    monkeypatch.setattr(optuna.Study, "add_trial", counted)
+
+    shares = importances(found, 0)
+
+    assert len(added) == 15
+    assert sum(shares.values()) == pytest.approx(1)
+    assert importances(found, 0) == shares
+
+
 @pytest.mark.parametrize("scores", [(0.5, 0.5, 0.5, 0.5), (0.5, None, None, None)])
 def test_importances_are_not_told_where_all_scores_are_one(scores: tuple[float | None, ...]) -> None:
     found = seen(SGD, replace(SHORT, trials=4, pruner="none"), by_number(*scores)).found
@@ -478,3 +499,32 @@ def test_a_damaged_journal_is_set_aside_and_written_anew(damage: str, tmp_path: 
         assert (tmp_path / kept).read_bytes() == damaged
         assert len(mirrored(journal, "sgd")) == len(found.found.trials) == 8
     assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+def test_the_journal_is_read_once_and_no_trial_is_copied_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many trials there are: the cost of a batch does not grow with the number of trials before it."""
+    read, copied = [], []
+    read_logs, get_all = JournalFileBackend.read_logs, InMemoryStorage.get_all_trials
+
+    def logs(self: JournalFileBackend, first: int) -> Iterator[Any]:
+        for log in read_logs(self, first):
+            read.append(log)
+            yield log
+
+    def trials(self: InMemoryStorage, study: int, deepcopy: bool = True, states: Any = None) -> Any:
+        copied.extend([None] * deepcopy)
+        return get_all(self, study, deepcopy, states)
+
+    monkeypatch.setattr(JournalFileBackend, "read_logs", logs)
+    monkeypatch.setattr(InMemoryStorage, "get_all_trials", trials)
+    chosen = replace(SHORT, sampler="random", pruner="none", trials=80)
+    counts = []
+    for _ in range(2):  # from the beginning, and again
+        read.clear()
+        seen(SGD, chosen, smooth, tmp_path / "journal")
+        counts.append(len(read))
+
+    assert counts == [81, 82]  # each trial once, and the name of the study
+    assert copied == []
