@@ -8,7 +8,7 @@ from optstudy.execution.environment import package_versions
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
 from optstudy.study.fingerprint import check_fingerprint
-from optstudy.study.status import OptimizerStatus, recorded_uri
+from optstudy.study.status import OptimizerStatus, open_recorded, recorded_uri
 from optstudy.study.workspace import RecordedStudy, StudyFiles, check_not_running, read_recorded
 
 
@@ -24,7 +24,7 @@ class NextStep:
 
 
 def next_step_of(location: Location, statuses: Sequence[OptimizerStatus]) -> NextStep:
-    """Return the next command for a study, with the server that it was last logged to.
+    """Return the next command for a study; if it was last logged to another server, the command that reads that one.
 
     Args:
         location: The workspace, and the server that was read.
@@ -34,8 +34,10 @@ def next_step_of(location: Location, statuses: Sequence[OptimizerStatus]) -> Nex
     files = StudyFiles(location.workspace, study)
     recorded = read_recorded(files)
     assert recorded is not None  # it has a status
-    uri = recorded_uri(location.workspace, study)
-    location = location if uri is None else Location(location.workspace, uri or None)
+    uri, server = recorded_uri(location.workspace, study), open_recorded(location).server
+    if uri is not None and uri != server:  # where its progress is seen
+        elsewhere = Location(location.workspace, uri or None)
+        return NextStep("optstudy status" if uri or location.tracking_uri else "", elsewhere)
     compared = "optstudy compare" if any(status.runs for status in statuses) else ""
     try:
         check_not_running(files)
