@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ def stop(kind: type | None, *phases: Any, name: str = "tiny", configs: Any = Non
     """Run a study until an event of a kind, or to its end."""
     events = tiny.study(name, **{**SHORT, **settings}).run(*phases, configs=configs)
     next((event for event in events if kind is not None and isinstance(event, kind)), None)
+    assert isinstance(events, Generator)
     events.close()
 
 
 def follow(run: Run, *arguments: str) -> list[str]:
     """Run the commands that `status` prints until it prints one for results; each must work."""
-    commands = []
+    commands: list[str] = []
     while not commands or not commands[-1].startswith(("compare", "optimizers")):
         last = run("status", *arguments).err.splitlines()[-1]
         words = shlex.split(last.removeprefix("next: optstudy "))
@@ -41,6 +42,12 @@ def follow(run: Run, *arguments: str) -> list[str]:
         commands.append(shlex.join(words))
         assert len(commands) < 5
     return commands
+
+
+def lose_the_best_of_the_second_study() -> None:
+    stop(RunEnded, "training", configs=["default"])
+    stop(None, "tuning", name="other")
+    Path("tuning/best/other/sgd.json").unlink()
 
 
 STATES: Mapping[str, tuple[Callable[[], object], list[str]]] = {
@@ -59,11 +66,7 @@ STATES: Mapping[str, tuple[Callable[[], object], list[str]]] = {
         ["train --config best --config default --study tiny", "compare --study tiny"],
     ),
     "the second of two studies lost its best configuration": (
-        lambda: (
-            stop(RunEnded, "training", configs=["default"]),
-            stop(None, "tuning", name="other"),
-            Path("tuning/best/other/sgd.json").unlink(),
-        ),
+        lose_the_best_of_the_second_study,
         ["tune --study other", "train --study other", "compare --study other"],
     ),
     "no trial completed": (

@@ -505,7 +505,8 @@ def test_the_journal_is_read_once_and_no_trial_is_copied_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many trials there are: the cost of a batch does not grow with the number of trials before it."""
-    read, copied = [], []
+    read: list[Any] = []
+    copied: list[Any] = []
     read_logs, get_all = JournalFileBackend.read_logs, InMemoryStorage.get_all_trials
 
     def logs(self: JournalFileBackend, first: int) -> Iterator[Any]:
