@@ -9,6 +9,7 @@ from optstudy.optimizers import load_space
 from optstudy.records.location import Location
 from optstudy.study.fingerprint import check_fingerprint
 from optstudy.study.status import OptimizerStatus, open_recorded, recorded_uri
+from optstudy.study.tuning.best import read_best
 from optstudy.study.workspace import RecordedStudy, StudyFiles, check_not_running, read_recorded
 
 
@@ -63,7 +64,7 @@ def _work(
     """Return the command that does what is left of a study, and its optimizers; "" and all if nothing can be done."""
     specification, phases = recorded.specification, recorded.started_phases
     names = tuple(status.optimizer for status in statuses)
-    without_best = {name for name in names if not files.best(name).exists()}
+    without_best = {name for name in names if not _has_best(files, name)}
     searching = any(
         status.search == "unfinished"
         or status.trials < status.trials_asked
@@ -78,3 +79,11 @@ def _work(
         return "", names
     options = "" if configs == ("best",) else "".join(f" --config {config}" for config in configs)
     return f"optstudy train{options}", tuple(status.optimizer for status in trained)
+
+
+def _has_best(files: StudyFiles, optimizer: str) -> bool:
+    try:
+        read_best(files, optimizer, load_space(optimizer, files.workspace))
+    except OptstudyError:  # missing, or damaged: the search writes it again
+        return False
+    return True
