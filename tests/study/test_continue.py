@@ -257,9 +257,9 @@ def test_what_a_resumed_search_does_for_an_ended_trial_is_read_one_rung(
         calls.append(method.__name__)
         return call(self, method, *arguments, **options)
 
-    def read_counted(self: RunCache, key: str, until: int) -> Any:
+    def read_counted(self: RunCache, *arguments: Any) -> Any:
         calls.append("rung")
-        return read(self, key, until)
+        return read(self, *arguments)
 
     monkeypatch.setattr(Connection, "call", counted)
     monkeypatch.setattr(RunCache, "read", read_counted)
