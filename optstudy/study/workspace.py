@@ -117,7 +117,7 @@ def _check_facts(facts: Mapping[str, Any], where: str) -> None:
     """Raise FormError if a part of a fingerprint has the wrong type."""
     for name, value in facts.items():
         if name not in _FACTS:
-            raise FormError(f"{where}.{name} is unknown{suggestion(name, _FACTS)}")
+            raise FormError(f"{where} has {name!r}, which is unknown{suggestion(name, _FACTS)}")
         from_form(_FACTS[name], value, f"{where}.{name}")
     for name, space in facts.get("spaces", {}).items():
         searched = f"{where}.spaces.{name}.search"
