@@ -82,6 +82,20 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink()
 
 
+def flush(path: Path) -> None:
+    """Wait until a file or folder that others wrote is on disk.
+
+    Raises:
+        UnwrittenError: If the disk is full or fails.
+    """
+    with writing(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files to a folder that has none of them: all, or none if one cannot be written.
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from optstudy.errors import OptstudyError
-from optstudy.records.io import temporary_folder, write_bytes
+from optstudy.records.io import flush, temporary_folder, write_bytes
 from optstudy.records.metrics import Tag, epoch_metrics
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
@@ -102,6 +103,12 @@ class Tracking(Reader):
             for name, data in files.items():
                 write_bytes(folder / name, data)
             self._connection.transfer(self._client.log_artifacts, run_id, str(folder))
+        location = urlsplit(self._call(self._client.get_run, run_id).info.artifact_uri)
+        if (
+            location.scheme == "file"
+        ):  # MLflow copies them, but after a power cut a finished run would have empty files
+            for name in files:
+                flush(Path(unquote(location.path)) / name)
 
     def log_dataset(self, run_id: str, description: DatasetDescription, context: str) -> None:
         """Log the name, checksum and sizes of the run's data set, and the part in use."""

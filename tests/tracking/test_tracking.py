@@ -1,6 +1,7 @@
 """What is logged to MLflow is read back, and nothing is logged twice."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -389,3 +390,21 @@ class TestModels:
         [inputs], [outputs] = saved.signature.inputs.inputs, saved.signature.outputs.inputs
         assert (inputs.shape, outputs.shape) == ((-1, 1, 8, 8), (-1, 3))
         assert np.array_equal(saved.load_input_example(str(tmp_path / "model")), example.numpy())
+
+
+def test_artifacts_are_on_disk_before_their_run_is_finished(
+    store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut would leave a finished run with empty files."""
+    tracking, _ = open_tracking(Location(store_folder))
+    run_id = tracking._client.create_run(tracking._experiment("tiny/final")).info.run_id
+    flushed: list[Path] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: flushed.append(Path(f"/proc/self/fd/{handle}").readlink())
+    )
+
+    tracking.log_files(run_id, {"search.json": b"{}", "model/a.txt": b"a"})
+
+    logged = {path for path in store_folder.rglob(f"{run_id}/**/*") if path.is_file()}
+    assert {path.name for path in logged} == {"search.json", "a.txt"}
+    assert logged <= {*flushed}
