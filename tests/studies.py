@@ -3,8 +3,10 @@
 import contextlib
 import json
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,15 @@ def rung_times(workspace: Path, study: str = "tiny") -> dict[Path, int]:
 def texts(events: Iterable[Event], *, problem: bool = False) -> list[str]:
     """Return the texts of notices, or of problems."""
     return [event.text for event in events if isinstance(event, Notice) and event.problem == problem]
+
+
+def change_database(workspace: Path, *statements: str) -> None:
+    """Change the tracking database by SQL, as no program does."""
+    with closing(sqlite3.connect(embedded.database(workspace))) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def drop_checksums(workspace: Path) -> None:
+    """Make the runs those of a version that recorded no checksums."""
+    change_database(workspace, "DELETE FROM tags WHERE key LIKE 'optstudy.checksum%'")

@@ -63,9 +63,9 @@ def compare(
         raise UsageError(f"{output} already exists; give another --output")
     update_moved_workspace(location)
     evidence = read_studies(open_recorded(location), studies, workspace=location.workspace)
-    check_optimizers(evidence, optimizers)
-    if notice := evidence.lost_files:
+    for notice in evidence.notices:
         echo(f"note: {notice}", err=True)
+    check_optimizers(evidence, optimizers)
     comparison = comparison_of(evidence)
     if optimizers:
         comparison = comparison.of_optimizers(optimizers)

@@ -210,6 +210,7 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
         for what, noun, reasons in (
             ("failed", "trial", status.failed_trials),
             ("failed", "final run", status.failed_runs),
+            ("are damaged", "final run", status.damaged_runs),
             ("have no curvature at their end", "final run", status.missing_curvature),
             ("have no trace of their last steps", "final run", status.missing_trace),
         ):

@@ -15,6 +15,7 @@ from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow
 from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.posthoc.trust import check_trust
+from optstudy.records.evidence import unchecked_notice
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.location import Location
 from optstudy.records.printable import printable
@@ -46,6 +47,8 @@ def rerun(
     recorded = _recorded(target, location, runs)
     for line in check_trust([run.code for run in recorded], trust=trust):
         echo(f"note: {line}", err=True)
+    if notice := unchecked_notice(sum(not run.has_checksums for run in recorded)):
+        echo(f"note: {notice}", err=True)
     if device is not None:
         recorded = [run.on(device) for run in recorded]
     plan = recorded[0].plan

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from optstudy.errors import UsageError, suggestion
+from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.records.evidence import Evidence
 from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_evidence
@@ -24,7 +24,7 @@ def read_studies(
 
     Raises:
         UsageError: If a study does not exist, or there are no studies.
-        OptstudyError: If a file cannot be read.
+        OptstudyError: If the store cannot be read, or all finished runs are damaged.
     """
     known = tracking.studies()
     tracking.check_not_deleted([name for name in studies if name not in known])
@@ -36,11 +36,30 @@ def read_studies(
             raise UsageError(
                 f"no study {name!r} has final runs{suggestion(name, known)}; there are {', '.join(known)}"
             )
+    evidence = _read(tracking, tuple(dict.fromkeys(studies)), known, workspace)
+    check_undamaged(evidence)
+    return evidence
+
+
+def _read(tracking: Tracking, studies: Sequence[str], known: Sequence[str], workspace: Path) -> Evidence:
+    """Read the evidence of some studies, by default of the latest of the known ones with a finished run."""
     if studies:
-        return read_evidence(tracking, tuple(dict.fromkeys(studies)), workspace)
+        return read_evidence(tracking, studies, workspace)
     latest_first = (read_evidence(tracking, [name], workspace) for name in reversed(known))
-    latest_finished = next((evidence for evidence in latest_first if evidence.runs), None)
+    latest_finished = next((found for found in latest_first if found.runs or found.damaged), None)
     return latest_finished or read_evidence(tracking, known[-1:], workspace)
+
+
+def check_undamaged(evidence: Evidence) -> None:
+    """Check that a finished run is left if some are damaged.
+
+    Raises:
+        OptstudyError: If none is.
+    """
+    if evidence.damaged and not evidence.runs:
+        first, *others = evidence.damaged
+        more = f" (and {len(others)} more)" if others else ""
+        raise OptstudyError(f"no finished run of {', '.join(evidence.studies)} is undamaged: {first}{more}")
 
 
 def check_optimizers(evidence: Evidence, optimizers: Sequence[str]) -> None:

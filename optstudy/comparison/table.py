@@ -16,6 +16,7 @@ from optstudy.comparison.summaries import (
     summarise_target,
 )
 from optstudy.errors import count_reasons
+from optstudy.records.checksums import Damage
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.io import replace_nonfinite
 from optstudy.records.look import Looks
@@ -68,6 +69,7 @@ class Comparison:
     searches: tuple[SearchResult, ...] = ()  # finished searches
     looks: Looks = field(default_factory=Looks)
     sources: tuple[SourceVersion, ...] = ()  # of files that differ between the trials and runs of a study
+    damaged: tuple[Damage, ...] = ()  # runs and searches that are left out
 
     def of_optimizers(self, optimizers: Sequence[str]) -> "Comparison":
         """Return only the rows of some optimizers; ranks and p-values still refer to all rows of the study."""
@@ -84,6 +86,7 @@ class Comparison:
             "rows": [replace_nonfinite(_to_form(row)) for row in self.rows],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "excluded": self.excluded,
+            "damaged": [{"run": damage.subject, "problem": damage.problem} for damage in self.damaged],
             "searches": [replace_nonfinite(search.summary()) for search in self.searches],
             "sources": [asdict(version) for version in self.sources],
         }
@@ -136,7 +139,9 @@ def compare(evidence: Evidence) -> Comparison:
         key=lambda search: (order_index(studies, search.study), search.study, *sort_key(search.optimizer)),
     )
     sources = differing_sources(evidence)
-    return Comparison(rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks, sources)
+    return Comparison(
+        rows, pairs, dict(evidence.excluded), tuple(searches), evidence.looks, sources, evidence.damaged
+    )
 
 
 def _row(key: RowKey, evidence: Sequence[RunEvidence], rank: str) -> Row:

@@ -13,6 +13,7 @@ from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import choose_samples, count_images, default_sample
 from optstudy.posthoc.trust import ForeignCode, check_kinds, check_trust, code_in_mlflow
 from optstudy.records.curvature import CurvatureResult
+from optstudy.records.evidence import unchecked_notice
 from optstudy.records.location import Location
 from optstudy.records.look import Looks
 from optstudy.records.plan import Method, Plan, Split
@@ -100,6 +101,7 @@ def _subjects(
     notices = [f"{run.id} diverged, and has no curvature at its {at}" for run, at in diverged]
     if len(diverged) == len(pairs):
         raise UsageError(f"{notices[0]}; --at start measures the initial weights")
+    notices += filter(None, [unchecked_notice(sum(run.checksums is None for run in runs))])
     measured = [pair for pair in pairs if pair not in diverged]
     subjects = [read_subject(tracking, *pair) for pair in measured]
     codes = [

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from optstudy.errors import UsageError, suggestion
 from optstudy.posthoc.measure import Subject
+from optstudy.records.checksums import DamagedError
 from optstudy.records.forms import from_json
 from optstudy.records.plan import Plan
 from optstudy.records.run import FinalRun
@@ -19,10 +20,14 @@ def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
 
     Raises:
         UsageError: If no run matches, or the prefix is not unique.
+        DamagedError: If a run that matches is damaged.
     """
     studies = tracking.studies()
     study, _, rest = target.partition("/")
-    runs = tracking.final_runs([study] if study in studies else studies)[0]
+    runs, _, damaged = tracking.final_runs([study] if study in studies else studies)
+    for damage in damaged:
+        if f"{damage.subject}/".startswith(f"{target}/") or target == damage.run_id:
+            raise DamagedError(damage)
     if matching := matching_runs(runs, target):
         return matching
     if study not in studies:

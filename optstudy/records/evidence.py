@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optstudy.records.checksums import Damage
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.look import Looks
@@ -36,8 +37,12 @@ class Evidence:
     runs: tuple[RunEvidence, ...]
     searches: tuple[SearchResult, ...] = ()
     looks: Looks = field(default_factory=Looks)
-    excluded: dict[str, int] = field(default_factory=dict)  # number of runs left out, by reason
+    excluded: dict[str, int] = field(
+        default_factory=dict
+    )  # number of runs left out, by reason; damaged ones, too
     studies: tuple[str, ...] = ()  # in the order of the comparison; others follow by name
+    damaged: tuple[Damage, ...] = ()  # runs and searches left out, since their record is damaged
+    unchecked: int = 0  # number of runs and searches that were logged before there were checksums
 
     def rows(self) -> dict[RowKey, list[RunEvidence]]:
         """The runs of each row of the comparison, seeds in order."""
@@ -45,6 +50,14 @@ class Evidence:
         for final in self.runs:
             rows.setdefault(final.run.id.row, []).append(final)
         return {key: sorted(row, key=lambda final: final.run.seed) for key, row in rows.items()}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences about what is damaged, lost or unchecked; empty if nothing is."""
+        damaged = (
+            f"{damage.subject} is left out: {damage.problem}; {damage.remedy}" for damage in self.damaged
+        )
+        return (*damaged, *filter(None, [self.lost_files, unchecked_notice(self.unchecked)]))
 
     @property
     def lost_files(self) -> str | None:
@@ -66,3 +79,11 @@ class Evidence:
             searches=tuple(search for search in self.searches if search.study in studies),
             studies=tuple(studies),
         )
+
+
+def unchecked_notice(count: int) -> str | None:
+    """Return a sentence about ``count`` runs and searches without checksums; None if there are none."""
+    if not count:
+        return None
+    were = "finished run or search was" if count == 1 else "finished runs and searches were"
+    return f"{count} {were} logged before there were checksums, so damage may go unnoticed"

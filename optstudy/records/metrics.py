@@ -22,6 +22,7 @@ BEST_SCORE = "validation/{objective}"  # of a search, the best score so far
 class Tag:
     """Names of the tags of runs."""
 
+    PREFIX = "optstudy."  # of all of them
     STUDY = "optstudy.study"  # the study's name
     KIND = "optstudy.kind"  # search, trial, finalist, final or report
     KEY = "optstudy.key"  # hash of everything that determines the run
@@ -38,6 +39,8 @@ class Tag:
     MARGIN = "optstudy.margin"  # Specification.margin
     PAPER_SETTING = "optstudy.paper_setting"  # "true" if model and data are the paper's
     VERDICT = "optstudy.ratio_verdict"  # FinalCurvature.verdict
+    CHECKSUMS = "optstudy.checksums"  # of files, final metrics, parameters and tags: `Checksums`
+    PACE_CHECKSUM = "optstudy.checksum_of_step_seconds"  # logged with STEP_SECONDS
     DATA = "optstudy.data"  # checksum of the data set
     SOURCES = "optstudy.sources"  # hashes of the user's files, as JSON
     VERSION = "optstudy.version."  # followed by the name of a package

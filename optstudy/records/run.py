@@ -162,6 +162,9 @@ class FinalRun:
     metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics without a field of their own
     curvature_problem: str = ""  # why the curvature at the end is missing; "" if it is not
     trace_problem: str = ""  # why the eigenvalues of the last steps are missing; "" if they are not
+    checksums: Mapping[str, str] | None = (
+        None  # SHA-256 of its files in MLflow; None if it was logged before runs had checksums
+    )
 
     @property
     def id(self) -> RunId:

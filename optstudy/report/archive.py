@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optstudy.errors import UsageError
 from optstudy.optimizers import read_looks
 from optstudy.records.arrays import ArrayRecord, from_npz, to_npz
+from optstudy.records.checksums import Damage
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import FormError, from_json, to_form
 from optstudy.records.inputs import read_input
@@ -50,6 +51,7 @@ class _Archive:
     runs: tuple[_ArchivedRun, ...]
     excluded: dict[str, int]
     searches: tuple[dict[str, Any], ...]  # see `read_search`
+    damaged: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def archive(evidence: Evidence) -> dict[str, bytes]:
     ]
     searches = [search.to_form() for search in evidence.searches]
     content = {"runs": runs, "excluded": evidence.excluded, "searches": searches}
+    if evidence.damaged:
+        content["damaged"] = to_form(evidence.damaged)
     text = json.dumps(replace_nonfinite(content), separators=(",", ":"))
     return {RUNS: _split_lines(text), PREDICTIONS: _predictions(evidence)}
 
@@ -101,7 +105,7 @@ def _read_runs(path: Path) -> Evidence:
     )
     looks = read_looks({final.run.optimizer for final in runs}, Path(), [search.space for search in searches])
     studies = tuple(dict.fromkeys(final.run.study for final in runs))
-    return Evidence(runs, searches, looks, archived.excluded, studies)
+    return Evidence(runs, searches, looks, archived.excluded, studies, archived.damaged)
 
 
 def _read_search(content: dict[str, Any], where: str) -> SearchResult:
@@ -115,8 +119,8 @@ def _read_search(content: dict[str, Any], where: str) -> SearchResult:
 
 
 def _encode_run(run: FinalRun) -> dict[str, Any]:
-    """Return a run as in the file: with its provenance, but without the location of its artifacts."""
-    form = to_form(replace(run, files="", provenance=Provenance()))
+    """Return a run as in the file: with its provenance, but without its artifacts."""
+    form = to_form(replace(run, files="", checksums=None, provenance=Provenance()))
     return {**form, "facts": run.provenance.details, "sources": to_form(run.provenance.sources)}
 
 

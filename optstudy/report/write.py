@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optstudy.comparison.read import read_studies
+from optstudy.comparison.read import check_undamaged, read_studies
 from optstudy.errors import UnwrittenError, UsageError
 from optstudy.records.evidence import Evidence
 from optstudy.records.io import remove_files, write_files
@@ -26,7 +26,9 @@ class WrittenReport:
     files: tuple[str, ...]  # paths inside the folder
     run: str  # its MLflow run: EXPERIMENT, run NAME
     studies: tuple[str, ...]
-    notices: tuple[str, ...]  # about lost files, letters without a font, and citations without an entry
+    notices: tuple[
+        str, ...
+    ]  # about damaged runs, lost files, letters without a font, and citations without an entry
 
 
 def write_report(
@@ -54,6 +56,7 @@ def write_report(
             f"no final run of {' and '.join(evidence.studies)} is finished yet; `optstudy status` shows its progress"
         )
     evidence = read_files(tracking, evidence)
+    check_undamaged(evidence)
     files = build_report(evidence)
     write_files(output, files)
     try:
@@ -67,7 +70,8 @@ def write_report(
         run=run,
         studies=evidence.studies,
         notices=(
-            *filter(None, [evidence.lost_files, glyph_notice(_texts(evidence))]),
+            *evidence.notices,
+            *filter(None, [glyph_notice(_texts(evidence))]),
             *unknown_citations(look.cite for look in evidence.looks.values()),
         ),
     )

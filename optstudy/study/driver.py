@@ -29,6 +29,7 @@ from optstudy.study.fingerprint import check_data, check_fingerprint, check_spec
 from optstudy.study.notices import (
     adjusted_counts,
     count_unchecked,
+    damaged_runs,
     earlier_best,
     earlier_work,
     letters_without_font,
@@ -324,11 +325,12 @@ class Study:
         if tracking.begin(self.name, fingerprint["specification"]):
             yield from map(Notice, earlier_run_notices(tracking, [self.name]))
         logged = {
-            experiment: tracking.logged_runs(experiment)
+            experiment: tracking.logged_runs(experiment, with_files=True)
             for experiment in (f"{self.name}/tuning", f"{self.name}/final")
         }
         yield from earlier_work(logged)
         yield from lost_files(logged)
+        yield from damaged_runs(logged)
         labels = (space.look.label for space in spaces.values())
         yield from letters_without_font([*estimate.data.classes, *labels])
         self._record({**fingerprint, "tracking": tracking.server}, phases)

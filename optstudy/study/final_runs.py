@@ -71,7 +71,7 @@ def tag_superseded(context: Context, optimizer: str, config: str, params: Mappin
     old, study = [], context.files.name
     for name, logged in context.logged[context.experiment("final")].items():
         run = RunId.parse(study, name)
-        if run is None or run.row != RowKey(study, optimizer, config):
+        if run is None or run.row != RowKey(study, optimizer, config) or logged.irreparable:
             continue
         plan = final_plan(context.specification, context.spaces[optimizer], params, run.seed)
         if logged.key != context.key(plan):

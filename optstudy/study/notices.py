@@ -107,6 +107,19 @@ def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice
         )
 
 
+def damaged_runs(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
+    """Report each run and search that is damaged in MLflow."""
+    for experiment, runs in logged.items():
+        for name, run in runs.items():
+            if run.damage:
+                title = (
+                    f"{'the search ' * experiment.endswith('/tuning')}{experiment.rpartition('/')[0]}/{name}"
+                )
+                yield Notice(
+                    f"{title} is damaged: {run.damage}; this command logs it again if it is one of its own"
+                )
+
+
 def letters_without_font(texts: Iterable[str]) -> Iterator[Notice]:
     """Report if figures show letters of the texts as boxes."""
     if notice := glyph_notice(texts):

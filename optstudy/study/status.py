@@ -28,6 +28,9 @@ class OptimizerStatus:
     runs_asked: int
     failed_trials: Mapping[str, int]  # by reason
     failed_runs: Mapping[str, int]
+    damaged_runs: Mapping[
+        str, int
+    ]  # finished final runs that do not agree with their checksums, by what does not
     missing_curvature: Mapping[str, int]  # final runs that lack the curvature at their end, by reason
     missing_trace: Mapping[str, int]  # final runs that lack the eigenvalues of their last steps, by reason
     accepted_sources: Mapping[str, list[str]]  # hashes of the study's accepted source files, the oldest first
@@ -90,6 +93,7 @@ def _study_statuses(tracking: Tracking, workspace: Path, name: str) -> list[Opti
                 runs_asked=runs_asked if "training" in recorded.started_phases else 0,
                 failed_trials=count_reasons(run.problem for run in trials),
                 failed_runs=count_reasons(run.problem for run in runs),
+                damaged_runs=count_reasons(run.damage for run in runs),
                 missing_curvature=count_reasons(run.curvature_problem for run in runs),
                 missing_trace=count_reasons(run.trace_problem for run in runs),
                 accepted_sources=accepted_hashes(recorded.fingerprint),

@@ -6,7 +6,6 @@ from typing import Any
 
 from optstudy.errors import OptstudyError
 from optstudy.execution.flows import Task, Workers
-from optstudy.records.metrics import STEP_SECONDS
 from optstudy.records.naming import RunId
 from optstudy.records.plan import Plan
 from optstudy.study.context import Context
@@ -46,9 +45,8 @@ def time_rows(
         if isinstance(pace, OptstudyError):
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace}")
             continue
-        metric = (STEP_SECONDS, pace.step_seconds, 0, pace.timed_at)
-        for run_id in finished.values():  # logging the same pace and time twice has no effect
-            context.tracking.log_metrics(run_id, [metric])
+        for run_id in finished.values():
+            context.tracking.log_pace(run_id, pace.step_seconds, pace.timed_at)
 
 
 def _time_plan(context: Context, workers: Workers, plan: Plan) -> Pace | OptstudyError:

@@ -154,9 +154,11 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
     first = rung.epochs[0] if rung.epochs else None
     logged = context.logged_run(run.experiment, run.name, run.key)
     other = context.logged[context.experiment(run.experiment)].get(run.name)
-    if (
-        logged is None and other is not None
-    ):  # it had not finished before a change of a source file was accepted
+    if other is not None and other.irreparable:
+        context.tracking.discard_run(other.run_id)
+        logged = None
+    elif other is not None and logged is None:
+        # it had not finished before a change of a source file was accepted
         context.tracking.set_tags(other.run_id, {Tag.SUPERSEDED: "true"})
     run_id = context.tracking.open_run(
         context.experiment(run.experiment),

@@ -21,6 +21,7 @@ from mlflow.utils.credentials import read_mlflow_creds
 
 from optstudy.errors import OptstudyError, UsageError, first_line
 from optstudy.records.io import find_unwritten
+from optstudy.tracking.embedded import database_error, database_path
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for which calls are retried in total
@@ -42,6 +43,9 @@ _UNREACHABLE = (
     requests.Timeout,
     requests.exceptions.RetryError,  # MLflow's client received 429, 500, 502, 503 or 504; its own retries are off
 )
+
+# Of MLflow's exceptions about what its database raised; others refuse a request.
+_DATABASE_FAILURES = ("BAD_REQUEST", "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -66,8 +70,9 @@ class Connection:
         self.client = MlflowClient(tracking_uri=uri)
         self._patience = max(patience, _users_timeout())
         self._gave_up = False
-        self._place = _place(uri)
         self._has_server = urlsplit(uri).scheme in ("http", "https")
+        self._database = database_path(uri)  # None if a server holds the runs
+        self._place = str(self._database or hide_credentials(uri))
 
     def call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Call one of the client's methods; a server has the patience for its whole answer.
@@ -99,11 +104,17 @@ class Connection:
             except (MlflowException, OSError) as error:  # of requests, too
                 if unwritten := find_unwritten(error, self._place):
                     raise unwritten from error
+                if self._database is not None and getattr(error, "error_code", "") in _DATABASE_FAILURES:
+                    raise database_error(self._database, error) from error
                 if not _unreachable(error):
                     raise OptstudyError(
                         f"MLflow at {hide_credentials(self.uri)} {_refusal(self.uri, error)}"
                     ) from error
                 failure = error
+            except Exception as error:
+                if self._database is None:
+                    raise
+                raise database_error(self._database, error) from error  # MLflow explains few of them
             time.sleep(max(0.0, min(2.0, self._patience / 10, deadline - time.monotonic())))
         self._gave_up = True  # a study that closes many runs on its way out does not wait for each
         raise OptstudyError(
@@ -173,13 +184,6 @@ def _request_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(_TIMEOUT, None)
-
-
-def _place(uri: str) -> str:
-    """Return what is written: the file of a SQLite database, or the address of any other store."""
-    from sqlalchemy import make_url
-
-    return (uri.startswith("sqlite") and make_url(uri).database) or hide_credentials(uri)
 
 
 def hide_credentials(uri: str) -> str:

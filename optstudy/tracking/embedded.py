@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from optstudy.errors import OptstudyError, UsageError
+from optstudy.errors import OptstudyError, UsageError, first_line
 from optstudy.records.io import find_unwritten
 
 # Columns in which MLflow stores absolute paths of artifacts.
@@ -56,6 +56,33 @@ def database_uri(path: Path) -> str:
     return quoted if quoted == f"sqlite:///{path}" else quoted.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
+def database_path(uri: str) -> Path | None:
+    """Return the file of a SQLite database; None for any other address."""
+    from sqlalchemy import make_url
+
+    url = make_url(uri) if urlsplit(uri).scheme.startswith("sqlite") else None
+    return Path(url.database) if url is not None and url.database else None
+
+
+def database_error(path: Path, error: BaseException) -> OptstudyError:
+    """Explain an exception that SQLite, SQLAlchemy, alembic or MLflow has raised about a database."""
+    if unwritten := find_unwritten(error, path):
+        return unwritten
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    reported = next((cause for cause in causes if isinstance(cause, sqlite3.Error)), causes[-1])
+    reason = first_line(reported)
+    if getattr(reported, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return OptstudyError(
+            f"{path} is in use by another program ({reason}); nothing finished is lost, and the same command goes on"
+        )
+    return OptstudyError(
+        f"{path} cannot be read as a tracking database ({reason}); restore it, or move it away and rerun the study's"
+        " command: it logs the runs again from tuning/studies"
+    )
+
+
 def update_moved_paths(workspace: Path) -> str | None:
     """Update the artifact paths in the database if the workspace was moved or copied, after a backup.
 
@@ -79,10 +106,13 @@ def update_moved_paths(workspace: Path) -> str | None:
             with connection:
                 for table, column in _LOCATIONS:
                     connection.execute(f"UPDATE {table} SET {column} = moved({column})")  # noqa: S608  # constants
-    except sqlite3.Error as error:
-        if unwritten := find_unwritten(error, path):
-            raise unwritten from error
-        raise OptstudyError(f"{path} cannot be read as a tracking database ({error})") from error
+    except (
+        sqlite3.Error,
+        UnicodeError,
+        TypeError,
+        AttributeError,
+    ) as error:  # also of values of another type
+        raise database_error(path, error) from error
     origin = ", ".join(unquote(urlsplit(old).path).removesuffix(_ROOT) for old in old_roots)
     return f"the workspace was moved from {origin}: updated its artifact locations (before: {backup})"
 

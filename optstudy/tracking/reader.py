@@ -6,7 +6,8 @@ import contextlib
 import gc
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,16 +15,19 @@ from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from mlflow.store.entities import PagedList
 
 from optstudy.errors import OptstudyError
+from optstudy.records.checksums import DISAGREES, Damage, DamagedError, RunContent, file_checksum
 from optstudy.records.io import temporary_folder
 from optstudy.records.metrics import Tag
 from optstudy.records.run import FinalRun
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
 from optstudy.tracking.decode import (
+    LOGGED_AGAIN,
+    RESTORED,
     LoggedRun,
     StoredExperiment,
+    check_run,
     decode_final_run,
     decode_logged_run,
-    exclusion_reason,
     local_folder,
 )
 from optstudy.tracking.run_list_view import KEY, TAG
@@ -34,6 +38,16 @@ KINDS = ("tuning", "final")  # of a study's experiments
 ALL_KINDS = (*KINDS, "report")
 REMOVED = "/removed-"  # in the new name of an experiment that was removed, before its ID
 PAGE = 1000  # runs per request: MLflow's limit
+
+
+@dataclass
+class SearchFiles:
+    """The files of a study's ended searches."""
+
+    files: dict[str, bytes] = field(default_factory=dict)  # by "the search STUDY/OPTIMIZER"
+    excluded: int = 0  # searches of another specification
+    damaged: list[Damage] = field(default_factory=list)
+    unchecked: int = 0  # files of searches that were logged before there were checksums
 
 
 class Reader:
@@ -49,7 +63,9 @@ class Reader:
         self._call = self._connection.call
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
-        self._open_runs: set[str] = set()  # opened by a writer and not closed
+        self._open_runs: dict[
+            str, RunContent
+        ] = {}  # opened by a writer and not closed, with what it has logged
         self._begun: dict[str, str] = {}  # tags of a writer's study, see `Tracking.begin`
 
     @property
@@ -62,10 +78,16 @@ class Reader:
         """The server or database that holds the runs; "" for the workspace's own store."""
         return "" if self._artifacts else self.shown_uri
 
-    def logged_runs(self, experiment: str) -> dict[str, LoggedRun]:
-        """Return an experiment's runs by name, without superseded ones and those of another specification."""
+    def logged_runs(self, experiment: str, *, with_files: bool = False) -> dict[str, LoggedRun]:
+        """Return an experiment's runs by name, without superseded ones and those of another specification.
+
+        Args:
+            experiment: Its name.
+            with_files: Whether the files of finished runs are compared with their checksums; not on a server.
+        """
+        embedded = self._artifacts is not None
         return {
-            run.info.run_name: decode_logged_run(run, embedded=self._artifacts is not None)
+            run.info.run_name: decode_logged_run(run, embedded=embedded, with_files=with_files)
             for run, of_another in self._runs(experiment)
             if run.data.tags.get(Tag.SUPERSEDED) != "true" and not of_another
         }
@@ -94,35 +116,83 @@ class Reader:
         return sorted((point.step, point.value) for point in points)
 
     def find_file(self, run: FinalRun, name: str) -> bytes | None:
-        """Return a final run's artifact; None if it does not exist."""
-        return self._read(run.run_id, run.files, name)
+        """Return a final run's artifact; None if it does not exist.
+
+        Raises:
+            DamagedError: If it cannot be read, or does not agree with its checksum.
+        """
+        checksum = (run.checksums or {}).get(name)
+        return self._read(run.run_id, run.files, name, checksum, subject=str(run.id))
+
+    def check_files(self, run: FinalRun, names: Collection[str]) -> bool:
+        """Check the content of a run's artifacts in the embedded store; return whether all recorded ones exist.
+
+        Raises:
+            DamagedError: If one cannot be read, or does not agree with its checksum.
+        """
+        recorded = {name: checksum for name, checksum in (run.checksums or {}).items() if name in names}
+        files = (
+            self._read(run.run_id, run.files, name, checksum, subject=str(run.id))
+            for name, checksum in recorded.items()
+            if self._artifacts
+        )
+        return None not in [*files]
 
     def lacks_files(self, run: FinalRun) -> bool:
         """Whether a run's folder in the embedded store is gone; no other store is asked."""
         folder = local_folder(run.files) if self._artifacts else None
         return folder is not None and not folder.is_dir()
 
-    def search_files(self, study: str) -> tuple[list[bytes], int]:
-        """Return the files of a study's ended searches, in the order of their start.
-
-        Returns:
-            The files, and the number of searches of another specification, which are excluded.
-        """
-        files, excluded = [], 0
+    def search_files(self, study: str) -> SearchFiles:
+        """Return the files of a study's ended searches, in the order of their start."""
+        found = SearchFiles()
         for run, of_another in self._runs(f"{study}/tuning"):
-            if run.data.tags.get(Tag.KIND) != "search" or run.info.status not in ("FINISHED", "FAILED"):
+            tags = run.data.tags
+            is_search = tags.get(Tag.KIND) == "search" or Tag.CHECKSUMS in tags
+            if not is_search or run.info.status not in ("FINISHED", "FAILED"):
                 continue
             if of_another:
-                excluded += 1
-            elif run.data.tags.get(Tag.SUPERSEDED) != "true":
-                files.append(self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH))
-        return [data for data in files if data is not None], excluded
+                found.excluded += 1
+            elif tags.get(Tag.SUPERSEDED) != "true":
+                self._find_search(run, f"the search {study}/{run.info.run_name}", found)
+        return found
 
-    def _read(self, run_id: str, files: str, name: str) -> bytes | None:
-        """Return an artifact; None if it does not exist. Local files are read directly, which is 20 times faster."""
+    def _find_search(self, run: Run, subject: str, found: SearchFiles) -> None:
+        checksums, problem = check_run(run)
+        if problem:
+            found.damaged.append(Damage(subject, problem, RESTORED, run.info.run_id))
+            return
+        try:
+            data = self._read(
+                run.info.run_id, run.info.artifact_uri or "", SEARCH, (checksums or {}).get(SEARCH), subject
+            )
+        except DamagedError as error:
+            found.damaged.append(error.damage)
+            return
+        if data is not None:
+            found.unchecked += checksums is None
+            found.files[subject] = data
+
+    def _read(self, run_id: str, files: str, name: str, checksum: str | None, subject: str) -> bytes | None:
+        """Return an artifact; None if it does not exist. Local files are read directly, which is 20 times faster.
+
+        Raises:
+            DamagedError: If it cannot be read, or does not agree with its checksum.
+        """
         folder = local_folder(files) if self._artifacts else None
-        if folder is not None:
-            return (folder / name).read_bytes() if (folder / name).is_file() else None
+        try:
+            data = self._download(run_id, name) if folder is None else (folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            problem = f"its file {name} cannot be read ({error.strerror})"
+            raise DamagedError(Damage(subject, problem, RESTORED, run_id)) from error
+        if data is not None and checksum is not None and file_checksum(data) != checksum:
+            remedy = RESTORED if self._artifacts else LOGGED_AGAIN
+            raise DamagedError(Damage(subject, f"its file {name} {DISAGREES}", remedy, run_id))
+        return data
+
+    def _download(self, run_id: str, name: str) -> bytes | None:
         if all(artifact.path != name for artifact in self._call(self._client.list_artifacts, run_id)):
             return None
         with temporary_folder() as temporary:
@@ -152,17 +222,21 @@ class Reader:
         parts = (experiment.name.rpartition("/") for experiment in deleted)
         return [study for study, _, kind in parts if study and kind == "final"]
 
-    def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int]]:
-        """Return the final runs of some studies, and the number of runs that cannot be compared, by reason."""
+    def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int], list[Damage]]:
+        """Return the final runs of some studies, the number of excluded runs by reason, and the damaged runs."""
         runs: list[FinalRun] = []
         excluded: dict[str, int] = {}
+        damaged: list[Damage] = []
         for study in studies:
             for run, of_another in self._runs(f"{study}/final"):
-                if reason := exclusion_reason(run, of_another_specification=of_another):
-                    excluded[reason] = excluded.get(reason, 0) + 1
-                else:
-                    runs.append(decode_final_run(run))
-        return runs, excluded
+                match decode_final_run(run, study, of_another_specification=of_another):
+                    case FinalRun() as final_run:
+                        runs.append(final_run)
+                    case Damage() as damage:
+                        damaged.append(damage)
+                    case reason:
+                        excluded[reason] = excluded.get(reason, 0) + 1
+        return runs, excluded, damaged
 
     def experiment_ids(self, study: str) -> dict[str, str]:
         """Return the IDs of a study's experiments by kind, tuning or final."""

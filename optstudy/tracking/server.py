@@ -43,7 +43,7 @@ def run_server(
 
     Raises:
         UsageError: If there is no store, or the server cannot listen on the host and port.
-        OptstudyError: If the server does not start.
+        OptstudyError: If the store cannot be read, or the server does not start.
     """
     database = embedded.database(workspace)
     if not database.exists():
@@ -51,6 +51,7 @@ def run_server(
             f"{database} does not exist: no study has run in this workspace; run: optstudy study --preset smoke"
         )
     embedded.update_moved_paths(workspace)
+    _check_readable(workspace)
     _check_listening(host, port)
     options = {
         "--backend-store-uri": embedded.uri(workspace),
@@ -149,6 +150,12 @@ def _allowed_hosts(host: str, port: int) -> list[str]:
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _check_readable(workspace: Path) -> None:
+    """Read the latest study, since MLflow's server would start on a damaged database, and answer with errors."""
+    tracking = open_existing(Location(workspace))
+    tracking.final_runs(tracking.studies()[-1:])
 
 
 def _check_listening(host: str, port: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from optstudy.errors import OptstudyError, UsageError, first_line
-from optstudy.records.io import find_unwritten, writing
+from optstudy.records.io import writing
 from optstudy.records.location import Location
 from optstudy.tracking import embedded
 from optstudy.tracking.connection import PATIENCE, hide_credentials
@@ -43,12 +43,7 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
     except OptstudyError:
         raise
     except Exception as error:  # raised by SQLAlchemy, alembic or MLflow
-        if unwritten := find_unwritten(error, path):
-            raise unwritten from error
-        raise OptstudyError(
-            f"{path}: MLflow cannot open it ({type(error).__name__}: {first_line(error)}); restore it, or move"
-            " it away and rerun the command: it logs the runs again from tuning/studies"
-        ) from error
+        raise embedded.database_error(path, error) from error
 
 
 def open_existing(location: Location) -> Tracking:

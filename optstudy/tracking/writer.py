@@ -14,14 +14,17 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from optstudy.errors import OptstudyError
+from optstudy.records.checksums import RunContent, file_checksum, metric_checksum
 from optstudy.records.io import flush, temporary_folder, write_bytes
-from optstudy.records.metrics import Tag, epoch_metrics
+from optstudy.records.metrics import STEP_SECONDS, Tag, epoch_metrics
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
 from optstudy.tracking.decode import LoggedRun, StoredExperiment
 from optstudy.tracking.reader import KINDS, REMOVED, Reader
 from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
+SEALED = ("search", "final")  # kinds of runs that have checksums
+_PARENT = "mlflow.parentRunId"  # MLflow's tag of a nested run
 PAGE = 1000  # metrics per batch: MLflow's limit
 
 
@@ -67,7 +70,7 @@ class Tracking(Reader):
             self._call(self._client.update_run, logged.run_id, status="RUNNING")
             run_id = logged.run_id
         else:
-            parents = {"mlflow.parentRunId": parent} if parent else {}
+            parents = {_PARENT: parent} if parent else {}
             run: Run = self._call(
                 self._client.create_run,
                 self._experiment(experiment),
@@ -82,7 +85,8 @@ class Tracking(Reader):
             params=[Param(name, str(value)) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
-        self._open_runs.add(run_id)
+        text = {name: str(value) for name, value in params.items()}
+        self._open_runs[run_id] = RunContent(params=text, tags={Tag.KEY: key, **tags})
         return run_id
 
     def log_epochs(
@@ -94,11 +98,21 @@ class Tracking(Reader):
     def log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int, float]]) -> None:
         """Log metrics, each a name, a value, a step and a Unix time."""
         entities = [Metric(n, value, _milliseconds(at), step) for n, value, step, at in metrics]
+        if run_id in self._open_runs:
+            self._open_runs[run_id].metrics.update({n: value for n, value, _, _ in metrics})
         for first in range(0, len(entities), PAGE):
             self._call(self._client.log_batch, run_id, metrics=entities[first : first + PAGE])
 
+    def log_pace(self, run_id: str, step_seconds: float, timed_at: float) -> None:
+        """Log the seconds of a step to a run that has ended; logging the same again has no effect."""
+        metric = Metric(STEP_SECONDS, step_seconds, _milliseconds(timed_at), 0)
+        checksum = RunTag(Tag.PACE_CHECKSUM, metric_checksum(step_seconds))
+        self._call(self._client.log_batch, run_id, metrics=[metric], tags=[checksum])
+
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Log artifacts by name, or by path relative to the run's root."""
+        if run_id in self._open_runs:
+            self._open_runs[run_id].files.update({name: file_checksum(data) for name, data in files.items()})
         with temporary_folder() as folder:
             for name, data in files.items():
                 write_bytes(folder / name, data)
@@ -139,7 +153,13 @@ class Tracking(Reader):
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
+        if run_id in self._open_runs:
+            self._open_runs[run_id].tags.update(tags)
         self._call(self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def set_parent(self, run_id: str, parent: str) -> None:
+        """Nest a run below another one."""
+        self.set_tags(run_id, {_PARENT: parent})
 
     def set_columns(self, experiment: str, columns: Sequence[str]) -> None:
         """Set the default columns of MLflow's list of an experiment's runs."""
@@ -148,12 +168,23 @@ class Tracking(Reader):
         )
 
     def close_run(self, run_id: str, outcome: str, finished_at: float | None = None) -> None:
-        """End a run. A diverged run counts as finished and keeps its metrics."""
+        """End a run. A diverged run counts as finished and keeps its metrics.
+
+        A final run or a search gets the checksums of what was logged since it was opened, before it ends.
+        """
         status = {"pruned": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}.get(outcome, "FINISHED")
         self.set_tags(run_id, {Tag.OUTCOME: outcome})
+        content = self._open_runs.get(run_id)
+        if content is not None and status != "KILLED" and content.tags.get(Tag.KIND) in SEALED:
+            self.set_tags(run_id, {Tag.CHECKSUMS: content.checksums().to_tag()})
         end = _milliseconds(time.time() if finished_at is None else finished_at)
         self._call(self._client.set_terminated, run_id, status=status, end_time=end)
-        self._open_runs.discard(run_id)
+        self._open_runs.pop(run_id, None)
+
+    def discard_run(self, run_id: str) -> None:
+        """Delete a damaged run; MLflow keeps it as deleted, and can restore it."""
+        self.set_tags(run_id, {Tag.SUPERSEDED: "true"})  # in case it is restored
+        self._call(self._client.delete_run, run_id)
 
     def remove_experiment(self, experiment: StoredExperiment) -> None:
         """Delete an experiment, renamed before, since MLflow keeps the name of a deleted one.

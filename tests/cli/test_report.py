@@ -261,3 +261,21 @@ def test_lost_files_of_runs_are_named_once_wherever_they_are_missed(
     assert f"lost files: {lost[0].removeprefix('note: ')}." in page
     assert "did not record the specification" not in page
     assert "Warning" not in written.err
+
+
+def test_a_run_with_a_damaged_file_is_left_out_and_named_on_the_page_and_in_the_files(
+    retrained_copy: Path, run: Run, few_figures: None
+) -> None:
+    folder = studies.runs(retrained_copy, "final")["sgd/seed-1"].info.artifact_uri
+    path = Path(str(folder).removeprefix("file://"), "eigen.npz")
+    path.write_bytes(path.read_bytes()[:-9])
+    problem = "its file eigen.npz does not agree with its checksum"
+
+    ended = run("report")
+
+    assert ended.status == 0
+    assert f"note: tiny/sgd/seed-1 is left out: {problem}; the study's command restores it\n" in ended.err
+    assert f"Left out, since {problem}: tiny/sgd/seed-1." in Path("report/index.html").read_text()
+    assert len(json.loads(Path("report/runs.json").read_text())["runs"]) == 3
+    [damage] = read_archive(Path("report")).damaged
+    assert (damage.subject, damage.problem) == ("tiny/sgd/seed-1", problem)

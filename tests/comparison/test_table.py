@@ -136,6 +136,7 @@ def test_json_has_fractions_and_null_for_unknown_values() -> None:
         ],
         "pairs": [],
         "excluded": {"unfinished": 2},
+        "damaged": [],
         "searches": [],
         "sources": [],
     }

@@ -89,7 +89,7 @@ def test_the_list_of_trials_opens_with_state_score_and_hyperparameters(
     for name in ("sgd", "unreliable"):
         row_of(page, name).get_by_role("button").click()
 
-    searches, _ = read_searches(open_existing(Location(studied)), ["tiny"])
+    searches = read_searches(open_existing(Location(studied)), ["tiny"]).searches
     assert {search.optimizer for search in searches} == {"sgd", "unreliable"}
     for search in searches:
         for trial in search.trials:

@@ -12,6 +12,7 @@ from optstudy.execution.pool import WorkerPool
 from optstudy.posthoc.curvature import draw_results, measure_request
 from optstudy.posthoc.find_runs import find_runs
 from optstudy.posthoc.request import CurvatureRequest
+from optstudy.records.checksums import RunContent
 from optstudy.records.curvature import CurvatureResult
 from optstudy.records.location import Location
 from optstudy.records.look import Looks
@@ -77,6 +78,9 @@ def mark_diverged(workspace: Path, *names: str) -> None:
     for name in names:
         [run] = find_runs(tracking, name)
         client.set_tag(run.run_id, "optstudy.outcome", "diverged")
+        data = client.get_run(run.run_id).data
+        content = RunContent(data.metrics, data.params, data.tags, dict(run.checksums or {}))
+        client.set_tag(run.run_id, "optstudy.checksums", content.checksums().to_tag())
 
 
 def test_a_study_is_measured_at_every_point_of_every_run(finished_copy: Path) -> None:

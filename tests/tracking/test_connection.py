@@ -16,6 +16,7 @@ from finals import final_run
 from sqlalchemy.orm import Session
 
 from optstudy.errors import OptstudyError, UsageError
+from optstudy.records.checksums import RunContent
 from optstudy.records.location import Location
 from optstudy.tracking import (
     Tracking,
@@ -169,7 +170,7 @@ def test_a_failing_server_is_an_error_not_missing_predictions(status: int, said:
 
 def test_interrupting_runs_ignores_an_unreachable_server() -> None:
     tracking = Tracking(f"http://127.0.0.1:{free_port()}", patience=0.1)
-    tracking._open_runs.add("0" * 32)
+    tracking._open_runs["0" * 32] = RunContent()
 
     tracking.interrupt_open_runs()
 

@@ -191,7 +191,8 @@ def test_a_database_that_cannot_be_read_is_one_line_with_its_file(store_folder: 
         embedded.update_moved_paths(store_folder)
 
     assert str(raised.value) == (
-        f"{embedded.database(store_folder)} cannot be read as a tracking database (file is not a database)"
+        f"{embedded.database(store_folder)} cannot be read as a tracking database (file is not a database); restore it,"
+        " or move it away and rerun the study's command: it logs the runs again from tuning/studies"
     )
 
 
@@ -231,7 +232,7 @@ def test_a_database_that_mlflow_left_half_made_is_one_line_with_what_to_do(store
     with pytest.raises(OptstudyError) as raised:
         open_tracking(Location(store_folder))
 
-    assert str(raised.value).startswith(f"{path}: MLflow cannot open it (")
+    assert str(raised.value).startswith(f"{path} cannot be read as a tracking database (")
     assert str(raised.value).endswith("it logs the runs again from tuning/studies")
     assert "\n" not in str(raised.value)
 

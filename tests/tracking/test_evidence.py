@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -12,6 +13,7 @@ import cases
 import evidence as made_up
 import numpy as np
 import pytest
+import studies
 import tiny
 import torch
 from hypothesis import given, settings
@@ -19,7 +21,6 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
 from optstudy.comparison.read import read_studies
-from optstudy.errors import OptstudyError
 from optstudy.optimizers import load_space
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
@@ -324,15 +325,20 @@ class TestStudy:
     @pytest.mark.parametrize(
         "name", ["plan.json", "epochs.json", "predictions.npz", "eigen.npz", "analysis.npz"]
     )
-    def test_a_damaged_file_of_a_run_is_one_line_with_its_name(
+    def test_a_run_without_checksums_and_with_a_damaged_file_is_named_and_left_out(
         self, name: str, content: bytes, retrained_copy: Path
     ) -> None:
+        studies.drop_checksums(retrained_copy)
         (files_of(retrained_copy, "sgd/seed-1") / name).write_bytes(content)
 
-        with pytest.raises(OptstudyError, match=rf"^{name} of run \w+(: \S+)? is \S") as raised:
-            read(retrained_copy)
+        found = read(retrained_copy)
 
-        assert "\n" not in str(raised.value)
+        [damage] = found.damaged
+        assert damage.subject == "tiny/sgd/seed-1"
+        assert re.match(rf"its file {name}(: \S+)? is \S", damage.problem)
+        assert "\n" not in str(damage)
+        assert found.excluded == {"damaged": 1}
+        assert [named(one) for one in found.runs] == ["sgd/seed-0", "unreliable/seed-0", "unreliable/seed-1"]
 
     @pytest.mark.parametrize(
         ("damage", "said"),
@@ -348,16 +354,18 @@ class TestStudy:
             (lambda data: data.replace(b'"sgd.toml"', b"null"), ": space.source is None; it must be a path"),
         ],
     )
-    def test_a_damaged_file_of_a_search_is_one_line_with_its_study_and_the_field(
+    def test_a_search_without_checksums_and_with_a_damaged_file_is_named_with_the_field_and_left_out(
         self, damage: Callable[[bytes], bytes], said: str, retrained_copy: Path
     ) -> None:
+        studies.drop_checksums(retrained_copy)
         for path in (retrained_copy / "mlruns" / "artifacts").rglob("search.json"):
             path.write_bytes(damage(path.read_bytes()))
 
-        with pytest.raises(OptstudyError) as raised:
-            read(retrained_copy)
+        found = read(retrained_copy)
 
-        assert str(raised.value).startswith(
-            f"search.json of a search of study 'tiny'{'' if said[0] == ':' else ' '}{said}"
+        assert found.damaged[0].subject in ("the search tiny/sgd", "the search tiny/unreliable")
+        assert found.damaged[0].problem.startswith(
+            f"its file search.json{'' if said[0] == ':' else ' '}{said}"
         )
-        assert "\n" not in str(raised.value)
+        assert found.excluded == {"damaged searches": len(found.damaged)}
+        assert len(found.runs) == 4

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from torch import nn
 
 from optstudy.errors import OptstudyError
+from optstudy.records.checksums import DamagedError
 from optstudy.records.location import Location
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord, FinalRun
@@ -204,7 +205,7 @@ def test_a_missing_experiment_has_no_runs(store: Tracking) -> None:
     assert store.logged_runs("nobody/final") == {}
     assert store.studies() == []
     assert store.experiment_ids("nobody") == {}
-    assert store.final_runs(["nobody"]) == ([], {})
+    assert store.final_runs(["nobody"]) == ([], {}, [])
 
 
 def test_trials_are_children_of_their_search(store: Tracking, client: MlflowClient) -> None:
@@ -217,7 +218,7 @@ def test_trials_are_children_of_their_search(store: Tracking, client: MlflowClie
 def test_final_runs_are_read_as_logged(store: Tracking) -> None:
     run_id = final_run(store, "mine", seed=3, outcome="diverged")
 
-    [run], _ = store.final_runs(["mine"])
+    [run], _, _ = store.final_runs(["mine"])
 
     assert run == FinalRun(
         margin=0.001,
@@ -252,12 +253,13 @@ def test_final_runs_are_read_over_all_pages_and_excluded_ones_are_counted(
     final_run(store, "mine", 7, outcome="interrupted")
     open_run(store, "sgd/seed-8")
 
-    runs, excluded = store.final_runs(["mine", "third"])
+    runs, excluded, damaged = store.final_runs(["mine", "third"])
 
     assert [(run.study, run.seed) for run in runs] == [
         (study, seed) for study in ("mine", "third") for seed in range(5)
     ]
     assert excluded == {"superseded": 1, "failed": 1, "unfinished": 2}
+    assert damaged == []
     assert sorted(store.studies()) == ["mine", "other", "third"]
 
 
@@ -305,7 +307,7 @@ def test_images_are_correct_where_prediction_and_label_agree(store: Tracking) ->
     log_predictions(store, one, [0, 1, 2, 3], [0, 1, 0, 3])
     log_predictions(store, other, [0, 1, 2, 3], [1, 1, 2, 0])
 
-    runs, _ = store.final_runs(["mine"])
+    runs, _, _ = store.final_runs(["mine"])
     found = {run.run_id: read_predictions(store, run).predictions for run in runs}
 
     assert {run_id: some and some.correct.tolist() for run_id, some in found.items()} == {
@@ -320,7 +322,9 @@ def test_damaged_predictions_are_named(store: Tracking, data: bytes) -> None:
     run_id = final_run(store, "mine", 0)
     store.log_files(run_id, {"predictions.npz": data})
 
-    with pytest.raises(OptstudyError, match=rf"^predictions\.npz of run {run_id} is damaged"):
+    with pytest.raises(
+        DamagedError, match=r"^mine/sgd/seed-0 is damaged: its file predictions\.npz is damaged \("
+    ):
         read_predictions(store, store.final_runs(["mine"])[0][0])
 
 
@@ -328,7 +332,7 @@ def test_a_run_without_predictions_has_none(store: Tracking) -> None:
     bare, other, whole = (final_run(store, "mine", seed) for seed in (0, 1, 2))
     store.log_files(other, {"epochs.json": b"[]"})
     log_predictions(store, whole, [0, 1], [0, 0])
-    runs, _ = store.final_runs(["mine"])
+    runs, _, _ = store.final_runs(["mine"])
     assert {run.run_id for run in runs} == {bare, other, whole}
 
     assert {run.run_id for run in runs if read_predictions(store, run).predictions} == {whole}

@@ -42,6 +42,7 @@ class RecordedRun:
     series: Mapping[str, Series]  # by metric
     contradictions: tuple[str, ...]  # in the record
     code: ForeignCode  # named by the plan
+    has_checksums: bool = True  # false if it was logged to MLflow before there were checksums
 
     def on(self, device: str) -> "RecordedRun":
         """Return the run on another device."""
@@ -63,7 +64,8 @@ def recorded_in_mlflow(tracking: Tracking, target: str, workspace: Path = Path()
         data = tracking.find_file(run, "weights.pt")
         weights = {} if data is None else weight_series(_state_dict(data, run))
         code = partial(code_in_mlflow, tracking, run, workspace=workspace)
-        recorded.append(_recorded(evidence, weights, _chart_contradictions(tracking, evidence), code))
+        one = _recorded(evidence, weights, _chart_contradictions(tracking, evidence), code)
+        recorded.append(dataclasses.replace(one, has_checksums=run.checksums is not None))
     return recorded
 
 

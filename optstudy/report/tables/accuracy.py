@@ -49,6 +49,7 @@ def accuracy_caption(comparison: Comparison) -> str:
         sentences += [f"Diverged runs ({diverged}) count with the accuracy that they have."]
     if excluded := ", ".join(f"{count} {why}" for why, count in comparison.excluded.items() if count):
         sentences += [f"Runs left out: {excluded}."]
+    sentences += [f"Left out, since {damage.problem}: {damage.subject}." for damage in comparison.damaged]
     sentences += missing_sentences(comparison)
     return " ".join(sentences)
 

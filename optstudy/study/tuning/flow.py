@@ -64,6 +64,12 @@ def open_search(context: Context, space: Space) -> str | None:
         logged = None
     if logged is not None and logged.finished and logged.key == key:
         return None
+    orphans: list[str] = []  # trials of a search whose damaged run is replaced
+    if logged is not None and logged.irreparable:
+        context.tracking.discard_run(logged.run_id)
+        runs = context.logged[experiment].items()
+        orphans = [trial.run_id for name, trial in runs if name.startswith(f"{space.name}/")]
+        logged = None
     parent = context.tracking.open_run(
         experiment,
         space.name,
@@ -79,6 +85,8 @@ def open_search(context: Context, space: Space) -> str | None:
         started_at=time.time(),
         logged=logged,
     )
+    for trial in orphans:
+        context.tracking.set_parent(trial, parent)
     context.tracking.set_columns(experiment, trial_columns(tuning.objective, context.searched))
     part = f"{tuning.tune_size or 'all other'} training and {tuning.validation} validation examples"
     context.tracking.log_dataset(parent, context.data, part)
