@@ -23,6 +23,7 @@ CLOCKS = {
     "step_seconds",
     "timed_at",
     "final/seconds_to_target",
+    "checksum",  # of a file with such readings
 }  # readings that differ from run to run
 
 
