@@ -155,7 +155,11 @@ def readers() -> Mapping[str, Reader]:
         "preset": Reader([preset], mixed(mutations.change_toml), read_own_preset, "mine.toml"),
         "IDX": Reader([idx], mixed(mutations.change_idx), lambda path: parse_idx(path.read_bytes()), "x", False),
         "IDX, gzipped": Reader(
-            [gzip.compress(idx, mtime=0)], mutations.damage, lambda path: parse_idx(gunzip(path.read_bytes())), "x.gz", False
+            [gzip.compress(idx, mtime=0)],
+            mutations.damage,
+            lambda path: parse_idx(gunzip(path.read_bytes())),
+            "x.gz",
+            False,
         ),
         "indices": Reader(
             [b"0\n1\n2\n299\n"], mixed(mutations.change_lines), lambda path: read_indices(path, 300), "i.txt"
