@@ -13,6 +13,7 @@ it.
 
 import argparse
 import hashlib
+import io
 import os
 import pickle
 import resource
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +110,7 @@ class InstantWorkers:
         if task.function is run_verified_rung:
             _, plan, _, since, until = task.arguments
             if plan.split.role == "tuning":
-                return ticket, (_rung(plan, since, until), bytes(STATE_BYTES))
+                return ticket, (_rung(plan, since, until), _state())
         return ticket, pickle.loads(run_pickled(pickle.dumps(task)))  # noqa: S301  # made here
 
 
@@ -127,7 +129,17 @@ def _rung(plan: Plan, since: int, until: int) -> Rung:
         EpochRecord(epoch, 1.0, score, 1.0 - score, score, 0.1, 0.01, time.time(), 10, 0)
         for epoch in range(since + 1, until + 1)
     )
-    return Rung(epochs, (), "completed" if until == plan.epochs else "running")
+    if until < plan.epochs:
+        return Rung(epochs, (), "running")
+    return Rung(epochs, (), "completed", predicted=(0,) * plan.split.validation)
+
+
+def _state() -> bytes:
+    """Return a file in place of a run's state, which is never read."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as state:
+        state.writestr("state", bytes(STATE_BYTES))
+    return file.getvalue()
 
 
 def share(preset: str, jobs: int) -> bool:

@@ -95,12 +95,12 @@ class Plan:
     deterministic: bool = False  # use deterministic algorithms, on a GPU too
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 1, MOST_EPOCHS)
+        _check_range("epochs", self.epochs, 0, MOST_EPOCHS)
         _check_range("batch_size", self.batch_size, 1)
         _check_range("seed", self.seed, 0)
         _check_range("threads", self.threads, 1, MOST_THREADS)
         for epoch in self.sweep_epochs:
-            _check_range("an epoch of sweep_epochs", epoch, 1, self.epochs)
+            _check_range("an epoch of sweep_epochs", epoch, 1, MOST_EPOCHS)
 
     @property
     def references(self) -> tuple[str, ...]:

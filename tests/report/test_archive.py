@@ -204,7 +204,7 @@ def test_a_search_with_such_a_name_is_refused_before_a_file_is_looked_up(
     [
         ({}, "plan.dataset is missing; it must be a string"),
         ({"method": None}, "plan.method is None; it must be an object"),
-        ({"epochs": -1}, "runs[0].plan: epochs is -1; it must be 1 to 1,000,000"),
+        ({"epochs": -1}, "runs[0].plan: epochs is -1; it must be 0 to 1,000,000"),
         ({"batch_size": 0}, "runs[0].plan: batch_size is 0; it must be 1 to 9,223,372,036,854,775,807"),
         ({"threads": 0}, "runs[0].plan: threads is 0; it must be 1 to 1,024"),
         ({"seed": -1}, "runs[0].plan: seed is -1; it must be 0 to 9,223,372,036,854,775,807"),
@@ -212,7 +212,7 @@ def test_a_search_with_such_a_name_is_refused_before_a_file_is_looked_up(
             {"seed": 10**400},
             " is damaged (it is not JSON: a whole number of 401 digits has more than 64 bits)",
         ),
-        ({"sweep_epochs": [99]}, "runs[0].plan: an epoch of sweep_epochs is 99; it must be 1 to 30"),
+        ({"sweep_epochs": [0]}, "runs[0].plan: an epoch of sweep_epochs is 0; it must be 1 to 1,000,000"),
     ],
 )
 def test_a_plan_that_no_study_could_have_is_one_line(

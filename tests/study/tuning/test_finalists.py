@@ -30,6 +30,7 @@ from optstudy.study.run_cache import RunCache
 from optstudy.study.specification import Specification
 from optstudy.study.status import read_statuses
 from optstudy.study.tuning.finalists import choose_finalist
+from optstudy.study.tuning.journal import Journal
 from optstudy.study.workspace import StudyFiles
 from optstudy.tracking import LoggedRun, Tracking
 
@@ -134,6 +135,7 @@ def context_of(folder: Path, known: Mapping[str, LoggedRun] | None = None, **cha
         "data": DATA,
         "rehearsals": {"sgd": cases.REHEARSAL},
         "cache": RunCache(folder / "rungs"),
+        "journal": Journal(folder / "optuna.log"),
         "tracking": cast(Tracking, Logged()),
         "logged": {"tiny/tuning": known or {}, "tiny/final": {}},
     }
