@@ -8,16 +8,17 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from optstudy.errors import OptstudyError
 from optstudy.records.forms import from_form, from_json
 from optstudy.records.io import CHECKSUM, checksum
 from optstudy.records.metrics import FINAL, LONGEST_TAG, STEP_SECONDS, Tag
 
+T = TypeVar("T")
 DISAGREES = "does not agree with its checksum"
 _DIGITS = 16  # of the SHA-256 of a metric, a parameter or a tag; a file has all 64
-_ALL = "*"  # stands for all parameters, if there are too many for a tag
+_ALL = "*"  # stands for all parameters, also those of users, if there are too many for a tag
 # They may change after a run has ended, and are not read as its results.
 _UNCHECKED_TAGS = (Tag.CHECKSUMS, Tag.PACE_CHECKSUM, Tag.SUPERSEDED, Tag.SPECIFICATION)
 _METRICS = frozenset(metric.name for metric in FINAL) - {
@@ -77,12 +78,17 @@ class Checksums:
             raise OptstudyError(f"its tag {Tag.CHECKSUMS} {DISAGREES}")
         return from_form(cls, groups, f"its tag {Tag.CHECKSUMS}")
 
+    def of_study(self, params: Mapping[str, T]) -> dict[str, T]:
+        """Return the parameters without those that a user has added in MLflow, where the names are recorded."""
+        return {name: value for name, value in params.items() if name in self.params or _ALL in self.params}
+
     def differences(self, found: "Checksums") -> list[str]:
         """Return what differs in a run with the checksums ``found``, apart from its files.
 
-        A tag that was not recorded is not read, since a run that went on elsewhere may have tags of both machines.
+        A parameter that was not recorded is the user's. A tag that was not recorded is not read, since a run that went
+        on elsewhere may have tags of both machines.
         """
-        params = _together(found.params) if _ALL in self.params else found.params
+        params = _together(found.params) if _ALL in self.params else self.of_study(found.params)
         groups = {
             "metric": (self.metrics, found.metrics),
             "parameter": (self.params, params),

@@ -24,6 +24,7 @@ class Tag:
 
     PREFIX = "optstudy."  # of all of them
     STUDY = "optstudy.study"  # the study's name
+    RUN = "optstudy.run"  # the run's name within the study, also after it was renamed in MLflow
     KIND = "optstudy.kind"  # search, trial, finalist, final or report
     KEY = "optstudy.key"  # hash of everything that determines the run
     SPECIFICATION = (

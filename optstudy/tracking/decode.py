@@ -11,10 +11,12 @@ from mlflow.entities import Run
 from optstudy.errors import OptstudyError, one_line
 from optstudy.records.checksums import DISAGREES, Checksums, Damage, RunContent, metric_checksum
 from optstudy.records.metrics import STEP_SECONDS, TEST_ACCURACY, Tag, read_final_metrics, read_provenance
+from optstudy.records.naming import RunId
 from optstudy.records.run import FinalRun
 
 OTHER_SPECIFICATION = "of another specification"
 UNFINISHED = "unfinished"
+DUPLICATE = "logged twice"  # another run of the same optimizer, configuration and seed started later
 RESTORED = "the study's command restores it"
 LOGGED_AGAIN = "delete its run in MLflow, and the study's command logs it again"
 MARGIN = 0.001  # of runs logged before studies had a margin
@@ -54,6 +56,17 @@ class LoggedRun:
     trace_problem: str = ""  # why the eigenvalues of its last steps are missing
 
 
+def name_in_study(run: Run) -> str:
+    """Return a run's name within its study, also if it was renamed in MLflow."""
+    tags, params = run.data.tags, run.data.params
+    if Tag.RUN in tags:
+        return str(tags[Tag.RUN])
+    try:  # a final run that was logged before there was the tag
+        return RunId(tags[Tag.STUDY], params["optimizer"], params["config"], int(params["seed"])).name
+    except (KeyError, ValueError):
+        return str(run.info.run_name)
+
+
 def decode_logged_run(run: Run, *, embedded: bool, with_files: bool) -> LoggedRun:
     """Decode the state of a run.
 
@@ -65,12 +78,12 @@ def decode_logged_run(run: Run, *, embedded: bool, with_files: bool) -> LoggedRu
     finished, tags = run.info.status == "FINISHED", run.data.tags
     ended = finished or tags.get(Tag.OUTCOME) in ("pruned", "failed")
     writes_files = tags.get(Tag.KIND) in ("search", "final") or Tag.CHECKSUMS in tags
-    checksums, damage = check_run(run) if finished else ({}, "")
+    checksums, damage = check_run(run) if finished else (None, "")
     irreparable = bool(damage)
     folder = local_folder(run.info.artifact_uri or "")
     lost = embedded and finished and writes_files and not (folder and folder.is_dir())
     if embedded and finished and with_files and not (lost or damage) and folder:
-        damage = next(differing_files(folder, checksums or {}), "")
+        damage = next(differing_files(folder, checksums.files if checksums else {}), "")
     return LoggedRun(
         run_id=run.info.run_id,
         key=tags.get(Tag.KEY, ""),
@@ -86,11 +99,11 @@ def decode_logged_run(run: Run, *, embedded: bool, with_files: bool) -> LoggedRu
     )
 
 
-def check_run(run: Run) -> tuple[Mapping[str, str] | None, str]:
+def check_run(run: Run) -> tuple[Checksums | None, str]:
     """Compare an ended run with its checksums.
 
     Returns:
-        The SHA-256 of its artifacts by name, None if the run was logged before there were checksums; and which metric,
+        The checksums, None if the run was logged before there were any or they cannot be read; and which metric,
         parameter or tag does not agree, "" if all do.
     """
     tags, metrics = run.data.tags, run.data.metrics
@@ -105,11 +118,11 @@ def check_run(run: Run) -> tuple[Mapping[str, str] | None, str]:
         ):
             differences.append(f"its metric {STEP_SECONDS} {DISAGREES}")
     except OptstudyError as error:
-        return {}, str(error)
+        return None, str(error)
     except (TypeError, ValueError, AttributeError) as error:  # SQLite holds values of any type in any column
-        return {}, f"a metric, parameter or tag cannot be read ({one_line(error)})"
+        return None, f"a metric, parameter or tag cannot be read ({one_line(error)})"
     others = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-    return recorded.files, differences[0] + others if differences else ""
+    return recorded, differences[0] + others if differences else ""
 
 
 def differing_files(folder: Path, checksums: Mapping[str, str]) -> Iterator[str]:
@@ -135,7 +148,7 @@ def decode_final_run(run: Run, study: str, *, of_another_specification: bool) ->
     """Decode a finished final run; return the damage of a damaged one, or the reason why one is excluded."""
     if reason := _exclusion_reason(run, of_another_specification=of_another_specification):
         return reason
-    title = f"{study}/{run.info.run_name}"
+    title = f"{study}/{name_in_study(run)}"
     checksums, problem = check_run(run)
     if problem:
         return Damage(title, problem, RESTORED, run.info.run_id)
@@ -164,9 +177,10 @@ def _exclusion_reason(run: Run, *, of_another_specification: bool) -> str | None
     return "failed" if not sealed and run.data.tags.get(Tag.OUTCOME) == "failed" else None
 
 
-def _final_run(run: Run, checksums: Mapping[str, str] | None) -> FinalRun:
+def _final_run(run: Run, checksums: Checksums | None) -> FinalRun:
     """Decode a final run; the error of a damaged one has any of several types."""
     tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
+    shown = params if checksums is None else checksums.of_study(params)
     return FinalRun(
         run_id=run.info.run_id,
         study=tags[Tag.STUDY],
@@ -176,7 +190,7 @@ def _final_run(run: Run, checksums: Mapping[str, str] | None) -> FinalRun:
         outcome=tags[Tag.OUTCOME],
         paper_setting=tags.get(Tag.PAPER_SETTING) == "true",
         margin=float(tags.get(Tag.MARGIN, MARGIN)),
-        params={name: value for name, value in params.items() if name not in ("optimizer", "config", "seed")},
+        params={name: value for name, value in shown.items() if name not in ("optimizer", "config", "seed")},
         target=float(tags[Tag.TARGET]) if Tag.TARGET in tags else None,
         files=run.info.artifact_uri or "",
         finished_at=run.info.end_time / 1000 if run.info.end_time else None,
@@ -184,6 +198,6 @@ def _final_run(run: Run, checksums: Mapping[str, str] | None) -> FinalRun:
         key=tags.get(Tag.KEY, ""),
         curvature_problem=tags.get(Tag.CURVATURE_PROBLEM, ""),
         trace_problem=tags.get(Tag.TRACE_PROBLEM, ""),
-        checksums=checksums,
+        checksums=None if checksums is None else checksums.files,
         **read_final_metrics(metrics, tags.get(Tag.VERDICT, "")),
     )

@@ -18,9 +18,11 @@ from optstudy.errors import OptstudyError
 from optstudy.records.checksums import DISAGREES, Damage, DamagedError, RunContent, file_checksum
 from optstudy.records.io import temporary_folder
 from optstudy.records.metrics import Tag
+from optstudy.records.naming import RunId
 from optstudy.records.run import FinalRun
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
 from optstudy.tracking.decode import (
+    DUPLICATE,
     LOGGED_AGAIN,
     RESTORED,
     LoggedRun,
@@ -29,6 +31,7 @@ from optstudy.tracking.decode import (
     decode_final_run,
     decode_logged_run,
     local_folder,
+    name_in_study,
 )
 from optstudy.tracking.run_list_view import KEY, TAG
 
@@ -79,7 +82,9 @@ class Reader:
         return "" if self._artifacts else self.shown_uri
 
     def logged_runs(self, experiment: str, *, with_files: bool = False) -> dict[str, LoggedRun]:
-        """Return an experiment's runs by name, without superseded ones and those of another specification.
+        """Return an experiment's runs by name in the study, without superseded ones and those of another specification.
+
+        Of several runs of one name, that is the one that started last.
 
         Args:
             experiment: Its name.
@@ -87,7 +92,7 @@ class Reader:
         """
         embedded = self._artifacts is not None
         return {
-            run.info.run_name: decode_logged_run(run, embedded=embedded, with_files=with_files)
+            name_in_study(run): decode_logged_run(run, embedded=embedded, with_files=with_files)
             for run, of_another in self._runs(experiment)
             if run.data.tags.get(Tag.SUPERSEDED) != "true" and not of_another
         }
@@ -154,7 +159,7 @@ class Reader:
             if of_another:
                 found.excluded += 1
             elif tags.get(Tag.SUPERSEDED) != "true":
-                self._find_search(run, f"the search {study}/{run.info.run_name}", found)
+                self._find_search(run, f"the search {study}/{name_in_study(run)}", found)
         return found
 
     def _find_search(self, run: Run, subject: str, found: SearchFiles) -> None:
@@ -163,9 +168,8 @@ class Reader:
             found.damaged.append(Damage(subject, problem, RESTORED, run.info.run_id))
             return
         try:
-            data = self._read(
-                run.info.run_id, run.info.artifact_uri or "", SEARCH, (checksums or {}).get(SEARCH), subject
-            )
+            checksum = checksums.files.get(SEARCH) if checksums else None
+            data = self._read(run.info.run_id, run.info.artifact_uri or "", SEARCH, checksum, subject)
         except DamagedError as error:
             found.damaged.append(error.damage)
             return
@@ -224,19 +228,21 @@ class Reader:
 
     def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int], list[Damage]]:
         """Return the final runs of some studies, the number of excluded runs by reason, and the damaged runs."""
-        runs: list[FinalRun] = []
+        runs: dict[RunId, FinalRun] = {}
         excluded: dict[str, int] = {}
         damaged: list[Damage] = []
         for study in studies:
             for run, of_another in self._runs(f"{study}/final"):
                 match decode_final_run(run, study, of_another_specification=of_another):
                     case FinalRun() as final_run:
-                        runs.append(final_run)
+                        if runs.pop(final_run.id, None):  # the one that started last counts
+                            excluded[DUPLICATE] = excluded.get(DUPLICATE, 0) + 1
+                        runs[final_run.id] = final_run
                     case Damage() as damage:
                         damaged.append(damage)
                     case reason:
                         excluded[reason] = excluded.get(reason, 0) + 1
-        return runs, excluded, damaged
+        return [*runs.values()], excluded, damaged
 
     def experiment_ids(self, study: str) -> dict[str, str]:
         """Return the IDs of a study's experiments by kind, tuning or final."""

@@ -66,6 +66,7 @@ class Tracking(Reader):
         logged: LoggedRun | None = None,
     ) -> str:
         """Create a run, or reopen one that was interrupted; return its ID."""
+        tags = {Tag.RUN: name, **tags}
         if logged is not None:
             self._call(self._client.update_run, logged.run_id, status="RUNNING")
             run_id = logged.run_id

@@ -11,6 +11,7 @@ from commands import Run
 from mlflow import MlflowClient
 
 from optstudy.records.checksums import Checksums
+from optstudy.tracking import embedded
 
 METRIC = "final/test_accuracy_pct"
 
@@ -274,3 +275,74 @@ def test_status_does_not_count_a_damaged_run_as_finished_and_says_why(retrained_
     assert "1 of 2" in ended.out
     assert f"tiny, sgd, are damaged: {DAMAGES[metric]} (1 final run)" in ended.out
     assert ended.err == "next: optstudy study --study tiny\n"
+
+
+RENAMED = {
+    "in the interface": lambda client, one: client.update_run(one, name="my best run"),
+    "by its tag": lambda client, one: client.set_tag(one, "mlflow.runName", "my best run"),
+}
+
+
+@pytest.mark.parametrize("has_tag", [True, False], ids=["now", "before there was a tag of the name"])
+@pytest.mark.parametrize("rename", RENAMED.values(), ids=RENAMED)
+def test_a_renamed_final_run_stays_the_one_it_was(
+    rename: Callable[[MlflowClient, str], None], has_tag: bool, retrained_copy: Path, run: Run
+) -> None:
+    whole = run("compare", "--json").out
+    status = run("status", "--json").out
+    one = run_id("final", "sgd/seed-1")
+    if not has_tag:
+        studies.drop_checksums(retrained_copy)
+        studies.change_database(retrained_copy, "DELETE FROM tags WHERE key = 'optstudy.run'")
+    rename(MlflowClient(embedded.uri(retrained_copy)), one)
+
+    assert studies.texts(tiny.reopened_study().run()) == []
+
+    assert run("compare", "--json").out == whole
+    assert run("status", "--json").out == status
+    assert len(studies.runs(retrained_copy, "final")) == 4
+    assert studies.runs(retrained_copy, "final")["my best run"].info.run_id == one
+
+
+def test_a_renamed_trial_is_not_logged_again(retrained_copy: Path) -> None:
+    client, before = MlflowClient(embedded.uri(retrained_copy)), studies.runs(retrained_copy, "tuning")
+    for number, one in enumerate(before.values()):
+        client.update_run(one.info.run_id, name=f"mine {number}")
+
+    assert studies.texts(tiny.reopened_study().run()) == []
+
+    assert len(studies.runs(retrained_copy, "tuning")) == len(before)
+
+
+def test_of_two_runs_of_one_seed_the_one_that_started_last_counts_and_the_other_is_said(
+    retrained_copy: Path, run: Run
+) -> None:
+    client, whole = MlflowClient(embedded.uri(retrained_copy)), json.loads(run("compare", "--json").out)
+    first = run_id("final", "sgd/seed-1")
+    client.delete_run(first)
+    studies.change_database(
+        retrained_copy, "UPDATE runs SET start_time = 1 WHERE lifecycle_stage = 'deleted'"
+    )
+    list(tiny.reopened_study().run())
+    client.restore_run(first)
+
+    found, table = json.loads(run("compare", "--json").out), run("compare", "--format", "markdown")
+
+    assert found["rows"] == whole["rows"]
+    assert found["excluded"] == {"logged twice": 1}
+    assert "Runs left out: 1 logged twice." in table.out
+
+
+def test_a_parameter_that_a_user_adds_is_neither_damage_nor_a_hyperparameter(
+    retrained_copy: Path, run: Run
+) -> None:
+    whole = run("compare", "--json").out
+    client = MlflowClient(embedded.uri(retrained_copy))
+    for kind, name in (("final", "sgd/seed-1"), ("tuning", "sgd")):
+        client.log_param(run_id(kind, name), "mine", "3")
+
+    ended = run("compare", "--json")
+
+    assert ended.out == whole
+    assert ended.err == "next: optstudy ui --study tiny\n"
+    assert studies.texts(tiny.reopened_study().run()) == []
