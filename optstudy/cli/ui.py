@@ -28,13 +28,14 @@ def ui(study: str | None, port: int, host: str, location: Location) -> None:
     Example: optstudy ui --study quick
     """
     from optstudy.cli.output import show_links, update_moved_workspace
-    from optstudy.tracking.server import is_loopback, links, run_server, server_uri
+    from optstudy.tracking.server import check_server, is_loopback, links, run_server, server_uri
 
     uri = server_uri(location.tracking_uri)
     if uri is not None:
         show_links(links(uri, Location(location.workspace, uri), study))
         return
     update_moved_workspace(location)
+    check_server(location.workspace, port, host)
     if not is_loopback(host):
         echo(
             f"note: there is no password: whoever reaches {host}:{port} can read and change all runs",

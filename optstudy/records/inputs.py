@@ -76,13 +76,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         limits = f"{_MOST_TOML:,} characters, or {_MOST_DOTS:,} dots in a line"
         raise UsageError(f"{path}: not a TOML file of a study: it has more than {limits}")
     try:
-        content = tomllib.loads(text)
+        content = _parse_toml(text)
         check_limits(content)
     except ValueError as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from error
     except RecursionError as error:
         raise UsageError(f"{path}: not a TOML file: it is nested too deeply") from error
     return content
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python's, of a number with thousands of digits
+        raise ValueError("a whole number has more than 64 bits") from None
 
 
 def unreadable(path: Path, error: OSError | ValueError, remedy: str) -> UsageError:

@@ -1,5 +1,6 @@
 """Where a study and its runs are stored."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,3 +11,13 @@ class Location:
 
     workspace: Path = Path()  # holds tuning/ and mlruns/
     tracking_uri: str | None = None  # by default MLFLOW_TRACKING_URI, else the workspace's own store
+
+
+def study_names(workspace: Path) -> list[str]:
+    """Return the names of the workspace's studies, the most recent last."""
+    specifications = (workspace / "tuning" / "studies").glob("*/specification.json")
+    written: dict[str, int] = {}
+    for path in specifications:
+        with contextlib.suppress(OSError):  # a loop of links, or removed a moment ago
+            written[path.parent.name] = path.stat().st_mtime_ns
+    return sorted(written, key=lambda name: written[name])

@@ -93,5 +93,5 @@ class RunId(NamedTuple):
     @classmethod
     def parse(cls, study: str, name: str) -> "RunId | None":
         """Parse the name of a run inside its study; None if it is not the name of a final run."""
-        match = re.fullmatch(r"([^/]+)/(?:([^/]+)/)?seed-(\d+)", name)
+        match = re.fullmatch(r"([^/]+)/(?:([^/]+)/)?seed-(\d{1,20})", name)
         return None if match is None else cls(study, match[1], match[2] or "best", int(match[3]))

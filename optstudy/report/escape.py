@@ -19,9 +19,11 @@ def latex_text(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Escape a text inside a line or cell of Markdown: no link, tag, emphasis, code or end of the cell."""
-    return re.sub(
-        r"[\\`*\[\]|~$]|<(?=[\w/!?])|(?<![^\W_])_|_(?![^\W_])|&(?=[\w#])", r"\\\g<0>", printable(text)
-    )
+    escaped = re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=[\w#])", r"\\\g<0>", printable(text))
+    escaped = re.sub(
+        r"<(?=[\w/!?])", "&lt;", escaped
+    )  # for programs that take it for a tag after a backslash, too
+    return re.sub(r"(?<=\S)>|>(?=\S)", "&gt;", escaped)
 
 
 def markdown_paragraph(text: str) -> str:

@@ -107,13 +107,14 @@ class Study:
                 " move the study under: if __name__ == '__main__':"
             )
         self.location = Location(Path(workspace), tracking_uri)
+        # before the study's name, which the command line takes from the preset
+        keys = {} if preset is None else read_preset(preset, self.location.workspace)
         self.files = StudyFiles(self.location.workspace, name)
         self._worker_pool = WorkerPool(jobs, data_dir, ray)
         self._recorded = read_recorded(self.files)
         if preset is None and self._recorded is None:
-            preset = "quick"
+            keys = read_preset("quick", self.location.workspace)
         self._chosen: tuple[str, ...] = ()  # optimizers that the command at hand runs; all if empty
-        keys = read_preset(preset, self.location.workspace) if preset else {}
         self._settings = _validated(settings)
         self.specification = self._updated(keys | self._settings)
 

@@ -7,6 +7,7 @@ from typing import Any
 from optstudy.errors import UsageError, suggestion
 from optstudy.optimizers.catalogue import tuning_files
 from optstudy.records.inputs import read_toml
+from optstudy.records.naming import check_file_name
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import check_keys
 
@@ -23,12 +24,14 @@ def read_preset(name: str, workspace: Path) -> dict[str, Any]:
     Raises:
         UsageError: If the preset does not exist, or its file is invalid.
     """
+    check_file_name("preset", name)
     presets = tuning_files("presets", workspace)
     if name not in presets:
         raise UsageError(f"no preset {name!r}{suggestion(name, presets)}; there are {', '.join(presets)}")
     path = presets[name]
+    content = read_toml(path)
     try:
-        return check_keys(read_toml(path))
+        return check_keys(content)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 

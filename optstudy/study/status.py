@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from optstudy.errors import OptstudyError, UsageError, count_reasons
-from optstudy.records.location import Location
+from optstudy.records.location import Location, study_names
 from optstudy.records.naming import RunId
 from optstudy.report.tables.table import count_label
 from optstudy.study.accepted import accepted_hashes
-from optstudy.study.workspace import StudyFiles, read_recorded, study_names
+from optstudy.study.workspace import StudyFiles, read_recorded
 from optstudy.tracking import LoggedRun, Tracking, open_existing
 
 
@@ -147,9 +147,10 @@ def open_recorded(location: Location) -> Tracking:
     try:
         return open_existing(location)
     except UsageError as error:
-        for name in reversed(study_names(workspace)):
-            if uri := recorded_uri(workspace, name):
-                raise UsageError(f"study {name!r} is logged to {uri}; give --tracking-uri {uri}") from error
+        uris = ((name, recorded_uri(workspace, name)) for name in reversed(study_names(workspace)))
+        name, uri = next(((name, uri) for name, uri in uris if uri is not None), ("", ""))
+        if uri:
+            raise UsageError(f"study {name!r} is logged to {uri}; give --tracking-uri {uri}") from error
         raise
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.records.forms import FormError, from_form
 from optstudy.records.io import read_sealed, write_sealed, writing
+from optstudy.records.location import study_names
 from optstudy.records.naming import check_name
 from optstudy.study.keys import KEYS
 from optstudy.study.specification import Specification
@@ -171,16 +172,6 @@ def free_name(files: StudyFiles) -> str:
     stem = re.sub(r"-\d+$", "", files.name)
     taken = set(study_names(files.workspace))
     return next(name for i in range(2, len(taken) + 3) if (name := f"{stem}-{i}") not in taken)
-
-
-def study_names(workspace: Path) -> list[str]:
-    """Return the names of the workspace's studies, the most recent last."""
-    specifications = (workspace / "tuning" / "studies").glob("*/specification.json")
-    written: dict[str, int] = {}
-    for path in specifications:
-        with contextlib.suppress(OSError):  # a loop of links, or removed a moment ago
-            written[path.parent.name] = path.stat().st_mtime_ns
-    return sorted(written, key=lambda name: written[name])
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def name_in_study(run: Run) -> str:
         return str(tags[Tag.RUN])
     try:  # a final run that was logged before there was the tag
         return RunId(tags[Tag.STUDY], params["optimizer"], params["config"], int(params["seed"])).name
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return str(run.info.run_name)
 
 

@@ -69,10 +69,12 @@ def read_evidence(tracking: Tracking, studies: Sequence[str], workspace: Path) -
 def read_files(tracking: Tracking, evidence: Evidence) -> Evidence:
     """Read the runs' other files, which figures and reports need; runs with damaged files are left out.
 
+    In the embedded store all recorded files are checked, also weights and figures, which are not read.
+
     Raises:
         OptstudyError: If the store cannot be read.
     """
-    runs, damaged = _undamaged(lambda final: read_run(tracking, final), evidence.runs)
+    runs, damaged = _undamaged(lambda final: _check_and_read_all(tracking, final), evidence.runs)
     if not damaged:
         return replace(evidence, runs=tuple(runs))
     excluded = {**evidence.excluded, "damaged": evidence.excluded.get("damaged", 0) + len(damaged)}
@@ -142,6 +144,11 @@ def _check_and_read(tracking: Tracking, run: FinalRun) -> RunEvidence:
     complete = tracking.check_files(run, OTHER_DATA)
     evidence = read_predictions(tracking, run)
     return evidence if complete else replace(evidence, lost=True)
+
+
+def _check_and_read_all(tracking: Tracking, final: RunEvidence) -> RunEvidence:
+    complete = tracking.check_files(final.run)
+    return read_run(tracking, final if complete else replace(final, lost=True))
 
 
 def _read_search(file: tuple[str, bytes]) -> SearchResult:

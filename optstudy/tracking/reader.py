@@ -129,19 +129,22 @@ class Reader:
         checksum = (run.checksums or {}).get(name)
         return self._read(run.run_id, run.files, name, checksum, subject=str(run.id))
 
-    def check_files(self, run: FinalRun, names: Collection[str]) -> bool:
+    def check_files(self, run: FinalRun, names: Collection[str] | None = None) -> bool:
         """Check the content of a run's artifacts in the embedded store; return whether all recorded ones exist.
+
+        Args:
+            run: The run.
+            names: The artifacts; by default all.
 
         Raises:
             DamagedError: If one cannot be read, or does not agree with its checksum.
         """
-        recorded = {name: checksum for name, checksum in (run.checksums or {}).items() if name in names}
-        files = (
-            self._read(run.run_id, run.files, name, checksum, subject=str(run.id))
-            for name, checksum in recorded.items()
-            if self._artifacts
-        )
-        return None not in [*files]
+        exist = [
+            self._read(run.run_id, run.files, name, checksum, subject=str(run.id)) is not None
+            for name, checksum in (run.checksums or {}).items()
+            if self._artifacts and (names is None or name in names)
+        ]
+        return all(exist)
 
     def lacks_files(self, run: FinalRun) -> bool:
         """Whether a run's folder in the embedded store is gone; no other store is asked."""

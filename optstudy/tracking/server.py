@@ -35,24 +35,15 @@ def run_server(
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a server on the workspace's store; it is ready on entry and stopped on exit.
 
-    It answers requests to ``host`` and to the names of the loopback address. MLflow would also answer those to any
-    name that begins like a private address, such as ``10.0.0.1.example.com``, which may be anybody's page.
+    Call `check_server` before. The server answers requests to ``host`` and to the names of the loopback address; MLflow
+    would also answer those to any name that begins like a private address, such as ``10.0.0.1.example.com``, which may be anybody's page.
 
     Yields:
         The server's address, and its process.
 
     Raises:
-        UsageError: If there is no store, or the server cannot listen on the host and port.
-        OptstudyError: If the store cannot be read, or the server does not start.
+        OptstudyError: If the server does not start.
     """
-    database = embedded.database(workspace)
-    if not database.exists():
-        raise UsageError(
-            f"{database} does not exist: no study has run in this workspace; run: optstudy study --preset smoke"
-        )
-    embedded.update_moved_paths(workspace)
-    _check_readable(workspace)
-    _check_listening(host, port)
     options = {
         "--backend-store-uri": embedded.uri(workspace),
         "--default-artifact-root": embedded.artifacts(workspace).as_uri(),
@@ -152,10 +143,16 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _check_readable(workspace: Path) -> None:
-    """Read the latest study, since MLflow's server would start on a damaged database, and answer with errors."""
+def check_server(workspace: Path, port: int, host: str = LOOPBACK) -> None:
+    """Check that `run_server` can run; artifact paths of a workspace that was moved are updated.
+
+    Raises:
+        UsageError: If there is no store, or the server cannot listen on the host and port.
+        OptstudyError: If the store cannot be read.
+    """
     tracking = open_existing(Location(workspace))
-    tracking.final_runs(tracking.studies()[-1:])
+    tracking.final_runs(tracking.studies()[-1:])  # MLflow's server would start on a damaged database
+    _check_listening(host, port)
 
 
 def _check_listening(host: str, port: int) -> None:

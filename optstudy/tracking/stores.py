@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from optstudy.errors import OptstudyError, UsageError, first_line
 from optstudy.records.io import writing
-from optstudy.records.location import Location
+from optstudy.records.location import Location, study_names
 from optstudy.tracking import embedded
 from optstudy.tracking.connection import PATIENCE, hide_credentials
 from optstudy.tracking.writer import Tracking
@@ -54,10 +54,18 @@ def open_existing(location: Location) -> Tracking:
     """
     uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not (uri or embedded.database(location.workspace).exists()):
-        raise UsageError(
-            f"no study has run in {location.workspace.resolve()} yet; run: optstudy study --preset quick"
-        )
+        raise UsageError(_no_store(location.workspace))
     return open_tracking(location, READ_PATIENCE)[0]
+
+
+def _no_store(workspace: Path) -> str:
+    names = study_names(workspace)
+    if not names:
+        return f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick"
+    return (
+        f"{embedded.database(workspace)} is missing; move it back, or log the runs again from tuning/studies"
+        f" with: optstudy study --study {names[-1]}"
+    )
 
 
 def _open_server(uri: str, patience: float) -> Tracking:

@@ -147,3 +147,22 @@ def _compare(location: Location) -> None:
 
 def _find(location: Location) -> None:
     find_runs(open_existing(location), "tiny")
+
+
+@pytest.mark.parametrize("moved", ["mlruns", "mlruns/mlflow.db"])
+def test_a_database_that_is_missing_is_named_with_the_command_that_logs_the_runs_again(
+    moved: str, retrained_copy: Path, run: Run
+) -> None:
+    whole = run("compare", "--json").out
+    (retrained_copy / moved).rename(retrained_copy / "elsewhere")
+
+    for command in COMMANDS[1:-1]:
+        ended = run(*command.split())
+        assert ended.status == 2
+        assert ended.line == (
+            f"optstudy: {retrained_copy / 'mlruns' / 'mlflow.db'} is missing; move it back, or log the runs again from"
+            " tuning/studies with: optstudy study --study tiny"
+        )
+
+    list(tiny.reopened_study().run())
+    assert json.loads(run("compare", "--json").out)["rows"] == json.loads(whole)["rows"]

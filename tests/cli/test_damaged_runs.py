@@ -346,3 +346,17 @@ def test_a_parameter_that_a_user_adds_is_neither_damage_nor_a_hyperparameter(
     assert ended.out == whole
     assert ended.err == "next: optstudy ui --study tiny\n"
     assert studies.texts(tiny.reopened_study().run()) == []
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "confusion.png"])
+def test_a_report_leaves_out_a_run_with_damaged_weights_or_figures(
+    name: str, retrained_copy: Path, run: Run
+) -> None:
+    edit(name, lambda data: data[:-30] + bytes(30))
+
+    ended = run("report", "--json")
+
+    note = f"note: tiny/sgd/seed-1 is left out: its file {name} does not agree with its checksum;"
+    assert (ended.status, ended.err.startswith(note)) == (0, True)
+    archived = json.loads(Path("report", "runs.json").read_text())
+    assert [one["seed"] for one in archived["runs"] if one["optimizer"] == "sgd"] == [0]

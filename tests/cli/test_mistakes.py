@@ -68,6 +68,8 @@ from optstudy.tracking import embedded, stores
         ),
         ("study --study a/b", "study name 'a/b': use letters, digits"),
         ("study --preset smoke --study ..", "study name '..': use letters, digits"),
+        ("study --preset " + "x" * 300, f"preset name '{'x' * 40}'...: use at most 200 characters"),
+        ("study --preset für", "no preset 'für'; there are"),
         ("tune --opt sdg", "no optimizer is named 'sdg' (did you mean 'sgd'?)"),
         ("tune --opt sgd --opt adam --opt sgd", "optimizers has 'sgd' more than once; name it once"),
         ("train --opt sgd --opt sgd", "optimizers has 'sgd' more than once; name it once"),

@@ -98,7 +98,7 @@ def test_plain_names_stay_as_they_are_in_markdown_and_code() -> None:
         assert markdown_text(name) == name
     assert markdown_code("weight_decay") == "`weight_decay`"
     assert markdown_code("a`b|c") == r"a\`b\|c"
-    assert markdown_paragraph("We [x](y) <b> used SGD [@sgd].") == r"We \[x\](y) \<b> used SGD [@sgd]."
+    assert markdown_paragraph("We [x](y) <b> used SGD [@sgd].") == r"We \[x\](y) &lt;b&gt; used SGD [@sgd]."
 
 
 def test_latex_keeps_signs_that_end_rows_or_begin_commands() -> None:

@@ -97,6 +97,7 @@ def test_a_preset_that_is_no_toml_is_one_line_with_its_file(content: bytes, tmp_
         read_preset("mine", tmp_path)
 
     assert str(raised.value).startswith(f"{path}: ")
+    assert str(raised.value).count(str(path)) == 1
     assert "\n" not in str(raised.value)
 
 

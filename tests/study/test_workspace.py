@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.records.io import write_bytes, write_json
+from optstudy.records.location import study_names
 from optstudy.records.naming import CONFIGS
 from optstudy.study.keys import KEYS, OBJECTIVES, PRUNERS, SAMPLERS
 from optstudy.study.specification import Specification
@@ -25,7 +26,6 @@ from optstudy.study.workspace import (
     locked,
     merge,
     read_recorded,
-    study_names,
     write_recorded,
 )
 
