@@ -36,7 +36,8 @@ def run_server(
     """Run a server on the workspace's store; it is ready on entry and stopped on exit.
 
     Call `check_server` before. The server answers requests to ``host`` and to the names of the loopback address; MLflow
-    would also answer those to any name that begins like a private address, such as ``10.0.0.1.example.com``, which may be anybody's page.
+    would also answer those to any name that begins like a private address, such as ``10.0.0.1.example.com``, which may
+    be anybody's page.
 
     Yields:
         The server's address, and its process.
