@@ -151,9 +151,9 @@ def _find(location: Location) -> None:
 
 @pytest.mark.parametrize("moved", ["mlruns", "mlruns/mlflow.db"])
 def test_a_database_that_is_missing_is_named_with_the_command_that_logs_the_runs_again(
-    moved: str, retrained_copy: Path, run: Run
+    moved: str, retrained: Path, retrained_copy: Path, run: Run
 ) -> None:
-    whole = run("compare", "--json").out
+    whole = run("compare", "--json", "--workspace", str(retrained)).out
     (retrained_copy / moved).rename(retrained_copy / "elsewhere")
 
     for command in COMMANDS[1:-1]:
