@@ -45,7 +45,8 @@ def rerun(
         OptstudyError: If a run fails.
     """
     recorded = _recorded(target, location, runs)
-    for line in check_trust([run.code for run in recorded], trust=trust):
+    listing = check_trust([run.code for run in recorded], trust=trust)
+    for line in listing.lines:
         echo(f"note: {line}", err=True)
     if notice := unchecked_notice(sum(not run.has_checksums for run in recorded)):
         echo(f"note: {notice}", err=True)
@@ -55,7 +56,11 @@ def rerun(
     worker_pool.check(plan.device)
     references = dict.fromkeys(name for run in recorded for name in run.plan.references)
     workers = worker_pool.workers(
-        plan.device, plan.threads, deterministic=plan.deterministic, references=tuple(references)
+        plan.device,
+        plan.threads,
+        deterministic=plan.deterministic,
+        references=tuple(references),
+        listed=listing.files,
     )
     with workers:
         reproductions = _watch(recorded, reproduce(recorded, workers, tolerance), quiet=quiet)

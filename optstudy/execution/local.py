@@ -2,6 +2,7 @@
 
 import contextlib
 import heapq
+import json
 import os
 import pickle
 import signal
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 from optstudy.errors import OptstudyError, UsageError, one_line
 from optstudy.execution.flows import Task, TaskEvent
+from optstudy.workloads.listed_code import import_only
 
 ATTEMPTS = 3  # to run a task whose worker dies
 # Settings of glibc's allocator, which by default returns the memory of each step's temporaries to the system, so that
@@ -26,6 +28,10 @@ ALLOCATOR = {
 }
 WORKER_VARIABLE = "OPTSTUDY_WORKER"  # environment variable that is set in workers
 SAFE_PATH = "PYTHONSAFEPATH"  # Python's own: if set, a worker imports nothing from the current folder
+
+LISTED_FILES = (
+    "OPTSTUDY_LISTED_FILES"  # JSON of SHA-256 by absolute path: if set, a worker imports only these files
+)
 
 
 class LocalWorkers:
@@ -179,6 +185,25 @@ def environments(
     return [{**common, "CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} for n in range(jobs or len(gpus))]
 
 
+def listed_variables(listed: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment variables of workers that import only the listed files; see `restrict_imports`.
+
+    Args:
+        listed: SHA-256 by path, as `sources` returns it; None to import any file.
+    """
+    if listed is None:
+        return {}
+    return {LISTED_FILES: json.dumps({str(Path(name).resolve()): digest for name, digest in listed.items()})}
+
+
+def restrict_imports() -> None:
+    """Import only installed packages and the files that the driver listed, if it listed any; see `import_only`."""
+    if LISTED_FILES in os.environ:
+        import optstudy.training  # noqa: F401  # a listed torch.py must not hide what a worker needs itself
+
+        import_only(json.loads(os.environ[LISTED_FILES]))
+
+
 def in_worker() -> bool:
     """Whether this process is a worker."""
     return WORKER_VARIABLE in os.environ
@@ -216,6 +241,7 @@ def _pickled_events(steps: Generator[Any, None, Any]) -> Generator[bytes, None, 
 
 def serve() -> None:
     """Run as a worker: execute tasks from the pipe given on the command line until the driver exits."""
+    restrict_imports()
     if not os.environ.get(SAFE_PATH):
         sys.path.insert(0, "")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver handles it

@@ -1,6 +1,6 @@
 """Start workers on this machine or on a Ray cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +22,26 @@ class WorkerPool:
     ray: str | None = None  # cluster to use instead of this machine: "auto" or HOST:PORT
 
     def workers(
-        self, device: str, threads: int, *, deterministic: bool = False, references: Sequence[str] = ()
+        self,
+        device: str,
+        threads: int,
+        *,
+        deterministic: bool = False,
+        references: Sequence[str] = (),
+        listed: Mapping[str, str] | None = None,
     ) -> "LocalWorkers | RayWorkers":
         """Start workers; ``references`` may point to the user's code, which each node of a cluster must have.
 
-        If they point to none, workers of this machine import nothing from the current folder.
+        If they point to none, workers of this machine import nothing from the current folder. With ``listed``, SHA-256
+        by file, workers import no other file that is not installed.
         """
-        from optstudy.execution.local import SAFE_PATH, LocalWorkers, environments
+        from optstudy.execution.local import SAFE_PATH, LocalWorkers, environments, listed_variables
         from optstudy.execution.ray import RayWorkers
 
         if self.ray is None:
             variables = environments(device, threads, self.jobs, self.data_dir, deterministic=deterministic)
             safe = {SAFE_PATH: "1"} if references and not any(map(_is_code, references)) else {}
-            return LocalWorkers([{**each, **safe} for each in variables])
+            return LocalWorkers([{**each, **safe, **listed_variables(listed)} for each in variables])
         return RayWorkers(
             self.ray,
             device,
@@ -43,6 +50,7 @@ class WorkerPool:
             self.data_dir,
             deterministic=deterministic,
             references=references,
+            listed=listed,
         )
 
     def check(self, device: str) -> None:

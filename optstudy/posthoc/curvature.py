@@ -37,14 +37,19 @@ def measure_request(
         OptstudyError: If a measurement fails.
     """
     subjects, notices, codes = _subjects(request, location)
-    yield from map(Notice, check_trust(codes, trust=request.trust))
+    listing = check_trust(codes, trust=request.trust)
+    yield from map(Notice, listing.lines)
     if request.device is not None:
         subjects = [subject.on(request.device) for subject in subjects]
     for device in {subject.plan.device for subject in subjects}:
         worker_pool.check(device)
     plan = subjects[0].plan
     with worker_pool.workers(
-        plan.device, plan.threads, deterministic=plan.deterministic, references=plan.references
+        plan.device,
+        plan.threads,
+        deterministic=plan.deterministic,
+        references=plan.references,
+        listed=listing.files,
     ) as workers:
         for references in {tuple(code.references.items()) for code in codes}:
             run_all([Task(check_kinds, (dict(references),))], workers)

@@ -5,7 +5,7 @@ any function of any file or package.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FunctionType
 
@@ -17,7 +17,14 @@ from optstudy.records.plan import Plan
 from optstudy.records.run import FinalRun
 from optstudy.study.workspace import StudyFiles, read_recorded
 from optstudy.tracking import Tracking
-from optstudy.workloads.user_code import is_user_code, is_users_own, load_object, sources, without_partial
+from optstudy.workloads.user_code import (
+    check_has_source,
+    is_user_code,
+    is_users_own,
+    load_object,
+    sources,
+    without_partial,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,15 @@ class ForeignCode:
     run: str  # STUDY/RUN
     references: Mapping[str, str]  # by kind: dataset, model, loss, optimizer
     recorded: Mapping[str, str] | None = None  # SHA-256 of the user's files behind them; None if not recorded
+    known: Mapping[str, str] = field(default_factory=dict)  # references to the user's own code, by kind
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The code that will be imported for records from elsewhere."""
+
+    lines: tuple[str, ...] = ()  # for the user: the references, and the files behind them
+    files: Mapping[str, str] | None = None  # SHA-256 of each file that may be imported; None for any
 
 
 def foreign_code(run: FinalRun, plan: Plan) -> ForeignCode:
@@ -41,31 +57,37 @@ def foreign_code(run: FinalRun, plan: Plan) -> ForeignCode:
 def code_in_mlflow(tracking: Tracking, run: FinalRun, plan: Plan, workspace: Path) -> ForeignCode:
     """Return the code that the plan of a run names.
 
-    There is none if the run is in the workspace's own store, or if a study of the workspace, with the run's name, was
-    begun with all of it.
+    It is known if the run is in the workspace's own store, or if a study of the workspace, with the run's name, was
+    begun with all of it, each reference as the same kind.
     """
     code = foreign_code(run, plan)
-    known = not tracking.server or (
-        code.references and {*code.references.values()} <= _study_references(workspace, run.study)
-    )
-    return replace(code, references={}) if known else code
+    known = not tracking.server or code.references.items() <= _study_references(workspace, run.study)
+    return replace(code, references={}, known=code.references) if known else code
 
 
-def check_trust(codes: Sequence[ForeignCode], *, trust: bool) -> list[str]:
-    """Return what will be imported, line by line: the references, and the files behind them; nothing is imported.
+def check_trust(codes: Sequence[ForeignCode], *, trust: bool) -> Listing:
+    """Return what will be imported; nothing is imported yet.
 
     Raises:
-        UsageError: If there is such code and it is not trusted, or one of its files is missing.
+        UsageError: If there is such code and it is not trusted, or one of its files is missing, or it has no source.
     """
+    foreign = [code for code in codes if code.references]
+    if not foreign:
+        return Listing()
     if not trust:
-        for code in codes:
-            if code.references:
-                raise UsageError(
-                    f"{code.run} is a record from elsewhere, and names code of its own: {_listed(code)};"
-                    " read that code, and give --trust to import and run it"
-                )
-    lines = (line for code in codes if code.references for line in _describe(code))
-    return list(dict.fromkeys(lines))
+        for code in foreign:
+            raise UsageError(
+                f"{code.run} is a record from elsewhere, and names code of its own: {_listed(code)};"
+                " read that code, and give --trust to import and run it"
+            )
+    for code in foreign:
+        for reference in code.references.values():
+            check_has_source(reference)
+    references = {name for code in codes for name in [*code.references.values(), *code.known.values()]}
+    found = {reference: sources(reference) for reference in references}
+    lines = (line for code in foreign for line in _describe(code, found))
+    files = {name: digest for digests in found.values() for name, digest in digests.items()}
+    return Listing(tuple(dict.fromkeys(lines)), files)
 
 
 def check_kinds(references: Mapping[str, str]) -> None:
@@ -85,10 +107,17 @@ def check_kinds(references: Mapping[str, str]) -> None:
             )
 
 
-def _study_references(workspace: Path, study: str) -> frozenset[str]:
-    """Return the references to code that a study of the workspace was begun with; empty if there is no such study."""
+def _study_references(workspace: Path, study: str) -> frozenset[tuple[str, str]]:
+    """Return kinds and references of the code that a study of the workspace was begun with; empty without a study."""
     recorded = read_recorded(StudyFiles(workspace, study))
-    return frozenset(recorded.fingerprint.get("sources", {}) if recorded else ())
+    if recorded is None:
+        return frozenset()
+    begun = recorded.specification
+    pairs = [("dataset", begun.dataset), ("model", begun.model), ("loss", begun.loss)]
+    pairs += [
+        ("optimizer", space.get("optimizer", "")) for space in recorded.fingerprint.get("spaces", {}).values()
+    ]
+    return frozenset(pair for pair in pairs if pair[1] in recorded.fingerprint.get("sources", {}))
 
 
 def _is_model(value: object) -> bool:
@@ -111,11 +140,11 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 _LONGEST = 200  # characters of a reference in a message
 
 
-def _describe(code: ForeignCode) -> Iterator[str]:
+def _describe(code: ForeignCode, found: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yield a line for each reference and for each file behind it."""
     recorded, here = code.recorded or {}, dict[str, str]()
     for kind, reference in code.references.items():
-        files = sources(reference)
+        files = found[reference]
         here |= files
         where = "" if files else ", of an installed package or the standard library"
         yield f"imports {kind} {reference!r}{where}"

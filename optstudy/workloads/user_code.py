@@ -21,6 +21,8 @@ from optstudy.records.inputs import read_input
 
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _OPTSTUDY = Path(__file__).resolve().parents[1]
+_SITES = {"site-packages", "dist-packages"}
+_added: set[str] = set()  # folders that `_make_importable` added to Python's path
 
 
 def is_user_code(reference: str) -> bool:
@@ -87,7 +89,7 @@ def reference_to(function: Any) -> str:
         )
         raise UsageError(f"{name} cannot be imported by another process; {advice}")
     program = module.__name__ in {"__main__", "__mp_main__"}
-    if program or (file.is_relative_to(Path.cwd()) and not _is_installed(file)):
+    if program or (file.is_relative_to(Path.cwd()) and not is_installed(file)):
         return f"{relative_path(file)}:{name}"
     return f"{module.__name__}:{name}"
 
@@ -125,6 +127,21 @@ def sources(reference: str) -> dict[str, str]:
     return dict(sorted((relative_path(file), digest) for file, digest in digests.items()))
 
 
+def check_has_source(reference: str) -> None:
+    """Check that the module of a reference is installed or has a source file; nothing is imported.
+
+    Raises:
+        UsageError: If it is only bytecode or a compiled extension, which nobody can read.
+    """
+    where, _ = _parse(reference)
+    locations = [] if where.endswith(".py") else _locations(where, Path.cwd())
+    if locations and not any(is_installed(path) or _has_file(path.parent, where) for path in locations):
+        raise UsageError(
+            f"{reference!r} has no source file in {relative_path(locations[0].parent)}, and is not of an installed"
+            " package; name a module whose source you can read"
+        )
+
+
 def relative_path(path: Path) -> str:
     """Return a path relative to the current folder, as files are named in fingerprints."""
     return Path(os.path.relpath(path)).as_posix()
@@ -157,7 +174,7 @@ def _load_file(where: str) -> ModuleType:
     for name in ("__main__", "__mp_main__", dotted):
         if _module_file(sys.modules.get(name)) == path:
             return sys.modules[name]
-    if dotted not in sys.builtin_module_names and not _is_installed(_module_file(sys.modules.get(dotted))):
+    if dotted not in sys.builtin_module_names and not is_installed(_module_file(sys.modules.get(dotted))):
         sys.modules.pop(dotted, None)  # another module of the same name
     _make_importable(root, Path.cwd())
     with _user_errors(where):
@@ -207,19 +224,31 @@ def _module_root(path: Path) -> tuple[Path, str]:
 
 
 def _make_importable(*folders: Path) -> None:
+    _added.update({*map(str, folders)} - {*sys.path})
     sys.path[:] = dict.fromkeys([*map(str, folders), *sys.path])
     importlib.invalidate_caches()  # so that new files are found
 
 
 def _imported_files(dotted: str, root: Path) -> list[Path]:
     """Return the local files that ``import dotted`` executes in a file whose import folder is ``root``."""
+    location = next(iter(_locations(dotted, root)), None)
+    return [] if location is None or is_installed(location) else _module_files(location.parent, dotted)
+
+
+def _locations(dotted: str, root: Path) -> list[Path]:
+    """Return the file or folders of the top-level package of a module, without importing it; none if not found."""
     importlib.invalidate_caches()
     spec = PathFinder.find_spec(dotted.partition(".")[0], [str(root), str(Path.cwd()), *sys.path])
     if spec is None:
         return []
     # A package lies in its parent folder; a namespace package has locations but no file.
-    location = Path(next(iter(spec.submodule_search_locations or []), spec.origin or "")).resolve()
-    return [] if _is_installed(location) else _module_files(location.parent, dotted)
+    locations = [*(spec.submodule_search_locations or [])] or [spec.origin or ""]
+    return [Path(location).resolve() for location in locations]
+
+
+def _has_file(folder: Path, dotted: str) -> bool:
+    stem = folder.joinpath(*dotted.split("."))
+    return stem.with_name(f"{stem.name}.py").is_file() or (stem / "__init__.py").is_file()
 
 
 def _module_files(folder: Path, dotted: str) -> list[Path]:
@@ -260,7 +289,7 @@ def _location(error: BaseException) -> str:
         return f"{relative_path(Path(error.filename))}:{error.lineno}"
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     own = [
-        f"{relative_path(file)}:{line}" for file, line in frames if file.is_file() and not _is_installed(file)
+        f"{relative_path(file)}:{line}" for file, line in frames if file.is_file() and not is_installed(file)
     ]
     return own[-1] if own else ""
 
@@ -280,15 +309,22 @@ def without_partial(value: Any) -> Any:
 def is_user_module(module: ModuleType | None) -> bool:
     """Whether a module is of a file of the user's, and not installed."""
     file = _module_file(module)
-    return file is not None and not _is_installed(file)
+    return file is not None and not is_installed(file)
 
 
-def _is_installed(path: Path | None) -> bool:
-    """Whether a file belongs to the standard library, an installed package, or optstudy."""
+def is_installed(path: Path | None) -> bool:
+    """Whether a file belongs to the standard library, an installed package, or optstudy.
+
+    A ``site-packages`` from which Python does not import, such as one beside the user's files, is not installed.
+    """
     if path is None:
         return False
-    package = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
-    return package or path.is_relative_to(_STANDARD_LIBRARY) or path.is_relative_to(_OPTSTUDY)
+    sites = [
+        Path(entry).resolve()
+        for entry in sys.path
+        if entry not in _added and not _SITES.isdisjoint(Path(entry).parts)
+    ]
+    return any(map(path.is_relative_to, [*sites, _STANDARD_LIBRARY, _OPTSTUDY]))
 
 
 def _module_file(module: ModuleType | None) -> Path | None:

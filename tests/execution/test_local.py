@@ -1,11 +1,14 @@
 """Workers of this machine survive what happens to them, and take their environment."""
 
+import hashlib
+import importlib.util
 import os
 import pickle
+import py_compile
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -21,10 +24,12 @@ from optstudy.execution.local import (
     available_cores,
     environments,
     in_worker,
+    listed_variables,
     run_pickled,
 )
 from optstudy.execution.pool import WorkerPool
 from optstudy.training import run_rung
+from optstudy.workloads.user_code import call
 
 DRIVER = """
 import time
@@ -296,6 +301,51 @@ def test_workers_share_the_visible_gpus_in_turn(monkeypatch: pytest.MonkeyPatch)
 
     assert gpus(None) == ["3", "5"]
     assert gpus(3) == ["3", "5", "3"]
+
+
+HIDDEN = ("numpy", "torch", "optstudy", "random", "difflib", "secrets", "colorsys")
+LISTED = f"""
+import importlib
+
+def files():
+    return [importlib.import_module(name).__file__ for name in {HIDDEN}]
+"""
+UNREAD = "open('imported', 'w')\n"
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The list of the one file, of many in the current folder, that may be imported."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*HIDDEN, "mine", "other"):
+        Path(f"{name}.py").write_text(UNREAD)
+    for name in ("mine", "other"):
+        py_compile.compile(f"{name}.py", invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    Path(importlib.util.cache_from_source("other.py")).rename("other.pyc")
+    Path("other.py").unlink()
+    Path("mine.py").write_text(LISTED)
+    return {"mine.py": hashlib.sha256(LISTED.encode()).hexdigest()}
+
+
+def test_of_a_list_of_files_workers_import_the_source_and_no_other_file(listed: Mapping[str, str]) -> None:
+    with LocalWorkers([listed_variables(listed)]) as workers:
+        [found] = run_all([Task(call, ("mine.py:files",))], workers)
+        workers.submit(0, Task(call, ("other:files",)))
+        _, failure = workers.next_result()
+
+    assert not any(Path(file).is_relative_to(Path.cwd()) for file in found)
+    assert "no such module" in str(failure)
+    assert not Path("imported").exists()
+
+
+def test_workers_do_not_import_a_file_that_has_changed_since_it_was_listed(listed: Mapping[str, str]) -> None:
+    with LocalWorkers([listed_variables(listed)]) as workers:
+        Path("mine.py").write_text(UNREAD)
+        workers.submit(0, Task(call, ("mine.py:files",)))
+        _, failure = workers.next_result()
+
+    assert "mine.py has changed since it was listed" in str(failure)
+    assert not Path("imported").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,14 @@ from optstudy.optimizers import load_space, packaged_optimizers
 from optstudy.posthoc.curvature import measure_request
 from optstudy.posthoc.reproduce.recorded import recorded_in_mlflow
 from optstudy.posthoc.request import CurvatureRequest
-from optstudy.posthoc.trust import ForeignCode, check_kinds, check_trust, foreign_code
+from optstudy.posthoc.trust import (
+    ForeignCode,
+    Listing,
+    check_kinds,
+    check_trust,
+    code_in_mlflow,
+    foreign_code,
+)
 from optstudy.records.location import Location
 from optstudy.records.plan import Method, Plan, Split
 from optstudy.records.provenance import Provenance
@@ -80,7 +87,7 @@ def test_built_in_names_and_packaged_optimizers_need_no_trust(optimizer: str) ->
     code = code_of({"optimizer": optimizer})
 
     assert code.references == {}
-    assert check_trust([code], trust=False) == []
+    assert check_trust([code], trust=False) == Listing()
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
@@ -122,10 +129,10 @@ def test_the_files_behind_the_code_are_listed_with_both_hashes_before_anything_i
     names = {"dataset": "images.py:load", "model": "net.py:make", "loss": "torch.nn.functional:mse_loss"}
     code = code_of(names, before)
 
-    lines = check_trust([code, code], trust=True)
+    listing = check_trust([code, code], trust=True)
     changed = digest_of(user_files / "images.py")
 
-    assert lines == [
+    assert [*listing.lines] == [
         "imports dataset 'images.py:load'",
         "imports model 'net.py:make'",
         "imports loss 'torch.nn.functional:mse_loss', of an installed package or the standard library",
@@ -135,6 +142,29 @@ def test_the_files_behind_the_code_are_listed_with_both_hashes_before_anything_i
         "'gone.py' is in the record, but not imported here",
     ]
     assert not (user_files / "imported").exists()
+
+
+@pytest.mark.parametrize("file", ["evil.pyc", "evil.so", "evil/__init__.pyc", "evil/make.pyc"])
+def test_code_that_is_neither_installed_nor_has_a_source_file_is_refused(file: str, user_files: Path) -> None:
+    (user_files / file).parent.mkdir(exist_ok=True)
+    (user_files / file).touch()
+
+    with pytest.raises(
+        UsageError, match=r"^'evil:make' has no source file in \., and is not of an installed"
+    ):
+        check_trust([code_of({"model": "evil:make"})], trust=True)
+
+
+def test_a_folder_named_site_packages_beside_the_files_is_not_installed(user_files: Path) -> None:
+    folder = user_files / "site-packages"
+    folder.mkdir()
+    (folder / "evil.py").write_text("import helper\n")
+    (folder / "helper.py").write_text(EVIL)
+
+    listing = check_trust([code_of({"model": "site-packages/evil.py:make"})], trust=True)
+
+    assert listing.files is not None
+    assert [*listing.files] == ["site-packages/evil.py", "site-packages/helper.py"]
 
 
 @pytest.mark.parametrize("reference", FOREIGN)
@@ -241,6 +271,32 @@ def test_a_run_on_a_server_with_other_code_than_the_study_of_its_name_needs_trus
     [run] = recorded_in_mlflow(tracking, RUN, tmp_path)
 
     assert run.code.references["model"] == "net.py:make"
+
+
+def test_a_run_on_a_server_with_the_studys_code_as_another_kind_needs_trust(
+    finished_copy: Path, tmp_path: Path
+) -> None:
+    tracking = open_existing(Location(tmp_path, elsewhere(finished_copy)))
+    [own] = recorded_in_mlflow(tracking, RUN, finished_copy)
+    [found] = made_up.runs_of(("sgd",), 1, study="tiny")
+
+    for changed in (
+        replace(own.plan, method=Method("net.py:make", {"lr": 0.1})),
+        replace(own.plan, model="images.py:load"),
+        replace(own.plan, loss="net.py:make"),
+    ):
+        assert code_in_mlflow(tracking, found.run, changed, finished_copy).references
+    code = code_in_mlflow(tracking, found.run, own.plan, finished_copy)
+    assert (code.references, code.known) == ({}, {"dataset": "images.py:load", "model": "net.py:make"})
+
+
+def test_with_code_from_elsewhere_the_files_of_known_code_may_be_imported_too(user_files: Path) -> None:
+    known = replace(code_of({}), known={"model": "net.py:make"})
+
+    assert check_trust([known], trust=False) == Listing()
+    files = check_trust([known, code_of({"dataset": "images.py:load"})], trust=True).files
+
+    assert files == {name: digest_of(user_files / name) for name in ("images.py", "net.py")}
 
 
 def test_curvature_of_a_run_on_a_server_lists_code_before_it_is_imported(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from optstudy.execution.local import restrict_imports
 from optstudy.records.provenance import Provenance
 from optstudy.workloads.user_code import sources
 
@@ -30,6 +31,7 @@ def difference(driver: Provenance, folder: str, data_dir: str | None, references
         return f"no folder {folder}; put it on a file system that all nodes share"
     if data_dir is not None and not Path(data_dir).exists():
         return f"no data folder {data_dir}; put it on a file system that all nodes share"
+    restrict_imports()
     if "" not in sys.path:
         sys.path.insert(0, "")
     for name, version in _versions().items():

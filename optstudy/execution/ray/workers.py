@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Task
-from optstudy.execution.local import ATTEMPTS, WORKER_VARIABLE, environments, run_pickled
+from optstudy.execution.local import ATTEMPTS, WORKER_VARIABLE, environments, listed_variables, run_pickled
 from optstudy.execution.ray.connect import join
 from optstudy.execution.ray.node import describe_machine, difference, existing_folder
 
@@ -55,6 +55,7 @@ class RayWorkers:
         *,
         deterministic: bool = False,
         references: Sequence[str] = (),
+        listed: Mapping[str, str] | None = None,
     ) -> None:
         """Join a cluster, and start as many workers as fit.
 
@@ -66,6 +67,7 @@ class RayWorkers:
             data_dir: Folder of data sets that do not ship with the package.
             deterministic: Whether runs use deterministic algorithms.
             references: References, possibly to the user's code, which must be the same on each node.
+            listed: SHA-256 of the only files that workers may import besides installed ones; None for any.
 
         Raises:
             UsageError: If Ray is missing, or the cluster cannot be joined, accepts clients without a token, or cannot
@@ -75,6 +77,7 @@ class RayWorkers:
             raise UsageError(f"--ray assigns the GPUs itself; use the device cuda, not {device}")
         environment = {name: value for name, value in os.environ.items() if name.startswith("OPTSTUDY_")}
         environment |= environments("cpu", threads, 1, data_dir, deterministic=deterministic)[0]
+        environment |= listed_variables(listed)
         self._machine = (describe_machine(references), str(Path.cwd()), existing_folder(data_dir), references)
         self._address, self._jobs = address, jobs or sys.maxsize
         self._resources = {"CPU": float(threads)}
