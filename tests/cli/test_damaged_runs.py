@@ -274,7 +274,7 @@ def test_status_does_not_count_a_damaged_run_as_finished_and_says_why(retrained_
 
     assert "1 of 2" in ended.out
     assert f"tiny, sgd, are damaged: {DAMAGES[metric]} (1 final run)" in ended.out
-    assert ended.err == "next: optstudy study --study tiny\n"
+    assert ended.err == "next: optstudy train --study tiny\n"
 
 
 RENAMED = {

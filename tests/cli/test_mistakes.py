@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 from commands import Run
+from studies import drop_checksums
 
 from optstudy.errors import suggestion
 from optstudy.study.driver import Study
@@ -94,7 +95,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: str, said: str, run: Ru
 
     assert ended.status == 2
     assert ended.line.startswith("optstudy: ")
-    assert said in ended.line
+    assert said in ended.err.splitlines()[-1]
     assert not (user_files / "mlruns").exists()
 
 
@@ -270,9 +271,11 @@ def test_a_plan_with_a_value_of_the_wrong_kind_is_one_line(
 ) -> None:
     for path in embedded.artifacts(finished_copy).rglob("plan.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    drop_checksums(finished_copy)
 
     ended = run(command, "tiny/sgd/seed-0")
 
     assert ended.status == 1
-    assert ended.line.startswith("optstudy: plan.json of run ")
+    starts = "optstudy: plan.json of run ", "optstudy: tiny/sgd/seed-0 is damaged: its file plan.json"
+    assert ended.err.splitlines()[-1].startswith(starts)
     assert said in ended.line

@@ -26,7 +26,11 @@ class Journal:
 
     def check(self) -> Iterator[Notice]:
         """Rename a damaged journal, so that a new one is written, and report it."""
-        if self._storage is not None or not os.path.lexists(self._path):
+        if self._storage is not None:
+            return
+        # Left by a driver that was killed while writing: Optuna would wait for it for ever.
+        self._path.with_name(f"{self._path.name}.lock").unlink(missing_ok=True)
+        if not os.path.lexists(self._path):
             return
         try:
             _check_lines(self._path)

@@ -529,3 +529,14 @@ def test_the_journal_is_read_once_and_no_trial_is_copied_in_between(
 
     assert counts == [81, 82]  # each trial once, and the name of the study
     assert copied == []
+
+
+def test_the_lock_of_a_driver_that_was_killed_while_it_wrote_the_journal_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "journal.lock").symlink_to("journal")
+    flat = by_number(0.5, 0.6, None, 0.1)
+
+    assert list(Journal(tmp_path / "journal").check()) == []
+    seen(SGD, replace(SHORT, trials=4), flat, tmp_path / "journal")
+
+    assert not (tmp_path / "journal.lock").is_symlink()
+    assert len(mirrored(tmp_path / "journal", "sgd")) == 4
