@@ -20,7 +20,6 @@ import tiny
 from optstudy.cli import main
 from optstudy.study import driver
 
-driver.Study = tiny.InProcessStudy  # type: ignore[misc]  # the command line opens it
 NEW_DATABASE = 300_000  # bytes: too little for a database, which is made only then, since it takes seconds
 COMMAND = ("study", "--study", "tiny", *tiny.options(trials=2, tune_epochs=1, train_epochs=1, seeds=1))
 
@@ -76,6 +75,7 @@ def read_only(disk: Path, folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    driver.Study = tiny.InProcessStudy  # type: ignore[misc]  # the command line opens it
     folder, store = Path(sys.argv[1]), Path(sys.argv[2])
     for left in (None, *map(int, sys.argv[3:])):
         disk = folder / str(left)
