@@ -285,8 +285,6 @@ def _read(path: Path) -> bytes:
         content = b"" if is_endless else path.read_bytes()
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:  # a file stands in the place of a folder
-        raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
     except OSError as error:
         raise FormError(f"cannot read {path}: {error.strerror}") from error
     if is_endless:

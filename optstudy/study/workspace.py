@@ -98,6 +98,8 @@ class ChangedStudyError(UsageError):
 def read_recorded(files: StudyFiles) -> RecordedStudy | None:
     """Read a study from its workspace; None if it is new."""
     path = files.specification
+    if not path.parent.is_dir():  # missing, or a file, which the lock of the study reports
+        return None
     try:
         content, has_checksum = read_sealed(path)
         form = from_form(_StudyForm, content, str(path))
