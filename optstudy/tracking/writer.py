@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
@@ -19,7 +18,7 @@ from optstudy.records.io import flush, temporary_folder, write_bytes
 from optstudy.records.metrics import STEP_SECONDS, Tag, epoch_metrics
 from optstudy.records.plan import DatasetDescription
 from optstudy.records.run import EpochRecord
-from optstudy.tracking.decode import LoggedRun, StoredExperiment
+from optstudy.tracking.decode import LoggedRun, StoredExperiment, local_folder
 from optstudy.tracking.reader import KINDS, REMOVED, Reader
 from optstudy.tracking.run_list_view import FINAL_COLUMNS, TAG, view
 
@@ -118,12 +117,12 @@ class Tracking(Reader):
             for name, data in files.items():
                 write_bytes(folder / name, data)
             self._connection.transfer(self._client.log_artifacts, run_id, str(folder))
-        location = urlsplit(self._call(self._client.get_run, run_id).info.artifact_uri)
+        copies = local_folder(self._call(self._client.get_run, run_id).info.artifact_uri)
         if (
-            location.scheme == "file"
-        ):  # MLflow copies them, but after a power cut a finished run would have empty files
+            copies is not None
+        ):  # MLflow flushes nothing: a power cut could leave a finished run with empty files
             for name in files:
-                flush(Path(unquote(location.path)) / name)
+                flush(copies / name)
 
     def log_dataset(self, run_id: str, description: DatasetDescription, context: str) -> None:
         """Log the name, checksum and sizes of the run's data set, and the part in use."""
