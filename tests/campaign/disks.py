@@ -1,7 +1,6 @@
 """A file system of its own below a workspace, in a mount namespace of its own: it can be filled, or fail."""
 
 import contextlib
-import os
 import random
 import shutil
 import subprocess
@@ -9,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from campaign.subject import Strike, Subject
+from components import may_mount
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,7 @@ def ends_in_one_line(subject: Subject) -> None:
 @contextlib.contextmanager
 def mounted(folder: Path, *mount: str) -> Iterator[Disk]:
     """Mount a file system at a folder in a new namespace, with what the folder holds."""
-    if not may_mount():
-        message = "nothing can be mounted: unshare --mount is refused"
-        if os.environ.get("OPTSTUDY_CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    may_mount()
     words = (*mount, str(folder))
     keeper = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", '"$@" && exec cat', "sh", *words],
@@ -88,11 +83,6 @@ def mounted(folder: Path, *mount: str) -> Iterator[Disk]:
         disk = Disk(keeper.pid, folder, words)
         shutil.copytree(folder, disk.seen, dirs_exist_ok=True)
         yield disk
-
-
-def may_mount() -> bool:
-    """Whether this machine lets us have a mount namespace."""
-    return subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0
 
 
 def suffer_on(

@@ -1,34 +1,23 @@
 """A study on a full disk ends in one line, loses nothing, and goes on where there is space again."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tiny
+from components import IN_NAMESPACE, may_mount
 
 TESTS = Path(__file__).parents[1]
-UNSHARE = ("unshare", "--mount", *(["--map-root-user"] if os.geteuid() else []))
 LEFT = (0, 60_000, 200_000, 300_000)  # bytes; see full_disk.py
-
-
-def may_mount(folder: Path) -> bool:
-    words = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", str(folder)]
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(words, check=False, capture_output=True).returncode == 0
-    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # some studies in a row, on a machine that may be busy
 def test_a_study_goes_on_after_a_full_disk_to_the_same_results(empty_store: Path, tmp_path: Path) -> None:
-    if not may_mount(tmp_path):
-        pytest.skip("this machine lets nobody mount a small disk")
-    program = [*UNSHARE, sys.executable, str(TESTS / "full_disk.py"), str(tmp_path), str(empty_store)]
+    may_mount()
+    program = [*IN_NAMESPACE, sys.executable, str(TESTS / "full_disk.py"), str(tmp_path), str(empty_store)]
 
     done = subprocess.run([*program, *map(str, LEFT)], check=False, capture_output=True, text=True, cwd=TESTS)
 

@@ -1,14 +1,12 @@
 """Chromium as tests drive it, and what can be wrong with an HTML page that is one file."""
 
 import contextlib
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
+from components import chromium
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, sync_playwright
 
 WIDTHS = (390, 1280)  # a phone and a laptop, in CSS pixels
@@ -85,17 +83,6 @@ _READABLE = """() => {
         if (texts.currentNode.data.trim() && texts.currentNode.parentElement.checkVisibility()) return true;
     return false;
 }"""
-
-
-def chromium() -> str:
-    """Where Chromium is; where it is missing the test is skipped, or fails in CI, which installs it."""
-    found = shutil.which("chromium")
-    if found is not None:
-        return found
-    message = "chromium is not installed: apt-get install --no-install-recommends chromium fonts-dejavu-core"
-    if os.environ.get("OPTSTUDY_CI"):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from pages.browser import chromium, faults
+from pages.browser import faults
 from playwright.sync_api import Browser
 
 PIXEL = base64.b64encode(
@@ -57,14 +57,3 @@ def test_a_file_that_is_missing_is_named(browser: Browser, tmp_path: Path) -> No
 
 def test_a_page_that_stays_light_is_said(browser: Browser, tmp_path: Path) -> None:
     assert faults(browser, written(tmp_path, SOUND, style="")) == ["stays light in dark mode"]
-
-
-def test_without_chromium_the_tests_are_skipped_and_in_ci_they_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("OPTSTUDY_CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="chromium is not installed"):
-        chromium()
-
-    monkeypatch.setenv("OPTSTUDY_CI", "1")
-    with pytest.raises(pytest.fail.Exception, match="chromium is not installed"):
-        chromium()

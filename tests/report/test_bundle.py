@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import evidence as made_up
 import pytest
 import reports
+from components import compile_latex
 
 EVERY = pytest.mark.parametrize("case", list(reports.CASES))
 
@@ -35,19 +35,10 @@ def test_no_file_names_a_folder_of_this_machine(once: reports.Once, case: str) -
                 assert place.encode() not in data or place == "/", path
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX here")
 @pytest.mark.parametrize("case", ["two_studies", "nothing_kept"])
 def test_the_table_compiles(once: reports.Once, case: str, tmp_path: Path) -> None:
     table = (reports.written(once, case) / "table.tex").read_text()
-    document = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", table]
-    (tmp_path / "tables.tex").write_text("\n".join([*document, r"\end{document}"]))
-
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "tables"],  # noqa: S607 # the user's own
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout
+    compile_latex([table], tmp_path)
 
 
 def test_the_same_records_give_the_same_bytes(once: reports.Once) -> None:

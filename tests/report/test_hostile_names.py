@@ -5,8 +5,10 @@ import io
 import re
 import unicodedata
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from components import compile_latex
 from hostile import NAMES, hostile
 from markdown_it import MarkdownIt
 
@@ -103,6 +105,13 @@ def test_plain_names_stay_as_they_are_in_markdown_and_code() -> None:
 
 def test_latex_keeps_signs_that_end_rows_or_begin_commands() -> None:
     assert latex_text("[1ex] * a|b \\x \x1b") == r"{[}1ex{]} {*} a$|$b \textbackslash{}x \textbackslash{}x1b"
+
+
+@pytest.mark.parametrize("names", [NAMES[:8], NAMES[8:16], NAMES[16:]], ids=["0-7", "8-15", "16-"])
+def test_latex_compiles_whatever_the_names_are(names: tuple[str, ...], tmp_path: Path) -> None:
+    comparison = compare(hostile(*names))
+
+    compile_latex([render(comparison, "latex", metric) for metric in METRICS], tmp_path)
 
 
 class Tags(HTMLParser):

@@ -17,7 +17,7 @@ from pathlib import Path
 from socket import create_server
 from typing import Any
 
-import pytest
+from components import postgresql
 from stack.composed import Project, mounted, project
 
 STARTUP = 200.0  # seconds; the first start makes all tables, and a busy machine is no failure
@@ -124,17 +124,6 @@ def started(project: Project) -> Iterator[Stack]:
         address, group = ending.enter_context(_mlflow(project, command, environment))
         home = mounted(project, "optstudy")("/home/optstudy")
         yield Stack(project, postgres, address, programs, environment, group, Path(home))
-
-
-def postgresql() -> Path:
-    """Where PostgreSQL's programs are; without them the test is skipped, or fails in CI, which installs them."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if found:
-        return found[-1]
-    message = "PostgreSQL is not installed: apt-get install --no-install-recommends postgresql"
-    if os.environ.get("OPTSTUDY_CI"):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 @contextlib.contextmanager

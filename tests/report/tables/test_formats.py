@@ -4,8 +4,6 @@ import csv
 import io
 import math
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from components import compile_latex
 from evidence import search_result
 from finals import LOOKS, SKILL, answers, comparison_of, final_run, pair_of, runs_of, seeds
 
@@ -385,18 +384,8 @@ def test_latex_prints_what_was_written() -> None:
     assert text.isascii()
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX here")
 def test_latex_compiles(tmp_path: Path) -> None:
-    document = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}"]
-    document += [render(special(), "latex"), r"\end{document}"]
-    (tmp_path / "tables.tex").write_text("\n".join(document))
-
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "tables"],  # noqa: S607 # the user's own
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout
+    compile_latex([render(special(), "latex")], tmp_path)
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
