@@ -43,8 +43,6 @@ _MADE_AGAIN = (
     RemovableHandle, weakref.ref,
 )  # fmt: skip
 _NAMED = (type, types.ModuleType, types.BuiltinFunctionType)
-_TORCHS_OWN = frozenset(vars(Optimizer([torch.zeros(1)], {})))  # in the state_dict, constant, or hooks
-_HOOKS = frozenset(name for name in _TORCHS_OWN if name.endswith("_hooks"))
 
 
 class UnsavableError(OptimizerError):
@@ -81,11 +79,20 @@ def _refill(mapping: Any, content: Mapping[Any, Any]) -> None:
     mapping.update(content)
 
 
+@functools.cache
+def _torchs_own() -> frozenset[str]:
+    """Attributes of every optimizer: in its `state_dict`, constant, or hooks.
+
+    They are asked of an optimizer only when there is one, whose construction imports TorchDynamo, for seconds.
+    """
+    return frozenset(vars(Optimizer([torch.zeros(1)], {})))
+
+
 def _own(optimizer: Optimizer) -> dict[str, Any]:
     """Return the attributes of an optimizer, those in slots included."""
     slots = (name for cls in type(optimizer).__mro__ for name in _slot_names(cls))
     values = {name: getattr(optimizer, name) for name in slots if hasattr(optimizer, name)} | vars(optimizer)
-    return {name: value for name, value in values.items() if name not in _TORCHS_OWN}
+    return {name: value for name, value in values.items() if name not in _torchs_own()}
 
 
 def _slot_names(cls: type) -> Sequence[str]:
@@ -97,7 +104,7 @@ def capture_optimizer(optimizer: Optimizer, where: str, context: Context) -> dic
     """Return the attributes of an optimizer that its `state_dict` lacks; ``where`` names it in messages."""
     context.visited.append(optimizer)
     stored = {name: store(value, f"{where}.{name}", context) for name, value in _own(optimizer).items()}
-    for name in _HOOKS:
+    for name in (own for own in sorted(_torchs_own()) if own.endswith("_hooks")):
         for hook in vars(optimizer).get(name, {}).values():
             store(hook, f"{where}.{name}", context)  # raises for one that keeps a state
     return stored
