@@ -1,6 +1,7 @@
 """A file system of its own below a workspace, in a mount namespace of its own: it can be filled, or fail."""
 
 import contextlib
+import os
 import random
 import shutil
 import subprocess
@@ -82,6 +83,7 @@ def mounted(folder: Path, *mount: str) -> Iterator[Disk]:
         assert keeper.stdout.readline() == "mounted\n"
         disk = Disk(keeper.pid, folder, words)
         shutil.copytree(folder, disk.seen, dirs_exist_ok=True)
+        os.sync()  # what a user wrote long ago is not lost with a journal
         yield disk
 
 
