@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
@@ -82,6 +81,8 @@ def iter_trace(operator: Operator, products: int = 90, seed: int = 0) -> Iterato
     signs = _signs(operator, products - third - len(inside), generator)
     outside = signs - (signs @ inside.T) @ inside
     terms = (outside * operator.apply(outside)).double().sum(dim=1).cpu()
+    from scipy import stats
+
     half_width = float(stats.t.ppf(0.975, len(terms) - 1) * terms.std() / math.sqrt(len(terms)))
     check_end(operator)
     value = within + float(terms.mean())
