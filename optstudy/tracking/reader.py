@@ -99,7 +99,12 @@ class Reader:
 
     def count_of_another_specification(self, study: str) -> int:
         """Return the number of trials and final runs that an earlier study of the same name has logged."""
-        return sum(of_another for kind in KINDS for _, of_another in self._runs(f"{study}/{kind}"))
+        tag, count = f"tags.`{Tag.SPECIFICATION}`", 0
+        for experiment in filter(None, (self._find_experiment(f"{study}/{kind}") for kind in KINDS)):
+            current = experiment.tags.get(Tag.SPECIFICATION, "")
+            others = [f"{tag} != '{current}'", *([f"{tag} IS NULL"] if current else [])]
+            count += sum(self._count_runs(experiment.experiment_id, filter_string=other) for other in others)
+        return count
 
     def read_file(self, run: FinalRun, name: str) -> bytes:
         """Return a final run's artifact.
@@ -263,16 +268,15 @@ class Reader:
                 match[1],
                 experiment.name,
                 experiment.lifecycle_stage == LifecycleStage.DELETED,
-                self._count_runs(experiment.experiment_id) if study else 0,
+                self._count_runs(experiment.experiment_id, run_view_type=ViewType.ALL) if study else 0,
                 local_folder(experiment.artifact_location) if self._artifacts else None,
             )
             for experiment, match in matches
             if match
         ]
 
-    def _count_runs(self, experiment_id: str) -> int:
-        runs = self._paged(self._client.search_runs, [experiment_id], run_view_type=ViewType.ALL)
-        return sum(1 for _ in runs)
+    def _count_runs(self, experiment_id: str, **options: Any) -> int:
+        return sum(1 for _ in self._paged(self._client.search_runs, [experiment_id], **options))
 
     def view_key(self, experiment: str) -> str | None:
         """Return the key of the shared view of an experiment's run list; None without one."""
