@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from outcomes import outcome
+from outcomes import outcome, rung_files
 
 from optstudy.execution.local import WORKER_VARIABLE
 
@@ -37,11 +37,14 @@ class Subject:
     store: Path = Path()  # the workspace whose mlruns/ it logs to, if that is another's
     blows: int = 0
     orphans: int = 0
+    rungs: Mapping[str, int] = field(default_factory=dict)  # when each was written
+    repeated: int = 0  # rungs that were written again
     surprises: list[str] = field(default_factory=list)  # ends that a blow should not have
     driver: "subprocess.Popen[str] | None" = None
 
     def start(self) -> None:
         """Start a driver."""
+        self.look_for_repeated_work()
         with self._errors.open("a") as errors:
             self.driver = tiny.start(
                 ["study", "--study", "tiny", *self.options, *tiny.options(**tiny.WHOLE)],
@@ -105,8 +108,13 @@ class Subject:
 
     def files(self) -> set[str]:
         """Names of the files that the study has so far."""
-        workspace = self.folder if self.seen == Path() else self.seen
-        return files(workspace, workspace if self.store == Path() else self.store)
+        return files(self._workspace, self._workspace if self.store == Path() else self.store)
+
+    def look_for_repeated_work(self) -> None:
+        """Count the rungs that were written again since this was asked last."""
+        written = {name: path.stat().st_mtime_ns for name, path in rung_files(self._workspace).items()}
+        self.repeated += sum(written.get(name, since) != since for name, since in self.rungs.items())
+        self.rungs = written
 
     def printed(self) -> str:
         """What the drivers have printed to standard error."""
@@ -115,6 +123,10 @@ class Subject:
     def last_line(self) -> str:
         """The last line of it."""
         return (self.printed().splitlines() or [""])[-1]
+
+    @property
+    def _workspace(self) -> Path:
+        return self.folder if self.seen == Path() else self.seen
 
     @property
     def _errors(self) -> Path:
@@ -159,6 +171,7 @@ def findings(
 ) -> dict[str, int]:
     """Count what differs from the outcome of the study that was left alone, and what should not be there."""
     found = outcome(subject.folder, uri)
+    subject.look_for_repeated_work()
     differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
     # Names of runs in MLflow are drawn, and so are those of the files that they have.
     left = sorted(name for name in subject.files() - names if "/artifacts/" not in name)
@@ -167,6 +180,7 @@ def findings(
     return {
         "differences": len(differing),
         "left RUNNING": select("select count(*) from runs where status = 'RUNNING'"),
+        "rungs repeated": subject.repeated,
         "steps doubled": select(
             "select count(*) from"
             " (select 1 from metrics group by run_uuid, key, step having count(*) > 1) as doubled"

@@ -1,9 +1,10 @@
-"""However a study was interrupted, and on however many workers: the same numbers, to the bit, and nothing twice."""
+"""On however many workers, at once or in parts: the same numbers, to the bit, and nothing twice.
+
+The campaign kills the study itself.
+"""
 
 import os
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,36 +33,8 @@ def another(workspace: Path, left_alone: dict[str, Any], monkeypatch: pytest.Mon
     return workspace
 
 
-def start_until(rungs: int, workspace: Path) -> None:
-    """Run the study until some rungs more are on disk, then kill it with its workers."""
-    wanted = len(rung_files(workspace)) + rungs
-    arguments = ["study", "--study", "tiny", "--jobs", "1", *tiny.options(**tiny.WHOLE)]
-    driver = tiny.start(arguments, workspace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(rung_files(workspace)) < wanted and driver.poll() is None:
-        time.sleep(0.01)
-    assert driver.returncode is None  # killed before its end
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-
-
 def written(workspace: Path) -> dict[str, int]:
     return {name: path.stat().st_mtime_ns for name, path in rung_files(workspace).items()}
-
-
-@pytest.mark.slow
-def test_a_study_killed_at_any_moment_goes_on_to_the_same_end(
-    another: Path, left_alone: dict[str, Any]
-) -> None:
-    before: dict[str, int] = {}
-    for rungs in (1, 9, 14):  # of 34: in the first batch, in a later one, when final runs are under way
-        start_until(rungs, another)
-        assert before.items() <= written(another).items()  # nothing that was finished is computed again
-        before = written(another)
-
-    list(tiny.study(**tiny.WHOLE).run())
-
-    assert before.items() <= written(another).items()
-    assert outcome(another) == left_alone
 
 
 class WatchedStudy(Study):
