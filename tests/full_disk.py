@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,27 @@ def scenario(left: int | None) -> dict[str, Any]:
 
 
 def read_only(disk: Path, folder: Path) -> list[str]:
-    """Return what the study and its report print where nothing can be written."""
+    """Return what the study, its report and its table print where nothing can be written."""
     view = folder / "view"
     view.mkdir()
     subprocess.run(["mount", "--bind", str(disk), str(view)], check=True)  # noqa: S607
     subprocess.run(["mount", "-o", "remount,bind,ro", str(view)], check=True)  # noqa: S607
     with contextlib.chdir(view):
-        return [run(*command)[2] for command in (COMMAND, ("report", "--output", str(folder / "report")))]
+        printed = [run(*command)[2] for command in (COMMAND, ("report", "--output", str(folder / "report")))]
+    with contextlib.chdir(disk):
+        return [*printed, run("compare", "--output", str(view / "table.md"))[2]]
+
+
+def temporary_files(folder: Path) -> str:
+    """Return how a command ends that finds no room for its temporary files."""
+    small = folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(small)], check=True)  # noqa: S607
+    tempfile.tempdir = str(small)
+    try:
+        return run("train", "--study", "tiny", "--seeds", "2")[2].splitlines()[-1]
+    finally:
+        tempfile.tempdir = None
 
 
 if __name__ == "__main__":
@@ -86,5 +101,8 @@ if __name__ == "__main__":
             shutil.copytree(store, disk, dirs_exist_ok=True)
         with contextlib.chdir(disk):
             tried = scenario(left)
-        tried["read-only"] = [] if left is not None else read_only(disk, folder)
+        if left is None:
+            tried["read-only"] = read_only(disk, folder)
+            with contextlib.chdir(disk):
+                tried["no room for temporary files"] = temporary_files(folder)
         sys.stdout.write(json.dumps(tried) + "\n")

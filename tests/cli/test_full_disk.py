@@ -24,13 +24,17 @@ def test_a_study_goes_on_after_a_full_disk_to_the_same_results(empty_store: Path
     assert done.stderr == ""
     whole, *tries = map(json.loads, done.stdout.splitlines())
     assert (whole["status"], len(tries)) == (0, len(LEFT))
-    lock, report = whole["read-only"]
+    lock, report, table = whole["read-only"]
     assert lock.startswith(
         "optstudy: cannot write tuning/studies/tiny/lock: Read-only file system; make it writable"
     )
     assert report.startswith(f"optstudy: cannot write {tmp_path}/view/mlruns/mlflow.db: ")
     assert report.endswith("; make it writable and run the same command again: nothing finished is lost\n")
     assert not (tmp_path / "report").exists()
+    assert table.startswith(f"optstudy: cannot write {tmp_path}/view/table.md: Read-only file system; ")
+    room = whole["no room for temporary files"]
+    assert room.startswith(f"optstudy: cannot write {tmp_path}/small/")
+    assert room.endswith("; free some space and run the same command again: nothing finished is lost")
     for tried in tries:
         *progress, last = tried["errors"].splitlines()
         assert tried["status"] == 1, tried
