@@ -18,7 +18,7 @@ from optstudy.cli.progress import show_estimate
 from optstudy.comparison.table import Comparison
 from optstudy.errors import UnwrittenError
 from optstudy.records.io import writing
-from optstudy.records.location import Location
+from optstudy.records.location import Location, workspace_option
 from optstudy.records.printable import printable
 from optstudy.records.space import Choice, Range, Space
 from optstudy.report.tables.formats import build_tables, render
@@ -210,9 +210,9 @@ def show_statuses(statuses: Sequence["OptimizerStatus"]) -> None:
         for what, noun, reasons in (
             ("failed", "trial", status.failed_trials),
             ("failed", "final run", status.failed_runs),
-            ("are damaged", "final run", status.damaged_runs),
-            ("have no curvature at their end", "final run", status.missing_curvature),
-            ("have no trace of their last steps", "final run", status.missing_trace),
+            ("damaged", "final run", status.damaged_runs),
+            ("without curvature at their end", "final run", status.missing_curvature),
+            ("without the trace of their last steps", "final run", status.missing_trace),
         ):
             if reasons:
                 echo(f"{status.study}, {status.optimizer}, {what}: {reasons_label(noun, reasons)}")
@@ -310,8 +310,7 @@ def next_step(
         words += ["--opt", shlex.quote(name)]
     if study is not None:
         words += ["--study", shlex.quote(study)]
-    if location.workspace != Path():
-        words += ["--workspace", shlex.quote(str(location.workspace))]
+    words[-1] += workspace_option(location.workspace)
     if location.tracking_uri is not None:
         from optstudy import tracking
 

@@ -26,6 +26,7 @@ def status(location: Location, as_json: bool) -> None:
         open_recorded,
         other_server_notices,
         read_statuses,
+        unlogged_notices,
     )
 
     update_moved_workspace(location)
@@ -36,7 +37,7 @@ def status(location: Location, as_json: bool) -> None:
         show_statuses(statuses)
     earlier = earlier_run_notices(open_recorded(location), dict.fromkeys(s.study for s in statuses))
     left_out = left_out_notices(location).values()
-    for line in (*other_server_notices(location), *earlier, *left_out):
+    for line in (*other_server_notices(location), *unlogged_notices(location), *earlier, *left_out):
         echo(f"note: {line}", err=True)
     step = next_step_of(location, [status for status in statuses if status.study == statuses[-1].study])
     if step.notice:

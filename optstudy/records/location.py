@@ -1,6 +1,7 @@
 """Where a study and its runs are stored."""
 
 import contextlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,11 @@ class Location:
 
     workspace: Path = Path()  # holds tuning/ and mlruns/
     tracking_uri: str | None = None  # by default MLFLOW_TRACKING_URI, else the workspace's own store
+
+
+def workspace_option(workspace: Path) -> str:
+    """Return the option that names a workspace in a command, after a space; "" for the current folder."""
+    return "" if workspace == Path() else f" --workspace {shlex.quote(str(workspace))}"
 
 
 def study_names(workspace: Path) -> list[str]:

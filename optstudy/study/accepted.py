@@ -40,7 +40,7 @@ def accept_changes(files: StudyFiles, recorded: RecordedStudy | None, paths: Seq
             if name in current[reference]:
                 hashes[name] = current[reference][name]
     measured = recorded.specification.curvature.samples != 0
-    finished = RunCache(files.folder / "rungs").finished(measured=measured)
+    finished = RunCache(files.rungs).finished(measured=measured)
     earlier = [*recorded.fingerprint.get("accepted", ()), {"sources": before, "keys": sorted(finished)}]
     return replace(recorded, fingerprint={**recorded.fingerprint, "sources": now, "accepted": earlier})
 

@@ -331,7 +331,7 @@ class Study:
         }
         yield from earlier_work(logged)
         yield from lost_files(logged)
-        yield from damaged_runs(logged)
+        yield from damaged_runs(logged, phases, spaces, configs)
         labels = (space.look.label for space in spaces.values())
         yield from letters_without_font([*estimate.data.classes, *labels])
         self._record({**fingerprint, "tracking": tracking.server}, phases)
@@ -347,7 +347,7 @@ class Study:
             provenance=replace(provenance, versions=fingerprint["versions"], data=estimate.data.checksum),
             data=estimate.data,
             rehearsals=estimate.rehearsals,
-            cache=RunCache(self.files.folder / "rungs"),
+            cache=RunCache(self.files.rungs),
             journal=Journal(self.files.journal),
             tracking=tracking,
             logged=logged,

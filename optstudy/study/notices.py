@@ -1,9 +1,10 @@
 """Notices shown before the work of a study starts."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from optstudy.records.naming import RunId
 from optstudy.report.figures import glyph_notice
 from optstudy.report.tables.table import count_label
 from optstudy.study.events import Event, Notice, Resumed, UncheckedFile
@@ -107,17 +108,25 @@ def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice
         )
 
 
-def damaged_runs(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
-    """Report each run and search that is damaged in MLflow."""
+def damaged_runs(
+    logged: Mapping[str, Mapping[str, LoggedRun]],
+    phases: Collection[str],
+    optimizers: Collection[str],
+    configs: Collection[str],
+) -> Iterator[Notice]:
+    """Report each run and search that is damaged in MLflow, and whether this command logs it again."""
     for experiment, runs in logged.items():
+        study, _, kind = experiment.rpartition("/")
         for name, run in runs.items():
-            if run.damage:
-                title = (
-                    f"{'the search ' * experiment.endswith('/tuning')}{experiment.rpartition('/')[0]}/{name}"
-                )
-                yield Notice(
-                    f"{title} is damaged: {run.damage}; this command logs it again if it is one of its own"
-                )
+            if not run.damage:
+                continue
+            final = RunId.parse(study, name) if kind == "final" else None
+            if final is None:
+                own = "tuning" in phases and name in optimizers
+            else:
+                own = "training" in phases and final.optimizer in optimizers and final.config in configs
+            again = "this command logs it again" if own else "the command that made it logs it again"
+            yield Notice(f"{'' if final else 'the search '}{study}/{name} is damaged: {run.damage}; {again}")
 
 
 def letters_without_font(texts: Iterable[str]) -> Iterator[Notice]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from optstudy.errors import OptstudyError, UsageError, count_reasons
-from optstudy.records.location import Location, study_names
+from optstudy.records.location import Location, study_names, workspace_option
 from optstudy.records.naming import RunId
 from optstudy.report.tables.table import count_label
 from optstudy.study.accepted import accepted_hashes
-from optstudy.study.workspace import StudyFiles, read_recorded
+from optstudy.study.workspace import RecordedStudy, StudyFiles, read_recorded
 from optstudy.tracking import LoggedRun, Tracking, open_existing
 
 
@@ -50,6 +50,7 @@ def read_statuses(location: Location) -> list[OptimizerStatus]:
     if not names:
         raise UsageError(
             f"no study has run in {location.workspace.resolve()} yet; run: optstudy study --preset quick"
+            f"{workspace_option(location.workspace)}"
         )
     left_out = left_out_notices(location)
     if len(left_out) == len(names):
@@ -124,6 +125,33 @@ def other_server_notices(location: Location) -> list[str]:
         for name, uri in servers.items()
         if uri is not None and uri != now
     ]
+
+
+def unlogged_notices(location: Location) -> list[str]:
+    """Return a message for each study whose work is in the workspace, but not in its store, as after its removal."""
+    tracking, workspace, notices = open_recorded(location), location.workspace, []
+    for name in study_names(workspace):
+        files = StudyFiles(workspace, name)
+        try:
+            recorded = read_recorded(files)
+            logged = tracking.experiment_ids(name)
+        except OptstudyError:  # see `left_out_notices`
+            continue
+        here = recorded is not None and recorded.fingerprint.get("tracking") == tracking.server
+        if recorded and here and not logged and any(files.rungs.glob("*/*")):
+            notices.append(
+                f"study {name!r} has no runs in MLflow; to log them again from {files.folder}, run:"
+                f" {_command(recorded)} --study {name}{workspace_option(workspace)}"
+            )
+    return notices
+
+
+def _command(recorded: RecordedStudy) -> str:
+    if recorded.started_phases == ("training",):
+        return " ".join(
+            ["optstudy train", *(f"--config {config}" for config in recorded.specification.configs)]
+        )
+    return "optstudy study" if "training" in recorded.started_phases else "optstudy tune"
 
 
 def earlier_run_notices(tracking: Tracking, studies: Iterable[str]) -> list[str]:

@@ -39,6 +39,11 @@ class StudyFiles:
         return self.folder / "specification.json"
 
     @property
+    def rungs(self) -> Path:
+        """Folder of the trained rungs of trials and final runs."""
+        return self.folder / "rungs"
+
+    @property
     def journal(self) -> Path:
         """Optuna's journal, for dashboards."""
         return self.folder / "optuna.log"

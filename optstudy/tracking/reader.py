@@ -115,7 +115,7 @@ class Reader:
         data = self.find_file(run, name)
         if data is None:
             raise OptstudyError(
-                f"run {run.run_id} has no {name} in {self.shown_uri};"
+                f"{run.id} has no {name} in {self.shown_uri} (run {run.run_id});"
                 " rerun the command that trained the run to restore it"
             )
         return data

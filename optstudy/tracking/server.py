@@ -20,7 +20,7 @@ from urllib.parse import quote
 from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
-from optstudy.tracking import embedded
+from optstudy.tracking import embedded, keeper
 from optstudy.tracking.stores import open_existing
 
 _WORKFLOW = "workflowType=machine_learning"  # else MLflow opens its pages for language models
@@ -53,19 +53,22 @@ def run_server(
         "--allowed-hosts": ",".join(_allowed_hosts(host, port)),
         "--workers": "1",
     }
-    server = subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
-        [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)],
+    python = [sys.executable, "-P"]  # which imports nothing from the current folder
+    words = ["-m", "mlflow", "server", *(word for option in options.items() for word in option)]
+    with subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
+        [*python, keeper.__file__, *python, *words],
         env=_environment(),
+        stdin=subprocess.PIPE,  # which closes with this process, however it ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # its child processes are stopped as a group
-    )
-    address = f"http://{_in_url(host)}:{port}"
-    try:
-        _wait_for(server, address)
-        yield address, server
-    finally:
-        _stop(server)
+    ) as server:
+        address = f"http://{_in_url(host)}:{port}"
+        try:
+            _wait_for(server, address)
+            yield address, server
+        finally:
+            _stop(server)
 
 
 def is_loopback(host: str) -> bool:
@@ -131,7 +134,8 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 def _environment() -> dict[str, str]:
     """Return the server's environment, without settings of the user's own servers, such as an open list of hosts."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
-    return {**inherited, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**inherited, **ours, "PYTHONSAFEPATH": "1"}  # for the processes that the server starts
 
 
 def _allowed_hosts(host: str, port: int) -> list[str]:

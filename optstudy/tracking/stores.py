@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from optstudy.errors import OptstudyError, UsageError, first_line
 from optstudy.records.io import writing
-from optstudy.records.location import Location, study_names
+from optstudy.records.location import Location, study_names, workspace_option
 from optstudy.tracking import embedded
 from optstudy.tracking.connection import PATIENCE, hide_credentials
 from optstudy.tracking.writer import Tracking
@@ -59,12 +59,13 @@ def open_existing(location: Location) -> Tracking:
 
 
 def _no_store(workspace: Path) -> str:
-    names = study_names(workspace)
+    names, option = study_names(workspace), workspace_option(workspace)
     if not names:
-        return f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick"
+        return f"no study has run in {workspace.resolve()} yet; run: optstudy study --preset quick{option}"
+    commands = ", ".join(f"optstudy study --study {name}{option}" for name in reversed(names))
     return (
         f"{embedded.database(workspace)} is missing; move it back, or log the runs again from tuning/studies"
-        f" with: optstudy study --study {names[-1]}"
+        f" with: {commands}"
     )
 
 

@@ -36,9 +36,10 @@ def split_dataset(dataset: Dataset, split: Split) -> tuple[LabelledImages, Label
         return (x, y), (dataset.test_x, dataset.test_y)  # no copy
     validation = 0 if final else split.validation
     if validation + max(split.size, 1) > len(y):
+        held_out = "" if final else f"hold out {validation} for validation and "
         raise UsageError(
-            f"the training set has {len(y)} examples, too few to hold out {validation} for validation "
-            f"and train on {split.size or 'at least 1'}"
+            f"the training set has {len(y)} examples, too few to {held_out}train on {split.size or 'at least 1'};"
+            f" give a smaller {'train_size' if final else 'validation or tune_size'}"
         )
     shuffled = torch.randperm(len(y), generator=generator("split", split.seed))
     heldout, rest = _draw(shuffled, y, validation)

@@ -73,7 +73,7 @@ def table(run: Run, workspace: str = ".") -> list[Any]:
 
 def run_files() -> list[Path]:
     """Return the files that the cache has of runs."""
-    return sorted(path for path in (FILES.folder / "rungs").rglob("*") if path.is_file())
+    return sorted(path for path in (FILES.rungs).rglob("*") if path.is_file())
 
 
 def flipped(path: Path) -> None:
@@ -287,7 +287,7 @@ def test_optunas_journal_stops_no_command_whatever_is_in_its_place(folder: Path,
 
 
 def test_files_of_other_names_in_a_workspace_are_left_alone(folder: Path, run: Run) -> None:
-    rungs = FILES.folder / "rungs"
+    rungs = FILES.rungs
     places = [rungs, next(rungs.iterdir()), FILES.folder, FILES.folder.parent, FILES.bests]
     for place in places:
         for name in ("notes.json", "0001 (copy).json", "mine.pt"):

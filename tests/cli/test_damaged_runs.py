@@ -165,9 +165,7 @@ def test_the_command_of_the_study_restores_what_is_damaged_without_a_number_comp
 
     said = studies.texts(tiny.reopened_study().run())
 
-    assert said == [
-        f"{subject} is damaged: {DAMAGES[damage]}; this command logs it again if it is one of its own"
-    ]
+    assert said == [f"{subject} is damaged: {DAMAGES[damage]}; this command logs it again"]
     ended, original = run("compare", "--json"), run("compare", "--json", "--workspace", str(retrained))
     assert ended.out == original.out
     assert ended.err == "next: optstudy ui --study tiny\n"
@@ -273,7 +271,7 @@ def test_status_does_not_count_a_damaged_run_as_finished_and_says_why(retrained_
     ended = run("status")
 
     assert "1 of 2" in ended.out
-    assert f"tiny, sgd, are damaged: {DAMAGES[metric]} (1 final run)" in ended.out
+    assert f"tiny, sgd, damaged: {DAMAGES[metric]} (1 final run)" in ended.out
     assert ended.err == "next: optstudy train --study tiny\n"
 
 

@@ -121,3 +121,25 @@ def test_the_next_command_names_the_server_of_the_study(
 
     assert first.splitlines()[-1] == f"next: optstudy status --tracking-uri {server}"
     assert second == f"next: optstudy train --study tiny --tracking-uri {server}\n"
+
+
+def test_each_study_whose_runs_are_not_in_the_store_is_named_with_the_command_that_logs_them_again(
+    run: Run, workspace: Path, empty_store: Path
+) -> None:
+    stop(None, "training", name="trained", configs=["default"])
+    stop(None, "tuning", name="tuned")
+    shutil.copy(empty_store / "mlruns" / "mlflow.db", workspace / "mlruns" / "mlflow.db")
+
+    notes = [line for line in run("status").err.splitlines() if line.startswith("note: ")]
+
+    expected = {
+        "trained": "optstudy train --config default --study trained",
+        "tuned": "optstudy tune --study tuned",
+    }
+    assert notes == [
+        f"note: study {name!r} has no runs in MLflow; to log them again from tuning/studies/{name}, run: {command}"
+        for name, command in expected.items()
+    ]
+    for command in expected.values():
+        assert run(*shlex.split(command)[1:]).status == 0
+    assert "note: " not in run("status").err

@@ -34,6 +34,14 @@ def serving(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def check_ended(port: int) -> None:
+    for _ in range(300):  # its processes were told to end, and may take a moment
+        if not serving(port):
+            break
+        time.sleep(0.1)
+    assert not serving(port)
+
+
 def fetched(address: str) -> tuple[int, bytes]:
     with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  # our own server
         return answer.status, answer.read()
@@ -111,11 +119,23 @@ def test_the_server_answers_where_the_links_point_and_ends_on_a_signal(
         assert shown.wait() == 0
         assert shown.stdout.read() == ""
 
-    for _ in range(300):  # its processes were told to end, and may take a moment
-        if not serving(port):
-            break
-        time.sleep(0.1)
-    assert not serving(port)
+    check_ended(port)
+
+
+@pytest.mark.slow
+def test_a_server_ends_with_a_command_that_is_killed_and_imports_nothing_from_the_current_folder(
+    finished_copy: Path,
+) -> None:
+    port = free_port()
+    for name in ("uvicorn", "flask"):  # of the server's imports
+        (finished_copy / f"{name}.py").write_text("raise SystemExit('imported')")
+    with served(finished_copy, "--port", str(port)) as (shown, notes):
+        assert notes == []
+        assert serving(port)
+
+        shown.kill()
+
+    check_ended(port)
 
 
 @pytest.mark.slow

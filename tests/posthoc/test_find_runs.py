@@ -100,12 +100,13 @@ def test_a_run_whose_files_are_gone_says_which_and_how_to_have_them_again(finish
 
     (files / "weights.pt").unlink()
     with pytest.raises(
-        OptstudyError, match=f"^run {run.run_id} has no weights.pt in sqlite:.*to restore it$"
+        OptstudyError,
+        match=f"^{run.id} has no weights.pt in sqlite:.* \\(run {run.run_id}\\); .*to restore it$",
     ):
         read_subject(tracking, run, "end")
     assert read_subject(tracking, run, "start").weights is None
     shutil.rmtree(files)
-    with pytest.raises(OptstudyError, match=f"^run {run.run_id} has no plan.json in "):
+    with pytest.raises(OptstudyError, match=f"^{run.id} has no plan.json in "):
         read_subject(tracking, run, "start")
 
 

@@ -155,7 +155,7 @@ def test_final_on_fewer_images_draws_them_by_class_and_still_holds_out_the_test_
             "the training set has 4 examples, too few to hold out 3 for validation and train on 2",
         ),
         (Split("tuning", 4), "too few to hold out 4 for validation and train on at least 1"),
-        (Split("final", size=5), "too few to hold out 0 for validation and train on 5"),
+        (Split("final", size=5), "the training set has 4 examples, too few to train on 5"),
     ],
 )
 def test_a_split_of_more_images_than_there_are_is_an_error(split: Split, numbers_named: str) -> None:
