@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,11 @@ _PLAIN: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
 ]
 _MAX_NAMES = 8  # in a message
-_NUMBERS = {
+_REAL = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8),
     *(torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64),
 }
+COMPLEX = {torch.complex64, torch.complex128}
 _MOST_LEVELS = 20  # of nested dictionaries
 _MOST_REPEATED = 2**30  # bytes of a tensor that a file holds as a view of fewer numbers
 _ADVICE = "write one by torch.save(model.state_dict(), FILE)"
@@ -60,9 +61,9 @@ def read_weights(path: Path, model: nn.Module | None = None) -> dict[str, Tensor
     found = dict(_state_dicts(content))
     if not found:
         raise UsageError(f"{path}: holds no named weights{_keys(content)}; {_ADVICE}")
-    dense = {key: weights for key, weights in found.items() if all(map(_is_dense, weights.values()))}
+    dense = {key: weights for key, weights in found.items() if all(map(is_dense, weights.values()))}
     if not dense:
-        name = next(name for weights in found.values() for name in weights if not _is_dense(weights[name]))
+        name = next(name for weights in found.values() for name in weights if not is_dense(weights[name]))
         raise UsageError(f"{path}: {name} is not a dense tensor of real numbers")
     key = _choose(dense, model, path)
     if key and model and (difference := _difference(model, found[key])):
@@ -74,9 +75,14 @@ def read_weights(path: Path, model: nn.Module | None = None) -> dict[str, Tensor
     return dict(weights)
 
 
-def _is_dense(value: Tensor) -> bool:
-    """Whether a tensor has real numbers in memory, and does not repeat a few of them beyond all memory."""
-    if value.layout != torch.strided or value.is_meta or value.dtype not in _NUMBERS:
+def is_dense(value: Tensor, others: Collection[torch.dtype] = ()) -> bool:
+    """Whether a tensor has real numbers in memory, and does not repeat a few of them beyond all memory.
+
+    Args:
+        value: The tensor.
+        others: Types of numbers that are accepted as well.
+    """
+    if value.layout != torch.strided or value.is_meta or value.dtype not in {*_REAL, *others}:
         return False
     return value.nbytes <= max(value.untyped_storage().nbytes(), _MOST_REPEATED)
 

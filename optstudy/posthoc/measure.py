@@ -12,7 +12,7 @@ from torch import nn
 from optstudy.curvature.progress import result_of
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.execution.flows import Flow, Gather, Task, Workers, drive, require
-from optstudy.posthoc.checkpoints import load_weights
+from optstudy.posthoc.checkpoints import COMPLEX, is_dense, load_weights
 from optstudy.posthoc.request import CurvatureRequest
 from optstudy.posthoc.samples import Sample, sampled_images
 from optstudy.records.curvature import CurvatureResult
@@ -133,8 +133,11 @@ def _model(subject: Subject) -> nn.Module:
     plan = subject.plan
     assert subject.weights is not None
     weights = torch.load(io.BytesIO(subject.weights), weights_only=True, map_location="cpu")
-    tensors = (value for value in weights.values() if isinstance(value, torch.Tensor))
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+    tensors = {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+    for name, tensor in tensors.items():
+        if not is_dense(tensor, COMPLEX):
+            raise OptstudyError(f"{subject.name}: {name} of its weights is not a dense tensor of numbers")
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise OptstudyError(f"{subject.name}: its weights are not all finite numbers; the run diverged")
     model = build_model(plan.model, load(plan.dataset))
     if load_weights(model, weights, subject.name):

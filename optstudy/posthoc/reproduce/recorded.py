@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from optstudy.errors import OptstudyError, UsageError, suggestion
+from optstudy.posthoc.checkpoints import COMPLEX, is_dense
 from optstudy.posthoc.find_runs import find_runs, matching_runs
 from optstudy.posthoc.reproduce.compare import Series
 from optstudy.posthoc.trust import ForeignCode, code_in_mlflow, foreign_code
@@ -209,21 +212,26 @@ def curve_series(curvature: CurvatureResult | None) -> dict[str, Series]:
 
 def weight_series(weights: Mapping[str, Tensor]) -> dict[str, Series]:
     """Return a model's parameters and buffers; bfloat16, which numpy lacks, becomes float32 without rounding."""
-    return {
-        f"weights/{name}": Series(
-            (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-        )
-        for name, tensor in weights.items()
-    }
+    return {f"weights/{name}": Series(_array(tensor)) for name, tensor in weights.items()}
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _state_dict(data: bytes, run: FinalRun) -> dict[str, Tensor]:
+    where = f"weights.pt of run {run.run_id}"
     try:
-        loaded: dict[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        with warnings.catch_warnings(action="ignore"):  # of kinds of tensors that are refused below
+            loaded: dict[str, Tensor] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises errors of many kinds on invalid bytes
-        raise OptstudyError(
-            f"weights.pt of run {run.run_id} is damaged ({type(error).__name__}); {_REMEDY}"
-        ) from error
+        raise OptstudyError(f"{where} is damaged ({type(error).__name__}); {_REMEDY}") from error
     if not (isinstance(loaded, dict) and all(isinstance(value, Tensor) for value in loaded.values())):
-        raise OptstudyError(f"weights.pt of run {run.run_id} holds no weights; {_REMEDY}")
+        raise OptstudyError(f"{where} holds no weights; {_REMEDY}")
+    for name, value in loaded.items():
+        if not is_dense(value, COMPLEX):
+            raise OptstudyError(
+                f"{where}: {name} is not a dense tensor of numbers, which alone can be compared"
+            )
     return loaded

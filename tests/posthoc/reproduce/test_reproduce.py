@@ -17,8 +17,13 @@ import tiny
 import torch
 
 from optstudy.comparison.read import read_studies
-from optstudy.errors import UsageError
-from optstudy.posthoc.reproduce.recorded import RecordedRun, recorded_in_archive, recorded_in_mlflow
+from optstudy.errors import OptstudyError, UsageError
+from optstudy.posthoc.reproduce.recorded import (
+    RecordedRun,
+    recorded_in_archive,
+    recorded_in_mlflow,
+    weight_series,
+)
 from optstudy.posthoc.reproduce.rerun import Reproduction, reproduce
 from optstudy.records import plan as plan_records
 from optstudy.records.location import Location
@@ -63,12 +68,54 @@ def change_file(workspace: Path, name: str, change: Callable[[bytes], bytes]) ->
     path.write_bytes(change(path.read_bytes()))
 
 
+def saved(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
 def one_weight_changed(data: bytes) -> bytes:
     weights = torch.load(io.BytesIO(data), weights_only=True)
     weights["3.weight"][1, 7] += 1e-6
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    return buffer.getvalue()
+    return saved(weights)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.eye(2).to_sparse(),
+        torch.zeros(2).to(torch.float8_e4m3fn),
+        torch.zeros(2, device="meta"),
+        torch.zeros(1).expand(10**12),
+    ],
+    ids=["sparse", "float8", "meta", "repeated"],
+)
+def test_recorded_weights_that_cannot_be_compared_are_refused_in_one_line(
+    value: torch.Tensor, finished_copy: Path
+) -> None:
+    change_file(finished_copy, "weights.pt", lambda _: saved({"w": value}))
+
+    with pytest.raises(OptstudyError) as raised:
+        recorded_in_mlflow(tracking_of(finished_copy), RUN)
+
+    assert str(raised.value) == (
+        f"weights.pt of run {run_id(finished_copy)}: w is not a dense tensor of numbers, which alone can be compared"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.nn.Parameter(torch.ones(2)),
+        torch.ones(2, dtype=torch.complex64).conj(),
+        torch.tensor([torch.nan]),
+    ],
+    ids=["parameter", "conjugate", "nan"],
+)
+def test_weights_are_compared_however_torch_holds_them(value: torch.Tensor) -> None:
+    [series] = weight_series({"w": value}).values()
+
+    assert series.values.tolist() == pytest.approx(value.tolist(), nan_ok=True)
 
 
 def json_with(**changes: Any) -> Callable[[bytes], bytes]:
