@@ -147,7 +147,8 @@ def writing(path: Path | str, remedy: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritten(path, error.errno, error.strerror or str(error), remedy) from error
+        remedy = _REMEDIES.get(error.errno or 0, remedy)
+        raise _unwritten(path, error.strerror or str(error), remedy) from error
 
 
 def find_unwritten(error: BaseException, path: Path | str) -> UnwrittenError | None:
@@ -164,30 +165,36 @@ def find_unwritten(error: BaseException, path: Path | str) -> UnwrittenError | N
         if isinstance(cause, sqlite3.Error):
             code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details
             if code in _SQLITE:
-                return _unwritten(path, _SQLITE[code], str(cause))
-        if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+                return _unwritten(path, str(cause), _SQLITE[code])
+        if isinstance(cause, OSError) and cause.errno in _REMEDIES:
             named = cause.filename2 or cause.filename  # a copy names its source first
             if named or cause.errno in _FULL:  # a connection may not be permitted either
-                return _unwritten(os.fsdecode(named or path), cause.errno, cause.strerror or "")
+                return _unwritten(os.fsdecode(named or path), cause.strerror or "", _REMEDIES[cause.errno])
         cause = cause.__cause__ or cause.__context__
     return None
 
 
+_AGAIN = "and run the same command again"
+_FREE_SPACE = f"free some space {_AGAIN}: nothing finished is lost"
+_MAKE_WRITABLE = f"make it writable {_AGAIN}: nothing finished is lost"
+_CHECK_DISK = f"check the disk {_AGAIN}"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_UNWRITABLE = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+_REMEDIES = {
+    **dict.fromkeys(_FULL, _FREE_SPACE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _MAKE_WRITABLE),
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f) {_AGAIN}: nothing finished is lost",
+    errno.EIO: _CHECK_DISK,
+}
 _SQLITE = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-    sqlite3.SQLITE_PERM: errno.EACCES,
-    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_FULL: _FREE_SPACE,
+    sqlite3.SQLITE_READONLY: _MAKE_WRITABLE,
+    sqlite3.SQLITE_PERM: _MAKE_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: f"check that its folder exists and is writable {_AGAIN}",
+    sqlite3.SQLITE_IOERR: _CHECK_DISK,
 }
 
 
-def _unwritten(path: Path | str, number: int | None, reason: str, remedy: str = "") -> UnwrittenError:
-    if number in _UNWRITABLE:
-        first = "free some space" if number in _FULL else "make it writable"
-        remedy = f"{first} and run the same command again: nothing finished is lost"
+def _unwritten(path: Path | str, reason: str, remedy: str) -> UnwrittenError:
     return UnwrittenError(f"cannot write {path}: {reason}{f'; {remedy}' if remedy else ''}")
 
 

@@ -11,8 +11,9 @@ import pytest
 from optstudy.errors import UnwrittenError
 from optstudy.records.io import find_unwritten, temporary_folder, write_files, writing
 
-FULL = "; free some space and run the same command again: nothing finished is lost"
-READ_ONLY = "; make it writable and run the same command again: nothing finished is lost"
+KEPT = "nothing finished is lost"
+FULL = f"; free some space and run the same command again: {KEPT}"
+READ_ONLY = f"; make it writable and run the same command again: {KEPT}"
 
 
 def test_a_full_disk_is_one_line_with_the_file_and_what_to_do() -> None:
@@ -30,7 +31,12 @@ def test_a_full_disk_is_one_line_with_the_file_and_what_to_do() -> None:
     ("number", "remedy"),
     [
         (errno.EDQUOT, FULL),
-        *((number, READ_ONLY) for number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)),
+        *((number, READ_ONLY) for number in (errno.EROFS, errno.EACCES, errno.EPERM)),
+        (errno.EIO, "; check the disk and run the same command again"),
+        (
+            errno.EFBIG,
+            "; raise the limit on the size of files (ulimit -f) and run the same command again: " + KEPT,
+        ),
         *((number, "; choose another folder") for number in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)),
     ],
 )
@@ -62,6 +68,16 @@ def test_a_read_only_database_is_one_that_cannot_be_written(tmp_path: Path) -> N
 
     assert str(find_unwritten(raised.value, "a.db")) == (
         f"cannot write a.db: attempt to write a readonly database{READ_ONLY}"
+    )
+
+
+def test_a_database_whose_folder_is_missing_is_not_said_to_be_read_only(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        sqlite3.connect(tmp_path / "gone" / "a.db")
+
+    assert str(find_unwritten(raised.value, "a.db")) == (
+        "cannot write a.db: unable to open database file;"
+        " check that its folder exists and is writable and run the same command again"
     )
 
 
