@@ -51,7 +51,7 @@ def measure_request(
         references=plan.references,
         listed=listing.files,
     ) as workers:
-        for references in {tuple(code.references.items()) for code in codes}:
+        for references in dict.fromkeys(tuple(code.references.items()) for code in codes if code.references):
             run_all([Task(check_kinds, (dict(references),))], workers)
         [total] = run_all([Task(count_images, (plan,))], workers)
         samples, notice = choose_samples(request, default_sample(plan), total)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from optstudy.errors import UsageError, suggestion
 from optstudy.posthoc.measure import Subject
-from optstudy.records.checksums import DamagedError
-from optstudy.records.forms import from_json
+from optstudy.records.checksums import Damage, DamagedError
+from optstudy.records.forms import FormError, from_json
 from optstudy.records.plan import Plan
 from optstudy.records.run import FinalRun
 from optstudy.tracking import Tracking
+from optstudy.tracking.decode import LOGGED_AGAIN
 
 
 def find_runs(tracking: Tracking, target: str) -> list[FinalRun]:
@@ -59,10 +60,14 @@ def read_plan(tracking: Tracking, run: FinalRun) -> Plan:
     """Return the recorded plan of a run.
 
     Raises:
-        OptstudyError: If it is missing or cannot be read.
+        OptstudyError: If it is missing.
+        DamagedError: If it cannot be read.
     """
     data = tracking.read_file(run, "plan.json")
-    return from_json(Plan, data, f"plan.json of run {run.id}")
+    try:
+        return from_json(Plan, data, "its file plan.json")
+    except FormError as error:
+        raise DamagedError(Damage(str(run.id), str(error), LOGGED_AGAIN, run.run_id)) from error
 
 
 def read_subject(tracking: Tracking, run: FinalRun, at: str) -> Subject:

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from optstudy.errors import OptstudyError, UsageError
 from optstudy.posthoc.find_runs import find_runs, matching_runs, read_plan, read_subject
 from optstudy.posthoc.samples import Sample, default_sample
+from optstudy.records.checksums import DamagedError
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import Tracking, embedded, open_tracking
@@ -119,5 +120,6 @@ def test_a_plan_that_says_nothing_sensible_is_refused_by_the_runs_name(
     [run] = find_runs(tracking, "tiny/sgd/seed-0")
     (files_of(finished_copy, run) / "plan.json").write_text(content)
 
-    with pytest.raises(OptstudyError, match="^plan.json of run tiny/sgd/seed-0(: dataset)? is "):
+    said = "^tiny/sgd/seed-0 is damaged: its file plan.json(: dataset)? is .*; delete its run in MLflow, and .* again$"
+    with pytest.raises(DamagedError, match=said):
         read_plan(tracking, run)
