@@ -1,5 +1,6 @@
 """Find and load ``tuning/spaces/NAME.toml``: an optimizer's search space, label, colour and citation."""
 
+import functools
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ def load_space(name: str, workspace: Path) -> Space:
     return parse_space(spaces[name])
 
 
+@functools.cache
 def packaged_optimizers() -> frozenset[str]:
     """Return the class paths of the optimizers whose spaces come with optstudy."""
     return frozenset(parse_space(file).optimizer for file in (PACKAGED / "spaces").glob("*.toml"))
