@@ -40,6 +40,13 @@ def check_file_name(kind: str, name: str) -> None:
         )
 
 
+def check_run_names(study: str, optimizer: str, config: str) -> None:
+    """Raise UsageError unless these may be the names of a run, since files of such names are read and written."""
+    check_name("study", study)
+    check_file_name("optimizer", optimizer)
+    check_name("config", config)
+
+
 def _check_length(kind: str, name: str) -> None:
     if len(name.encode(errors="replace")) > LONGEST_NAME:
         raise UsageError(f"{kind} name {name[:40]!r}...: use at most {LONGEST_NAME} characters")

@@ -17,7 +17,7 @@ from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.forms import FormError, from_json, to_form
 from optstudy.records.inputs import read_input
 from optstudy.records.io import replace_nonfinite
-from optstudy.records.naming import check_file_name, check_name
+from optstudy.records.naming import check_file_name, check_name, check_run_names
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
 from optstudy.records.run import EpochRecord, FinalRun, Predictions
@@ -37,10 +37,8 @@ class _ArchivedRun(FinalRun):
     facts: Mapping[str, str]  # `Provenance.details`
     sources: Mapping[str, str] | None = None  # absent from early archives
 
-    def __post_init__(self) -> None:  # since files are named after them
-        check_name("study", self.study)
-        check_name("config", self.config)
-        check_file_name("optimizer", self.optimizer)
+    def __post_init__(self) -> None:
+        check_run_names(self.study, self.optimizer, self.config)
         check_file_name("run_id", self.run_id)
 
 

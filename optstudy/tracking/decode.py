@@ -8,10 +8,10 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import Run
 
-from optstudy.errors import OptstudyError, one_line
+from optstudy.errors import OptstudyError, UsageError, one_line
 from optstudy.records.checksums import DISAGREES, Checksums, Damage, RunContent, metric_checksum
 from optstudy.records.metrics import STEP_SECONDS, TEST_ACCURACY, Tag, read_final_metrics, read_provenance
-from optstudy.records.naming import RunId
+from optstudy.records.naming import RunId, check_run_names
 from optstudy.records.run import FinalRun
 
 OTHER_SPECIFICATION = "of another specification"
@@ -157,10 +157,13 @@ def decode_final_run(run: Run, study: str, *, of_another_specification: bool) ->
     if Tag.STUDY not in run.data.tags:
         return "without its tags"
     try:
+        check_run_names(run.data.tags[Tag.STUDY], run.data.params["optimizer"], run.data.params["config"])
         return _final_run(run, checksums)
+    except UsageError as error:  # of its names
+        problem = str(error)
     except (KeyError, TypeError, ValueError, OverflowError) as error:  # logged before runs had checksums
         problem = f"a metric, parameter or tag is missing or wrong ({one_line(error)})"
-        return Damage(title, problem, LOGGED_AGAIN, run.info.run_id)
+    return Damage(title, problem, LOGGED_AGAIN, run.info.run_id)
 
 
 def _exclusion_reason(run: Run, *, of_another_specification: bool) -> str | None:

@@ -250,6 +250,24 @@ def test_a_run_without_checksums_that_lacks_a_parameter_or_has_an_unreadable_tag
     ]
 
 
+def test_a_run_whose_optimizer_is_no_file_name_is_left_out_and_no_file_of_that_name_is_read(
+    retrained_copy: Path, run: Run
+) -> None:
+    studies.drop_checksums(retrained_copy)
+    Path("outside.toml").write_text("not of the spaces")
+    change_values("UPDATE params SET value = '../../outside'", "optimizer")
+
+    ended = run("compare", "--json")
+
+    assert ended.status == 0
+    assert [(one["run"], one["problem"]) for one in json.loads(ended.out)["damaged"]] == [
+        (
+            "tiny/sgd/seed-1",
+            "optimizer name '../../outside': use printable characters other than '/', and do not begin with '.'",
+        )
+    ]
+
+
 def test_a_finished_run_has_its_checksums_before_it_is_finished(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
