@@ -30,12 +30,12 @@ def ui(study: str | None, port: int, host: str, location: Location) -> None:
     from optstudy.cli.output import show_links, update_moved_workspace
     from optstudy.tracking.server import check_server, is_loopback, links, run_server, server_uri
 
-    uri = server_uri(location.tracking_uri)
+    uri = server_uri(location)
     if uri is not None:
-        show_links(links(uri, Location(location.workspace, uri), study))
+        show_links(links(uri, location, study))
         return
     update_moved_workspace(location)
-    check_server(location.workspace, port, host)
+    check_server(location, port, host)
     if not is_loopback(host):
         echo(
             f"note: there is no password: whoever reaches {host}:{port} can read and change all runs",
@@ -43,6 +43,6 @@ def ui(study: str | None, port: int, host: str, location: Location) -> None:
         )
     running = run_server(location.workspace, port, host)
     with contextlib.suppress(KeyboardInterrupt), running as (address, server):
-        show_links(links(address, Location(location.workspace), study))
+        show_links(links(address, location, study))
         echo("Ctrl-C stops the server. next: open a link", err=True)
         server.wait()

@@ -1,6 +1,7 @@
 """Where a study and its runs are stored."""
 
 import contextlib
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ class Location:
 
     workspace: Path = Path()  # holds tuning/ and mlruns/
     tracking_uri: str | None = None  # by default MLFLOW_TRACKING_URI, else the workspace's own store
+
+    @property
+    def uri(self) -> str | None:
+        """Address of the server or database of the runs; None for the workspace's own store."""
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def workspace_option(workspace: Path) -> str:

@@ -108,8 +108,7 @@ def _list(files: StudyFiles, tracking: Tracking | None, *, best: bool) -> Remova
 
 
 def _open(location: Location) -> Tracking | None:
-    uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return open_existing(location) if uri or embedded.database(location.workspace).exists() else None
+    return open_existing(location) if location.uri or embedded.database(location.workspace).exists() else None
 
 
 def _check_server(files: StudyFiles, tracking: Tracking | None) -> None:

@@ -21,6 +21,7 @@ from optstudy.errors import OptstudyError, UsageError, suggestion
 from optstudy.records.location import Location
 from optstudy.records.run import FinalRun
 from optstudy.tracking import embedded, keeper
+from optstudy.tracking.connection import hide_credentials
 from optstudy.tracking.stores import open_existing
 
 _WORKFLOW = "workflowType=machine_learning"  # else MLflow opens its pages for language models
@@ -79,10 +80,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def server_uri(tracking_uri: str | None) -> str | None:
-    """Return the MLflow server that the option or the environment names; None for the workspace's own store."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return uri if uri and uri.startswith("http") else None
+def server_uri(location: Location) -> str | None:
+    """Return the address of the MLflow server with the runs; None if they are in the workspace's own store.
+
+    Raises:
+        UsageError: If they are elsewhere, such as in a database, which has no pages.
+    """
+    uri = location.uri
+    if uri and not uri.startswith(("http://", "https://")):
+        raise UsageError(
+            f"{hide_credentials(uri)} is no address of a web page; start a server on it"
+            " (mlflow server --backend-store-uri URI), and give the server's address to --tracking-uri"
+        )
+    return uri
 
 
 def links(address: str, location: Location, study: str | None) -> list[tuple[str, str]]:
@@ -148,14 +158,14 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def check_server(workspace: Path, port: int, host: str = LOOPBACK) -> None:
+def check_server(location: Location, port: int, host: str = LOOPBACK) -> None:
     """Check that `run_server` can run; artifact paths of a workspace that was moved are updated.
 
     Raises:
         UsageError: If there is no store, or the server cannot listen on the host and port.
         OptstudyError: If the store cannot be read.
     """
-    tracking = open_existing(Location(workspace))
+    tracking = open_existing(location)
     tracking.final_runs(tracking.studies()[-1:])  # MLflow's server would start on a damaged database
     _check_listening(host, port)
 
@@ -177,7 +187,12 @@ def _check_listening(host: str, port: int) -> None:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise UsageError(advice) from error
-            raise UsageError(f"port {port} is taken; choose another with --port") from error
+            reasons = {
+                errno.EADDRINUSE: "is taken",
+                errno.EACCES: "is for the administrator alone",
+            }
+            reason = reasons.get(error.errno or 0, f"cannot be listened on ({error.strerror})")
+            raise UsageError(f"port {port} {reason}; choose another with --port") from error
 
 
 def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:

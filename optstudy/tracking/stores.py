@@ -1,7 +1,6 @@
 """Open the MLflow store of a workspace's runs."""
 
 import fcntl
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,9 +29,8 @@ def open_tracking(location: Location, patience: float = PATIENCE) -> tuple[Track
         OptstudyError: If the workspace's own store cannot be written or read.
     """
     workspace = location.workspace
-    uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        return _open_server(uri, patience), None
+    if location.uri:
+        return _open_server(location.uri, patience), None
     address, path = embedded.uri(workspace), embedded.database(workspace)
     try:
         with writing(path.parent, "choose another --workspace"):
@@ -52,8 +50,7 @@ def open_existing(location: Location) -> Tracking:
     Raises:
         UsageError: If the workspace has no store.
     """
-    uri = location.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not (uri or embedded.database(location.workspace).exists()):
+    if not (location.uri or embedded.database(location.workspace).exists()):
         raise UsageError(_no_store(location.workspace))
     return open_tracking(location, READ_PATIENCE)[0]
 

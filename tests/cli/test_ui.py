@@ -1,5 +1,6 @@
 """`optstudy ui` serves the workspace's own store to this machine, prints where to look, and leaves nothing behind."""
 
+import errno
 import http.client
 import json
 import os
@@ -203,3 +204,46 @@ def test_a_taken_port_is_refused(run: Run, finished_copy: Path) -> None:
 
     assert ended.status == 2
     assert ended.line == f"optstudy: port {port} is taken; choose another with --port"
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.EADDRINUSE, "is taken"),
+        (errno.EACCES, "is for the administrator alone"),
+        (errno.EINVAL, "cannot be listened on (Invalid argument)"),
+    ],
+)
+def test_a_port_that_cannot_be_listened_on_is_refused_with_the_reason(
+    number: int, why: str, run: Run, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket.socket, "bind", refused)
+
+    ended = run("ui", "--port", "80")
+
+    assert ended.status == 2
+    assert ended.line == f"optstudy: port 80 {why}; choose another with --port"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("sqlite:////other.db", "sqlite:////other.db"),
+        ("postgresql://me:secret@host/runs", "postgresql://host/runs"),
+    ],
+)
+def test_a_database_that_is_not_the_workspaces_own_is_not_taken_for_it(
+    address: str, shown: str, run: Run, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+
+    ended = run("ui")
+
+    assert ended.status == 2
+    assert ended.line == (
+        f"optstudy: {shown} is no address of a web page; start a server on it"
+        " (mlflow server --backend-store-uri URI), and give the server's address to --tracking-uri"
+    )
