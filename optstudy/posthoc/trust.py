@@ -19,6 +19,7 @@ from optstudy.study.workspace import StudyFiles, read_recorded
 from optstudy.tracking import Tracking
 from optstudy.workloads.user_code import (
     check_has_source,
+    describe_origin,
     is_user_code,
     is_users_own,
     load_object,
@@ -46,7 +47,7 @@ class Listing:
 
 
 def foreign_code(run: FinalRun, plan: Plan) -> ForeignCode:
-    """Return the code that a plan names, without built-in names and the optimizers of packaged spaces."""
+    """Return the code that a plan names, except optstudy's own and the optimizers of packaged spaces."""
     names = {"dataset": plan.dataset, "model": plan.model, "loss": plan.loss}
     foreign = {kind: name for kind, name in names.items() if is_user_code(name)}
     if plan.method.optimizer not in packaged_optimizers():
@@ -69,7 +70,8 @@ def check_trust(codes: Sequence[ForeignCode], *, trust: bool) -> Listing:
     """Return what will be imported; nothing is imported yet.
 
     Raises:
-        UsageError: If there is such code and it is not trusted, or one of its files is missing, or it has no source.
+        UsageError: If there is such code and it is not trusted, or one of its files or modules is missing, or it has no
+            source.
     """
     foreign = [code for code in codes if code.references]
     if not foreign:
@@ -146,7 +148,7 @@ def _describe(code: ForeignCode, found: Mapping[str, Mapping[str, str]]) -> Iter
     for kind, reference in code.references.items():
         files = found[reference]
         here |= files
-        where = "" if files else ", of an installed package or the standard library"
+        where = "" if files else f", {describe_origin(reference)}"
         yield f"imports {kind} {reference!r}{where}"
     for name, digest in here.items():
         if name not in recorded:
@@ -154,7 +156,7 @@ def _describe(code: ForeignCode, found: Mapping[str, Mapping[str, str]]) -> Iter
         elif recorded[name] == digest:
             yield f"{name!r} is as recorded, with SHA-256 {digest}"
         else:
-            yield f"{name!r} differs: recorded with SHA-256 {_visible(recorded[name])}, here {digest}"
+            yield f"{name!r} differs: recorded with SHA-256 {recorded[name]}, here {digest}"
     for name in recorded:
         if name not in here:
             yield f"{name!r} is in the record, but not imported here"
@@ -162,7 +164,3 @@ def _describe(code: ForeignCode, found: Mapping[str, Mapping[str, str]]) -> Iter
 
 def _listed(code: ForeignCode) -> str:
     return ", ".join(f"{kind} {reference[:_LONGEST]!r}" for kind, reference in code.references.items())
-
-
-def _visible(text: str) -> str:
-    return text if text.isprintable() else repr(text)

@@ -4,6 +4,7 @@ import ast
 import functools
 import hashlib
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -11,7 +12,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -142,6 +143,25 @@ def check_has_source(reference: str) -> None:
         )
 
 
+def describe_origin(reference: str) -> str:
+    """Say what a reference belongs to that has no file of the user's behind it; nothing is imported.
+
+    Raises:
+        UsageError: If there is no such module.
+    """
+    top = _parse(reference)[0].partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return "of the standard library"
+    locations = _locations(top, Path.cwd()) or _spec_locations(_find_anywhere(top))
+    if not locations:
+        raise UsageError(
+            f"{reference!r}: there is no module {top!r}; install it, or put its file in this folder"
+        )
+    if any(map(is_installed, locations)):
+        return "of an installed package"
+    return f"found in {relative_path(locations[0].parent)}, whose files are not listed"
+
+
 def relative_path(path: Path) -> str:
     """Return a path relative to the current folder, as files are named in fingerprints."""
     return Path(os.path.relpath(path)).as_posix()
@@ -239,6 +259,18 @@ def _locations(dotted: str, root: Path) -> list[Path]:
     """Return the file or folders of the top-level package of a module, without importing it; none if not found."""
     importlib.invalidate_caches()
     spec = PathFinder.find_spec(dotted.partition(".")[0], [str(root), str(Path.cwd()), *sys.path])
+    return _spec_locations(spec)
+
+
+def _find_anywhere(name: str) -> ModuleSpec | None:
+    """Find a module of the top level as `import` does, such as one of an editable installation."""
+    try:
+        return importlib.util.find_spec(name)
+    except ValueError:  # of __main__
+        return None
+
+
+def _spec_locations(spec: ModuleSpec | None) -> list[Path]:
     if spec is None:
         return []
     # A package lies in its parent folder; a namespace package has locations but no file.

@@ -1,8 +1,11 @@
 """Code that a record from elsewhere names is refused, or listed before it is imported, and called if of its kind."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import evidence as made_up
@@ -135,7 +138,7 @@ def test_the_files_behind_the_code_are_listed_with_both_hashes_before_anything_i
     assert [*listing.lines] == [
         "imports dataset 'images.py:load'",
         "imports model 'net.py:make'",
-        "imports loss 'torch.nn.functional:mse_loss', of an installed package or the standard library",
+        "imports loss 'torch.nn.functional:mse_loss', of an installed package",
         f"'evil.py' is not in the record; here it has SHA-256 {digest_of(user_files / 'evil.py')}",
         f"'images.py' differs: recorded with SHA-256 {before['images.py']}, here {changed}",
         f"'net.py' is as recorded, with SHA-256 {before['net.py']}",
@@ -153,6 +156,54 @@ def test_code_that_is_neither_installed_nor_has_a_source_file_is_refused(file: s
         UsageError, match=r"^'evil:make' has no source file in \., and is not of an installed"
     ):
         check_trust([code_of({"model": "evil:make"})], trust=True)
+
+
+@pytest.mark.parametrize(
+    ("reference", "origin"),
+    [
+        ("code:interact", "of the standard library"),
+        ("builtins:exec", "of the standard library"),
+        ("torch.hub:load", "of an installed package"),
+        ("optstudy.cli:main", "of an installed package"),
+    ],
+)
+def test_what_has_no_file_beside_the_record_is_listed_with_its_origin(
+    reference: str, origin: str, user_files: Path
+) -> None:
+    listing = check_trust([code_of({"model": reference})], trust=True)
+
+    assert listing.lines == (f"imports model {reference!r}, {origin}",)
+
+
+def test_a_module_of_an_editable_installation_is_listed_with_its_folder(
+    user_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (user_files / "elsewhere").mkdir()
+    file = user_files / "elsewhere" / "zoo.py"
+    file.write_text(EVIL)
+
+    class Editable:
+        """A finder as setuptools installs it."""
+
+        @staticmethod
+        def find_spec(name: str, *_: object) -> ModuleSpec | None:
+            return spec_from_file_location(name, file) if name == "zoo" else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable])
+
+    listing = check_trust([code_of({"model": "zoo:make"})], trust=True)
+
+    assert listing.lines == ("imports model 'zoo:make', found in elsewhere, whose files are not listed",)
+
+
+@pytest.mark.parametrize("reference", ["nowhere:make", "nowhere.inside:make"])
+def test_a_module_that_is_not_there_is_refused_before_anything_is_listed(
+    reference: str, user_files: Path
+) -> None:
+    with pytest.raises(
+        UsageError, match=f"^'{reference}': there is no module '.*'; install it, or put its file in"
+    ):
+        check_trust([code_of({"model": reference})], trust=True)
 
 
 def test_a_folder_named_site_packages_beside_the_files_is_not_installed(user_files: Path) -> None:
