@@ -165,7 +165,8 @@ def find_unwritten(error: BaseException, path: Path | str) -> UnwrittenError | N
         if isinstance(cause, sqlite3.Error):
             code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details
             if code in _SQLITE:
-                return _unwritten(path, str(cause), _SQLITE[code])
+                lost = code == sqlite3.SQLITE_CANTOPEN and not os.access(Path(path).parent, os.F_OK)
+                return _unwritten(path, str(cause), _RESTORE_FOLDER if lost else _SQLITE[code])
         if isinstance(cause, OSError) and cause.errno in _REMEDIES:
             named = cause.filename2 or cause.filename  # a copy names its source first
             if named or cause.errno in _FULL:  # a connection may not be permitted either
@@ -177,6 +178,7 @@ def find_unwritten(error: BaseException, path: Path | str) -> UnwrittenError | N
 _AGAIN = "and run the same command again"
 _FREE_SPACE = f"free some space {_AGAIN}: nothing finished is lost"
 _MAKE_WRITABLE = f"make it writable {_AGAIN}: nothing finished is lost"
+_RESTORE_FOLDER = f"its folder is missing or closed to you; restore it {_AGAIN}"
 _CHECK_DISK = f"check the disk {_AGAIN}"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REMEDIES = {
@@ -189,7 +191,7 @@ _SQLITE = {
     sqlite3.SQLITE_FULL: _FREE_SPACE,
     sqlite3.SQLITE_READONLY: _MAKE_WRITABLE,
     sqlite3.SQLITE_PERM: _MAKE_WRITABLE,
-    sqlite3.SQLITE_CANTOPEN: f"check that its folder exists and is writable {_AGAIN}",
+    sqlite3.SQLITE_CANTOPEN: _MAKE_WRITABLE,
     sqlite3.SQLITE_IOERR: _CHECK_DISK,
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from optstudy.errors import UsageError
-from optstudy.optimizers import find_spaces, load_space, read_looks
+from optstudy.optimizers import find_spaces, load_space, packaged_optimizers, read_looks
 from optstudy.records.look import PLAIN, Look, Looks, derive_look
 from optstudy.records.naming import RowKey
 
@@ -22,6 +22,11 @@ def workspace(folder: Path, name: str, keys: str) -> Path:
     looks = ("label", "colour", "style", "cite")
     file.write_text("\n".join([keys, *(line for line in packaged if not line.startswith(looks))]))
     return folder
+
+
+def test_the_packaged_spaces_are_parsed_once() -> None:
+    assert "torch.optim.SGD" in packaged_optimizers()
+    assert packaged_optimizers() is packaged_optimizers()
 
 
 def test_every_packaged_optimizer_has_a_look() -> None:

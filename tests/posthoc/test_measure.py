@@ -169,6 +169,12 @@ def diverged() -> Subject:
     return replace(subject(), weights=bytes_of(model))
 
 
+def beyond_all_memory() -> Subject:
+    buffer = io.BytesIO()
+    torch.save({"w": torch.zeros(1).expand(10**12)}, buffer)
+    return replace(subject(), weights=buffer.getvalue())
+
+
 def of_other_names() -> Subject:
     weights = torch.load(io.BytesIO(subject().weights or b""), weights_only=True)
     renamed = {f"net.{name}": value for name, value in weights.items()}
@@ -188,6 +194,7 @@ def of_another_model() -> Subject:
         (lambda: subject(model="net.py:Scaled"), asked(k=1, landscape=True), UsageError, " has 1 parameter, fewer"),
         (subject, asked(k=197), UsageError, " has 196 parameters, fewer than the 197 eigenvalues requested"),
         (diverged, asked(), OptstudyError, ": its weights are not all finite numbers; the run diverged"),
+        (beyond_all_memory, asked(), OptstudyError, ": w of its weights is not a dense tensor of numbers"),
         (of_other_names, asked(), UsageError, ": the model's parameter names have changed since the run was trained"),
         (of_another_model, asked(), UsageError, ": weight has shape (2, 2), where the model has 0.weight of shape"),
         (

@@ -179,7 +179,7 @@ def test_a_module_of_an_editable_installation_is_listed_with_its_folder(
     user_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (user_files / "elsewhere").mkdir()
-    file = user_files / "elsewhere" / "zoo.py"
+    file = user_files / "elsewhere" / "editable_zoo.py"
     file.write_text(EVIL)
 
     class Editable:
@@ -187,13 +187,15 @@ def test_a_module_of_an_editable_installation_is_listed_with_its_folder(
 
         @staticmethod
         def find_spec(name: str, *_: object) -> ModuleSpec | None:
-            return spec_from_file_location(name, file) if name == "zoo" else None
+            return spec_from_file_location(name, file) if name == "editable_zoo" else None
 
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable])
 
-    listing = check_trust([code_of({"model": "zoo:make"})], trust=True)
+    listing = check_trust([code_of({"model": "editable_zoo:make"})], trust=True)
 
-    assert listing.lines == ("imports model 'zoo:make', found in elsewhere, whose files are not listed",)
+    assert listing.lines == (
+        "imports model 'editable_zoo:make', found in elsewhere, whose files are not listed",
+    )
 
 
 @pytest.mark.parametrize("reference", ["nowhere:make", "nowhere.inside:make"])
@@ -348,6 +350,16 @@ def test_with_code_from_elsewhere_the_files_of_known_code_may_be_imported_too(us
     files = check_trust([known, code_of({"dataset": "images.py:load"})], trust=True).files
 
     assert files == {name: digest_of(user_files / name) for name in ("images.py", "net.py")}
+
+
+def test_the_kinds_of_ones_own_code_are_not_checked(
+    finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optstudy.posthoc.curvature.check_kinds", pytest.fail)
+
+    assert next(measure_request(CurvatureRequest(RUN, samples=5), Location(finished_copy), WorkerPool())) == [
+        5
+    ]
 
 
 def test_curvature_of_a_run_on_a_server_lists_code_before_it_is_imported(

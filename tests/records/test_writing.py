@@ -72,12 +72,13 @@ def test_a_read_only_database_is_one_that_cannot_be_written(tmp_path: Path) -> N
 
 
 def test_a_database_whose_folder_is_missing_is_not_said_to_be_read_only(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "a.db"
     with pytest.raises(sqlite3.OperationalError) as raised:
-        sqlite3.connect(tmp_path / "gone" / "a.db")
+        sqlite3.connect(path)
 
-    assert str(find_unwritten(raised.value, "a.db")) == (
-        "cannot write a.db: unable to open database file;"
-        " check that its folder exists and is writable and run the same command again"
+    assert str(find_unwritten(raised.value, path)) == (
+        f"cannot write {path}: unable to open database file;"
+        " its folder is missing or closed to you; restore it and run the same command again"
     )
 
 
