@@ -67,7 +67,10 @@ def main() -> None:
             error.show()  # the help
         sys.exit(error.exit_code)
     except OptstudyError as error:
-        echo(f"optstudy: {error}", err=True)
+        for (
+            line
+        ) in f"optstudy: {error}".splitlines():  # one, or one for each task that failed for its own reason
+            echo(line, err=True)
         if command := command_with_free_name(error):
             echo(command, err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -23,7 +23,7 @@ _ALL = "*"  # stands for all parameters, also those of users, if there are too m
 _UNCHECKED_TAGS = (Tag.CHECKSUMS, Tag.PACE_CHECKSUM, Tag.SUPERSEDED, Tag.SPECIFICATION)
 _METRICS = frozenset(metric.name for metric in FINAL) - {
     STEP_SECONDS
-}  # that is logged after the run has ended
+}  # which is logged after the run has ended
 
 
 @dataclass(frozen=True)
@@ -85,24 +85,24 @@ class Checksums:
     def differences(self, found: "Checksums") -> list[str]:
         """Return what differs in a run with the checksums ``found``, apart from its files.
 
-        A parameter that was not recorded is the user's. A tag that was not recorded is not read, since a run that went
-        on elsewhere may have tags of both machines.
+        A parameter that was not recorded is the user's. A metric or tag that was not recorded is not read: a run that
+        was logged twice may have those of both times.
         """
-        params = _together(found.params) if _ALL in self.params else self.of_study(found.params)
+        params = _together(found.params) if _ALL in self.params else found.params
         groups = {
             "metric": (self.metrics, found.metrics),
             "parameter": (self.params, params),
-            "tag": (self.tags, {name: found.tags.get(name) for name in self.tags}),
+            "tag": (self.tags, found.tags),
         }
         return [
             "its parameters do not agree with their checksum"
             if name == _ALL
             else f"its {kind} {name} is missing"
-            if name not in now or now[name] is None
+            if name not in now
             else f"its {kind} {name} {DISAGREES}"
             for kind, (before, now) in groups.items()
-            for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
+            for name in sorted(before)
+            if before[name] != now.get(name)
         ]
 
 
@@ -121,12 +121,13 @@ class RunContent:
             self.files,
             {name: metric_checksum(value) for name, value in self.metrics.items() if name in _METRICS},
             {name: _text_checksum(value) for name, value in self.params.items()},
-            {
-                name: _text_checksum(value)
-                for name, value in self.tags.items()
-                if name.startswith(Tag.PREFIX) and name not in _UNCHECKED_TAGS
-            },
+            {name: _text_checksum(value) for name, value in self.tags.items() if is_checked(name)},
         )
+
+
+def is_checked(tag: str) -> bool:
+    """Whether a tag of this name has a checksum, if the run had it when it ended."""
+    return tag.startswith(Tag.PREFIX) and tag not in _UNCHECKED_TAGS
 
 
 def metric_checksum(value: float) -> str:

@@ -1,5 +1,6 @@
 """The form of each record in JSON and npz files: its field names, and how it is read and written."""
 
+import collections
 import dataclasses
 import functools
 import json
@@ -168,8 +169,8 @@ def check_limits(content: Any) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in content if names.count(name) > 1)
+        counts = collections.Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"it has {reprlib.repr(twice)} twice in one object")
     return content
 

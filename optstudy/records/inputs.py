@@ -72,8 +72,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: If it cannot be read, or is not TOML.
     """
     text = read_text(path, "give a TOML file that you may read")
-    if len(text) > _MOST_TOML or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
-        limits = f"{_MOST_TOML:,} characters, or {_MOST_DOTS:,} dots in a line"
+    items = (item for line in text.splitlines() for item in line.split(","))
+    if len(text) > _MOST_TOML or any(item.count(".") > _MOST_DOTS for item in items):
+        limits = f"{_MOST_TOML:,} characters, or {_MOST_DOTS:,} dots in a line without a comma"
         raise UsageError(f"{path}: not a TOML file of a study: it has more than {limits}")
     try:
         content = _parse_toml(text)

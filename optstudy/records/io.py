@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import os
-import re
 import sqlite3
 import stat
 import tempfile
@@ -23,10 +22,10 @@ from optstudy.records.forms import FormError, from_form, parse_json
 T = TypeVar("T")
 
 CHECKSUM = "checksum"  # last key of a JSON file
+_UNFINISHED = ".optstudy-"  # in the name of a file that is being written, before the number of the process
 _COMMENT = b"sha256:"  # the comment of a zip file: this and 64 hexadecimal digits
-_END = (
-    b"PK\x05\x06"  # begins the record at the end of a zip file, whose last two bytes are the comment's length
-)
+# Begins the record at the end of a zip file, whose last two bytes are the comment's length.
+_END = b"PK\x05\x06"
 _END_SIZE = 22  # bytes of that record, without a comment
 
 
@@ -35,7 +34,7 @@ class ChecksumError(FormError):
 
 
 class Sealed(NamedTuple, Generic[T]):
-    """The content of a file that agrees with its checksum, if it has one."""
+    """The content of a file, which agrees with the file's checksum unless the file has none."""
 
     content: T
     has_checksum: bool  # false for a file that was written before there were checksums
@@ -61,7 +60,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         UnwrittenError: If the folder cannot be written or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}{_UNFINISHED}{os.getpid()}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,8 +76,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Delete what `write_bytes` was writing below a folder when its process was killed; nobody may write there now."""
-    for path in folder.rglob(".*"):
-        if re.fullmatch(r"\..+\.\d+", path.name):
+    for path in folder.rglob(f".*{_UNFINISHED}*"):
+        if path.is_file():
             path.unlink()
 
 
@@ -222,9 +221,10 @@ def read_sealed(path: Path) -> Sealed[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        FormError: If it cannot be read, is not a JSON object, or does not agree with its checksum.
+        FormError: If it is not a JSON object, or does not agree with its checksum.
+        OptstudyError: If it cannot be read.
     """
-    content = from_form(dict[str, Any], parse_json(_read(path), str(path)), str(path))
+    content = from_form(dict[str, Any], parse_json(read_bytes(path), str(path)), str(path))
     if CHECKSUM not in content:
         return Sealed(content, has_checksum=False)
     try:
@@ -256,9 +256,10 @@ def read_sealed_zip(path: Path) -> Sealed[bytes]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        FormError: If it cannot be read, is not a zip file, or does not agree with its checksum.
+        FormError: If it is not a zip file, or does not agree with its checksum.
+        OptstudyError: If it cannot be read.
     """
-    stored = _read(path)
+    stored = read_bytes(path)
     if _has_no_comment(stored):
         _check_members(path, stored)
         return Sealed(stored, has_checksum=False)
@@ -285,20 +286,26 @@ def set_aside(path: Path) -> Path:
     return kept
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Read a file that the study wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FormError: If there is something else in its place, such as a folder.
+        OptstudyError: If it cannot be read, which says nothing of its content.
+    """
     try:
-        mode = path.stat().st_mode
-        is_endless = not (
-            stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-        )  # reading a pipe or a device may never end
-        content = b"" if is_endless else path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
+            raise FormError(f"cannot read {path}: it is not a regular file")
+        return path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise FormError(f"cannot read {path}: {error.strerror}") from error
-    if is_endless:
-        raise FormError(f"cannot read {path}: it is no file")
-    return content
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise FormError(f"cannot read {path}: {error.strerror}") from error
+        raise OptstudyError(
+            f"cannot read {path}: {error.strerror}; make it readable and run the same command again, or move it away"
+        ) from error
 
 
 def _check_members(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optstudy.comparison.read import check_undamaged, read_studies
-from optstudy.errors import UnwrittenError, UsageError
+from optstudy.errors import UsageError
 from optstudy.records.evidence import Evidence
 from optstudy.records.io import remove_files, write_files
 from optstudy.records.metrics import Tag
@@ -61,7 +61,7 @@ def write_report(
     write_files(output, files)
     try:
         run = _log(tracking, evidence, files)
-    except UnwrittenError:
+    except BaseException:
         remove_files(output, files)  # else the same command would find the folder in use
         raise
     return WrittenReport(

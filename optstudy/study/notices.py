@@ -103,7 +103,7 @@ def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice
     count = sum(run.lost for runs in logged.values() for run in runs.values())
     if count:
         yield Notice(
-            f"mlruns/artifacts lacks the files of {count} finished runs;"
+            f"mlruns/artifacts lacks the files of {count_label('finished run', [count])};"
             " this command restores those of its own runs"
         )
 
@@ -126,6 +126,8 @@ def damaged_runs(
             else:
                 own = "training" in phases and final.optimizer in optimizers and final.config in configs
             again = "this command logs it again" if own else "the command that made it logs it again"
+            if own and run.irreparable:
+                again += ", and deletes the damaged run in MLflow, which keeps deleted runs"
             yield Notice(f"{'' if final else 'the search '}{study}/{name} is damaged: {run.damage}; {again}")
 
 

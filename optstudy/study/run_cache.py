@@ -35,7 +35,9 @@ class Pace:
 
     def __post_init__(self) -> None:
         if not (0 < self.step_seconds < 1e9 and 0 <= self.timed_at < 1e12):  # noqa: PLR2004
-            raise OptstudyError(f"{self} is no pace")
+            raise OptstudyError(
+                f"step_seconds {self.step_seconds} and timed_at {self.timed_at} must be positive"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,9 @@ class RunCache:
 
     def _files(self, key: str, kind: str) -> Iterator[tuple[int, Path]]:
         """Yield the files of a kind with the epochs at which they end, in order; other names are not the cache's."""
-        for path in sorted(self._run(key).glob(f"*.{kind}")):
-            if re.fullmatch(r"[0-9]{4,}", path.stem) and path.is_file():
-                yield int(path.stem), path
+        paths = self._run(key).glob(f"*.{kind}")
+        numbered = (path for path in paths if re.fullmatch(r"[0-9]{4,}", path.stem) and path.is_file())
+        yield from sorted((int(path.stem), path) for path in numbered)
 
     def _run(self, key: str) -> Path:
         return self.folder / key

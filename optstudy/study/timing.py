@@ -22,7 +22,8 @@ def time_rows(
 ) -> Iterator[Notice | UncheckedFile]:
     """Time the steps of each row that has not been timed, one row at a time, and log the pace to its runs.
 
-    All workers must be idle. ``rows`` holds hyperparameters by optimizer and config.
+    A run that has a pace keeps it, since another machine may have logged it. All workers must be idle. ``rows`` holds
+    hyperparameters by optimizer and config.
     """
     logged = context.tracking.logged_runs(context.experiment("final"))
     for (optimizer, config), params in rows.items():
@@ -32,21 +33,24 @@ def time_rows(
             )
             for seed in range(context.specification.training.seeds)
         }
-        finished = {
-            name: logged[name].run_id
-            for name, plan in plans.items()
-            if name in logged and logged[name].finished and logged[name].key == context.key(plan)
-        }
+        known = {name: logged[name] for name in plans if name in logged}
+        finished = [
+            run for name, run in known.items() if run.finished and run.key == context.key(plans[name])
+        ]
         if not finished:
             continue
         first = next(iter(plans.values()))
-        stored = yield from told(context.cache.pace(context.key(first)))
-        pace = stored or _time_plan(context, workers, first)
+        kept = context.cache.pace(context.key(first))
+        pace: Pace | OptstudyError | None = yield from told(kept)
+        untimed = [run for run in finished if kept.damage or not run.timed]
+        if not untimed:
+            continue
+        pace = pace or _time_plan(context, workers, first)
         if isinstance(pace, OptstudyError):
             yield Notice(f"the steps of {optimizer}, config {config}, could not be timed: {pace}")
             continue
-        for run_id in finished.values():
-            context.tracking.log_pace(run_id, pace.step_seconds, pace.timed_at)
+        for run in untimed:
+            context.tracking.log_pace(run.run_id, pace.step_seconds, pace.timed_at)
 
 
 def _time_plan(context: Context, workers: Workers, plan: Plan) -> Pace | OptstudyError:

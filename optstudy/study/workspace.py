@@ -4,8 +4,10 @@ import contextlib
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,7 +197,7 @@ def locked(files: StudyFiles) -> Iterator[None]:
         handle = path.open("a+b", buffering=0)
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle)
         except BlockingIOError:
             raise _is_running(files, path) from None
         except OSError as error:  # some network file systems have no locks
@@ -216,15 +218,22 @@ def check_not_running(files: StudyFiles) -> None:
         UsageError: If one does.
     """
     path = files.folder / "lock"
-    if not path.exists():
-        return
-    with path.open("rb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _is_running(files, path) from None
-        except OSError:
-            return  # a file system without locks, where no study runs
+    try:
+        with path.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _is_running(files, path) from None
+    except OSError:
+        return  # no lock, or a file system without locks, where no study runs
+
+
+def _lock(handle: FileIO) -> None:
+    """Lock a file; `check_not_running` may hold its lock for a moment."""
+    for _ in range(20):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.05)
+    return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_running(files: StudyFiles, lock: Path) -> UsageError:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from mlflow.entities import Run
 
 from optstudy.errors import OptstudyError, UsageError, one_line
-from optstudy.records.checksums import DISAGREES, Checksums, Damage, RunContent, metric_checksum
+from optstudy.records.checksums import DISAGREES, Checksums, Damage, RunContent, is_checked, metric_checksum
 from optstudy.records.metrics import STEP_SECONDS, TEST_ACCURACY, Tag, read_final_metrics, read_provenance
 from optstudy.records.naming import RunId, check_run_names
 from optstudy.records.run import FinalRun
@@ -54,6 +54,7 @@ class LoggedRun:
     problem: str = ""  # why it failed
     curvature_problem: str = ""  # why its curvature is missing, which a rerun tries to measure again
     trace_problem: str = ""  # why the eigenvalues of its last steps are missing
+    timed: bool = False  # whether it has the seconds of a step
 
 
 def name_in_study(run: Run) -> str:
@@ -79,6 +80,7 @@ def decode_logged_run(run: Run, *, embedded: bool, with_files: bool) -> LoggedRu
     ended = finished or tags.get(Tag.OUTCOME) in ("pruned", "failed")
     writes_files = tags.get(Tag.KIND) in ("search", "final") or Tag.CHECKSUMS in tags
     checksums, damage = check_run(run) if finished else (None, "")
+    recorded = _recorded(tags, checksums)
     irreparable = bool(damage)
     folder = local_folder(run.info.artifact_uri or "")
     lost = embedded and finished and writes_files and not (folder and folder.is_dir())
@@ -94,9 +96,17 @@ def decode_logged_run(run: Run, *, embedded: bool, with_files: bool) -> LoggedRu
         irreparable=irreparable,
         space=tags.get(Tag.SPACE, ""),
         problem=tags.get(Tag.PROBLEM, "") if tags.get(Tag.OUTCOME) == "failed" else "",
-        curvature_problem=tags.get(Tag.CURVATURE_PROBLEM, ""),
-        trace_problem=tags.get(Tag.TRACE_PROBLEM, ""),
+        curvature_problem=recorded.get(Tag.CURVATURE_PROBLEM, ""),
+        trace_problem=recorded.get(Tag.TRACE_PROBLEM, ""),
+        timed=Tag.PACE_CHECKSUM in tags,
     )
+
+
+def _recorded(tags: Mapping[str, str], checksums: Checksums | None) -> Mapping[str, str]:
+    """Return the tags without those of optstudy that an earlier logging of the same run has left."""
+    if checksums is None:
+        return tags
+    return {name: value for name, value in tags.items() if name in checksums.tags or not is_checked(name)}
 
 
 def check_run(run: Run) -> tuple[Checksums | None, str]:
@@ -182,8 +192,11 @@ def _exclusion_reason(run: Run, *, of_another_specification: bool) -> str | None
 
 def _final_run(run: Run, checksums: Checksums | None) -> FinalRun:
     """Decode a final run; the error of a damaged one has any of several types."""
-    tags, metrics, params = run.data.tags, run.data.metrics, run.data.params
-    shown = params if checksums is None else checksums.of_study(params)
+    tags, metrics, params = _recorded(run.data.tags, checksums), run.data.metrics, run.data.params
+    shown = params
+    if checksums is not None:
+        shown = checksums.of_study(params)
+        metrics = {name: metrics[name] for name in (*checksums.metrics, STEP_SECONDS) if name in metrics}
     return FinalRun(
         run_id=run.info.run_id,
         study=tags[Tag.STUDY],

@@ -12,7 +12,8 @@ import threading
 
 
 def _kill_at_end_of_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os.killpg(0, signal.SIGKILL)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,6 @@ from optstudy.errors import OptstudyError
 from optstudy.records.checksums import DISAGREES, Damage, DamagedError, RunContent, file_checksum
 from optstudy.records.io import temporary_folder
 from optstudy.records.metrics import Tag
-from optstudy.records.naming import RunId
 from optstudy.records.run import FinalRun
 from optstudy.tracking.connection import PATIENCE, Connection, hide_credentials
 from optstudy.tracking.decode import (
@@ -236,21 +236,20 @@ class Reader:
 
     def final_runs(self, studies: Sequence[str]) -> tuple[list[FinalRun], dict[str, int], list[Damage]]:
         """Return the final runs of some studies, the number of excluded runs by reason, and the damaged runs."""
-        runs: dict[RunId, FinalRun] = {}
-        excluded: dict[str, int] = {}
-        damaged: list[Damage] = []
+        found: dict[str, FinalRun | Damage] = {}
+        reasons: list[str] = []
         for study in studies:
             for run, of_another in self._runs(f"{study}/final"):
-                match decode_final_run(run, study, of_another_specification=of_another):
-                    case FinalRun() as final_run:
-                        if runs.pop(final_run.id, None):  # the one that started last counts
-                            excluded[DUPLICATE] = excluded.get(DUPLICATE, 0) + 1
-                        runs[final_run.id] = final_run
-                    case Damage() as damage:
-                        damaged.append(damage)
-                    case reason:
-                        excluded[reason] = excluded.get(reason, 0) + 1
-        return [*runs.values()], excluded, damaged
+                decoded = decode_final_run(run, study, of_another_specification=of_another)
+                if isinstance(decoded, str):
+                    reasons.append(decoded)
+                    continue
+                subject = str(decoded.id) if isinstance(decoded, FinalRun) else decoded.subject
+                if found.pop(subject, None):  # the one that started last counts
+                    reasons.append(DUPLICATE)
+                found[subject] = decoded
+        runs = [run for run in found.values() if isinstance(run, FinalRun)]
+        return runs, Counter(reasons), [run for run in found.values() if isinstance(run, Damage)]
 
     def experiment_ids(self, study: str) -> dict[str, str]:
         """Return the IDs of a study's experiments by kind, tuning or final."""

@@ -54,11 +54,12 @@ def run_server(
         "--allowed-hosts": ",".join(_allowed_hosts(host, port)),
         "--workers": "1",
     }
-    python = [sys.executable, "-P"]  # which imports nothing from the current folder
+    python = [sys.executable, "-P"]  # without modules of the current folder
     words = ["-m", "mlflow", "server", *(word for option in options.items() for word in option)]
     with subprocess.Popen(  # noqa: S603  # this interpreter and our own paths
         [*python, keeper.__file__, *python, *words],
         env=_environment(),
+        cwd="/",  # where uvicorn looks for modules first
         stdin=subprocess.PIPE,  # which closes with this process, however it ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -60,3 +60,19 @@ def test_a_model_that_seeds_itself_is_said(run: Run, user_files: Path) -> None:
     ended = run("rehearse", *SETTINGS)
 
     assert "note: model 'net.py:make' starts from the same weights whatever the seed" in ended.err
+
+
+def test_two_optimizers_that_fail_for_their_own_reasons_have_a_line_each(run: Run, user_files: Path) -> None:
+    for name in ("first", "second"):
+        (user_files / f"{name}.py").write_text(
+            f"import torch\n\n\nclass Own(torch.optim.SGD):\n    def step(self):\n        raise OSError('{name}')\n"
+        )
+        space = f'optimizer = "{name}.py:Own"\n\n[search.lr]\nlow = 0.1\nhigh = 0.2\nwhy = "x"\n\n[default]\nlr = 0.1\n'
+        (user_files / "tuning" / "spaces" / f"{name}.toml").write_text(space)
+
+    ended = run("rehearse", *SETTINGS[:4], *tiny.options(samples=20, optimizers=("first", "second")))
+
+    assert ended.status == 1
+    first, second = ended.err.splitlines()
+    assert first.startswith("optstudy: the first steps of first ")
+    assert second.startswith("the first steps of second ")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ import numpy as np
 import pytest
 import torch
 
+from optstudy.errors import OptstudyError
 from optstudy.records.arrays import to_npz
 from optstudy.records.forms import FormError
-from optstudy.records.io import checksum, read_sealed, read_sealed_zip, write_sealed, write_sealed_zip
+from optstudy.records.io import (
+    checksum,
+    read_sealed,
+    read_sealed_zip,
+    remove_unfinished,
+    write_sealed,
+    write_sealed_zip,
+)
 
 CONTENT = {
     "accuracy": 0.8125,
@@ -129,7 +138,7 @@ def test_files_without_a_checksum_are_read_and_said_to_have_none(tmp_path: Path)
 def test_a_pipe_in_place_of_a_file_is_told_and_not_waited_for(read: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
 
-    with pytest.raises(FormError, match=r"cannot read .*a\.json: it is no file"):
+    with pytest.raises(FormError, match=r"cannot read .*a\.json: it is not a regular file"):
         read(tmp_path / "a.json")
 
 
@@ -137,10 +146,36 @@ def test_a_pipe_in_place_of_a_file_is_told_and_not_waited_for(read: Any, tmp_pat
 def test_a_folder_in_place_of_a_file_is_told(read: Any, tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
 
-    with pytest.raises(FormError, match=r"cannot read .*a\.json: Is a directory"):
+    with pytest.raises(FormError, match=r"cannot read .*a\.json: it is not a regular file"):
         read(tmp_path / "a.json")
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("read", [read_sealed, read_sealed_zip])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(read: Any, tmp_path: Path) -> None:
+    write_sealed(tmp_path / "a.json", CONTENT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no more open files
+    try:
+        with pytest.raises(OptstudyError, match=r"a\.json: Too many open files; make it readable") as raised:
+            read(tmp_path / "a.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert not isinstance(raised.value, FormError)
+
+
+def test_what_was_left_by_a_write_is_removed_and_files_of_users_are_not(tmp_path: Path) -> None:
+    for name in (".a.json.optstudy-12", ".a.json.20240101", ".a.json", "a.json.optstudy-12"):
+        (tmp_path / name).touch()
+    (tmp_path / ".b.optstudy-1").mkdir()
+
+    remove_unfinished(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(".a.json.20240101", ".a.json", "a.json.optstudy-12", ".b.optstudy-1")
+    }
 
 
 def test_what_is_no_zip_file_is_not_written_with_a_checksum(tmp_path: Path) -> None:

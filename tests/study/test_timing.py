@@ -194,6 +194,18 @@ class TestStudy:
         assert paces <= {one.step_seconds for one in before.values()}
         assert kept_paces(retrained_copy) == before
 
+    def test_runs_that_another_machine_has_timed_keep_its_pace(
+        self, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = final_metrics(retrained_copy)
+        for path in kept_paces(retrained_copy):
+            path.unlink()
+        monkeypatch.setattr(study_timing, "_time_plan", never)
+
+        list(tiny.reopened_study().run("training"))
+
+        assert final_metrics(retrained_copy) == before
+
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"step_seconds": 1.0}', b"\xff"])
     def test_a_damaged_pace_is_timed_again(
         self, content: bytes, retrained_copy: Path, monkeypatch: pytest.MonkeyPatch

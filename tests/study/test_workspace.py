@@ -1,9 +1,11 @@
 """Where a study lives: what may still change, one driver at a time, files that are whole or absent."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,16 @@ def test_a_study_has_one_driver_at_a_time_even_in_one_process(files: StudyFiles)
     )
     with locked(files):
         pass  # free again
+
+
+def test_a_look_at_the_lock_does_not_refuse_a_driver_that_starts_in_that_moment(files: StudyFiles) -> None:
+    with locked(files):
+        pass
+    with (files.folder / "lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as `check_not_running` does
+        threading.Timer(0.2, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with locked(files):
+            pass
 
 
 def test_the_lock_goes_with_a_process_that_is_killed(files: StudyFiles) -> None:

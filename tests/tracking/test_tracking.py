@@ -201,6 +201,25 @@ def test_logged_runs_have_their_state_and_omit_superseded_ones(store: Tracking) 
     }
 
 
+def test_what_an_earlier_logging_of_the_same_run_left_is_neither_read_nor_damage(store: Tracking) -> None:
+    kind = {"optstudy.kind": "final"}
+    first = open_run(store, "sgd/seed-3", tags=kind)
+    store.set_tags(first, {"optstudy.trace_problem": "MemoryError"})
+    store.log_metrics(first, [("final/lambda_1", 8.0, 0, 1.0)])
+    store.log_files(first, {"epochs.json": b"[]"})
+    store.close_run(first, "completed")
+    [known] = store.logged_runs("mine/final").values()
+
+    again = open_run(store, "sgd/seed-3", tags=kind, logged=known)
+    store.log_files(again, {"epochs.json": b"[]"})
+    store.close_run(again, "completed")
+
+    assert again == first
+    [after] = store.logged_runs("mine/final").values()
+    assert (after.damage, after.finished, after.trace_problem) == ("", True, "")
+    assert known.trace_problem == "MemoryError"
+
+
 def test_a_missing_experiment_has_no_runs(store: Tracking) -> None:
     assert store.logged_runs("nobody/final") == {}
     assert store.studies() == []

@@ -72,7 +72,7 @@ def previous_best(path: Path) -> Flow:
     A damaged file is renamed.
     """
     try:
-        return read_best_file(path).content
+        return read_best_file(path)
     except FileNotFoundError:
         return None
     except FormError as error:
@@ -81,18 +81,25 @@ def previous_best(path: Path) -> Flow:
         return None
 
 
-def write_best(context: Context, search: SearchResult, previous: dict[str, Any] | None) -> Flow:
-    """Write the best configuration of a search if it has changed, and notify the user if its values differ."""
+def write_best(context: Context, search: SearchResult, previous: Sealed[dict[str, Any]] | None) -> Flow:
+    """Write the best configuration of a search if it has changed, and notify the user if its values differ.
+
+    A file without a checksum gets one.
+    """
     best = search.best
     assert best is not None
     content = _content(search, context.provenance.versions, context.provenance.environment.get("commit"))
-    if previous is not None and previous["config"] != content["config"]:
+    before = {} if previous is None else previous.content
+    if before and before["config"] != content["config"]:
         yield Notice(
-            f"{search.optimizer}: trial {best.number} is now the best; previously it was trial {previous.get('trial')}"
-            f" with {previous['config']}"
+            f"{search.optimizer}: trial {best.number} is now the best; previously it was trial {before.get('trial')}"
+            f" with {before['config']}"
         )
-    if previous is None or {**previous, "commit": None} != {**content, "commit": None}:
-        write_sealed(context.files.best(search.optimizer), content)
+    path = context.files.best(search.optimizer)
+    if {**before, "commit": None} != {**content, "commit": None}:
+        write_sealed(path, content)
+    elif previous is not None and not previous.has_checksum:
+        write_sealed(path, before)
 
 
 def _content(search: SearchResult, versions: Mapping[str, str], commit: str | None) -> dict[str, Any]:

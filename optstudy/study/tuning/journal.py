@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from optstudy.errors import one_line
-from optstudy.records.io import set_aside, writing
+from optstudy.records.io import read_bytes, set_aside, writing
 from optstudy.study.events import Notice
 
 
@@ -29,11 +29,14 @@ class Journal:
         if self._storage is not None:
             return
         # Left by a driver that was killed while writing: Optuna would wait for it for ever.
-        self._path.with_name(f"{self._path.name}.lock").unlink(missing_ok=True)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        with writing(lock):
+            lock.unlink(missing_ok=True)
         if not os.path.lexists(self._path):
             return
+        data = read_bytes(self._path) if self._path.is_file() else b""
         try:
-            _check_lines(self._path)
+            _check_lines(data)
             storage = JournalStorage(JournalFileBackend(str(self._path)))
             storage.get_all_studies()
         except Exception as error:  # noqa: BLE001  # Optuna raises exceptions of many kinds
@@ -74,9 +77,9 @@ class Journal:
         )
 
 
-def _check_lines(journal: Path) -> None:
+def _check_lines(journal: bytes) -> None:
     """Raise ValueError for a torn line, which the driver leaves if it is killed while writing."""
-    *lines, rest = journal.read_bytes().split(b"\n")
+    *lines, rest = journal.split(b"\n")
     for line in lines:
         json.loads(line)
     if rest:
