@@ -54,9 +54,8 @@ class Operator:
     name: str  # for messages
     in_dtype: Callable[[torch.dtype], "Operator"] | None = None  # returns the operator at another precision
     blame: Callable[[], str | None] | None = None  # says what is wrong in a model, if this is not symmetric
-    check_unchanged: Callable[[], None] | None = (
-        None  # raises ValueError if model, loss or data differ by now
-    )
+    # Raises ValueError if model, loss or data differ by now.
+    check_unchanged: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return short_repr(self, "name", "dim", "dtype", "device")

@@ -29,9 +29,8 @@ ALLOCATOR = {
 WORKER_VARIABLE = "OPTSTUDY_WORKER"  # environment variable that is set in workers
 SAFE_PATH = "PYTHONSAFEPATH"  # Python's own: if set, a worker imports nothing from the current folder
 
-LISTED_FILES = (
-    "OPTSTUDY_LISTED_FILES"  # JSON of SHA-256 by absolute path: if set, a worker imports only these files
-)
+# JSON of SHA-256 by absolute path: if set, a worker imports only these files.
+LISTED_FILES = "OPTSTUDY_LISTED_FILES"
 
 
 class LocalWorkers:

@@ -27,9 +27,8 @@ class Tag:
     RUN = "optstudy.run"  # the run's name within the study, also after it was renamed in MLflow
     KIND = "optstudy.kind"  # search, trial, finalist, final or report
     KEY = "optstudy.key"  # hash of everything that determines the run
-    SPECIFICATION = (
-        "optstudy.specification"  # hash of what a study began with, of a run and of its experiment
-    )
+    # Hash of what a study began with, of a run and of its experiment.
+    SPECIFICATION = "optstudy.specification"
     SPACE = "optstudy.space"  # hash of the space of a search
     OUTCOME = "optstudy.outcome"  # completed, diverged, pruned, failed or interrupted
     PROBLEM = "optstudy.problem"  # why a run failed
@@ -79,12 +78,10 @@ class Metric:
     name: str
     unit: str  # "%" for a fraction logged in per cent; "" for a number without a unit
     field: str = ""  # of EpochRecord, Observation or FinalRun; "" for an item of FinalRun.metrics
-    value: Callable[[RunResults], float | None] | None = (
-        None  # computes a final metric; None if it is logged elsewhere
-    )
-    reproducible: bool = (
-        True  # whether a rerun gives the same value: false for times, and for values that depend on the study
-    )
+    # Computes a final metric; None if it is logged elsewhere.
+    value: Callable[[RunResults], float | None] | None = None
+    # Whether a rerun gives the same value: false for times, and for values that depend on the study.
+    reproducible: bool = True
 
     @property
     def short_name(self) -> str:

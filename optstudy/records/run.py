@@ -80,9 +80,8 @@ class Rung:
     epochs: tuple[EpochRecord, ...]
     observations: tuple[Observation, ...]
     outcome: Outcome
-    predicted: tuple[int, ...] | None = (
-        None  # predicted classes of the held-out images, at the end of the run
-    )
+    # Predicted classes of the held-out images, at the end of the run.
+    predicted: tuple[int, ...] | None = None
     problem: str = ""  # the error, if the outcome is failed
     machine: Mapping[str, str] = field(default_factory=dict)  # on which it was computed
 
@@ -162,9 +161,8 @@ class FinalRun:
     metrics: Mapping[str, float] = field(default_factory=dict)  # final metrics without a field of their own
     curvature_problem: str = ""  # why the curvature at the end is missing; "" if it is not
     trace_problem: str = ""  # why the eigenvalues of the last steps are missing; "" if they are not
-    checksums: Mapping[str, str] | None = (
-        None  # SHA-256 of its files in MLflow; None if it was logged before runs had checksums
-    )
+    # SHA-256 of its files in MLflow; None if it was logged before runs had checksums.
+    checksums: Mapping[str, str] | None = None
 
     @property
     def id(self) -> RunId:

@@ -28,9 +28,8 @@ class OptimizerStatus:
     runs_asked: int
     failed_trials: Mapping[str, int]  # by reason
     failed_runs: Mapping[str, int]
-    damaged_runs: Mapping[
-        str, int
-    ]  # finished final runs that do not agree with their checksums, by what does not
+    # Finished final runs that do not agree with their checksums, by what does not.
+    damaged_runs: Mapping[str, int]
     missing_curvature: Mapping[str, int]  # final runs that lack the curvature at their end, by reason
     missing_trace: Mapping[str, int]  # final runs that lack the eigenvalues of their last steps, by reason
     accepted_sources: Mapping[str, list[str]]  # hashes of the study's accepted source files, the oldest first

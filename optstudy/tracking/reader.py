@@ -66,9 +66,8 @@ class Reader:
         self._call = self._connection.call
         self._artifacts = artifacts
         self._experiments: dict[str, str] = {}
-        self._open_runs: dict[
-            str, RunContent
-        ] = {}  # opened by a writer and not closed, with what it has logged
+        # Opened by a writer and not closed, with what it has logged.
+        self._open_runs: dict[str, RunContent] = {}
         self._begun: dict[str, str] = {}  # tags of a writer's study, see `Tracking.begin`
 
     @property

@@ -118,10 +118,8 @@ class Tracking(Reader):
                 write_bytes(folder / name, data)
             self._connection.transfer(self._client.log_artifacts, run_id, str(folder))
         copies = local_folder(self._call(self._client.get_run, run_id).info.artifact_uri)
-        if (
-            copies is not None
-        ):  # MLflow flushes nothing: a power cut could leave a finished run with empty files
-            for name in files:
+        if copies is not None:
+            for name in files:  # MLflow flushes none: a power cut could leave a finished run with empty files
                 flush(copies / name)
 
     def log_dataset(self, run_id: str, description: DatasetDescription, context: str) -> None:
@@ -140,9 +138,8 @@ class Tracking(Reader):
     def log_model(self, run_id: str, folder: Path, name: str) -> None:
         """Log a folder that `save_model` wrote as the run's model, to be loaded by `mlflow.pytorch`."""
         run: Run = self._call(self._client.get_run, run_id)
-        for old in (
-            run.outputs.model_outputs if run.outputs else ()
-        ):  # logged before, if the run is logged again
+        logged_before = run.outputs.model_outputs if run.outputs else ()
+        for old in logged_before:
             self._call(self._client.delete_logged_model, old.model_id)
         model = self._call(
             self._client.create_logged_model, run.info.experiment_id, name=name, source_run_id=run_id

@@ -16,9 +16,8 @@ from optstudy.workloads.batches import sample
 from optstudy.workloads.models import load_loss
 from optstudy.workloads.splits import LabelledImages, load_split
 
-PRECONDITIONED_EVERY = (
-    25  # steps between two measurements of the preconditioned Hessian, each from a random start
-)
+# Steps between two measurements of the preconditioned Hessian, each from a random start.
+PRECONDITIONED_EVERY = 25
 
 
 @dataclass(frozen=True)
