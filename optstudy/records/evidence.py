@@ -37,9 +37,8 @@ class Evidence:
     runs: tuple[RunEvidence, ...]
     searches: tuple[SearchResult, ...] = ()
     looks: Looks = field(default_factory=Looks)
-    excluded: dict[str, int] = field(
-        default_factory=dict
-    )  # number of runs left out, by reason; damaged ones, too
+    # Number of runs left out, by reason; damaged ones, too.
+    excluded: dict[str, int] = field(default_factory=dict)
     studies: tuple[str, ...] = ()  # in the order of the comparison; others follow by name
     damaged: tuple[Damage, ...] = ()  # runs and searches left out, since their record is damaged
     unchecked: int = 0  # number of runs and searches that were logged before there were checksums

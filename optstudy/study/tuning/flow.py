@@ -56,10 +56,8 @@ def open_search(context: Context, space: Space) -> str | None:
     tuning = specification.tuning
     key = f"{space.name} {tuning.rounded_trials} trials"
     logged = context.logged[experiment].get(space.name)
-    if logged is not None and logged.space not in (
-        "",
-        space_hash(space),
-    ):  # of a study that was removed by hand
+    of_this_space = logged is None or logged.space in ("", space_hash(space))
+    if logged is not None and not of_this_space:  # of a study that was removed by hand
         context.tracking.set_tags(logged.run_id, {Tag.SUPERSEDED: "true"})
         logged = None
     if logged is not None and logged.finished and logged.key == key:
