@@ -67,9 +67,8 @@ def main() -> None:
             error.show()  # the help
         sys.exit(error.exit_code)
     except OptstudyError as error:
-        for (
-            line
-        ) in f"optstudy: {error}".splitlines():  # one, or one for each task that failed for its own reason
+        # One line, or one for each task that failed for its own reason.
+        for line in f"optstudy: {error}".splitlines():
             echo(line, err=True)
         if command := command_with_free_name(error):
             echo(command, err=True)
