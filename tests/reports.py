@@ -153,6 +153,13 @@ def written(once: Once, case: str) -> Path:
     return once(f"report-{case}", lambda folder: write(build(case), folder))
 
 
+def unsealed(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of a report, and the content of its ``runs.json`` without checksums, to be changed."""
+    content = json.loads(files["runs.json"])
+    del content["checksum"], content["predictions"]
+    return {**files, "runs.json": json.dumps(content).encode()}, content
+
+
 def write(files: Mapping[str, bytes], folder: Path) -> None:
     for name, data in files.items():
         path = folder / name

@@ -1,4 +1,7 @@
-"""Write and read the archive of a report: `runs.json` and `predictions.npz`, from which it can be rebuilt."""
+"""Write and read the archive of a report: `runs.json` and `predictions.npz`, from which it can be rebuilt.
+
+The last keys of `runs.json` are the checksums of `predictions.npz` and of what precedes it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +15,11 @@ from numpy.typing import NDArray
 from optstudy.errors import UsageError
 from optstudy.optimizers import read_looks
 from optstudy.records.arrays import ArrayRecord, from_npz, to_npz
-from optstudy.records.checksums import Damage
+from optstudy.records.checksums import DISAGREES, Damage, file_checksum
 from optstudy.records.evidence import Evidence, RunEvidence
-from optstudy.records.forms import FormError, from_json, to_form
+from optstudy.records.forms import FormError, from_form, from_json, to_form
 from optstudy.records.inputs import read_input
-from optstudy.records.io import replace_nonfinite
+from optstudy.records.io import CHECKSUM, checksum, replace_nonfinite
 from optstudy.records.naming import check_file_name, check_name, check_run_names
 from optstudy.records.plan import Plan
 from optstudy.records.provenance import Provenance
@@ -50,6 +53,7 @@ class _Archive:
     excluded: dict[str, int]
     searches: tuple[dict[str, Any], ...]  # see `read_search`
     damaged: tuple[Damage, ...] = ()
+    predictions: str = ""  # SHA-256 of ``predictions.npz``; absent from early archives
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,10 @@ def archive(evidence: Evidence) -> dict[str, bytes]:
     content = {"runs": runs, "excluded": evidence.excluded, "searches": searches}
     if evidence.damaged:
         content["damaged"] = to_form(evidence.damaged)
-    text = json.dumps(replace_nonfinite(content), separators=(",", ":"))
-    return {RUNS: _split_lines(text), PREDICTIONS: _predictions(evidence)}
+    predictions = _predictions(evidence)
+    content = replace_nonfinite({**content, "predictions": file_checksum(predictions)})
+    text = json.dumps({**content, CHECKSUM: checksum(content)}, separators=(",", ":"))
+    return {RUNS: _split_lines(text), PREDICTIONS: predictions}
 
 
 def read_archive(folder: Path) -> Evidence:
@@ -88,22 +94,29 @@ def read_archive(folder: Path) -> Evidence:
         UsageError: If a file is missing, or was not written by a report.
     """
     try:
-        evidence, predictions = _read_runs(folder / RUNS), _read_predictions(folder / PREDICTIONS)
+        evidence, digest = _read_runs(folder / RUNS)
+        predictions = _read_predictions(folder / PREDICTIONS, digest)
     except FormError as error:
         raise UsageError(f"{error}; write the report again") from error
     runs = tuple(replace(final, predictions=predictions.get(final.run.run_id)) for final in evidence.runs)
     return replace(evidence, runs=runs)
 
 
-def _read_runs(path: Path) -> Evidence:
-    archived = from_json(_Archive, read_input(path, _REMEDY), str(path))
+def _read_runs(path: Path) -> tuple[Evidence, str]:
+    """Return what a file has, and the checksum of the predictions beside it; "" if there is none."""
+    content = from_json(dict[str, Any], read_input(path, _REMEDY), str(path))
+    if CHECKSUM in content and content.pop(CHECKSUM) != checksum(content):
+        raise FormError(f"{path} {DISAGREES}")
+    archived = from_form(_Archive, content, str(path))
     runs = tuple(_decode_run(run) for run in archived.runs)
     searches = tuple(
         _read_search(entry, f"{path}: searches[{index}]") for index, entry in enumerate(archived.searches)
     )
     looks = read_looks({final.run.optimizer for final in runs}, Path(), [search.space for search in searches])
     studies = tuple(dict.fromkeys(final.run.study for final in runs))
-    return Evidence(runs, searches, looks, archived.excluded, studies, archived.damaged)
+    unchecked = 0 if archived.predictions else len(runs) + len(searches)
+    evidence = Evidence(runs, searches, looks, archived.excluded, studies, archived.damaged, unchecked)
+    return evidence, archived.predictions
 
 
 def _read_search(content: dict[str, Any], where: str) -> SearchResult:
@@ -159,8 +172,11 @@ def _compact(classes: Any) -> Any:
     return classes.astype(np.uint8) if classes.max(initial=0) <= np.iinfo(np.uint8).max else classes
 
 
-def _read_predictions(path: Path) -> dict[str, Predictions]:
-    arrays = from_npz(read_input(path, _REMEDY), str(path))
+def _read_predictions(path: Path, digest: str) -> dict[str, Predictions]:
+    data = read_input(path, _REMEDY)
+    if digest and file_checksum(data) != digest:
+        raise FormError(f"{path} {DISAGREES} in {RUNS}")
+    arrays = from_npz(data, str(path))
     predictions = {}
     for number in (name.removeprefix("labels_") for name in arrays if name.startswith("labels_")):
         found = {

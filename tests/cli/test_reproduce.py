@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reports
 import tiny
 import torch
 from commands import Run
@@ -127,8 +128,7 @@ def test_a_plan_that_cannot_be_rerun_is_one_line_even_if_it_is_trusted(
     changes: dict[str, Any], finished_copy: Path, run: Run
 ) -> None:
     tracking = open_existing(Location())
-    files = archive(read_files(tracking, read_studies(tracking, ["tiny"])))
-    content = json.loads(files[RUNS])
+    files, content = reports.unsealed(archive(read_files(tracking, read_studies(tracking, ["tiny"]))))
     for archived in content["runs"]:
         archived["plan"] |= changes
     for name, data in (files | {RUNS: json.dumps(content).encode()}).items():

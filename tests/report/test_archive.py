@@ -155,7 +155,7 @@ def test_no_file_contains_local_paths() -> None:
 def test_a_damaged_or_absent_file_is_named_in_one_line(
     name: str, data: bytes | None, message: str, tmp_path: Path
 ) -> None:
-    reports.write(archive(Evidence(made_up.runs_of(("sgd",), 1), ())), tmp_path)
+    reports.write(reports.unsealed(archive(Evidence(made_up.runs_of(("sgd",), 1), ())))[0], tmp_path)
     (tmp_path / name).unlink()
     if data is not None:
         (tmp_path / name).write_bytes(data)
@@ -167,11 +167,24 @@ def test_a_damaged_or_absent_file_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_changed_digit_of_either_file_is_told(tmp_path: Path) -> None:
+    files = archive(reports.made_up(("sgd",), 1))
+    assert b'"seed":0' in files[RUNS]
+    others = archive(reports.made_up(("adam",), 1))
+
+    for changed, name in (
+        ({RUNS: files[RUNS].replace(b'"seed":0', b'"seed":1', 1)}, RUNS),
+        ({PREDICTIONS: others[PREDICTIONS]}, PREDICTIONS),
+    ):
+        reports.write({**files, **changed}, tmp_path)
+        with pytest.raises(UsageError, match=f"{name} does not agree with its checksum.*; write the report"):
+            read_archive(tmp_path)
+
+
 @pytest.mark.parametrize("field", ["run_id", "study", "optimizer", "config"])
 @pytest.mark.parametrize("name", ["../../../x", "", "[/red]", "\x1b[31m", "/etc", ".hidden"])
 def test_a_name_that_no_workspace_would_take_is_refused(field: str, name: str, tmp_path: Path) -> None:
-    files = archive(Evidence(made_up.runs_of(("sgd",), 1), ()))
-    content = json.loads(files[RUNS])
+    files, content = reports.unsealed(archive(Evidence(made_up.runs_of(("sgd",), 1), ())))
     content["runs"][0][field] = name
     reports.write(files | {RUNS: json.dumps(content).encode()}, tmp_path)
 
@@ -187,8 +200,7 @@ def test_a_name_that_no_workspace_would_take_is_refused(field: str, name: str, t
 def test_a_search_with_such_a_name_is_refused_before_a_file_is_looked_up(
     change: dict[str, Any], tmp_path: Path
 ) -> None:
-    files = archive(reports.typical())
-    content = json.loads(files[RUNS])
+    files, content = reports.unsealed(archive(reports.typical()))
     search = content["searches"][0]
     search |= {
         name: {**search[name], **new} if isinstance(new, dict) else new for name, new in change.items()
@@ -218,8 +230,7 @@ def test_a_search_with_such_a_name_is_refused_before_a_file_is_looked_up(
 def test_a_plan_that_no_study_could_have_is_one_line(
     changes: Mapping[str, Any], line: str, tmp_path: Path
 ) -> None:
-    files = archive(reports.made_up(("sgd",), 1))
-    content = json.loads(files[RUNS])
+    files, content = reports.unsealed(archive(reports.made_up(("sgd",), 1)))
     content["runs"][0]["plan"] = {**content["runs"][0]["plan"], **changes} if changes else {}
     reports.write(files | {RUNS: json.dumps(content).encode()}, tmp_path)
 
@@ -265,4 +276,7 @@ def test_files_of_the_first_version_are_read_and_rewritten_with_the_same_content
         {**line, **added, "plan": {**line["plan"], "deterministic": False}}
         for line in json.loads(before)["runs"]
     ]
-    assert json.loads(rewritten) == {**json.loads(before), "runs": lines}
+    again = json.loads(rewritten)
+    del again["checksum"], again["predictions"]
+    assert again == {**json.loads(before), "runs": lines}
+    assert evidence.unchecked == 4 + 2

@@ -45,7 +45,7 @@ class RecordedRun:
     series: Mapping[str, Series]  # by metric
     contradictions: tuple[str, ...]  # in the record
     code: ForeignCode  # named by the plan
-    has_checksums: bool = True  # false if it was logged to MLflow before there were checksums
+    has_checksums: bool = True  # false if it was written before there were checksums
 
     def on(self, device: str) -> "RecordedRun":
         """Return the run on another device."""
@@ -86,11 +86,12 @@ def recorded_in_archive(archive: Evidence, target: str) -> list[RecordedRun]:
         raise UsageError(
             f"no run {target!r} in the report{suggestion(target, names)}; its studies are {', '.join(studies)}"
         )
-    return [
+    recorded = [
         _recorded(run_evidence, {}, [], partial(foreign_code, run_evidence.run))
         for run_evidence in archive.runs
         if run_evidence.run.run_id in matching
     ]
+    return [dataclasses.replace(run, has_checksums=not archive.unchecked) for run in recorded]
 
 
 def _recorded(
