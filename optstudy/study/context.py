@@ -117,6 +117,11 @@ class Context:
         state = yield from told(self.cache.state(key, until))  # if it is damaged, also without a rung
         return None if state is None else rung
 
+    def state(self, key: str, epoch: int) -> Flow:
+        """Read a state that was there a moment ago; the flow returns an OptstudyError if it is damaged now."""
+        state = yield from told(self.cache.state(key, epoch))
+        return OptstudyError(f"its state after epoch {epoch} was lost meanwhile") if state is None else state
+
     def curvature(self, optimizer: str, plan: Plan) -> Flow:
         """Read the curvature at the end of a run from disk, or measure it.
 
@@ -126,7 +131,9 @@ class Context:
         stored = yield from told(self.cache.curvature(key))
         if stored is not None:
             return stored
-        state = yield from told(self.cache.state(key, plan.epochs))
+        state = yield from self.state(key, plan.epochs)
+        if isinstance(state, OptstudyError):
+            return state
         result = yield Task(measure_final_curvature, (plan, state), self.curvature_seconds(optimizer, plan))
         if isinstance(result, OptstudyError):
             return result

@@ -20,7 +20,6 @@ from optstudy.study.context import Context
 from optstudy.study.events import Notice, RunEnded, WorkDone
 from optstudy.study.keys import KEYS
 from optstudy.study.plans import final_plan, is_paper_setting, split_sizes
-from optstudy.study.run_cache import told
 from optstudy.study.training_run import TrainingRun, already_ended, skip_rest, train_rung
 from optstudy.tracking import save_model
 from optstudy.training import RunState
@@ -218,8 +217,9 @@ def _description(context: Context, plan: Plan, optimizer: str, config: str, para
 
 def _weights(context: Context, run: TrainingRun) -> Flow:
     """Read the weights at the end of a run; the flow returns an OptstudyError if they cannot be read."""
-    state = yield from told(context.cache.state(run.key, run.trained))
-    assert state is not None  # the last rung is stored with its state
+    state = yield from context.state(run.key, run.trained)
+    if isinstance(state, OptstudyError):
+        return state
     try:
         return RunState.from_bytes(state).model
     except Exception as error:  # noqa: BLE001  # a user's optimizer may keep objects that no file can hold

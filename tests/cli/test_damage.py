@@ -14,6 +14,7 @@ from commands import Run
 from optstudy.execution.flows import Task
 from optstudy.execution.pool import WorkerPool
 from optstudy.records.io import write_sealed
+from optstudy.study.events import Notice, WorkDone
 from optstudy.study.workspace import StudyFiles
 
 SETTINGS: dict[str, Any] = {
@@ -298,3 +299,23 @@ def test_files_of_other_names_in_a_workspace_are_left_alone(folder: Path, run: R
         ended = run(*command.split())
         assert ended.status == 0, ended.err
     assert {(place / "mine.pt").read_text() for place in places} == {"mine"}
+
+
+def test_a_state_damaged_while_its_run_is_logged_fails_it_in_one_line_and_the_next_command_ends_it(
+    workspace: Path, tasks: list[str]
+) -> None:
+    notices = []
+    events = tiny.study(**SETTINGS).run("training", configs=["default"])
+    for event in events:
+        if isinstance(event, Notice):
+            notices.append(event)
+        if isinstance(event, WorkDone) and event.record is not None:  # the last epoch is on disk
+            for path in FILES.rungs.glob("*/*.pt"):
+                path.write_bytes(path.read_bytes()[:-10])
+
+    *_, said, failed = notices
+    assert ".pt does not agree with its checksum" in said.text
+    assert failed == Notice(
+        "tiny/sgd/default/seed-0 failed: its state after epoch 2 was lost meanwhile", problem=True
+    )
+    assert studies.texts(tiny.study(**SETTINGS).run("training", configs=["default"])) == []
