@@ -78,7 +78,7 @@ class Subject:
         if not self.running:
             self.start()
         status = self.ended()
-        if "the same command tries" in self.printed():  # a measurement whose workers were killed three times
+        if "a worker died 3 times" in self.printed():  # then its task is given up, until the next command
             self.start()
             status = self.ended()
         if status:
