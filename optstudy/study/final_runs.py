@@ -52,6 +52,7 @@ def final_run_flow(
     )
     weights = yield from _weights(context, run)
     if isinstance(weights, OptstudyError):
+        context.cache.drop_state(run.key)  # so that the next command trains the run again
         yield from _fail(context, run, weights)
         return
     unfinished = yield from _finish(context, run, weights)
@@ -163,7 +164,6 @@ def _curvature(context: Context, run: TrainingRun, title: str) -> Flow:
 def _fail(context: Context, run: TrainingRun, problem: OptstudyError) -> Flow:
     """Close a run whose end could not be stored; the next command tries it again."""
     assert run.run_id is not None
-    context.cache.drop_state(run.key)
     context.tracking.set_tags(run.run_id, {Tag.PROBLEM: str(problem)})
     context.tracking.close_run(run.run_id, "failed")
     yield Notice(f"{context.files.name}/{run.name} failed: {problem}", problem=True)

@@ -144,7 +144,7 @@ def test_a_run_without_its_curvature_is_reproduced_without_it(
     assert reproduction.judgement == "identical"
 
 
-def test_a_run_whose_files_cannot_be_made_fails_in_one_line_and_the_next_command_finishes_it(
+def test_a_run_whose_files_cannot_be_made_fails_in_one_line_and_the_next_command_finishes_it_untrained(
     workspace: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw(*_: Any) -> None:
@@ -163,7 +163,9 @@ def test_a_run_whose_files_cannot_be_made_fails_in_one_line_and_the_next_command
     assert (status.runs, status.failed_runs) == (0, {"ValueError: no room": 1})
     assert "ValueError: no room (1 final run)" in run("status").out
 
+    rungs = studies.rung_times(workspace)
     assert studies.texts(train(optimizers=("sgd", "adam")), problem=True) == []
+    assert rungs.items() <= studies.rung_times(workspace).items()
     found = studies.runs(workspace, "final")["sgd/default/seed-0"]
     assert (found.info.status, found.data.tags["optstudy.problem"]) == ("FINISHED", "")
 
