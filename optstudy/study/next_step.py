@@ -8,7 +8,7 @@ from optstudy.execution.environment import package_versions
 from optstudy.optimizers import load_space
 from optstudy.records.location import Location
 from optstudy.study.fingerprint import check_fingerprint
-from optstudy.study.status import OptimizerStatus, open_recorded, recorded_uri
+from optstudy.study.status import OptimizerStatus, open_recorded, recorded_uri, train_command
 from optstudy.study.tuning.best import read_best
 from optstudy.study.workspace import RecordedStudy, StudyFiles, check_not_running, read_recorded
 
@@ -77,8 +77,7 @@ def _work(
     trained = [status for status in statuses if "best" not in configs or status.optimizer not in without_best]
     if all(status.runs >= specification.training.seeds * len(configs) for status in trained):
         return "", names
-    options = "" if configs == ("best",) else "".join(f" --config {config}" for config in configs)
-    return f"optstudy train{options}", tuple(status.optimizer for status in trained)
+    return train_command(configs), tuple(status.optimizer for status in trained)
 
 
 def _has_best(files: StudyFiles, optimizer: str) -> bool:

@@ -1,6 +1,6 @@
 """Progress of the studies in a workspace."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,7 +127,7 @@ def other_server_notices(location: Location) -> list[str]:
 
 
 def unlogged_notices(location: Location) -> list[str]:
-    """Return a message for each study whose work is in the workspace, but not in its store, as after its removal."""
+    """Return a message for each study whose work is in the workspace, but whose runs are not in its store."""
     tracking, workspace, notices = open_recorded(location), location.workspace, []
     for name in study_names(workspace):
         files = StudyFiles(workspace, name)
@@ -146,11 +146,16 @@ def unlogged_notices(location: Location) -> list[str]:
 
 
 def _command(recorded: RecordedStudy) -> str:
+    """Return the command that does all phases that a study has started."""
     if recorded.started_phases == ("training",):
-        return " ".join(
-            ["optstudy train", *(f"--config {config}" for config in recorded.specification.configs)]
-        )
+        return train_command(recorded.specification.configs)
     return "optstudy study" if "training" in recorded.started_phases else "optstudy tune"
+
+
+def train_command(configs: Sequence[str]) -> str:
+    """Return the command that trains some configurations."""
+    options = "" if tuple(configs) == ("best",) else "".join(f" --config {config}" for config in configs)
+    return f"optstudy train{options}"
 
 
 def earlier_run_notices(tracking: Tracking, studies: Iterable[str]) -> list[str]:
