@@ -1,0 +1,75 @@
+"""Arithmetic of long rows: inner products in chunks, whose sums are added in float64."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+# Sums of so many products are accurate to 1e-7 in float32; at 10 million, a unit row's square is off by 7e-4.
+CHUNK = 32_768
+SAFE_NORMS = (1e-12, 1e12)  # of a chunk: beyond them, squares of float32 may underflow or overflow
+
+
+def chunks(size: int, length: int = CHUNK) -> Iterator[slice]:
+    """Yield slices of at most ``length`` entries that cover a row."""
+    return (slice(start, start + length) for start in range(0, size, length))
+
+
+def inner_products(first: Tensor, second: Tensor) -> Tensor:
+    """Return the inner products of rows ``(m, n)`` and ``(b, n)``: ``(m, b)`` in float64 on the CPU."""
+    total = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
+    if total.numel():
+        for part in chunks(first.shape[1]):
+            total += first[:, part] @ second[:, part].T
+    return total.cpu()
+
+
+def subtract_(row: Tensor, coefficients: Tensor, rows: Tensor) -> None:
+    """Subtract a combination of rows ``(m, n)`` from a row ``(n,)`` in place."""
+    if len(rows):
+        weights = coefficients.to(rows.device, rows.dtype)
+        for part in chunks(len(row)):
+            row[part].addmv_(rows[:, part].T, weights, alpha=-1)
+
+
+def combined(mix: Tensor, rows: Tensor) -> Tensor:
+    """Return combinations of rows: ``mix @ rows``, for a mix ``(k, m)`` in float64."""
+    found: Tensor = mix.to(rows.device, rows.dtype) @ rows
+    return found
+
+
+def combine_(rows: Tensor, mix: Tensor) -> None:
+    """Replace the first ``k`` of rows ``(m, n)`` by ``mix @ rows``, for a mix ``(k, m)`` in float64."""
+    weights = mix.to(rows.device, rows.dtype)
+    for part in chunks(rows.shape[1]):
+        rows[: len(mix), part] = weights @ rows[:, part]
+
+
+def norm(row: Tensor) -> float:
+    """Return the norm of a row ``(n,)``, whatever its scale."""
+    whole = len(row) // CHUNK * CHUNK
+    parts = [row[:whole].view(-1, CHUNK).norm(dim=1), row[whole:].norm().reshape(1)]
+    sizes = torch.cat(parts).cpu().double()
+    largest = float(sizes.max())
+    if row.dtype == torch.float64 or SAFE_NORMS[0] < largest < SAFE_NORMS[1]:
+        found = float(sizes.norm())
+        if 0 < found < math.inf:
+            return found
+    scale = float(torch.linalg.vector_norm(row, math.inf)) if len(row) else 0.0
+    if not 0 < scale < math.inf:
+        return scale
+    return scale * math.sqrt(
+        sum(float((row[part].double() / scale).square().sum()) for part in chunks(len(row)))
+    )
+
+
+def norms(rows: Tensor) -> Tensor:
+    """Return the norms of rows ``(m, n)``, ``(m,)`` float64 on the CPU."""
+    return torch.tensor([norm(row) for row in rows], dtype=torch.float64)
+
+
+def random_row(row: Tensor, generator: torch.Generator) -> None:
+    """Fill a row with a uniformly random direction, identical on every device."""
+    for part in chunks(len(row), 32 * CHUNK):
+        row[part] = torch.randn(len(row[part]), generator=generator, dtype=row.dtype).to(row.device)
