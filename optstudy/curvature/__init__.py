@@ -21,7 +21,7 @@ from optstudy.curvature.operators import (
 )
 from optstudy.curvature.preconditioner import Stability, has_preconditioner, preconditioner, stability
 from optstudy.curvature.progress import Progress
-from optstudy.curvature.ratio import Ratio, Verdict, ratio_interval
+from optstudy.curvature.ratio import Ratio, Sign, Verdict, ratio_interval
 from optstudy.curvature.symmetry import check_second_derivatives, check_symmetry
 from optstudy.curvature.trace import Estimate, iter_trace, trace
 from optstudy.curvature.tracker import EigenTracker
@@ -39,6 +39,7 @@ __all__ = [
     "Operator",
     "Progress",
     "Ratio",
+    "Sign",
     "Stability",
     "Verdict",
     "check_second_derivatives",

@@ -113,8 +113,8 @@ def top_eigenpairs(
         ([3.0, -2.0], True)
         >>> top_eigenpairs(Operator(lambda v: v @ a, 5, a.dtype, a.device, "diagonal"), k=1)
         Eigenpairs(values=[3], residuals=[...], converged=True, products=..., vectors=(1, 5) float64)
-        >>> pairs.ratio.verdict
-        'indefinite'
+        >>> pairs.ratio.verdict, pairs.ratio.sign
+        ('separated', 'opposite')
     """
     return last(
         iter_eigenpairs(

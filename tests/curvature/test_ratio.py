@@ -1,4 +1,4 @@
-"""The ratio of two Ritz values: its interval and the first verdict that applies."""
+"""The ratio of two Ritz values: its interval, the first verdict that applies, and its sign."""
 
 import math
 
@@ -29,8 +29,8 @@ def test_interval_never_starts_below_one() -> None:
     [
         (2.0, 1.0, 1e-3, 0.0, "separated"),
         (-2.0, -1.0, 1e-3, 0.0, "separated"),
-        (2.0, -1.0, 1e-3, 0.0, "indefinite"),
-        (1.0, -1.0, 0.0, 0.0, "indefinite"),  # before "degenerate"
+        (2.0, -1.0, 1e-3, 0.0, "separated"),
+        (1.0, -1.0, 0.0, 0.0, "degenerate"),
         (2.0, -1.0, 1e-3, 0.2, "unresolved"),  # noise comes before everything
         (2.0, 1.0, 1e-3, 0.1, "unresolved"),  # ten times the noise is still noise
         (2.0, 1.0, 1e-3, 0.0999, "separated"),
@@ -73,33 +73,90 @@ def test_interval_holds_its_value_and_does_not_depend_on_the_scale(
     assert scaled.high == pytest.approx(ratio.high, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "others", "sign"),
+    [
+        (2.0, 1.0, (0.8, math.inf), "same"),
+        (-2.0, -1.0, (math.inf, 0.8), "same"),
+        (2.0, 1.0, (0.9, 0.0), "open"),  # 0.9 + 0.1 may be a negative value as large as the second
+        (2.0, -1.0, (math.inf, 0.8), "opposite"),  # other negative values change nothing
+        (-2.0, 1.0, (0.8, math.inf), "opposite"),
+        (2.0, -1.0, (0.0, 0.9), "open"),
+        (1.05, -1.0, (0.8, 0.8), "opposite"),  # which of the two is larger is open
+        (1.05, -1.0, (0.95, 0.8), "open"),  # both of the largest may be negative
+        (2.0, 0.0, (0.0, 0.0), "open"),
+    ],
+)
+def test_sign_is_told_only_if_it_is_certain(
+    first: float, second: float, others: tuple[float, float], sign: str
+) -> None:
+    assert ratio_interval(first, second, delta=0.1, others=others).sign == sign
+
+
+def test_an_open_sign_does_not_hide_separated() -> None:
+    ratio = ratio_interval(2.0, 1.0, delta=1e-3, others=(math.inf, math.inf))
+
+    assert (ratio.verdict, ratio.sign) == ("separated", "open")
+
+
+def test_a_value_that_may_have_been_missed_widens_the_interval() -> None:
+    ratio = ratio_interval(3.0, 1.0, delta=0.1, noise=0.05, beyond=2.0)
+
+    assert (ratio.low, ratio.high) == (2.95 / 2.15, 3.15 / 0.95)
+    assert ratio_interval(3.0, 1.0, delta=0.1, beyond=math.inf).high == math.inf
+    assert ratio_interval(3.0, 1.0, delta=0.1, beyond=0.5) == ratio_interval(3.0, 1.0, delta=0.1)
+
+
+def test_a_second_value_below_the_noise_leaves_everything_open() -> None:
+    ratio = ratio_interval(1.0, 0.1, delta=0.0, noise=0.2)
+
+    assert (ratio.high, ratio.verdict, ratio.sign) == (math.inf, "unresolved", "open")
+
+
 @given(
-    spectrum=st.lists(st.floats(-1, 1), min_size=4, max_size=8),
-    angle=st.floats(0, 0.3),
+    spectrum=st.lists(st.floats(-1, 1), min_size=3, max_size=8)
+    | st.sampled_from(
+        [
+            [1.0, 0.5, -0.49997, 0.49994, 0.3],
+            [1.0, 6e-5, -5.9e-5, 1e-5],
+            [1.19, 0.00757, -0.00747, 0.001],
+            [1.0, -1.0, 0.5],
+        ]
+    ),
+    angle=st.sampled_from([0.0, 1e-6, 1e-3, 0.03, 0.3]),
+    noise=st.sampled_from([0.0, 1e-9, 1e-6, 1e-3]),
+    rows=st.sampled_from([(0, 1), (0, 2), (1, 2)]),
     seed=st.integers(0, 2**31),
 )
-def test_interval_contains_the_truth_for_any_two_rows_near_the_first_eigenvectors(
-    spectrum: list[float], angle: float, seed: int
+def test_truth_is_in_the_interval_and_no_sign_is_wrong(
+    spectrum: list[float], angle: float, noise: float, rows: tuple[int, int], seed: int
 ) -> None:
-    """By the theorem alone: the two values are those that the block found, whatever its residual."""
-    a = oracles.symmetric(spectrum, seed)
+    """For any two orthonormal rows, also near the wrong eigenvectors, if what is beyond them is known."""
+    a, found = oracles.symmetric(spectrum, seed), oracles.symmetric([noise] * len(spectrum), seed + 1)
+    measured = a.matrix + found.matrix  # what a product computes
     generator = torch.Generator().manual_seed(seed)
-    rows = a.vectors[:2] + angle * torch.randn(2, len(spectrum), generator=generator, dtype=torch.float64)
-    rows = torch.linalg.qr(rows.T).Q.T
-    ritz, mix = torch.linalg.eigh(rows @ a.matrix @ rows.T)
+    start = a.vectors[list(rows)]
+    start = start + angle * torch.randn(start.shape, generator=generator, dtype=torch.float64)
+    basis = torch.linalg.qr(start.T, mode="complete").Q.T
+    ritz, mix = torch.linalg.eigh(basis[:2] @ measured @ basis[:2].T)
     order = ritz.abs().argsort(descending=True)
-    ritz, vectors = ritz[order], (mix.T @ rows)[order]
-    delta = block_norm(vectors @ a.matrix - ritz.unsqueeze(1) * vectors)
-    apart = (a.values[:2].sort().values - ritz.sort().values).abs().max()
-    matched = float(apart) <= delta + 1e-12  # elsewise the block is near other pairs: a missed value
-    second = abs(float(a.values[1]))
+    ritz, vectors = ritz[order], (mix.T @ basis[:2])[order]
+    beyond = torch.linalg.eigvalsh(basis[2:] @ measured @ basis[2:].T)
 
-    ratio = ratio_interval(float(ritz[0]), float(ritz[1]), delta)
+    ratio = ratio_interval(
+        float(ritz[0]),
+        float(ritz[1]),
+        block_norm(vectors @ measured - ritz.unsqueeze(1) * vectors),
+        noise + 1e-13,  # the rounding of the matrix
+        beyond=float(beyond.abs().max()),
+        others=(max(0.0, -float(beyond.min())), max(0.0, float(beyond.max()))),
+    )
 
-    if matched and second > 1e-6:  # of which the rounding of the matrix, 1e-15, is 1e-9
-        truth = abs(float(a.values[0])) / second
-        assert ratio.low <= truth * (1 + 1e-9)
-        assert truth <= ratio.high * (1 + 1e-9)
+    first, second = a.values[:2].tolist()
+    truth = abs(first / second) if second else math.inf
+    assert ratio.low <= truth * (1 + 1e-12)
+    assert truth <= ratio.high * (1 + 1e-12)
+    assert (ratio.sign == "open") or (ratio.sign == "same") == (first * second > 0)
 
 
 def test_block_norm_is_the_largest_singular_value() -> None:
@@ -108,8 +165,8 @@ def test_block_norm_is_the_largest_singular_value() -> None:
 
 
 def test_ratios_and_estimates_are_shown_in_four_digits() -> None:
-    assert repr(Ratio(5 / 3, 1.25, math.inf, "separated")) == (
-        "Ratio(value=1.667, low=1.25, high=inf, verdict='separated')"
+    assert repr(Ratio(5 / 3, 1.25, math.inf, "separated", "open")) == (
+        "Ratio(value=1.667, low=1.25, high=inf, verdict='separated', sign='open')"
     )
     assert (
         repr(Estimate(1 / 3, -1.0, 2 / 3, 90)) == "Estimate(value=0.3333, low=-1, high=0.6667, products=90)"

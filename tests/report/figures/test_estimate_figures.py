@@ -50,7 +50,7 @@ def results() -> dict[str, Any]:
         "one eigenpair": top_eigenpairs(*arguments, k=1, order="smallest"),
         "unconverged": replace(pairs, converged=False),
         "ratio": pairs.ratio,
-        "no second": Ratio(math.inf, 3.0, math.inf, "unresolved"),
+        "no second": Ratio(math.inf, 3.0, math.inf, "unresolved", "open"),
         "trace": trace(hessian(*arguments), 12),
         "exact": Estimate(1.5, 1.5, 1.5, 3),
         "density": spectral_density(hessian(*arguments), 3, 10),
