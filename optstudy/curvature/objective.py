@@ -21,6 +21,7 @@ from optstudy.curvature.arguments import (
 from optstudy.curvature.batches import Batch, Data, call_arguments, is_batch, read_batch
 from optstudy.curvature.containers import cast, converted
 from optstudy.curvature.generators import DataGenerators
+from optstudy.curvature.ieee import ieee_float32
 from optstudy.curvature.losses import Denominator, Loss, batch_weight, cast_loss
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.twice import lend, restored_attributes, twice_differentiable
@@ -124,10 +125,16 @@ class Objective:
         buffers = {name: self.tensors[name].clone() for name, _ in self.model.named_buffers()}
         tensors = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
         restored = restored_attributes(self.model) if self.isolated else contextlib.nullcontext()
-        with twice_differentiable(self.model), _restored_modes(self.model), restored:
+        with self.computing(self.model), _restored_modes(self.model), restored:
             for module, training in zip(self.model.modules(), self.modes, strict=True):
                 module.training = training
             return lend(self.model, tensors, function)
+
+    @contextlib.contextmanager
+    def computing(self, function: Any) -> Iterator[None]:
+        """Choose how a model or a loss is computed: with second derivatives, and in IEEE float32."""
+        with ieee_float32(self.device), twice_differentiable(function):
+            yield
 
     def value(self, parameters: Sequence[Tensor], inputs: Any, targets: Any) -> Tensor:
         """Return the loss of one batch; raises as `outputs_and_value` does."""
@@ -157,7 +164,7 @@ class Objective:
         """Return the loss of a batch from the model's outputs."""
         check_match(self.loss, outputs, targets)
         try:
-            with twice_differentiable(self.loss):
+            with self.computing(self.loss):
                 return cast_loss(self.loss, self.dtype)(outputs, targets)
         except (IndexError, RuntimeError) as error:
             explain_loss(error, outputs, targets)

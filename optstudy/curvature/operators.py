@@ -25,7 +25,6 @@ from optstudy.curvature.twice import (
     dense,
     explained_checkpoint,
     explained_derivative,
-    twice_differentiable,
 )
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
@@ -310,14 +309,16 @@ def _gauss_newton_rows(objective: Objective, inputs: Any, targets: Any) -> Produ
         leaves = objective.leaves()
         outputs = _single_tensor(objective.outputs(leaves, inputs))
         detached = outputs.detach().requires_grad_()
-        output_gradient = _derivative(objective.output_loss(detached, targets), [detached])
+        with objective.computing(objective.loss):
+            output_gradient = _derivative(objective.output_loss(detached, targets), [detached])
         dummy = torch.zeros_like(outputs, requires_grad=True)
         # J^T u is linear in u, so its derivative in u is J.
         transposed = objective.holding(leaves, lambda: _derivative(outputs, leaves, dummy))
 
     def row(vector: list[Tensor]) -> Tensor:
         (tangent,) = _vjp(transposed, [dummy], vector)
-        (output_product,) = _vjp(output_gradient, [detached], [tangent])
+        with objective.computing(objective.loss):
+            (output_product,) = _vjp(output_gradient, [detached], [tangent])
         return _vector(_vjp([outputs], leaves, [output_product]))
 
     return _rowwise(objective, leaves, row)
@@ -345,7 +346,7 @@ def _fisher_rows(objective: Objective, inputs: Any, targets: Any) -> Product:
 def _example_losses(objective: Objective, outputs: Tensor, targets: Any) -> Tensor:
     """Return the loss of each example as a batch of one."""
     loss = cast_loss(objective.loss, objective.dtype)
-    with twice_differentiable(objective.loss):
+    with objective.computing(objective.loss):
         losses: Tensor = torch.func.vmap(lambda z, y: loss(z.unsqueeze(0), y.unsqueeze(0)))(outputs, targets)
     return losses
 
