@@ -123,11 +123,12 @@ class EigenTracker:
             The next state (tensors and plain numbers), and the values of this step by name.
 
             The values are ``lambda_1`` to ``lambda_k``, ``residual_1`` to ``residual_k``, ``ratio``, ``ratio_low``,
-            ``ratio_high``, ``verdict`` and ``sign`` (strings), ``verified`` (1 or 0), ``probability`` (of a missed value;
-            nan for a tracked step), ``missed`` (1 if a verified step found a value missed by tracking), ``angle`` (largest
-            principal angle to the last eigenspace, in radians; nan at the first step), ``gradient_share``
-            (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``, ``products``, and ``double`` (1 if float64 was needed). If the loss
-            is not finite, or the preconditioner is not positive everywhere, ``loss`` is the only value.
+            ``ratio_high``, ``verdict`` and ``sign`` (strings), ``verified`` (1 or 0), ``probability`` (of a missed
+            value; nan for a tracked step), ``missed`` (1 if a verified step found a value missed by tracking),
+            ``angle`` (largest principal angle to the last eigenspace, in radians; nan at the first step),
+            ``gradient_share`` (:math:`\|Vg\|^2 / \|g\|^2`), ``loss``, ``products``, and ``double`` (1 if float64 was
+            needed). If the loss is not finite, or the preconditioner is not positive everywhere, ``loss`` is the only
+            value.
         """
         index = self.steps.index(context.step)
         model = unwrapped(context.model) if state else context.model  # a wrapper is mentioned once
