@@ -4,16 +4,18 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import checked_objective, mixes_examples, objective
 from optstudy.curvature.containers import describe
+from optstudy.curvature.foreign import rows_of, scipy_matvec, scipy_operator
 from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count
-from optstudy.curvature.objective import Objective, supports
+from optstudy.curvature.objective import Objective, check_precision, supports
 from optstudy.curvature.repeatability import check_unchanged
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.second_derivatives import (
@@ -27,6 +29,9 @@ from optstudy.curvature.twice import (
     explained_derivative,
 )
 
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
 
@@ -35,7 +40,8 @@ class Operator:
     r"""A symmetric matrix :math:`A`, given by its products with vectors.
 
     All estimates of this package take an operator. For an explicit matrix ``a``, use
-    ``Operator(lambda v: v @ a, len(a), a.dtype, a.device, "a")``.
+    ``Operator(lambda v: v @ a, len(a), a.dtype, a.device, "a")``; for a product with one vector, `from_matvec`; for a
+    matrix of numpy or scipy, `from_scipy`.
 
     Example:
         >>> a = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
@@ -70,6 +76,71 @@ class Operator:
                 f"the vector has shape {tuple(vector.shape)}; the {self.name} takes ({self.dim},)"
             )
         return self.apply(vector.unsqueeze(0)).squeeze(0)
+
+    @classmethod
+    def from_matvec(
+        cls,
+        matvec: Callable[[Tensor], Any],
+        dim: int,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+        name: str = "operator",
+    ) -> "Operator":
+        """Return an operator from the product of a symmetric matrix with one vector.
+
+        Args:
+            matvec: Maps a tensor ``(dim,)`` of this dtype and device to one like it, or to an array of numpy.
+            dim: Size of the matrix.
+            dtype: Precision of the products, float32 or float64. Products in float32 cannot be had in float64.
+            device: Where the products are computed.
+            name: For messages.
+
+        Raises:
+            ValueError: At a product, if ``matvec`` returns something else.
+
+        Example:
+            >>> scale = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)
+            >>> Operator.from_matvec(lambda vector: scale * vector, 3) @ torch.ones(3, dtype=torch.float64)
+            tensor([3., 2., 1.], dtype=torch.float64)
+        """
+        if not callable(matvec):
+            raise TypeError(f"matvec is {describe(matvec)}; give a function of one vector, or use from_scipy")
+        check_whole(dim=dim)
+        if dim < 1:
+            raise ValueError(f"dim is {dim}; give at least 1")
+        device = torch.device(device)
+        check_precision(device, dtype)
+        return cls(rows_of(matvec, dim, dtype, device, name), dim, dtype, device, name)
+
+    @classmethod
+    def from_scipy(cls, matrix: Any, *, name: str = "matrix") -> "Operator":
+        """Return an operator from a symmetric matrix of numpy, or a sparse one or a ``LinearOperator`` of scipy.
+
+        Its precision is that of the matrix, float64 for whole numbers.
+
+        Raises:
+            TypeError: If it is something else, or complex.
+            ValueError: If it is not square.
+
+        Example:
+            >>> from scipy import sparse
+            >>> Operator.from_scipy(sparse.diags_array([3.0, 2.0, 1.0])) @ torch.ones(3, dtype=torch.float64)
+            tensor([3., 2., 1.], dtype=torch.float64)
+        """
+        matvec, dim, dtype = scipy_matvec(matrix)
+        return cls.from_matvec(matvec, dim, dtype=dtype, name=name)
+
+    def to_scipy(self) -> "LinearOperator":
+        """Return this as a ``scipy.sparse.linalg.LinearOperator`` of the same precision, for scipy's own solvers.
+
+        Example:
+            >>> scale = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)
+            >>> theirs = Operator.from_matvec(lambda vector: scale * vector, 3).to_scipy()
+            >>> theirs @ [1.0, 1.0, 1.0]
+            array([3., 2., 1.])
+        """
+        return scipy_operator(self.apply, self.dim, self.dtype, self.device)
 
 
 def check_operator(value: Any, function: str) -> None:
