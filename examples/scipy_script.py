@@ -1,6 +1,5 @@
 """Our products in scipy's solver, and our certified solver on the matrices of others."""
 
-import numpy as np
 import torch
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
@@ -19,7 +18,7 @@ ours = top_eigenpairs(operator, k=2).values
 print(f"scipy finds {theirs[1]:.6f} and {theirs[0]:.6f}, top_eigenpairs {ours[0]:.6f} and {ours[1]:.6f}")
 
 # A sparse matrix: neighbours on a line, and a potential that rises along it.
-beside, potential = -np.ones(499), np.linspace(0, 10, 500)
+beside, potential = [-1.0] * 499, [node / 50 for node in range(500)]
 chain = sparse.diags_array([beside, potential, beside], offsets=[-1, 0, 1])
 pairs = top_eigenpairs(Operator.from_scipy(chain), k=2)
 print(f"a chain has {pairs.values[0]:.4f} and {pairs.values[1]:.4f}, {pairs.ratio.verdict}")
