@@ -114,6 +114,16 @@ def is_torch_loss(loss: Loss) -> bool:
     return _torch_options(loss) is not None
 
 
+def cross_entropy_options(loss: Loss) -> dict[str, Any] | None:
+    """Return the options of torch's cross-entropy; None for any other loss."""
+    options = _torch_options(loss)
+    inner = uncompiled(loss)
+    while isinstance(inner, functools.partial):
+        inner = uncompiled(inner.func)
+    is_known = type(inner) is nn.CrossEntropyLoss or inner is functional.cross_entropy
+    return options if is_known else None
+
+
 def uncompiled(loss: Loss) -> Loss:
     """Return the module that was given to torch.compile; any other loss as it is."""
     if not isinstance(loss, nn.Module) or _has_hooks(loss):

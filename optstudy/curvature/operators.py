@@ -13,6 +13,7 @@ from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import checked_objective, mixes_examples, objective
 from optstudy.curvature.containers import describe
+from optstudy.curvature.cross_entropy import cross_entropy_product
 from optstudy.curvature.foreign import rows_of, scipy_matvec, scipy_operator
 from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count
 from optstudy.curvature.objective import Objective, check_precision, supports
@@ -379,20 +380,31 @@ def _gauss_newton_rows(objective: Objective, inputs: Any, targets: Any) -> Produ
     with torch.enable_grad():
         leaves = objective.leaves()
         outputs = _single_tensor(objective.outputs(leaves, inputs))
-        detached = outputs.detach().requires_grad_()
-        with objective.computing(objective.loss):
-            output_gradient = _derivative(objective.output_loss(detached, targets), [detached])
+        output_product = _output_product(objective, outputs.detach(), targets)
         dummy = torch.zeros_like(outputs, requires_grad=True)
         # J^T u is linear in u, so its derivative in u is J.
         transposed = objective.holding(leaves, lambda: _derivative(outputs, leaves, dummy))
 
     def row(vector: list[Tensor]) -> Tensor:
         (tangent,) = _vjp(transposed, [dummy], vector)
-        with objective.computing(objective.loss):
-            (output_product,) = _vjp(output_gradient, [detached], [tangent])
-        return _vector(_vjp([outputs], leaves, [output_product]))
+        return _vector(_vjp([outputs], leaves, [output_product(tangent)]))
 
     return _rowwise(objective, leaves, row)
+
+
+def _output_product(objective: Objective, outputs: Tensor, targets: Any) -> Callable[[Tensor], Tensor]:
+    """Return the product with the Hessian of a batch's loss at the model's outputs."""
+    if (known := cross_entropy_product(objective.loss, outputs, targets)) is not None:
+        return known
+    outputs.requires_grad_()
+    with objective.computing(objective.loss):
+        gradient = _derivative(objective.output_loss(outputs, targets), [outputs])
+
+    def product(tangent: Tensor) -> Tensor:
+        with objective.computing(objective.loss):
+            return _vjp(gradient, [outputs], [tangent])[0]
+
+    return product
 
 
 def _fisher_rows(objective: Objective, inputs: Any, targets: Any) -> Product:
