@@ -10,7 +10,7 @@ import numpy as np
 from finals import LOOKS, look_keys
 
 from optstudy.comparison.table import Comparison, compare
-from optstudy.records.curvature import CurvatureResult, FinalCurvature
+from optstudy.records.curvature import CURVATURE_FORMAT, CurvatureResult, FinalCurvature
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.run import CostToTarget, EpochRecord, FinalRun, Predictions
@@ -121,6 +121,7 @@ def trace(draws: np.random.Generator, ratio: float, steps: int = 100) -> EigenTr
         low=0.99 * walk,
         high=1.01 * walk,
         verdict=np.where(walk < 1.03, "degenerate", "separated"),
+        sign=np.full(steps, "same"),
         verified=np.arange(steps) % 25 == 0,
         probability=none,
         angle=none,
@@ -151,6 +152,8 @@ def curvature_result(rise: float, sign: float = 1.0, floor: float = 1e-6) -> Cur
         line_model=line,
         plane=plane,
         plane_model=plane,
+        sign="same",
+        format=CURVATURE_FORMAT,
     )
 
 

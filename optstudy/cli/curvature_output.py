@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -109,6 +109,7 @@ def show_results(results: Sequence[CurvatureResult]) -> None:
                 "Ratio", (_interval(result.ratio) if len(result.values) > 1 else "" for result in results)
             ),
             text_column("Verdict", (result.verdict if len(result.values) > 1 else "" for result in results)),
+            text_column("Sign", (result.sign for result in results)),
             number_column("Loss", (f"{result.loss:.3g}" for result in results)),
             number_column("Gradient", (f"{result.gradient_norm:.3g}" for result in results)),
             number_column("Products", (str(result.products) for result in results)),
@@ -172,16 +173,16 @@ def show_sweep(results: Sequence[CurvatureResult]) -> None:
                 (_spread([abs(draw.values[0]) for draw in draws]) for draws in groups.values()),
             ),
             text_column("Ratio", (_spread([draw.ratio[0] for draw in draws]) for draws in groups.values())),
-            text_column("Verdicts", map(_verdicts, groups.values())),
+            text_column("Verdicts", (_counts(draw.verdict for draw in draws) for draws in groups.values())),
+            text_column("Signs", (_counts(draw.sign for draw in draws) for draws in groups.values())),
         ]
     )
     echo("Mean and range over the draws. --json prints each draw with its interval.")
     _warn_if_unconverged(results)
 
 
-def _verdicts(draws: Sequence[CurvatureResult]) -> str:
-    counts = Counter(result.verdict for result in draws)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+def _counts(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
 
 
 def _spread(values: Sequence[float]) -> str:

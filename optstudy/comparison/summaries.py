@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optstudy.records.curvature import recorded_sign
 from optstudy.records.run import CostToTarget, FinalRun, Predictions
 from optstudy.statistics import Interval, RankCorrelation, mean_interval, rank_correlation, wilson_interval
 
@@ -50,6 +51,9 @@ class GeometrySummary:
     trace: Interval
     loss_rise: Interval
     verdicts: dict[str, int]  # number of runs by verdict on the ratio
+    signs: dict[
+        str, int
+    ]  # number of runs by sign of the ratio, "not recorded" in format 0; empty if none was
     separated: Interval  # share of the tracked steps whose ratio was separated; nan if untracked
     flatness: RankCorrelation  # rank correlation of loss rise and test error over these runs; descriptive
 
@@ -104,11 +108,13 @@ def summarise_geometry(runs: Sequence[FinalRun]) -> GeometrySummary | None:
     if not curvatures:
         return None
     errors = [1 - run.test_accuracy for run in runs if run.curvature is not None]
+    signs = [recorded_sign(curvature.verdict, curvature.sign) or "not recorded" for curvature in curvatures]
     means = {name: _mean([getattr(curvature, name) for curvature in curvatures]) for name in _MEANS}
     return GeometrySummary(
         runs=len(curvatures),
         **means,
         verdicts=dict(sorted(Counter(curvature.verdict for curvature in curvatures).items())),
+        signs=dict(sorted(Counter(signs).items())) if any(curvature.sign for curvature in curvatures) else {},
         separated=_mean([run.separated for run in runs if run.separated is not None]),
         flatness=rank_correlation([curvature.loss_rise for curvature in curvatures], errors),
     )

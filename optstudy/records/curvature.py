@@ -13,8 +13,18 @@ from optstudy.records.io import replace_nonfinite
 
 Floats = NDArray[np.float64]
 
+# Incremented when curvature is measured in another way, which does not change the key of a run. Records of other
+# formats are read, and measured again where a study continues. 0 is that of records without a format.
+CURVATURE_FORMAT = 1
+NO_SIGN = "indefinite"  # the verdict of format 0, which had no signs, on values of opposite signs
+
 _empty_line, _empty_plane = partial(np.zeros, 0), partial(np.zeros, (0, 0))
 _nan_interval = partial(np.full, 3, math.nan)
+
+
+def recorded_sign(verdict: str, sign: str) -> str:
+    """Return the sign of a ratio as recorded, "" if it was not; format 0 had only a verdict on opposite signs."""
+    return sign or "opposite" * (verdict == NO_SIGN)
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class FinalCurvature:
     verdict: str
     trace: float
     loss_rise: float  # at distance 1 along the first eigenvector
+    sign: str = ""  # of the ratio; "" in format 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class CurvatureResult(ArrayRecord):
     run: str = ""  # STUDY/RUN, or a weights file; "" in a run's own files
     optimizer: str = ""  # its name in the study
     at: str = "end"  # start, middle or end of the run
+    sign: str = ""  # of the ratio: same, opposite or open; "" in format 0, and without a ratio
+    format: int = 0  # see `CURVATURE_FORMAT`
 
     @property
     def loss_rise(self) -> float:
@@ -81,7 +94,7 @@ class CurvatureResult(ArrayRecord):
         first, second = (*self.values.tolist(), math.nan, math.nan)[:2]
         ratio, low, high = self.ratio.tolist()
         trace = float(self.trace[0])
-        return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise)
+        return FinalCurvature(first, second, ratio, low, high, self.verdict, trace, self.loss_rise, self.sign)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a number that is not finite is None."""
@@ -90,7 +103,11 @@ class CurvatureResult(ArrayRecord):
             "at": self.at,
             "eigenvalues": self.values.tolist(),
             "residuals": self.residuals.tolist(),
-            "ratio": {**_interval(self.ratio), "verdict": self.verdict},
+            "ratio": {
+                **_interval(self.ratio),
+                "verdict": self.verdict,
+                "sign": recorded_sign(self.verdict, self.sign) or None,
+            },
             "products": self.products,
             "converged": self.converged,
             "missed_probability": self.probability,

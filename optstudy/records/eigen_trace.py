@@ -1,15 +1,16 @@
 """The largest eigenvalues at the last steps of a run, as arrays."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optstudy.errors import OptstudyError
 from optstudy.records.arrays import ArrayRecord
+from optstudy.records.curvature import recorded_sign
 from optstudy.records.run import Observation
 
 Floats = NDArray[np.float64]
@@ -26,6 +27,7 @@ class EigenTrace(ArrayRecord):
     low: Annotated[Floats, "s"]
     high: Annotated[Floats, "s"]
     verdict: Annotated[NDArray[np.str_], "s"]
+    sign: Annotated[NDArray[np.str_], "s"]  # of the ratio; "" where it was not recorded
     verified: Annotated[NDArray[np.bool_], "s"]
     probability: Annotated[Floats, "s"]  # bound on the probability of a missed value; nan where not verified
     angle: Annotated[Floats, "s"]  # radians, to the eigenspace at the previous step
@@ -34,6 +36,13 @@ class EigenTrace(ArrayRecord):
     preconditioned_step: Annotated[NDArray[np.int64], "p"]
     preconditioned: Annotated[Floats, "p"]  # first eigenvalue of the preconditioned Hessian
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any], where: str) -> Self:
+        """Build the trace from the arrays of a file; one of format 0 has no signs."""
+        verdicts = np.asarray(arrays.get("verdict", ""))
+        signs = np.array([recorded_sign(str(verdict), "") for verdict in verdicts.ravel()], dtype=np.str_)
+        return super().from_arrays({"sign": signs, **arrays}, where)
+
 
 _VALUES = {
     **dict.fromkeys(
@@ -41,7 +50,9 @@ _VALUES = {
     ),
     **dict.fromkeys(("verified", "probability", "angle", "gradient_share", "products"), float),
     "verdict": str,
+    "sign": str,
 }  # of an observation of the probe `eigen`, by name
+_ADDED = {"sign": ""}  # since format 0
 
 
 def trace_problem(observations: Sequence[Observation]) -> str:
@@ -61,7 +72,7 @@ def check_observations(observations: Sequence[Observation]) -> None:
             continue
         names = dict.fromkeys(("lambda_1",), float) if observation.probe == "preconditioned" else _VALUES
         for name, kind in names.items():
-            value = observation.values.get(name, ())
+            value = observation.values.get(name, _ADDED.get(name, ()))
             if not (value is None or isinstance(value, kind) or (kind is float and isinstance(value, int))):
                 raise OptstudyError(f"{name} of the observation at step {observation.step} is {value!r}")
 
@@ -90,6 +101,9 @@ def eigen_trace(observations: Sequence[Observation]) -> EigenTrace | None:
         low=column("ratio_low"),
         high=column("ratio_high"),
         verdict=column("verdict"),
+        sign=np.array(
+            [recorded_sign(str(o.values["verdict"]), str(o.values.get("sign") or "")) for o in tracked]
+        ),
         verified=column("verified").astype(bool),
         probability=column("probability"),
         angle=column("angle"),

@@ -58,7 +58,7 @@ FORMS: Mapping[str, Mapping[str, str]] = {
     # Arrays of npz files.
     "Predictions": _names("labels predicted classes"),
     "EigenTrace": _names(
-        "step values residuals ratio low high verdict verified probability angle gradient_share products"
+        "step values residuals ratio low high verdict sign verified probability angle gradient_share products"
         " preconditioned_step preconditioned"
     ),
     "CurvatureResult": _names(

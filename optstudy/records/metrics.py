@@ -39,6 +39,8 @@ class Tag:
     MARGIN = "optstudy.margin"  # Specification.margin
     PAPER_SETTING = "optstudy.paper_setting"  # "true" if model and data are the paper's
     VERDICT = "optstudy.ratio_verdict"  # FinalCurvature.verdict
+    SIGN = "optstudy.ratio_sign"  # FinalCurvature.sign
+    CURVATURE_FORMAT = "optstudy.curvature_format"  # CurvatureResult.format of the curvature at the end
     CHECKSUMS = "optstudy.checksums"  # of files, final metrics, parameters and tags: `Checksums`
     PACE_CHECKSUM = "optstudy.checksum_of_step_seconds"  # logged with STEP_SECONDS
     DATA = "optstudy.data"  # checksum of the data set
@@ -196,12 +198,13 @@ def final_metrics(results: RunResults) -> dict[str, float]:
     }
 
 
-def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, Any]:
+def read_final_metrics(metrics: Mapping[str, float], verdict: str, sign: str = "") -> dict[str, Any]:
     """Return the fields of a FinalRun that are stored as metrics.
 
     Args:
         metrics: MLflow's metrics.
         verdict: The tag `Tag.VERDICT`; "" if the run has none.
+        sign: The tag `Tag.SIGN`, likewise.
     """
     converters: Mapping[str, Callable[[float], float]] = {"%": from_percent, "steps": int}
     values = {
@@ -223,7 +226,8 @@ def read_final_metrics(metrics: Mapping[str, float], verdict: str) -> dict[str, 
     run["metrics"] = {metric.name: value for metric, value in values.items() if not metric.field}
     if "lambda_1" in (curvature := nested_fields("curvature")):
         unmeasured = {field.name: math.nan for field in fields(FinalCurvature)}
-        run["curvature"] = FinalCurvature(**unmeasured | curvature | {"verdict": verdict or "unresolved"})
+        words = {"verdict": verdict or "unresolved", "sign": sign}
+        run["curvature"] = FinalCurvature(**unmeasured | curvature | words)
     if len(cost := nested_fields("cost_to_target")) == len(fields(CostToTarget)):
         run["cost_to_target"] = CostToTarget(**cost)
     return run

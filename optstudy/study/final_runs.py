@@ -148,7 +148,11 @@ def _curvature(context: Context, run: TrainingRun, title: str) -> Flow:
             tags[Tag.CURVATURE_PROBLEM] = str(curvature)
             curvature = None
         else:
-            tags[Tag.VERDICT] = curvature.verdict
+            tags |= {
+                Tag.VERDICT: curvature.verdict,
+                Tag.SIGN: curvature.sign,
+                Tag.CURVATURE_FORMAT: str(curvature.format),
+            }
     if problem := trace_problem(run.observations):
         step = next(observation.step for observation in run.observations if observation.problem)
         yield Notice(

@@ -215,5 +215,5 @@ def _final_run(run: Run, checksums: Checksums | None) -> FinalRun:
         curvature_problem=tags.get(Tag.CURVATURE_PROBLEM, ""),
         trace_problem=tags.get(Tag.TRACE_PROBLEM, ""),
         checksums=None if checksums is None else checksums.files,
-        **read_final_metrics(metrics, tags.get(Tag.VERDICT, "")),
+        **read_final_metrics(metrics, tags.get(Tag.VERDICT, ""), tags.get(Tag.SIGN, "")),
     )

@@ -21,7 +21,7 @@ from optstudy.curvature import (
     objective,
 )
 from optstudy.curvature.progress import result_of
-from optstudy.records.curvature import CurvatureResult
+from optstudy.records.curvature import CURVATURE_FORMAT, CurvatureResult
 from optstudy.records.plan import Plan
 from optstudy.training.numerics import numerics
 from optstudy.training.probes import ImageBatches, sample_images
@@ -129,6 +129,8 @@ def curvature_steps(
         values=pairs.values[:k].numpy(),
         residuals=pairs.residuals[:k].numpy(),
         verdict=ratio.verdict if ratio else "unresolved",
+        sign=ratio.sign if ratio else "",
+        format=CURVATURE_FORMAT,
         probability=pairs.check.probability if pairs.check else math.nan,
         dtype=str(pairs.dtype).removeprefix("torch."),
         products=pairs.products,

@@ -51,7 +51,7 @@ def test_json_of_a_run_is_one_object_with_the_names_that_others_rely_on(
 
     wanted = {"eigenvalues", "residuals", "ratio", "products", "dtype", "samples", "loss", "gradient_norm"}
     assert wanted <= found.keys()
-    assert found["ratio"].keys() == {"value", "low", "high", "verdict"}
+    assert found["ratio"].keys() == {"value", "low", "high", "verdict", "sign"}
     assert found["samples"] == 20  # of the run's own trace
     assert len(found["eigenvalues"]) == 2
 

@@ -103,6 +103,18 @@ def test_geometry_is_means_with_students_interval_and_counts_of_verdicts() -> No
     assert summary.verdicts == {"degenerate": 1, "separated": 2}
 
 
+def test_signs_are_counted_if_a_run_has_recorded_one() -> None:
+    ends = [replace(ENDS, verdict="indefinite"), ENDS, replace(ENDS, sign="same")]
+    runs = [replace(final_run(seed=seed), curvature=end) for seed, end in enumerate(ends)]
+
+    mixed, earlier = summarise_geometry(runs), summarise_geometry(runs[:2])
+
+    assert mixed is not None
+    assert mixed.signs == {"not recorded": 1, "opposite": 1, "same": 1}
+    assert earlier is not None
+    assert (earlier.verdicts, earlier.signs) == ({"indefinite": 1, "separated": 1}, {})
+
+
 def test_runs_without_curvature_are_left_out_and_none_has_none() -> None:
     summary = summarise_geometry([*ended(7.0, 9.0), final_run(seed=9)])
 

@@ -120,7 +120,9 @@ def test_json_has_the_names_that_others_rely_on_and_no_nan(how: CurvatureRequest
     wanted = {"eigenvalues", "residuals", "products", "dtype", "samples", "loss", "gradient_norm"}
     assert wanted <= shown.keys()
     assert len(shown["eigenvalues"]) == len(shown["residuals"]) == how.k
-    assert shown.get("ratio", {}).keys() == ({"value", "low", "high", "verdict"} if how.k > 1 else set())
+    assert shown.get("ratio", {}).keys() == (
+        {"value", "low", "high", "verdict", "sign"} if how.k > 1 else set()
+    )
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert ("trace" in shown) == how.density
     assert ("loss_rise" in shown) == how.landscape
@@ -135,7 +137,13 @@ def test_numbers_that_are_not_finite_are_null_in_json() -> None:
 
     assert shown["loss"] is None
     assert shown["gradient_norm"] is None
-    assert shown["ratio"] == {"value": None, "low": 1.0, "high": None, "verdict": found.verdict}
+    assert shown["ratio"] == {
+        "value": None,
+        "low": 1.0,
+        "high": None,
+        "verdict": found.verdict,
+        "sign": found.sign,
+    }
 
 
 def test_one_eigenvalue_has_no_ratio() -> None:

@@ -48,7 +48,8 @@ def test_a_file_of_the_first_studies_is_read_and_missing_arrays_take_their_defau
     result = CurvatureResult.from_bytes(to_npz({name: arrays[name] for name in FIRST_ARRAYS}))
 
     assert np.isnan([result.loss, result.gradient_norm]).all()
-    assert_same(result, replace(COMPLETE, loss=np.nan, gradient_norm=np.nan, converged=True, seed=0, run=""))
+    first = replace(COMPLETE, loss=np.nan, gradient_norm=np.nan, converged=True, seed=0, run="")
+    assert_same(result, replace(first, sign="", format=0))
 
 
 def test_arrays_of_later_versions_are_ignored() -> None:
@@ -74,5 +75,17 @@ def test_damaged_bytes_are_refused_in_one_line(data: bytes) -> None:
 
 
 def test_the_final_numbers_are_the_first_of_each() -> None:
-    assert COMPLETE.final == FinalCurvature(5.0, 3.0, 1.6, 1.59, 1.61, "separated", 9.0, COMPLETE.loss_rise)
+    assert COMPLETE.final == FinalCurvature(
+        5.0, 3.0, 1.6, 1.59, 1.61, "separated", 9.0, COMPLETE.loss_rise, "same"
+    )
     assert COMPLETE.loss_rise == pytest.approx(0.8)
+
+
+def test_a_verdict_of_the_first_studies_tells_the_sign_that_they_did_not_record() -> None:
+    earlier = replace(COMPLETE, verdict="indefinite", sign="", format=0)
+
+    shown = [replace(earlier, verdict=verdict).to_dict()["ratio"] for verdict in ("indefinite", "separated")]
+
+    assert [ratio["verdict"] for ratio in shown] == ["indefinite", "separated"]
+    assert [ratio["sign"] for ratio in shown] == ["opposite", None]
+    assert COMPLETE.to_dict()["ratio"]["sign"] == "same"

@@ -14,7 +14,9 @@ import pytest
 from torch import Tensor
 from torch.nn import functional
 
-from optstudy.records.eigen_trace import EigenTrace, eigen_trace
+from optstudy.errors import OptstudyError
+from optstudy.records.arrays import from_npz, to_npz
+from optstudy.records.eigen_trace import EigenTrace, check_observations, eigen_trace
 from optstudy.records.metrics import step_metrics
 from optstudy.records.plan import Trace
 from optstudy.records.run import Observation
@@ -98,6 +100,7 @@ def test_the_file_is_read_without_pickles(traced: tuple[EigenTrace, list[np.ndar
             "low",
             "high",
             "verdict",
+            "sign",
             "verified",
             "angle",
             "gradient_share",
@@ -109,7 +112,7 @@ def test_the_file_is_read_without_pickles(traced: tuple[EigenTrace, list[np.ndar
 def observed(step: int, probe: str = "eigen", **changes: Any) -> Observation:
     values: dict[str, float | str | None] = {
         "lambda_1": 4.0, "lambda_2": 2.0, "residual_1": 0.1, "residual_2": 0.2, "ratio": 2.0, "ratio_low": 1.9,
-        "ratio_high": 2.1, "verdict": "separated", "verified": 0.0, "probability": None, "angle": 0.1,
+        "ratio_high": 2.1, "verdict": "separated", "sign": "same", "verified": 0.0, "probability": None, "angle": 0.1,
         "gradient_share": 0.5, "loss": 1.0, "products": 3.0,
     }  # fmt: skip
     return Observation(probe, step, {**values, **changes})
@@ -168,3 +171,30 @@ def test_adam_has_a_preconditioned_trace(tmp_path: Path) -> None:
     assert trace is not None
     assert trace.step.tolist() == [0, 3, 6]
     assert len(trace.preconditioned) == len(trace.preconditioned_step)
+
+
+def without_sign(observation: Observation) -> Observation:
+    values = {name: value for name, value in observation.values.items() if name != "sign"}
+    return Observation(observation.probe, observation.step, values)
+
+
+def test_a_trace_of_earlier_versions_has_the_sign_that_its_verdict_tells() -> None:
+    observations = [
+        without_sign(observed(0, verdict="indefinite")),
+        without_sign(observed(1)),
+        observed(2, sign="opposite"),
+    ]
+    check_observations(observations)
+
+    trace = eigen_trace(observations)
+
+    assert trace is not None
+    assert trace.sign.tolist() == ["opposite", "", "opposite"]
+    arrays = from_npz(trace.to_bytes(), "eigen.npz")
+    del arrays["sign"]
+    assert EigenTrace.from_bytes(to_npz(arrays)).sign.tolist() == ["opposite", "", ""]
+
+
+def test_a_sign_that_is_no_word_is_refused() -> None:
+    with pytest.raises(OptstudyError, match=r"^sign of the observation at step 3 is 1\.0$"):
+        check_observations([observed(3, sign=1.0)])

@@ -99,14 +99,14 @@ def test_what_was_written_is_read() -> None:
     curvature = evidence.curvature_result(0.8, 1, 1e-4)
     written = final_metrics(replace(results(0.9, 0.97, target=0.97), curvature=curvature))
 
-    values = read_final_metrics(written, "separated")
+    values = read_final_metrics(written, "separated", "opposite")
 
     assert values["test_accuracy"] == 0.97
     assert values["steps"] == 20
     assert values["cost_to_target"] == CostToTarget(2.0, 4.0, 40.0)
-    assert values["curvature"] == replace(curvature.final, verdict="separated")
+    assert values["curvature"] == replace(curvature.final, verdict="separated", sign="opposite")
     assert "separated" not in values
-    assert read_final_metrics({"final/lambda_1": 3.0}, "")["curvature"].verdict == "unresolved"
+    assert read_final_metrics({"final/lambda_1": 3.0}, "", "")["curvature"].verdict == "unresolved"
 
 
 def test_a_new_final_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:

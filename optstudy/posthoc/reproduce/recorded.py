@@ -169,6 +169,7 @@ def final_series(run: Mapping[str, Any]) -> dict[str, Series]:
     values = {metric.short_name: metric.lookup(run) for metric in FINAL if metric.reproducible}
     values["steps"] = values["steps"] or None  # 0 if they were not recorded
     values["verdict"] = getattr(run.get("curvature"), "verdict", None)
+    values["sign"] = getattr(run.get("curvature"), "sign", None) or None  # "" if it was not recorded
     return {
         f"{FINAL_PREFIX}{name}": Series(np.array(value))
         for name, value in values.items()
@@ -193,6 +194,8 @@ def trace_series(trace: EigenTrace | None) -> dict[str, Series]:
     if trace is None:
         return {}
     columns = {name: getattr(trace, name) for name in TRACE}
+    if trace.sign.all():  # "" where it was not recorded
+        columns["sign"] = trace.sign
     for index in (0, 1):
         columns[f"lambda_{index + 1}"] = trace.values[:, index]
         columns[f"residual_{index + 1}"] = trace.residuals[:, index]

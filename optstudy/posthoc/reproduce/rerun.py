@@ -123,7 +123,8 @@ def _reproduce(recorded: RecordedRun, tolerance: float) -> Flow:
 
 def _series(end: RunResults) -> dict[str, Series]:
     """Return the metrics of a rerun, rounded as MLflow stores them."""
-    final = read_final_metrics(final_metrics(end), end.curvature.verdict if end.curvature else "")
+    words = (end.curvature.verdict, end.curvature.sign) if end.curvature else ("", "")
+    final = read_final_metrics(final_metrics(end), *words)
     return (
         final_series(final)
         | epoch_series(end.epochs)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from optstudy.records.curvature import CurvatureResult
+from optstudy.records.curvature import NO_SIGN, CurvatureResult
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.look import PLAIN, Look
 from optstudy.report.figures.axes import log_axis
@@ -23,9 +23,10 @@ Floats = NDArray[np.float64]
 VERDICTS = {
     "separated": ("o", "separated"),
     "degenerate": ("s", "degenerate"),
-    "indefinite": ("v", "opposite signs"),
+    NO_SIGN: ("v", "opposite signs"),
     "unresolved": ("x", "unresolved"),
 }
+SIGNS = {"opposite": ("v", "opposite signs"), "open": ("|", "sign open")}  # at the foot of the panel
 _SECOND = "#56B4E9"
 _MAX_THRESHOLD = 2.0  # times the largest value; a line further up would flatten the curves
 
@@ -59,7 +60,8 @@ def eigen_ratio(
         stability: Stability threshold of its optimizer, drawn as a line; if preconditioned, in a separate panel.
 
     Returns:
-        The ratio with its interval and verdicts, with filled markers where verified, above the two eigenvalues.
+        The ratio with its interval and verdicts, with filled markers where verified, and marks at the foot where the
+        signs are opposite or open; below it the two eigenvalues.
     """
     scaled = bool(len(trace.preconditioned))
     figure = new_figure(5.6, 5.8 if scaled else 4.4)
@@ -96,6 +98,13 @@ def _ratio_panel(axes: Axes, trace: EigenTrace, look: Look) -> None:
                 markerfacecolor=look.colour if checked else "white",
                 markersize=5 if checked else 3,
                 label=text if labelled else None,
+            )
+    for sign, (marker, text) in SIGNS.items():
+        steps = trace.step[(trace.sign == sign) & (trace.verdict != NO_SIGN)]
+        if len(steps):
+            foot = axes.get_xaxis_transform()
+            axes.plot(
+                steps, [0.03] * len(steps), marker, color=INK, ms=3, linestyle="", transform=foot, label=text
             )
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.set_ylabel(r"$|\lambda_1|\,/\,|\lambda_2|$")

@@ -134,7 +134,8 @@ def _name(layer: str) -> str:
 
 
 def _ratio_label(ratio: Ratio) -> str:
-    return f"ratio {ratio.value:.4g} in [{ratio.low:.4g}, {ratio.high:.4g}]: {ratio.verdict}"
+    sign = {"same": "same sign", "opposite": "opposite signs", "open": "sign open"}[ratio.sign]
+    return f"ratio {ratio.value:.4g} in [{ratio.low:.4g}, {ratio.high:.4g}]: {ratio.verdict}, {sign}"
 
 
 def _heading(title: str, *lines: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from optstudy.records.curvature import NO_SIGN
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.look import Look
 from optstudy.report.figures.axes import log_axis
-from optstudy.report.figures.curvature import VERDICTS
+from optstudy.report.figures.curvature import SIGNS, VERDICTS
 from optstudy.report.figures.rows import (
     empty_figure,
     label_axes,
@@ -74,7 +75,7 @@ def ratios(evidence: Evidence) -> Figure:
 
     Returns:
         A panel for each row: the median over seeds with a band from minimum to maximum, and in its title the share
-        of all seeds' steps by verdict on the ratio.
+        of all seeds' steps by verdict on the ratio, and where its sign is opposite or open.
     """
     rows = evidence.rows()
     if not rows:
@@ -209,9 +210,16 @@ def _ratios(row: Sequence[RunEvidence]) -> Lines:
 
 
 def _shares(row: Sequence[RunEvidence]) -> str:
-    verdicts = Counter(str(v) for final in row if final.trace is not None for v in final.trace.verdict)
-    total = verdicts.total()
-    known = [(verdicts[name], text) for name, (_, text) in VERDICTS.items() if verdicts[name]]
+    traces = [final.trace for final in row if final.trace is not None]
+    verdicts = Counter(str(verdict) for trace in traces for verdict in trace.verdict)
+    signs = Counter(str(sign) for trace in traces for sign in trace.sign)
+    names = {name: mark for name, mark in VERDICTS.items() if name != NO_SIGN}  # which counts as a sign
+    return "\n".join(filter(None, (_known_shares(verdicts, names), _known_shares(signs, SIGNS))))
+
+
+def _known_shares(counts: Counter[str], marks: Mapping[str, tuple[str, str]]) -> str:
+    total = counts.total()
+    known = [(counts[name], text) for name, (_, text) in marks.items() if counts[name]]
     return ", ".join(f"{text} {_percent(count, total)}" for count, text in known)
 
 

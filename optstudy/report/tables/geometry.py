@@ -1,11 +1,13 @@
-"""The geometry table: first eigenvalues, ratio and verdicts, trace, loss rise, and tau with the test error, by row."""
+"""The geometry table: eigenvalues, ratio, verdicts and signs, trace, loss rise, and tau with the test error, by row."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from optstudy.comparison.summaries import GeometrySummary
 from optstudy.comparison.table import Comparison, Row
 from optstudy.report.tables.table import (
     UNKNOWN,
+    Column,
     Table,
     format_number,
     number_column,
@@ -16,12 +18,14 @@ from optstudy.report.tables.table import (
 )
 from optstudy.statistics import Interval
 
+_SIGNS = " Signs are those of the first eigenvalue over the second, open where they are uncertain."
 FEWEST_RANKED = 5  # runs; with fewer a rank correlation is meaningless
 
 
 def geometry_table(comparison: Comparison) -> Table:
     """Return the table of the curvature at the end of training."""
     geometries = [row.geometry for row in comparison.rows]
+    signs = _sign_columns(geometries)
     columns = [
         *row_columns(comparison),
         number_column("Runs", (str(summary.runs) if summary else "0" for summary in geometries)),
@@ -30,7 +34,8 @@ def geometry_table(comparison: Comparison) -> Table:
         ),
         number_column("Second", optional_cells(geometries, lambda summary: _interval(summary.lambda_2))),
         number_column("Ratio", optional_cells(geometries, lambda summary: _interval(summary.ratio))),
-        text_column("Verdicts", optional_cells(geometries, _verdicts)),
+        text_column("Verdicts", optional_cells(geometries, lambda summary: _counts(summary.verdicts))),
+        *signs,
         number_column(
             "Steps separated", optional_cells(geometries, lambda summary: _share(summary.separated.mean))
         ),
@@ -42,8 +47,9 @@ def geometry_table(comparison: Comparison) -> Table:
         columns.append(text_column("Missing", (_missing(row) or UNKNOWN for row in comparison.rows)))
     caption = (
         "Means over the runs where curvature was measured, ± half the width of the 95 % Student t interval over"
-        " seeds, on each study's own sample. Verdicts are those of each run's ratio. Steps separated is the share of"
-        " the last steps of training with the verdict separated. Eigenvalues keep their signs. Loss rise is how much"
+        " seeds, on each study's own sample. Verdicts are those of each run's ratio."
+        f"{_SIGNS * bool(signs)} Steps separated is the share of the last steps of training with the verdict separated."
+        " Eigenvalues keep their signs. Loss rise is how much"
         " the loss rises at distance 1 along the first eigenvector, as a mean of both sides. tau is Kendall's tau-b of"
         " that rise with the test error over these runs alone, where there are 5 or more: it is descriptive, and no"
         " evidence that flatness matters."
@@ -64,8 +70,16 @@ def _missing(row: Row) -> str:
     return "; ".join(f"{part}: {reasons_label('run', counts)}" for part, counts in parts.items() if counts)
 
 
-def _verdicts(geometry: GeometrySummary) -> str:
-    return ", ".join(f"{count} {verdict}" for verdict, count in geometry.verdicts.items())
+def _sign_columns(geometries: Sequence[GeometrySummary | None]) -> list[Column]:
+    """Return the column of signs; none if no run has recorded its sign."""
+    if not any(summary and summary.signs for summary in geometries):
+        return []
+    cells = optional_cells(geometries, lambda summary: _counts(summary.signs) or "not recorded")
+    return [text_column("Signs", cells)]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _tau(geometry: GeometrySummary) -> str:

@@ -35,6 +35,7 @@ def trace(count: int = 100, scaled: int = 0, **changes: Any) -> EigenTrace:
         "low": 0.99 * ratio,
         "high": 1.01 * ratio,
         "verdict": np.array(["separated"] * count),
+        "sign": np.array(["same"] * count),
         "verified": np.arange(count) % 25 == 0,
         "probability": np.full(count, 0.01),
         "angle": np.full(count, 0.1),
@@ -115,6 +116,23 @@ class TestRatio:
         assert [points(list(top.lines), marker) for marker in "osvx"] == [3, 3, 3, 3]
         assert set(named(top)) == {"separated", "degenerate", "opposite signs", "unresolved"}
 
+    def test_steps_with_opposite_or_open_signs_are_marked_at_the_foot(self) -> None:
+        sign = np.array(["same", "opposite", "opposite", "open"])
+
+        top = eigen_ratio(trace(4, sign=sign), "", LOOKS["sgd"]).axes[0]
+
+        assert list(named(top)) == ["separated", "opposite signs", "sign open"]
+        assert np.asarray(named(top)["opposite signs"].get_xdata()).tolist() == [501, 502]
+        assert np.asarray(named(top)["sign open"].get_xdata()).tolist() == [503]
+
+    def test_a_trace_of_earlier_versions_shows_opposite_signs_as_their_verdict(self) -> None:
+        verdict, sign = np.array(["separated", "indefinite"]), np.array(["", "opposite"])
+
+        top = eigen_ratio(trace(2, verdict=verdict, sign=sign), "", LOOKS["sgd"]).axes[0]
+
+        assert list(named(top)) == ["separated", "opposite signs"]
+        assert points(list(top.lines), "v") == 1
+
     def test_a_verdict_is_named_even_where_no_step_of_it_was_checked(self) -> None:
         verdict = np.array(["separated"] * 99 + ["degenerate"])
 
@@ -170,12 +188,27 @@ class TestRatio:
             trace(scaled=4),
             trace(scaled=1),
             trace(verdict=np.array(["separated", "degenerate", "indefinite", "unresolved"] * 25)),
+            trace(
+                verdict=np.array(["separated", "degenerate", "unresolved", "separated"] * 25),
+                sign=np.array(["opposite", "same", "open", "same"] * 25),
+            ),
             trace(3, ratio=np.full(3, np.nan), high=np.full(3, np.inf), values=np.zeros((3, 2))),
             trace(2, values=np.full((2, 2), np.nan), ratio=np.full(2, np.nan), low=np.full(2, np.nan)),
             trace(2, scaled=2, preconditioned=np.full(2, np.nan)),
             trace(5, step=np.arange(89_995, 90_000)),
         ],
-        ids=["hundred", "one", "scaled", "scaled once", "verdicts", "zero", "nothing", "lost", "late"],
+        ids=[
+            "hundred",
+            "one",
+            "scaled",
+            "scaled once",
+            "verdicts",
+            "signs",
+            "zero",
+            "nothing",
+            "lost",
+            "late",
+        ],
     )
     @pytest.mark.parametrize("stability", [None, SGD, ADAM, Stability(math.inf, True, "2 / lr")])
     def test_texts_do_not_overlap(

@@ -112,7 +112,7 @@ def test_eigenvalues_and_their_residuals_are_drawn() -> None:
     [axes] = plot(pairs, "run").axes
 
     ratio = pairs.ratio
-    about = f"ratio {ratio.value:.4g} in [{ratio.low:.4g}, {ratio.high:.4g}]: {ratio.verdict}"
+    about = f"ratio {ratio.value:.4g} in [{ratio.low:.4g}, {ratio.high:.4g}]: {ratio.verdict}, same sign"
     assert axes.get_title(loc="left") == f"run\n{about}"
     assert axes.get_ylabel() == "Eigenvalue of the Hessian"
     points = next(line for line in axes.lines if line.get_marker() == "o")

@@ -89,13 +89,15 @@ def test_ratio_panel_counts_steps_back_from_the_end_and_names_the_share_of_each_
     one = run_evidence()
     assert one.trace is not None
     verdicts = np.array(["separated"] * 93 + ["degenerate"] * 7)
+    signs = np.array(["opposite"] * 4 + ["same"] * 96)
+    changed = replace(one.trace, verdict=verdicts, sign=signs)
 
-    axes = figures.ratios(evidence_of(replace(one, trace=replace(one.trace, verdict=verdicts)))).axes[0]
+    axes = figures.ratios(evidence_of(replace(one, trace=changed))).axes[0]
 
     assert places(axes)[0] == -99
     assert places(axes)[-1] == 0
     assert axes.get_ylim()[0] == 1
-    assert axes.get_title(loc="left") == "SGD\nseparated 93 %, degenerate 7 %"
+    assert axes.get_title(loc="left") == "SGD\nseparated 93 %, degenerate 7 %\nopposite signs 4 %"
 
 
 def test_confusion_is_the_mean_of_the_seeds_shares() -> None:

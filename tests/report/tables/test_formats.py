@@ -25,6 +25,7 @@ from optstudy.report.tables.accuracy import accuracy_caption, accuracy_table
 from optstudy.report.tables.classes import classes_table
 from optstudy.report.tables.formats import build_tables, render
 from optstudy.report.tables.pairs import pair_caption, pair_table
+from optstudy.report.tables.table import Table
 
 KNOWN: dict[str, Any] = {
     "a": "adam/best",
@@ -431,3 +432,18 @@ def test_the_share_of_steps_whose_ratio_was_separated_is_a_mean_over_the_runs() 
     [table] = build_tables(comparison_of(*runs), "geometry")
 
     assert table.rows[0][table.headers.index("Steps separated")] == "75 %"
+
+
+def test_signs_have_a_column_where_a_run_has_recorded_one() -> None:
+    earlier = FinalCurvature(8.0, -4.0, 2.0, 1.9, 2.1, "indefinite", 20.0, 0.1)
+    today = replace(earlier, verdict="separated", sign="opposite")
+
+    def table(*ends: FinalCurvature) -> Table:
+        runs = [replace(final_run(seed=seed), curvature=end) for seed, end in enumerate(ends)]
+        return build_tables(comparison_of(*runs), "geometry")[0]
+
+    assert "Signs" not in table(earlier).headers
+    assert "Signs are" not in table(earlier).caption
+    mixed = dict(zip(table(earlier, today).headers, table(earlier, today).rows[0], strict=True))
+    assert (mixed["Verdicts"], mixed["Signs"]) == ("1 indefinite, 1 separated", "2 opposite")
+    assert "Signs are" in table(earlier, today).caption
