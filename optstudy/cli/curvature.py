@@ -37,7 +37,8 @@ from optstudy.records.location import Location
     "--indices",
     type=options.SystemPath(dir_okay=False),
     metavar="FILE",
-    help="A text file with the index of one training example per line, instead of --samples.",
+    help="A text file with the index of one training example per line, instead of --samples; one that is named more"
+    " than once counts as often.",
 )
 @click.option(
     "--dtype",

@@ -53,7 +53,7 @@ def count_images(plan: Plan) -> int:
 
 
 def choose_samples(request: CurvatureRequest, default: Sample, total: int) -> tuple[list[Sample], str | None]:
-    """Return the samples of a request, and a notice if one is larger than the training set of ``total`` images.
+    """Return the samples of a request, and a notice if one has an image twice, or more than all ``total`` images.
 
     ``default`` is the sample of a request without samples; its seed is always used.
 
@@ -61,7 +61,8 @@ def choose_samples(request: CurvatureRequest, default: Sample, total: int) -> tu
         UsageError: If a file of indices is invalid.
     """
     if request.indices is not None:
-        return [Sample(None, default.seed, read_indices(request.indices, total))], None
+        indices = read_indices(request.indices, total)
+        return [Sample(None, default.seed, indices)], _repeated(indices, request.indices)
     sizes: Sequence[int | str] = request.sweep or (() if request.samples is None else (request.samples,))
     if not sizes:
         return [replace(default, count=_count(default.count, total))], None
@@ -79,15 +80,24 @@ def choose_samples(request: CurvatureRequest, default: Sample, total: int) -> tu
     )
 
 
+def _repeated(indices: Sequence[int], path: Path) -> str | None:
+    """Return a notice if a sample has an image more than once, as one drawn with replacement does."""
+    repeated = sum(count > 1 for count in Counter(indices).values())
+    if not repeated:
+        return None
+    examples, them = ("example", "it counts") if repeated == 1 else ("examples", "each counts")
+    return f"{path} names {repeated:,} {examples} more than once; {them} as often as named"
+
+
 def _count(size: int | str | None, total: int) -> int | None:
     return None if size is None or size == "all" or int(size) >= total else int(size)
 
 
 def read_indices(path: Path, total: int) -> tuple[int, ...]:
-    """Read the indices of training images, one per line.
+    """Read the indices of training images, one per line; an image may be named more than once.
 
     Raises:
-        UsageError: If the file cannot be read, a line is not an index of an image, or an index is repeated.
+        UsageError: If the file cannot be read, or a line is not an index of an image.
     """
     lines = read_text(path, _INDICES).splitlines()
     indices = [
@@ -95,9 +105,6 @@ def read_indices(path: Path, total: int) -> tuple[int, ...]:
     ]
     if not indices:
         raise UsageError(f"{path} contains no example index; {_INDICES}")
-    if len(set(indices)) < len(indices):
-        repeated = next(index for index, count in Counter(indices).items() if count > 1)
-        raise UsageError(f"{path} contains example index {repeated} twice")
     return tuple(indices)
 
 

@@ -245,3 +245,17 @@ def test_a_file_without_weights_is_wrong_usage(run: Run, checkpoint: Path) -> No
 
     assert ended.status == 2
     assert ended.line.startswith("optstudy: weights.pt: not a file of weights only; write one by ")
+
+
+def test_an_example_that_is_named_twice_counts_twice_and_a_notice_says_so(run: Run, checkpoint: Path) -> None:
+    def of(*indices: str) -> Ended:
+        (checkpoint / "some.txt").write_text("\n".join(indices))
+        return run(*f"{CHECKPOINT} --indices some.txt --json".split())
+
+    first, second, both = of("0"), of("7"), of("0", "7", "7")
+
+    losses = [answer(ended)["loss"] for ended in (first, second, both)]
+    assert losses[2] == pytest.approx((losses[0] + 2 * losses[1]) / 3, rel=1e-6)
+    assert answer(both)["samples"] == 3
+    assert "note: some.txt names 1 example more than once; it counts as often as named" in both.err
+    assert "more than once" not in first.err

@@ -62,7 +62,6 @@ def test_indices_are_one_a_line(tmp_path: Path) -> None:
     [
         (b"", " contains no example index; give a text file with one example index per line"),
         (b"\n \n", " contains no example index; give a text file with one example index per line"),
-        (b"4\n5\n4\n", " contains example index 4 twice"),
         (b"1\ntwo\n", ", line 2: 'two' is not an example index; write one whole number per line"),
         (b"-1\n", ", line 1: '-1' is not an example index; write one whole number per line"),
         (b"1.5\n", ", line 1: '1.5' is not an example index; write one whole number per line"),
@@ -88,3 +87,13 @@ def test_a_file_that_does_not_say_which_images_is_refused_with_its_line(
         read_indices(path, total=300)
 
     assert str(raised.value) == f"{path}{said}"
+
+
+def test_an_image_named_more_than_once_is_taken_as_often_and_counted_in_a_notice(tmp_path: Path) -> None:
+    path = tmp_path / "indices.txt"
+    path.write_bytes(b"4\n5\n4\n7\n5\n4\n")
+
+    [sample], notice = choose_samples(asked(indices=path), OWN, total=300)
+
+    assert (sample.indices, sample.size(300)) == ((4, 5, 4, 7, 5, 4), 6)
+    assert notice == f"{path} names 2 examples more than once; each counts as often as named"
