@@ -49,7 +49,7 @@ def objective(
         loss: Maps outputs and targets to one number, the mean (or sum) over the batch.
         data: One batch ``(inputs, targets)``, or a re-iterable collection of batches, such as a list or a DataLoader.
         parameters: Names or patterns such as ``"layer3.*"`` of the parameters to differentiate; by default all
-            that require a gradient.
+            that require a gradient. Parameters that do not are not copied if the model is in eval mode.
         dtype: Precision of all computations; by default that of the parameters, at least float32.
         denominator: Maps the targets of a batch to the divisor of its mean loss, and adds up over examples. By default
             the attribute ``denominator`` of the loss (None if the loss is a sum). Known for torch's own losses. Any
@@ -149,8 +149,7 @@ def _build(
     dtypes = (model.get_parameter(name).dtype for name in names)
     dtype = dtype or functools.reduce(torch.promote_types, dtypes, torch.float32)
     check_precision(device, dtype)
-    state = dict(model.named_parameters()) | dict(model.named_buffers())
-    tensors = {name: cast(tensor.detach(), dtype).clone() for name, tensor in state.items()}
+    tensors, shared = _held(model, dtype)
     return Objective(
         model=model,
         loss=loss,
@@ -163,7 +162,25 @@ def _build(
         one_batch=is_batch(data) or (isinstance(data, Sequence) and len(data) == 1),
         modes=tuple(module.training for module in model.modules()),
         generators=DataGenerators.now(data),
+        shared=shared,
     )
+
+
+def _held(model: nn.Module, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Return a model's parameters and buffers, and how often those that are no copies changed.
+
+    These are frozen parameters, for which there may be no room, and which training leaves alone: fused optimizers change
+    others without a count. A model in train mode may change even these, as teachers that follow a student.
+    """
+    shares = not any(module.training for module in model.modules())
+    tensors, shared = {name: cast(b.detach(), dtype).clone() for name, b in model.named_buffers()}, {}
+    for name, parameter in model.named_parameters():
+        held = cast(parameter.detach(), dtype)
+        own = held.dtype == parameter.dtype
+        if own and shares and not parameter.requires_grad and not held.is_inference():
+            shared[name] = held._version  # noqa: SLF001  # see `Objective.shared`
+        tensors[name] = held.clone() if own and name not in shared else held
+    return tensors, shared
 
 
 def _check_tensors(model: nn.Module, names: Sequence[str]) -> None:

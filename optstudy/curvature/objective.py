@@ -46,16 +46,19 @@ class Objective:
     Over batches :math:`c` whose losses :math:`L_c` are means with denominators :math:`d_c`, the loss is
     :math:`L = \sum_c d_c L_c / \sum_c d_c`, as if all the data were one batch. If the losses are sums, they are added.
 
-    The weights and modes are those at the call of `objective`; later training does not affect them. Each pass over
-    the data starts from the same state of the global generators of torch, Python and NumPy, and of a DataLoader's own,
-    so that it yields the same batches.
+    The weights and modes are those at the call of `objective`; later training does not affect them. Of a model in eval
+    mode, parameters that require no gradient are not copied; if one is changed in place, the objective is refused. Each
+    pass over the data starts from the same state of the global generators of torch, Python and NumPy, and of a
+    DataLoader's own, so that it yields the same batches.
     """
 
     model: nn.Module
     loss: Loss
     data: Data
     names: tuple[str, ...]  # the selected parameters, in the model's order
-    tensors: Mapping[str, Tensor]  # all parameters and buffers, detached copies in `dtype`
+    tensors: Mapping[
+        str, Tensor
+    ]  # all parameters and buffers, detached in `dtype`, and copies but for `shared`
     dtype: torch.dtype
     device: torch.device
     denominator: Denominator | None  # None if the losses are sums over the batch
@@ -64,6 +67,8 @@ class Objective:
     generators: DataGenerators  # states at which each pass over the data starts
     isolated: bool = True  # whether tensors that a forward pass keeps in attributes are taken away after it
     first_pass: FirstPass | None = None  # of checks at its construction
+    # The model's own tensors among `tensors`, with the counts of their changes in place, at which they still hold.
+    shared: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return short_repr(self, "dim", "dtype", "device", "one_batch")
@@ -95,7 +100,12 @@ class Objective:
 
     def leaves(self) -> list[Tensor]:
         """Return the selected parameters as new leaves of a graph."""
-        return [self.tensors[name].clone().requires_grad_() for name in self.names]
+        return [
+            (
+                self.tensors[name].detach() if name in self.shared else self.tensors[name].clone()
+            ).requires_grad_()
+            for name in self.names
+        ]
 
     def batches(self) -> Iterator[tuple[Any, Any, float]]:
         """Yield inputs, targets and weight of each batch; the state of all generators is restored afterwards."""
@@ -121,6 +131,7 @@ class Objective:
 
         Not only the forward pass needs them: activation checkpointing repeats it within each backward pass.
         """
+        self._check_shared()
         # A forward pass may write to buffers, so it gets copies.
         buffers = {name: self.tensors[name].clone() for name, _ in self.model.named_buffers()}
         tensors = {**self.tensors, **buffers, **dict(zip(self.names, parameters, strict=True))}
@@ -129,6 +140,14 @@ class Objective:
             for module, training in zip(self.model.modules(), self.modes, strict=True):
                 module.training = training
             return lend(self.model, tensors, function)
+
+    def _check_shared(self) -> None:
+        for name, version in self.shared.items():
+            if self.tensors[name]._version != version:  # noqa: SLF001  # the only count of changes in place
+                raise ValueError(
+                    f"{name} has changed since curvature was asked for, and was not copied, since it requires no"
+                    " gradient; ask again"
+                )
 
     @contextlib.contextmanager
     def computing(self, function: Any) -> Iterator[None]:
@@ -172,9 +191,11 @@ class Objective:
 
     def in_dtype(self, dtype: torch.dtype) -> "Objective":
         """Return the same objective at another precision."""
+        self._check_shared()
         tensors = {name: cast(tensor, dtype) for name, tensor in self.tensors.items()}
+        shared = {name: count for name, count in self.shared.items() if tensors[name] is self.tensors[name]}
         first_pass = None if dtype != self.dtype else self.first_pass  # its bits are of the other precision
-        return dataclasses.replace(self, tensors=tensors, dtype=dtype, first_pass=first_pass)
+        return dataclasses.replace(self, tensors=tensors, dtype=dtype, first_pass=first_pass, shared=shared)
 
     def mean(self, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """Average a function of batches, weighted by their denominators."""

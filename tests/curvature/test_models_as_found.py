@@ -133,7 +133,10 @@ def test_a_compiled_loss_runs_as_written(make: Any, name: str, data: Any) -> Non
 
     found = oracles.as_matrix(make(net(), loss, data))
 
-    assert torch.equal(found, oracles.as_matrix(make(net(), PLAIN_LOSSES[name], data)))
+    plain = oracles.as_matrix(make(net(), PLAIN_LOSSES[name], data))
+    assert torch.allclose(
+        found, plain, rtol=1e-4, atol=1e-7
+    )  # Gauss-Newton has a closed form of the plain one
 
 
 @pytest.mark.parametrize("make", [PartlyCompiled, compiled_in_place])
