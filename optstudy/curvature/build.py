@@ -169,7 +169,7 @@ def _build(
 def _held(model: nn.Module, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Return a model's parameters and buffers, and how often those that are no copies changed.
 
-    These are frozen parameters, for which there may be no room, and which training leaves alone: fused optimizers change
+    The latter are frozen: there may be no room for more, and training leaves them alone. Fused optimizers change
     others without a count. A model in train mode may change even these, as teachers that follow a student.
     """
     shares = not any(module.training for module in model.modules())
