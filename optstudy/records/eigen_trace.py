@@ -44,6 +44,7 @@ class EigenTrace(ArrayRecord):
         return super().from_arrays({"sign": signs, **arrays}, where)
 
 
+FORMAT = "format"  # of an observation's values, and of a tracker's state; see `CURVATURE_FORMAT`
 _VALUES = {
     **dict.fromkeys(
         ("lambda_1", "lambda_2", "residual_1", "residual_2", "ratio", "ratio_low", "ratio_high"), float
@@ -59,6 +60,13 @@ def trace_problem(observations: Sequence[Observation]) -> str:
     """Return why eigenvalues are missing from a run's trace; "" if none are."""
     reasons = {o.probe: o.problem for o in observations if o.problem}
     return next(iter(reasons.values()), "")
+
+
+def format_change(observations: Sequence[Observation]) -> int | None:
+    """Return the first step that was tracked in another format than the steps before; None if there is none."""
+    tracked = [o for o in observations if o.probe == "eigen" and "lambda_1" in o.values]
+    formats = [o.values.get(FORMAT, 0) for o in tracked]
+    return next((o.step for o, kind in zip(tracked, formats, strict=True) if kind != formats[0]), None)
 
 
 def check_observations(observations: Sequence[Observation]) -> None:

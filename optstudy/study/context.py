@@ -7,7 +7,7 @@ import torch
 
 from optstudy.errors import OptstudyError
 from optstudy.execution.flows import Flow, Task
-from optstudy.records.curvature import CurvatureResult
+from optstudy.records.curvature import CURVATURE_FORMAT, CurvatureResult
 from optstudy.records.metrics import provenance_tags
 from optstudy.records.plan import DatasetDescription, Plan, run_key
 from optstudy.records.provenance import Provenance
@@ -123,13 +123,13 @@ class Context:
         return OptstudyError(f"its state after epoch {epoch} was lost meanwhile") if state is None else state
 
     def curvature(self, optimizer: str, plan: Plan) -> Flow:
-        """Read the curvature at the end of a run from disk, or measure it.
+        """Read the curvature at the end of a run from disk, or measure it, also if it has another format.
 
         The flow returns a CurvatureResult, or an OptstudyError if it failed.
         """
         key = self.key(plan)
         stored = yield from told(self.cache.curvature(key))
-        if stored is not None:
+        if stored is not None and (stored.format == CURVATURE_FORMAT or not self._can_measure(plan)):
             return stored
         state = yield from self.state(key, plan.epochs)
         if isinstance(state, OptstudyError):
@@ -139,6 +139,15 @@ class Context:
             return result
         self.cache.write_curvature(key, result)
         return CurvatureResult.from_bytes(result)
+
+    def is_outdated(self, plan: Plan, logged: LoggedRun) -> bool:
+        """Whether the curvature at the end of a logged run has another format, and can be measured again."""
+        return logged.curvature_format not in ("", str(CURVATURE_FORMAT)) and self._can_measure(plan)
+
+    def _can_measure(self, plan: Plan) -> bool:
+        """Whether the weights at the end of a run are there, and the files with which they were trained."""
+        current = self.source_hashes(plan) == _merged(plan, self.sources)
+        return current and self.cache.has_state(self.key(plan), plan.epochs)
 
     def dataset(self) -> Dataset:
         """Load the data set in this process.

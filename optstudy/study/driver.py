@@ -31,6 +31,7 @@ from optstudy.study.notices import (
     count_unchecked,
     damaged_runs,
     earlier_best,
+    earlier_curvature,
     earlier_work,
     letters_without_font,
     lost_files,
@@ -332,6 +333,8 @@ class Study:
         yield from earlier_work(logged)
         yield from lost_files(logged)
         yield from damaged_runs(logged, phases, spaces, configs)
+        if "training" in phases:
+            yield from earlier_curvature(logged)
         labels = (space.look.label for space in spaces.values())
         yield from letters_without_font([*estimate.data.classes, *labels])
         self._record({**fingerprint, "tracking": tracking.server}, phases)

@@ -9,7 +9,7 @@ import torch
 
 from optstudy.errors import OptstudyError, one_line
 from optstudy.execution.flows import Flow, Task
-from optstudy.records.eigen_trace import trace_problem
+from optstudy.records.eigen_trace import format_change, trace_problem
 from optstudy.records.io import find_unwritten, temporary_folder
 from optstudy.records.metrics import RunResults, Tag, final_metrics
 from optstudy.records.naming import RowKey, RunId
@@ -160,6 +160,11 @@ def _curvature(context: Context, run: TrainingRun, title: str) -> Flow:
             " accuracy, without the trace of its last steps"
         )
         tags[Tag.TRACE_PROBLEM] = problem
+    if (changed_at := format_change(run.observations)) is not None:
+        yield Notice(
+            f"the eigenvalues of {title} were tracked by another version of optstudy before step {changed_at:,}, where"
+            " this one begins anew"
+        )
     if tags:
         context.tracking.set_tags(run.run_id, tags)
     return curvature

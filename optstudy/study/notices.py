@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from optstudy.records.curvature import CURVATURE_FORMAT
 from optstudy.records.naming import RunId
 from optstudy.report.figures import glyph_notice
 from optstudy.report.tables.table import count_label
@@ -105,6 +106,18 @@ def lost_files(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice
         yield Notice(
             f"mlruns/artifacts lacks the files of {count_label('finished run', [count])};"
             " this command restores those of its own runs"
+        )
+
+
+def earlier_curvature(logged: Mapping[str, Mapping[str, LoggedRun]]) -> Iterator[Notice]:
+    """Report if the curvature of finished runs was measured in another format."""
+    known = ("", str(CURVATURE_FORMAT))
+    count = sum(run.curvature_format not in known for runs in logged.values() for run in runs.values())
+    if count:
+        yield Notice(
+            f"the curvature of {count_label('finished run', [count])} was measured by another version of optstudy;"
+            " where the weights are in the workspace, this command measures it again at the end of its own runs,"
+            " without training. Eigenvalues of the last steps, which are found during training, stay as they are"
         )
 
 

@@ -76,6 +76,10 @@ class RunCache:
         """Read the state at the end of ``epoch``."""
         return _stored(self._state(key, epoch), _read_state)
 
+    def has_state(self, key: str, epoch: int) -> bool:
+        """Whether there is a state at the end of ``epoch``, which may be damaged."""
+        return self._state(key, epoch).is_file()
+
     def write(self, key: str, until: int, rung: Rung, state: bytes | None) -> None:
         """Store a rung and its state, and delete earlier states; a failed rung has no state."""
         if state is not None:

@@ -84,12 +84,14 @@ class TrainingRun:
 def already_ended(context: Context, run: TrainingRun) -> bool:
     """Whether a run had already ended when this command started the study.
 
-    A final run without its curvature has not: its measurement is tried again.
+    A final run without its curvature has not, nor has one whose curvature has another format: it is measured again.
     """
     logged = context.logged_run(run.experiment, run.name, run.key)
     if logged is None:
         return False
-    return logged.finished and not logged.curvature_problem if run.kind == "final" else logged.ended
+    if run.kind != "final":
+        return logged.ended
+    return logged.finished and not (logged.curvature_problem or context.is_outdated(run.plan, logged))
 
 
 def train_rung(context: Context, run: TrainingRun, until: int) -> Flow:
@@ -157,9 +159,11 @@ def _open(context: Context, run: TrainingRun, rung: Rung) -> str:
     if other is not None and other.irreparable:
         context.tracking.discard_run(other.run_id)
         logged = None
-    elif other is not None and logged is None:
-        # it had not finished before a change of a source file was accepted
+    elif other is not None and (logged is None or context.is_outdated(run.plan, logged)):
+        # It had not finished before a change of a source file was accepted, or its curvature is measured again: MLflow
+        # would keep the larger of two values that are logged at the same time.
         context.tracking.set_tags(other.run_id, {Tag.SUPERSEDED: "true"})
+        logged = None
     run_id = context.tracking.open_run(
         context.experiment(run.experiment),
         run.name,

@@ -54,6 +54,7 @@ class LoggedRun:
     problem: str = ""  # why it failed
     curvature_problem: str = ""  # why its curvature is missing, which a rerun tries to measure again
     trace_problem: str = ""  # why the eigenvalues of its last steps are missing
+    curvature_format: str = ""  # see `CURVATURE_FORMAT`; "" without curvature at its end
     timed: bool = False  # whether it has the seconds of a step
 
 
@@ -98,6 +99,7 @@ def decode_logged_run(run: Run, *, embedded: bool, with_files: bool) -> LoggedRu
         problem=tags.get(Tag.PROBLEM, "") if tags.get(Tag.OUTCOME) == "failed" else "",
         curvature_problem=recorded.get(Tag.CURVATURE_PROBLEM, ""),
         trace_problem=recorded.get(Tag.TRACE_PROBLEM, ""),
+        curvature_format=recorded.get(Tag.CURVATURE_FORMAT, "0") if Tag.VERDICT in recorded else "",
         timed=Tag.PACE_CHECKSUM in tags,
     )
 

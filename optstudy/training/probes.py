@@ -9,6 +9,8 @@ from torch import Tensor
 
 from optstudy.curvature import EigenTracker
 from optstudy.curvature.tracker import Step
+from optstudy.records.curvature import CURVATURE_FORMAT
+from optstudy.records.eigen_trace import FORMAT
 from optstudy.records.plan import Plan, steps_per_epoch
 from optstudy.training.evaluation import EVALUATION_BATCH, chunks
 from optstudy.training.state import Probe
@@ -31,17 +33,22 @@ class ImageBatches:
         return chunks(self.x, self.y)
 
 
-class _TolerantTracker(EigenTracker):
-    """A tracker that reports no eigenvalues, rather than raising, if the Hessian is not finite."""
+class _StudyTracker(EigenTracker):
+    """A tracker whose state and values have a format, and that goes on where the Hessian is not finite."""
 
     def observe(
         self, context: Step, state: dict[str, Any] | None
     ) -> tuple[dict[str, Any], Mapping[str, float | str]]:
-        """Find the eigenpairs before a step; see `EigenTracker.observe`."""
+        """Find the eigenpairs before a step, anew after a state of another format; see `EigenTracker.observe`."""
+        known = dict(state or {})
+        if known.pop(FORMAT, 0) != CURVATURE_FORMAT:
+            known = {}
+        values: Mapping[str, float | str]
         try:
-            return super().observe(context, state)
+            known, values = super().observe(context, known or None)
         except FloatingPointError:
-            return state or {}, {"loss": math.nan}
+            values = {"loss": math.nan}
+        return {**known, FORMAT: CURVATURE_FORMAT}, {**values, FORMAT: CURVATURE_FORMAT}
 
 
 def sample_images(
@@ -83,6 +90,6 @@ def build_probes(plan: Plan) -> list[Probe]:
     loss = load_loss(plan.loss)
     preconditioned_steps = range(first, total, max(trace.every, PRECONDITIONED_EVERY))
     return [
-        _TolerantTracker(loss, images, steps),
-        _TolerantTracker(loss, images, preconditioned_steps, preconditioned=True, name="preconditioned"),
+        _StudyTracker(loss, images, steps),
+        _StudyTracker(loss, images, preconditioned_steps, preconditioned=True, name="preconditioned"),
     ]

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from optstudy.curvature import EigenTracker
+from optstudy.records.curvature import CURVATURE_FORMAT
+from optstudy.records.eigen_trace import format_change
 from optstudy.records.plan import Plan, Trace
 from optstudy.training import (
     ImageBatches,
@@ -120,4 +122,22 @@ def test_a_step_whose_hessian_overflows_does_not_end_the_run(
     rung, _ = run_rung(plan, None, 0, 2)
 
     assert rung.outcome == "completed"
-    assert [dict(seen.values) for seen in rung.observations] == [{"loss": None}] * (last or STEPS)
+    assert [dict(seen.values) for seen in rung.observations] == [
+        {"loss": None, "format": CURVATURE_FORMAT}
+    ] * (last or STEPS)
+
+
+def test_a_tracker_begins_anew_after_a_state_of_another_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = cases.plan(trace=Trace(samples=20, last=None))
+    with monkeypatch.context() as patch:
+        patch.setattr("optstudy.training.probes.CURVATURE_FORMAT", 0)
+        first, earlier = run_rung(plan, None, 0, 1)
+    _, state = run_rung(plan, None, 0, 1)
+
+    anew, _ = run_rung(plan, earlier, 1, 2)
+    goes_on, _ = run_rung(plan, state, 1, 2)
+
+    step = first.observations[-1].step + 1
+    assert [rung.observations[0].values["verified"] for rung in (anew, goes_on)] == [1.0, 0.0]
+    assert format_change([*first.observations, *anew.observations]) == step
+    assert format_change(anew.observations) is None

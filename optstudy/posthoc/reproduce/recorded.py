@@ -20,7 +20,7 @@ from optstudy.posthoc.checkpoints import COMPLEX, is_dense
 from optstudy.posthoc.find_runs import find_runs, matching_runs
 from optstudy.posthoc.reproduce.compare import Series
 from optstudy.posthoc.trust import ForeignCode, code_in_mlflow, foreign_code
-from optstudy.records.curvature import CurvatureResult
+from optstudy.records.curvature import NO_SIGN, CurvatureResult, recorded_sign
 from optstudy.records.eigen_trace import EigenTrace
 from optstudy.records.evidence import Evidence, RunEvidence
 from optstudy.records.metrics import EPOCH, FINAL, FINAL_PREFIX
@@ -31,7 +31,7 @@ from optstudy.tracking import Tracking
 from optstudy.tracking.evidence import read_predictions, read_run
 
 _REMEDY = "delete the run in MLflow, and the command that trained it logs it again"
-TRACE = ("ratio", "low", "high", "verdict", "verified", "probability", "angle", "gradient_share")
+TRACE = ("ratio", "low", "high", "verdict", "sign", "verified", "probability", "angle", "gradient_share")
 CURVES = ("line", "line_model", "plane", "plane_model", "grid", "density", "spread", "change")
 
 
@@ -168,8 +168,9 @@ def final_series(run: Mapping[str, Any]) -> dict[str, Series]:
     """Return the reproducible final metrics, from the fields of a FinalRun; accuracies are fractions."""
     values = {metric.short_name: metric.lookup(run) for metric in FINAL if metric.reproducible}
     values["steps"] = values["steps"] or None  # 0 if they were not recorded
-    values["verdict"] = getattr(run.get("curvature"), "verdict", None)
-    values["sign"] = getattr(run.get("curvature"), "sign", None) or None  # "" if it was not recorded
+    if (curvature := run.get("curvature")) is not None:
+        values["verdict"] = curvature.verdict if curvature.verdict != NO_SIGN else None  # which no rerun has
+        values["sign"] = recorded_sign(curvature.verdict, curvature.sign) or None
     return {
         f"{FINAL_PREFIX}{name}": Series(np.array(value))
         for name, value in values.items()
@@ -194,8 +195,10 @@ def trace_series(trace: EigenTrace | None) -> dict[str, Series]:
     if trace is None:
         return {}
     columns = {name: getattr(trace, name) for name in TRACE}
-    if trace.sign.all():  # "" where it was not recorded
-        columns["sign"] = trace.sign
+    if not trace.sign.all():  # "" where it was not recorded
+        del columns["sign"]
+    if (trace.verdict == NO_SIGN).any():  # which no rerun has
+        del columns["verdict"]
     for index in (0, 1):
         columns[f"lambda_{index + 1}"] = trace.values[:, index]
         columns[f"residual_{index + 1}"] = trace.residuals[:, index]
