@@ -10,10 +10,17 @@ trace     the same at each of a run's last steps
 training  what tracing every step costs while training
 whole     the top two over all 60,000 images
 plane     the loss at 41 by 41 points
+large     a ResNet-18 of 11.2 million parameters and a transformer of 0.92 million at initialisation, by every library
 
 LeNet-5, trained by SGD, by Adam, and by full-batch Adam until it fits the 100 images. All rows use two threads and are
 timed alternately; the minimum of a row's times counts, since other programs can only slow it down. The reference values
 are computed in float64 by two programs. The exit status is 1 only if a requirement of accuracy is not met.
+
+`large` trains nothing, and each of its rows is a process of its own with one thread, measured after one product; its
+residuals are in float64. With --quick it measures the transformer alone. To set an older version beside this one:
+
+    git worktree add /tmp/before COMMIT
+    python benchmarks/curvature.py --part large --before /tmp/before
 
 The other libraries: pip install --group peers
 """
@@ -29,17 +36,19 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from curves.large import large
 from curves.oneshot import oneshot
 from curves.plane import plane
-from curves.report import Requirement, show
+from curves.report import Images, Requirement, show
 from curves.tracing import trace, training
-from curves.trained import THREADS, converge, images_for_curvature, train
+from curves.trained import THREADS, Trained, converge, images_for_curvature, train
 from curves.whole import whole
 from training import processor
 
-PARTS = ("oneshot", "trace", "training", "whole", "plane")
+PARTS = ("oneshot", "trace", "training", "whole", "plane", "large")
 PACKAGES = ("torch", "pyhessian", "curvlinops-for-pytorch", "hessian-eigenthings", "scipy")
 
 
@@ -53,10 +62,11 @@ class Size:
     repeats: int
     counts: tuple[int, ...]  # images of `whole`
     points: int
+    nets: tuple[str, ...]  # of `large`
 
 
-FULL = Size(0, 1e-6, 100, 2, (6_000, 30_000, 60_000), 41)
-QUICK = Size(10_000, 1e-4, 20, 1, (600, 1_500, 3_000), 11)
+FULL = Size(0, 1e-6, 100, 2, (6_000, 30_000, 60_000), 41, ("resnet", "transformer"))
+QUICK = Size(10_000, 1e-4, 20, 1, (600, 1_500, 3_000), 11, ("transformer",))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -72,12 +82,72 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="little training and few steps")
     parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        help="checkout of an older version, measured beside this one in `large`",
+    )
+    parser.add_argument(
+        "--before-seconds",
+        type=float,
+        default=240.0,
+        metavar="S",
+        help="time limit of each of its rows (default: 240)",
+    )
+    parser.add_argument(
+        "--net", action="append", choices=FULL.nets, help="net of `large` (default: both); may be given twice"
+    )
+    parser.add_argument(
         "--arpack-seconds",
         type=float,
         metavar="S",
         help="time limit of ARPACK on the whole training set (default: not run)",
     )
     return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Models:
+    """What LeNet-5 was trained to."""
+
+    sgd: Trained
+    runs: tuple[Trained, ...]
+    images: Images
+
+
+def train_all(folder: Path, epochs: int, size: Size) -> Models:
+    """Train LeNet-5 in three ways."""
+    images = images_for_curvature()
+    sgd, adam = (train(name, epochs, size.images, folder) for name in ("SGD", "Adam"))
+    return Models(sgd, (sgd, adam, converge(images, size.loss, folder)), images)
+
+
+def parts_of(
+    arguments: argparse.Namespace, size: Size, epochs: int
+) -> dict[str, Callable[[], list[Requirement]]]:
+    """Return the parts by name; the first that needs trained models trains them."""
+
+    @functools.cache
+    def models() -> Models:
+        if arguments.models:
+            arguments.models.mkdir(parents=True, exist_ok=True)
+        with nullcontext(arguments.models) if arguments.models else tempfile.TemporaryDirectory() as folder:
+            return train_all(Path(folder), epochs, size)
+
+    def on(part: Callable[..., list[Requirement]], *names: str, rest: tuple[Any, ...]) -> list[Requirement]:
+        return part(*(getattr(models(), name) for name in names), *rest)
+
+    return {
+        "oneshot": lambda: on(oneshot, "runs", "images", rest=(size.repeats,)),
+        "trace": lambda: on(trace, "runs", "images", rest=(size.last, size.repeats)),
+        # Each run of it is short.
+        "training": lambda: on(training, "sgd", "images", rest=(size.last, 3 * size.repeats)),
+        "whole": lambda: on(whole, "sgd", rest=(size.counts, size.last, arguments.arpack_seconds)),
+        "plane": lambda: on(plane, "sgd", "images", rest=(size.points, size.repeats)),
+        "large": lambda: large(
+            arguments.net or size.nets, size.repeats, arguments.before, arguments.before_seconds
+        ),
+    }
 
 
 def main() -> int:
@@ -87,21 +157,7 @@ def main() -> int:
     torch.set_num_threads(THREADS)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {versions}")
-    if arguments.models:
-        arguments.models.mkdir(parents=True, exist_ok=True)
-    with nullcontext(arguments.models) if arguments.models else tempfile.TemporaryDirectory() as folder:
-        images = images_for_curvature()
-        sgd, adam = (train(name, epochs, size.images, Path(folder)) for name in ("SGD", "Adam"))
-        runs = [sgd, adam, converge(images, size.loss, Path(folder))]
-    parts: dict[str, Callable[[], list[Requirement]]] = {
-        "oneshot": functools.partial(oneshot, runs, images, size.repeats),
-        "trace": functools.partial(trace, runs, images, size.last, size.repeats),
-        "training": functools.partial(
-            training, sgd, images, size.last, 3 * size.repeats
-        ),  # each one is short
-        "whole": functools.partial(whole, sgd, size.counts, size.last, arguments.arpack_seconds),
-        "plane": functools.partial(plane, sgd, images, size.points, size.repeats),
-    }
+    parts = parts_of(arguments, size, epochs)
     requirements: list[Requirement] = []
     for name in arguments.part or PARTS:
         began = time.perf_counter()

@@ -1,6 +1,5 @@
 """The top two eigenvalues over the whole training set: time, and memory that does not grow with it."""
 
-import dataclasses
 import multiprocessing
 import resource
 import sys
@@ -10,14 +9,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
+from curves.clock import Clock
 from curves.peers import arpack_over
 from curves.report import Requirement, table
 from curves.tracing import epoch
 from curves.trained import THREADS, Trained, Weights
-from optstudy.curvature import Operator, hessian, top_eigenpairs
+from optstudy.curvature import hessian, top_eigenpairs
 from optstudy.records.plan import Split
 from optstudy.training import sample_images
 from optstudy.workloads.models import LeNet5
@@ -52,36 +51,6 @@ class Done:
     seconds: float
     check_seconds: float
     resident: int  # maximum, in bytes
-
-
-class Clock:
-    """Times the products of an operator."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[int, float]] = []  # vectors, seconds
-
-    def on(self, operator: Operator) -> Operator:
-        """Return the operator with its products timed."""
-
-        def apply(rows: Tensor) -> Tensor:
-            began = time.perf_counter()
-            images = operator.apply(rows)
-            self.taken.append((len(rows), time.perf_counter() - began))
-            return images
-
-        other = operator.in_dtype
-        return dataclasses.replace(
-            operator, apply=apply, in_dtype=None if other is None else lambda dtype: self.on(other(dtype))
-        )
-
-    def last(self, products: int) -> float:
-        """Return the seconds of the last products."""
-        seconds = 0.0
-        for count, taken in reversed(self.taken):
-            if products <= 0:
-                break
-            products, seconds = products - count, seconds + taken
-        return seconds
 
 
 def work(task: Work) -> Done:

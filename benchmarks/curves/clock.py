@@ -1,0 +1,48 @@
+"""Time spent in the products of an operator."""
+
+import dataclasses
+import time
+
+from torch import Tensor
+
+from optstudy.curvature import Operator
+
+
+class Clock:
+    """Times the products of an operator."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[int, float]] = []  # vectors, seconds
+
+    def on(self, operator: Operator) -> Operator:
+        """Return the operator with its products timed."""
+
+        def apply(rows: Tensor) -> Tensor:
+            began = time.perf_counter()
+            images = operator.apply(rows)
+            self.taken.append((len(rows), time.perf_counter() - began))
+            return images
+
+        other = operator.in_dtype
+        return dataclasses.replace(
+            operator, apply=apply, in_dtype=None if other is None else lambda dtype: self.on(other(dtype))
+        )
+
+    def last(self, products: int) -> float:
+        """Return the seconds of the last products."""
+        seconds = 0.0
+        for count, taken in reversed(self.taken):
+            if products <= 0:
+                break
+            products, seconds = products - count, seconds + taken
+        return seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all products."""
+        return sum(taken for _, taken in self.taken)
+
+    @property
+    def products(self) -> int:
+        """Number of products."""
+        return sum(count for count, _ in self.taken)
