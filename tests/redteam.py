@@ -411,7 +411,8 @@ def noisy(dim: int = 1000, error: float = 1e-3) -> Operator:
 
     def apply(rows: Tensor) -> Tensor:
         noise = torch.randn(rows.shape, generator=generator, dtype=rows.dtype) / math.sqrt(dim)
-        return rows @ known.matrix.to(rows.dtype) + error * noise * rows.norm(dim=1, keepdim=True)
+        images: Tensor = rows @ known.matrix.to(rows.dtype) + error * noise * rows.norm(dim=1, keepdim=True)
+        return images
 
     return Operator(apply, dim, torch.float64, torch.device("cpu"), "noisy matrix")
 
