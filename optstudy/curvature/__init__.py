@@ -6,6 +6,7 @@ This package imports nothing else of optstudy.
 from optstudy.curvature.build import objective
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.density import Density, iter_density, spectral_density
+from optstudy.curvature.distributed import on_first_process
 from optstudy.curvature.eigenpairs import Eigenpairs, iter_eigenpairs, top_eigenpairs
 from optstudy.curvature.landscape import Landscape, filter_normalised, iter_landscape, loss_landscape
 from optstudy.curvature.layers import LayerSpectrum, iter_layer_spectra, layer_spectra
@@ -58,6 +59,7 @@ __all__ = [
     "layer_spectra",
     "loss_landscape",
     "objective",
+    "on_first_process",
     "preconditioned",
     "preconditioner",
     "ratio_interval",

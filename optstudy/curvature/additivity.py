@@ -147,9 +147,10 @@ def _questions(objective: Objective) -> Iterator[tuple[str, list[_Part]]]:
         for number, (inputs, targets, _) in enumerate(objective.batches(), 1)
         if count_examples(targets)
     )
-    for index, ((first, before), (second, after)) in enumerate(itertools.pairwise(batches)):
-        if index == 0:
-            yield f"batch {first}", before
+    if (start := next(batches, None)) is None:
+        return
+    yield f"batch {start[0]}", start[1]
+    for (first, before), (second, after) in itertools.pairwise(itertools.chain([start], batches)):
         yield f"batch {second}", after
         yield f"batches {first} and {second}", [before[0], after[-1]]
 

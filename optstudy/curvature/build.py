@@ -12,6 +12,7 @@ from optstudy.curvature.additivity import prove_denominator
 from optstudy.curvature.arguments import check_model_and_loss
 from optstudy.curvature.batches import Data, check_data, is_batch
 from optstudy.curvature.containers import cast, describe
+from optstudy.curvature.distributed import check_not_sharded
 from optstudy.curvature.generators import DataGenerators
 from optstudy.curvature.losses import (
     FUNCTION,
@@ -65,6 +66,29 @@ def objective(
     return _with_denominator(function, denominator)
 
 
+def objective_of_shard(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    parameters: str | Sequence[str] | None,
+    dtype: torch.dtype | None,
+    denominator: Denominator | None,
+) -> Objective:
+    """Build the objective of the data of one of several processes, which are never compared with one another.
+
+    Raises:
+        ValueError: As `objective` does, or if it is not known what the loss is divided by.
+    """
+    known = denominator is not None or is_torch_loss(loss) or declared_denominator(loss) is not None
+    if not known:
+        raise ValueError(
+            "over several processes, a loss of your own must say what its mean is divided by: give denominator=, or set"
+            " loss.denominator = None for a sum"
+        )
+    function = checked_objective(model, loss, data, parameters, dtype, denominator, several=True)
+    return _with_denominator(dataclasses.replace(function, one_batch=False), denominator)
+
+
 def checked_objective(
     model: nn.Module,
     loss: Loss,
@@ -72,6 +96,8 @@ def checked_objective(
     parameters: str | Sequence[str] | None,
     dtype: torch.dtype | None,
     denominator: Denominator | None,
+    *,
+    several: bool = False,
 ) -> Objective:
     """Build an objective after all checks but that of its denominator."""
     module = measured(model, loss)
@@ -80,7 +106,7 @@ def checked_objective(
             "data can be iterated only once; give a list of batches, or a DataLoader itself"
         )
     function = _build(module, loss, data, parameters, dtype, denominator)
-    _check_modes(module, several=not function.one_batch)
+    _check_modes(module, several=several or not function.one_batch)
     return dataclasses.replace(function, first_pass=_check_loss(function))
 
 
@@ -143,6 +169,7 @@ def _build(
     check_data(data)
     if denominator is not None and not callable(denominator):
         raise ValueError(f"denominator is {describe(denominator)}; {FUNCTION}")
+    check_not_sharded(model)
     names = select_parameters(model, parameters)
     _check_tensors(model, names)
     device = model.get_parameter(names[0]).device

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.batches import Data
-from optstudy.curvature.build import checked_objective, mixes_examples, objective
+from optstudy.curvature.build import checked_objective, mixes_examples, objective, objective_of_shard
 from optstudy.curvature.containers import describe
 from optstudy.curvature.cross_entropy import cross_entropy_product
+from optstudy.curvature.distributed import Shards, combined
 from optstudy.curvature.foreign import rows_of, scipy_matvec, scipy_operator
 from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count
 from optstudy.curvature.objective import Objective, check_precision, supports
@@ -32,6 +33,7 @@ from optstudy.curvature.twice import (
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
+    from torch.distributed import ProcessGroup
 
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
@@ -62,6 +64,7 @@ class Operator:
     blame: Callable[[], str | None] | None = None  # says what is wrong in a model, if this is not symmetric
     # Raises ValueError if model, loss or data differ by now.
     check_unchanged: Callable[[], None] | None = None
+    shards: Shards | None = None  # of an operator over the data of several processes
 
     def __repr__(self) -> str:
         return short_repr(self, "name", "dim", "dtype", "device")
@@ -174,6 +177,7 @@ def hessian(
     dtype: torch.dtype | None = None,
     weight_decay: float = 0.0,
     denominator: Denominator | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Operator:
     r"""Return :math:`\nabla^2 L + \lambda I` at the model's weights, by double backward passes (Pearlmutter, 1994).
 
@@ -190,14 +194,24 @@ def hessian(
         weight_decay: :math:`\lambda` of a penalty :math:`\lambda \|\theta\|^2 / 2` that training added to the loss;
             0 for the Hessian of the loss alone.
         denominator: Divisor of the mean loss of a batch; see `objective`.
+        group: Processes of which each gives its own shard of the data, for `on_first_process`.
 
     Raises:
         ValueError: As `objective` does, or if a `torch.autograd.Function` of the model or the loss has a wrong second
             derivative.
     """
-    function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    check_custom_functions(function)
-    return hessian_of(function, weight_decay)
+
+    def build(function: Objective) -> Operator:
+        check_custom_functions(function)
+        return hessian_of(function, weight_decay)
+
+    if group is None:
+        return build(
+            objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+        )
+    return combined(
+        lambda: objective_of_shard(model, loss, data, parameters, dtype, denominator), build, group
+    )
 
 
 def gauss_newton(
@@ -208,14 +222,24 @@ def gauss_newton(
     parameters: str | Sequence[str] | None = None,
     dtype: torch.dtype | None = None,
     denominator: Denominator | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Operator:
     r"""Return the generalised Gauss-Newton matrix :math:`J^\top (\nabla^2_z L) J` (Schraudolph, 2002).
 
     :math:`J` is the Jacobian of the outputs :math:`z`, which must be one tensor. For cross-entropy on logits
     this is the Fisher matrix of the model's own distribution. Arguments and errors are those of `hessian`.
     """
-    function = objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
-    return _operator(function, _gauss_newton_rows, "Gauss-Newton matrix")
+
+    def build(function: Objective) -> Operator:
+        return _operator(function, _gauss_newton_rows, "Gauss-Newton matrix")
+
+    if group is None:
+        return build(
+            objective(model, loss, data, parameters=parameters, dtype=dtype, denominator=denominator)
+        )
+    return combined(
+        lambda: objective_of_shard(model, loss, data, parameters, dtype, denominator), build, group
+    )
 
 
 def fisher(
@@ -225,6 +249,7 @@ def fisher(
     *,
     parameters: str | Sequence[str] | None = None,
     dtype: torch.dtype | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Operator:
     r"""Return the empirical Fisher matrix :math:`\frac{1}{N} \sum_i g_i g_i^\top` of the examples' gradients.
 
@@ -232,14 +257,21 @@ def fisher(
     Hessian (Kunstner et al., 2019). The model must process examples independently, so batch norm must be in eval mode.
     Arguments and errors are those of `hessian`.
     """
-    function = checked_objective(model, loss, data, parameters, dtype, example_count)
-    for name, module in function.model.named_modules():
-        if mixes_examples(module):
-            raise ValueError(
-                f"{name} is batch norm that uses batch statistics, so the loss of a single example is undefined;"
-                " call model.eval()"
-            )
-    return _operator(function, _fisher_rows, "empirical Fisher matrix")
+
+    def examples() -> Objective:
+        function = checked_objective(model, loss, data, parameters, dtype, example_count)
+        for name, module in function.model.named_modules():
+            if mixes_examples(module):
+                raise ValueError(
+                    f"{name} is batch norm that uses batch statistics, so the loss of a single example is undefined;"
+                    " call model.eval()"
+                )
+        return function
+
+    def build(function: Objective) -> Operator:
+        return _operator(function, _fisher_rows, "empirical Fisher matrix")
+
+    return build(examples()) if group is None else combined(examples, build, group)
 
 
 def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:

@@ -212,7 +212,14 @@ def test_the_first_study_in_python_runs(
 
 @pytest.mark.parametrize(
     "name",
-    ["curvature_script.py", "layers_script.py", "scipy_script.py", "tokens_script.py", "tracking_script.py"],
+    [
+        "curvature_script.py",
+        "layers_script.py",
+        "processes_script.py",
+        "scipy_script.py",
+        "tokens_script.py",
+        "tracking_script.py",
+    ],
 )
 def test_each_example_of_curvature_runs_as_it_stands(name: str, reader: Path) -> None:
     done = subprocess.run([sys.executable, name], cwd=reader, capture_output=True, text=True, check=False)
