@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from optstudy.curvature import Density, spectral_density
+from optstudy.curvature import Density, Operator, spectral_density
 
 
 def whole() -> oracles.Symmetric:
@@ -72,7 +72,8 @@ def test_moments_cover_those_of_the_spectrum_at_their_rate(power: int) -> None:
 
 def test_spread_is_the_standard_error_of_the_density() -> None:
     """At a point of the bulk, and with the width fixed, against the spectrum smoothed likewise."""
-    a, seeds, probes, width, at = whole(), 120, 10, 0.1, 0.2
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0, -1.0, dim=250))
+    seeds, probes, width, at = 60, 10, 0.1, 0.2
     truth, factor = smoothed(a.values, at, width), float(stats.t.ppf(0.975, probes - 1))
     covered = 0
     for seed in range(seeds):
@@ -84,7 +85,7 @@ def test_spread_is_the_standard_error_of_the_density() -> None:
 
 
 def test_change_falls_when_steps_grow() -> None:
-    a = oracles.symmetric(oracles.bulk(3.0, 2.0, -1.0, dim=150))
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0, -1.0, dim=700))
 
     changes = [spectral_density(a.operator(), steps=steps, width=0.1).change for steps in (4, 16, 64)]
 
@@ -128,3 +129,101 @@ def test_a_width_below_the_grid_spacing_is_an_error(width: float) -> None:
 def test_one_probe_or_one_step_is_an_error(counts: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least 2 of each"):
         spectral_density(whole().operator(), **counts)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_operator_has_the_density_of_all_its_eigenvalues(dtype: torch.dtype) -> None:
+    a = whole()
+
+    found = spectral_density(a.operator(dtype), probes=2, steps=40)
+
+    assert found.products == 80
+    assert found.nodes.shape == found.weights.shape == (1, 80)
+    assert distance(found, a.values) <= found.error < 1e-8
+    assert found.change == float(found.spread.max()) == 0
+
+
+def distance(found: Density, values: Tensor) -> float:
+    """Return the distance of a density from that of these eigenvalues, smoothed likewise, in L1."""
+    bells = torch.exp(-((found.grid - values.unsqueeze(1)) ** 2) / (2 * found.width**2)).mean(0)
+    truth = bells / (found.width * math.sqrt(2 * math.pi))
+    return float(torch.trapezoid((found.density - truth).abs(), found.grid))
+
+
+@pytest.mark.parametrize("counts", [(2, 8), (10, 4), (4, 30)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_error_holds(dtype: torch.dtype, counts: tuple[int, int]) -> None:
+    held, seeds = 0, 40
+    for seed in range(seeds):
+        scale = [-1.0, -2.0][seed % 2]
+        a = oracles.symmetric(torch.arange(1, 251, dtype=torch.float64) ** scale, seed)
+        found = spectral_density(a.operator(dtype), *counts, seed=seed)
+        held += distance(found, a.values) <= found.error
+
+    assert stats.binomtest(held, seeds, 0.95, alternative="less").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 0.1])
+def test_the_noise_of_float32_products_is_in_the_error_or_avoided(size: float) -> None:
+    a = oracles.symmetric(oracles.bulk(1.0, dim=250))
+    shifts = oracles.symmetric(size * torch.linspace(-1, 1, 250, dtype=torch.float64), 1).matrix
+    spent = {torch.float32: 0, torch.float64: 0}
+
+    def operator(dtype: torch.dtype) -> Operator:
+        held = (a.matrix + shifts if dtype == torch.float32 else a.matrix).to(dtype)
+
+        def apply(rows: Tensor) -> Tensor:
+            spent[dtype] += len(rows)
+            return rows @ held
+
+        return Operator(apply, 250, dtype, torch.device("cpu"), "matrix", in_dtype=operator)
+
+    found = spectral_density(operator(torch.float32), probes=6, steps=30)
+
+    assert distance(found, a.values) <= found.error
+    assert (spent[torch.float64] >= 180) == (size > 1e-4)
+    assert found.products == sum(spent.values())
+
+
+def test_a_recurrence_that_loses_orthogonality_is_a_quadrature_all_the_same() -> None:
+    """Far beyond convergence, nodes are no eigenvalues any more: several stand for one."""
+    values = torch.cat([torch.linspace(0, 0.1, 1600), torch.tensor([1.0, 0.9, 0.8])]).double()
+    found = spectral_density(Operator(lambda v: v * values, 1603, values.dtype, values.device, "d"), 2, 150)
+
+    for power in range(12):
+        generator = torch.Generator().manual_seed(0)
+        for each in moments(found, power):
+            v = torch.randn(1603, generator=generator, dtype=torch.float64)
+            assert float(each) == pytest.approx(
+                float((v**2 * values**power).sum() / v.square().sum()), rel=1e-9
+            )
+    assert int((found.nodes[0] > 0.999).sum()) > 1  # copies of one eigenvalue
+
+
+def test_groups_change_nothing_but_the_rows_at_once() -> None:
+    a, most = oracles.symmetric(oracles.bulk(1.0, dim=100)), 0
+
+    def apply(rows: Tensor) -> Tensor:
+        nonlocal most
+        most = max(most, len(rows))
+        return rows @ a.matrix
+
+    operator = Operator(apply, 100, torch.float64, torch.device("cpu"), "matrix")
+    whole, alone = (spectral_density(operator, 5, 10, memory=memory) for memory in (None, 9))
+    assert torch.allclose(whole.density, alone.density, atol=1e-9)
+
+    most = 0
+    spectral_density(operator, 5, 10, memory=9)
+    assert most == 2
+    with pytest.raises(ValueError, match="memory is 8; give at least 9 vectors"):
+        spectral_density(operator, memory=8)
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (10, 60)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_matrix_that_is_not_symmetric_is_an_error(dtype: torch.dtype, counts: tuple[int, int]) -> None:
+    matrix = oracles.symmetric(torch.arange(1, 101, dtype=torch.float64) ** -1.0).matrix
+    matrix[3, 70] += 0.05
+
+    with pytest.raises(ValueError, match="the matrix is not symmetric"):
+        spectral_density(oracles.dense(matrix, dtype), *counts)

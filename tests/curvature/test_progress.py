@@ -105,13 +105,12 @@ def test_work_done_grows_up_to_the_total(name: str) -> None:
         assert done[-1] == progress[-1].total == result.losses.numel()
 
 
-def test_a_density_says_how_far_it_is_after_each_product() -> None:
+def test_a_density_says_how_far_it_is_after_each_step() -> None:
     progress, result = parted(iter_density(operator(), 3, 8))
 
-    assert [step.done for step in progress] == list(range(1, 25))
+    assert [step.done for step in progress] == list(range(3, 25, 3))
     assert {step.total for step in progress} == {24}
-    assert [step.estimate is None for step in progress] == [True] * 16 + [False] * 8
-    assert progress[-1].estimate.products == 16
+    assert [step.estimate.products for step in progress] == [3, 6, 6, 12, 12, 12, 12, 24]
     assert isinstance(result, Density)
 
 
@@ -126,7 +125,7 @@ def test_the_values_so_far_approach_those_of_the_result() -> None:
 def test_the_trace_in_the_subspace_comes_before_the_estimate() -> None:
     progress, result = parted(iter_trace(operator(), 30))
 
-    assert [(step.done, step.total) for step in progress] == [(10, 30), (20, 30)]
+    assert [(step.done, step.total) for step in progress] == [(10, 30), (20, 30), (30, 30)]
     assert progress[0].estimate is None
     assert isinstance(progress[1].estimate, float)
     assert isinstance(result, Estimate)

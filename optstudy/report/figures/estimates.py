@@ -45,7 +45,8 @@ def density(result: Density, title: str = "") -> Figure:
     """Draw a spectral density with its standard error."""
     figure = new_figure(5.2, 3.0)
     axes = figure.add_subplot(xlabel="Eigenvalue", ylabel="Density")
-    axes.set_title(_heading(title, f"smoothed by a Gaussian of width {result.width:.2g}"))
+    about = f"smoothed by a Gaussian of width {result.width:.2g}, L1 error up to {result.error:.2g}"
+    axes.set_title(_heading(title, about))
     draw_density(axes, result.grid.numpy(), result.density.numpy(), result.spread.numpy(), _LOOK)
     figure.legend(loc="outside lower center")
     return figure
