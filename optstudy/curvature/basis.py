@@ -1,58 +1,45 @@
-"""A growing orthonormal basis, its images under an operator, and the Ritz pairs inside it."""
-
-import math
-from dataclasses import dataclass
-from functools import cached_property
+"""A growing orthonormal basis with its images under an operator."""
 
 import torch
 from torch import Tensor
 
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.ritz import Ritz, argsort_by, check_finite, negligible
+from optstudy.curvature.rows import combine_, combined, inner_products, norm, subtract_
 
 
-@dataclass(frozen=True)
-class Ritz:
-    """Approximate eigenpairs: Rayleigh-Ritz in a basis."""
-
-    values: Tensor  # (k,) float64 on the CPU
-    vectors: Tensor  # (k, n) unit rows
-    images: Tensor  # (k, n) products of the operator with the vectors
-
-    @property
-    def residual_vectors(self) -> Tensor:
-        r"""Rows :math:`A v - \theta v`, ``(k, n)``."""
-        values = self.values.to(self.vectors.device, self.vectors.dtype)
-        rows: Tensor = self.images - values.unsqueeze(1) * self.vectors
-        return rows
-
-    @property
-    def residuals(self) -> Tensor:
-        """Norms of the residual vectors, ``(k,)`` float64 on the CPU."""
-        return norms(self.residual_vectors)
-
-    def first(self, k: int) -> "Ritz":
-        """Return the first ``k`` pairs."""
-        return Ritz(self.values[:k], self.vectors[:k], self.images[:k])
-
-    def sort_key_after(self, k: int, order: str) -> float:
-        """Return the sort key of the pair after the first ``k``; minus infinity if there is none."""
-        return sort_key(float(self.values[k]), order) if len(self.values) > k else -math.inf
-
-
-@dataclass(frozen=True)
 class Basis:
-    """Orthonormal rows and their images."""
+    """Orthonormal rows and their images, each in a block that is allocated once; `append` is in place."""
 
-    rows: Tensor  # (m, n)
-    images: Tensor  # (m, n)
-    projected: Tensor  # (m, m) float64 on the CPU: rows A rows^T
+    def __init__(self, operator: Operator, capacity: int) -> None:
+        shape = (min(capacity, operator.dim), operator.dim)
+        self._rows = torch.empty(shape, dtype=operator.dtype, device=operator.device)
+        self._images = torch.empty_like(self._rows)
+        self._projected = torch.zeros(shape[0], shape[0], dtype=torch.float64)
+        self.size = 0
+        self.asymmetry = 0.0  # largest |h_ij - h_ji| where both were computed
 
     @property
-    def size(self) -> int:
-        """Number of rows."""
-        return len(self.rows)
+    def capacity(self) -> int:
+        """Number of rows for which there is room."""
+        return len(self._rows)
 
-    @cached_property
+    @property
+    def rows(self) -> Tensor:
+        """Orthonormal rows, ``(m, n)``."""
+        return self._rows[: self.size]
+
+    @property
+    def images(self) -> Tensor:
+        """Their products, ``(m, n)``."""
+        return self._images[: self.size]
+
+    @property
+    def projected(self) -> Tensor:
+        """The operator in the basis, ``(m, m)`` float64 on the CPU."""
+        return self._projected[: self.size, : self.size]
+
+    @property
     def eigh(self) -> tuple[Tensor, Tensor]:
         """Ritz values ``(m,)``, ascending, and the coefficients of the Ritz vectors as columns, ``(m, m)``."""
         values, coefficients = torch.linalg.eigh(self.projected)
@@ -63,115 +50,87 @@ class Basis:
         """Largest magnitude of a Ritz value."""
         return float(self.eigh[0].abs().max()) if self.size else 0.0
 
-    def extended(self, operator: Operator, block: Tensor) -> "Basis":
-        """Add the component of ``block`` ``(b, n)`` outside the basis, and its images; see `appended`."""
-        new_rows = new_directions(self.rows, block)
-        return self.appended(operator, new_rows) if len(new_rows) else self
+    def fill(self, pairs: Ritz) -> None:
+        """Hold Ritz vectors and their images, in place of what was there."""
+        self.size = len(pairs.values)
+        self._rows[: self.size] = pairs.vectors
+        self._images[: self.size] = pairs.images
+        self._projected[: self.size, : self.size] = pairs.values.diag()
 
-    def appended(self, operator: Operator, new_rows: Tensor) -> "Basis":
-        """Add orthonormal rows ``(b, n)``, orthogonal to the basis, and their images, at the cost of b products.
+    def append(self, operator: Operator, block: Tensor) -> int:
+        """Add the part of ``block`` ``(b, n)`` outside the basis, and its images; return the number of products.
 
         Raises:
             FloatingPointError: If a product is not finite.
         """
-        images = operator.apply(new_rows)
-        rows = torch.cat([self.rows, new_rows])
-        columns = (rows @ images.T).cpu().double()
-        if not bool(columns.isfinite().all()):
-            raise FloatingPointError(
-                f"a product with the {operator.name} is not finite; has the model diverged, or are"
-                " its inputs not finite?"
-            )
-        old = self.size
-        projected = torch.empty(len(rows), len(rows), dtype=torch.float64)
-        projected[:old, :old] = self.projected
-        projected[:, old:] = columns
-        projected[old:, :old] = columns[:old].T
-        projected[old:, old:] = (columns[old:] + columns[old:].T) / 2
-        return Basis(rows, torch.cat([self.images, images]), projected)
+        old, end = self.size, self.size
+        for row in block[: self.capacity - old]:
+            self._rows[end] = row
+            end += orthonormalise_(self._rows[end], self._rows[:end])
+        if end == old:
+            return 0
+        self._images[old:end] = operator.apply(self._rows[old:end])
+        for image in self._images[old:end]:
+            check_finite(norm(image), operator)
+        columns = inner_products(self._rows[:end], self._images[old:end])
+        corner = columns[old:]
+        self.asymmetry = max(self.asymmetry, float((corner - corner.T).abs().max()))
+        self._projected[:end, old:end] = columns
+        self._projected[old:end, :old] = columns[:old].T
+        self._projected[old:end, old:end] = (corner + corner.T) / 2
+        self.size = end
+        return end - old
 
     def ritz(self, order: str, k: int) -> Ritz:
         """Return the first ``k`` Ritz pairs by ``order``; fewer in a smaller basis."""
         values, coefficients = self.eigh
         indices = argsort_by(values, order)[:k]
-        mix = coefficients[:, indices].T.to(self.rows.device, self.rows.dtype)
-        return Ritz(values[indices], mix @ self.rows, mix @ self.images)
+        mix = coefficients[:, indices].T
+        return Ritz(values[indices], combined(mix, self.rows), combined(mix, self.images))
 
-    def compressed(self, order: str, k: int) -> "Basis":
-        """Return a basis of the first ``k`` Ritz vectors (a thick restart: Wu and Simon, 2000)."""
-        return as_basis(self.ritz(order, k))
-
-
-def as_basis(pairs: Ritz) -> Basis:
-    """Return the basis of Ritz vectors."""
-    return Basis(pairs.vectors, pairs.images, torch.diag(pairs.values))
-
-
-def empty_basis(operator: Operator) -> Basis:
-    """Return a basis without rows."""
-    no_rows = torch.empty(0, operator.dim, dtype=operator.dtype, device=operator.device)
-    return Basis(no_rows, no_rows, torch.empty(0, 0, dtype=torch.float64))
+    def compress(self, order: str, k: int) -> None:
+        """Keep the first ``k`` Ritz vectors only (a thick restart: Wu and Simon, 2000)."""
+        values, coefficients = self.eigh
+        indices = argsort_by(values, order)[:k]
+        mix = coefficients[:, indices].T.contiguous()
+        combine_(self.rows, mix)
+        combine_(self.images, mix)
+        self.size = len(indices)
+        self._projected[: self.size, : self.size] = values[indices].diag()
 
 
-def sort_key(value: float, order: str) -> float:
-    """Return the sort key of a value in an order; values with larger keys come first."""
-    return {"magnitude": abs(value), "largest": value, "smallest": -value}[order]
+def orthonormalise_(row: Tensor, rows: Tensor) -> bool:
+    """Orthonormalise a row in place against orthonormal rows; whether more than rounding error remains.
 
-
-def argsort_by(values: Tensor, order: str) -> Tensor:
-    """Return the indices that sort values by ``order``: ``magnitude``, ``largest`` or ``smallest`` first."""
-    keys: dict[str, Tensor] = {"magnitude": values.abs(), "largest": values, "smallest": -values}
-    return keys[order].argsort(descending=True, stable=True)
-
-
-def norms(rows: Tensor) -> Tensor:
-    """Return the norms of rows, ``(m,)`` float64 on the CPU."""
-    largest = float(rows.abs().max()) if len(rows) else 0.0
-    if not 0 < largest < math.inf:
-        return torch.full((len(rows),), largest, dtype=torch.float64)
-    scaled: Tensor = (rows / largest).norm(dim=1)  # scaled so that squares neither overflow nor underflow
-    return largest * scaled.cpu().double()
-
-
-def negligible(dtype: torch.dtype) -> float:
-    """Return the length below which the orthogonal part of a unit row is rounding error."""
-    return 100 * float(torch.finfo(dtype).eps)
-
-
-def new_directions(rows: Tensor, block: Tensor) -> Tensor:
-    """Orthonormalise ``block`` against orthonormal ``rows`` and itself; drop rows that add no new direction."""
-    new_rows: list[Tensor] = []
-    for row in block:
-        direction, share = orthogonal_part(
-            torch.cat([rows, torch.stack(new_rows)]) if new_rows else rows, row
-        )
-        if share:
-            new_rows.append(direction)
-    return torch.stack(new_rows) if new_rows else block[:0]
-
-
-def orthogonal_part(rows: Tensor, row: Tensor) -> tuple[Tensor, float]:
-    """Return the part of a vector ``(n,)`` orthogonal to orthonormal rows, normalised, and its relative length.
-
-    The length is 0 if that part is rounding error.
     Classical Gram-Schmidt, applied twice, is orthogonal up to rounding (Giraud et al., 2005). Applying it only once
     where most of the length remains would let errors grow from row to row.
     """
-    size = float(norms(row.unsqueeze(0)))
-    if not 0 < size < math.inf:
-        return row, 0.0
-    unit, share = row / size, 1.0
+    length = norm(row)
+    if not 0 < length < float("inf"):
+        return False
+    row /= length
+    share = 1.0
     for _ in range(2):
-        unit = unit - (rows @ unit) @ rows
-        length = float(unit.norm())
+        subtract_(row, inner_products(rows, row.unsqueeze(0))[:, 0], rows)
+        length = norm(row)
         share *= length
         if share <= negligible(row.dtype):
-            return unit, 0.0
-        unit = unit / length
-    return unit, share
+            return False
+        row /= length
+    return True
 
 
-def random_rows(operator: Operator, count: int, generator: torch.Generator) -> Tensor:
-    """Draw rows ``(count, n)`` in uniformly random directions, identical on every device."""
-    rows = torch.randn(count, operator.dim, generator=generator, dtype=torch.float64)
-    return rows.to(operator.device, operator.dtype)
+def as_basis(pairs: Ritz, operator: Operator, capacity: int) -> Basis:
+    """Return the basis of Ritz vectors, with room for more rows."""
+    basis = Basis(operator, capacity)
+    basis.fill(pairs)
+    return basis
+
+
+def orthonormal(block: Tensor) -> Tensor:
+    """Orthonormalise rows in place, and return those that add a new direction."""
+    size = 0
+    for row in block:
+        block[size] = row
+        size += orthonormalise_(block[size], block[:size])
+    return block[:size]

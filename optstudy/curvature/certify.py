@@ -2,115 +2,281 @@
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, Ritz, as_basis, sort_key
-from optstudy.curvature.completeness import Check, check_steps
-from optstudy.curvature.lanczos import converge_steps
-from optstudy.curvature.operators import Operator, has_double, in_double
+from optstudy.curvature.basis import Basis, as_basis
+from optstudy.curvature.completeness import MAX_CHECK_PRODUCTS, Check, Section, check_steps
+from optstudy.curvature.davidson import converge_steps
+from optstudy.curvature.lanczos import BESIDES, Lanczos, lanczos_steps
+from optstudy.curvature.operators import Operator, in_double
 from optstudy.curvature.precision import EPS_RATIO, refine
 from optstudy.curvature.progress import result_of
+from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
+from optstudy.curvature.ritz import Ritz
+from optstudy.curvature.symmetry import check_section
 
-FIRST_REFINEMENT = 20  # products in float32 before checking whether it can converge at all; doubled each time
-LOOSE_TOLERANCE = 1e-2  # relative residual of the spare pairs, which are used for the gap only
+FIRST_REFINEMENT = 30  # products in float32 before asking whether it can converge at all
+SHARE = (
+    0.5  # of the tolerance, at which a missed value converges beside pairs that have residuals of their own
+)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Which eigenpairs to find, how accurately, and with how many products."""
+    """Which eigenpairs to find, how accurately, and at what cost."""
 
     k: int
     order: str
     tolerance: float  # largest residual, relative to the largest magnitude
-    probability: float | None  # of a missed value, at which a check stops; None for no check
+    probability: float | None  # of a missed value, at which checks stop; None for no check
     max_products: int
-    spare: int = 1  # additional pairs, at a loose tolerance, for the gap
-
-    @property
-    def tolerances(self) -> Tensor:
-        """Largest relative residuals of the pairs and of the spare pairs."""
-        loose = max(LOOSE_TOLERANCE, self.tolerance)
-        return torch.tensor([self.tolerance] * self.k + [loose] * self.spare, dtype=torch.float64)
+    memory: int  # vectors that are kept
 
 
 @dataclass(frozen=True)
 class EigenResult:
     """Eigenpairs and their accuracy."""
 
-    pairs: Ritz  # k, and one more if there is one
+    pairs: Ritz
     basis: Basis  # the pairs' basis
     operator: Operator  # at the required precision
     products: int
     converged: bool
-    noise: float
+    noise: float  # 2-norm error of a product of the operator
+    accuracy: float  # 2-norm error of the products of the pairs, which are in float64 where that is available
+    next_value: float  # of a search: rough estimate of the next value; nan if there is none
     check: Check | None
     missed: bool  # whether a check found a missed value, since included
 
+    @property
+    def delta(self) -> float:
+        """2-norm of the residual block."""
+        return block_norm(self.pairs.residual_vectors)
+
+    @property
+    def ratio(self) -> Ratio:
+        """The ratio of the first two values."""
+        return ratio_of(self.pairs.values, self.delta, self.accuracy, self.check)
+
+
+def ratio_of(values: Tensor, delta: float, noise: float, check: Check | None) -> Ratio:
+    """Return the ratio of the first two of some values, the others of which were found or bounded by a check."""
+    first, second, *others = values.tolist()
+    above = max([value for value in others if value > 0], default=0.0)
+    below = max([-value for value in others if value < 0], default=0.0)
+    if check is not None:
+        above, below = max(above, check.above), max(below, check.below)
+    beyond = None if check is None else max(check.above, check.below)
+    return ratio_interval(first, second, delta, noise, beyond=beyond, others=(below, above))
+
+
+T = TypeVar("T")
+Steps = Generator[tuple[int, Tensor], None, T]  # of the products of each iteration, and the values so far
+
 
 def certify(
-    operator: Operator, basis: Basis, block: Tensor, goal: Goal, generator: torch.Generator
+    operator: Operator, goal: Goal, generator: torch.Generator, basis: Basis | None = None
 ) -> EigenResult:
-    """Find the first pairs of an operator, starting from a basis (possibly empty) and the rows ``block``."""
-    return result_of(certify_steps(operator, basis, block, goal, generator))
+    """Find the first pairs of an operator; arguments are those of `certify_steps`."""
+    return result_of(certify_steps(operator, goal, generator, basis))
 
 
 def certify_steps(
-    operator: Operator, basis: Basis, block: Tensor, goal: Goal, generator: torch.Generator
-) -> Generator[tuple[int, Tensor], None, EigenResult]:
-    """Find the first pairs of an operator; yields the products of each iteration, and the values so far."""
-    spent, check, missed = 0, None, False
-    while True:
-        remaining = goal.max_products - spent
-        limit = min(remaining, max(FIRST_REFINEMENT, spent)) if has_double(operator) else remaining
-        basis, pairs, products = yield from converge_steps(
-            operator,
-            basis,
-            block,
-            order=goal.order,
-            tolerances=goal.tolerances,
-            limit=limit,
-            generator=generator,
+    operator: Operator, goal: Goal, generator: torch.Generator, basis: Basis | None = None
+) -> Steps[EigenResult]:
+    """Find the first pairs of an operator; yields the products of each iteration, and the values so far.
+
+    Args:
+        operator: The operator.
+        goal: What to find.
+        generator: Source of random starts.
+        basis: A basis whose first pairs have converged; by default Lanczos starts from a random row.
+    """
+    return (yield from _Search(operator, goal, generator, basis).run())
+
+
+class _Search:
+    """A search in progress: what it has spent, and what it has learned of the operator."""
+
+    def __init__(
+        self, operator: Operator, goal: Goal, generator: torch.Generator, basis: Basis | None
+    ) -> None:
+        self.operator = operator  # in the precision in use
+        self.finest = in_double(operator) or operator
+        self.goal = replace(goal, k=min(goal.k, operator.dim))
+        self.generator = generator
+        self.basis = basis  # the last one of the operator in use
+        self.spent = 0
+        self.noise: float | None = None  # error of a product of the operator; None until it is measured
+        self.scale = 0.0  # largest magnitude of a Ritz value
+        self.next_value = math.nan
+        self.check: Check | None = None
+        self.checks, self.risk = 0, 0.0  # their number, and the sum of the probabilities that they aimed at
+
+    def run(self) -> Steps[EigenResult]:
+        """Find pairs until a check finds no other, or the products are spent."""
+        pairs, missed = (yield from self._first()), False
+        while True:
+            pairs, converged = yield from self._refine(pairs)
+            lanczos = (yield from self._check(pairs)) if self.goal.probability is not None else None
+            if lanczos is None:
+                break
+            missed, converged = True, False
+            if self._left < 0:
+                break
+            pairs = yield from self._go_on(lanczos)
+        return EigenResult(
+            pairs=pairs,
+            basis=self.basis or as_basis(pairs, self.operator, len(pairs.values)),
+            operator=self.operator,
+            products=self.spent,
+            converged=converged,
+            noise=self.noise or 0.0,
+            accuracy=self._accuracy,
+            next_value=self.next_value,
+            check=self.check,
+            missed=missed,
         )
-        finest = in_double(operator) or operator
-        refined, noise, extra = refine(operator, finest, pairs, goal.order)
-        spent += products + extra
-        yield extra, refined.values
-        known, exhausted = refined.first(goal.k), spent >= goal.max_products
-        slack = goal.tolerance * basis.magnitude
-        converged = bool((known.residuals <= slack).all())
-        if not (converged or exhausted) and finest is not operator:
-            if products >= limit and noise < slack:
-                block = block[:0]
-            else:  # float32 is too coarse for the tolerance
-                operator = finest
-                basis, block = as_basis(refined), known.residual_vectors
-            continue
-        if goal.probability is None:
-            break
-        last = float(known.values[-1])
+
+    def _first(self) -> Steps[Ritz]:
+        """Return the first pairs of the basis, or of a Lanczos iteration."""
+        order, k = self.goal.order, self.goal.k
+        if self.basis is not None:
+            self._learn(self.basis)
+            return self.basis.ritz(order, k)
+        lanczos, limit = Lanczos(self.operator, self.goal.memory, self.generator), self._left
+        first = min(limit, FIRST_REFINEMENT) if self.finest is not self.operator else limit
+        products = yield from self._advance(lanczos, self.goal.tolerance, first)
+        if products == first < limit and not (yield from self._is_coarse(lanczos)):
+            yield from self._advance(lanczos, self.goal.tolerance, self._left)
+        values, _ = lanczos.estimates(order, k + 1)
+        self.next_value = float(values[k]) if len(values) > k else math.nan
+        return lanczos.ritz(order, k)
+
+    def _advance(self, lanczos: Lanczos, tolerance: float, limit: int) -> Steps[int]:
+        products = yield from lanczos_steps(lanczos, self.goal.order, self.goal.k, tolerance, limit)
+        self.spent += products
+        self._learn(lanczos)
+        return products
+
+    def _is_coarse(self, lanczos: Lanczos) -> Steps[bool]:
+        """Whether products are too inaccurate for the tolerance, by the first vector's in float64."""
+        noise = refine(self.operator, self.finest, lanczos.ritz(self.goal.order, 1), None).noise
+        self.spent += 1
+        yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
+        return noise >= self._slack
+
+    def _refine(self, pairs: Ritz) -> Steps[tuple[Ritz, bool]]:
+        """Recompute pairs in float64; go on where they have not converged there. Returns whether they have."""
+        while True:
+            refined = refine(self.operator, self.finest, pairs, self.noise)
+            self.spent, self.noise = self.spent + refined.products, refined.noise
+            self._learn(refined.basis)
+            known = refined.basis.ritz(self.goal.order, self.goal.k)
+            yield refined.products, known.values
+            if self._has_converged(known) or self._left <= 0:
+                return known, self._has_converged(known)
+            if self.noise >= self._slack:
+                self._to_double()
+            if self.basis is None:
+                self.basis = as_basis(known, self.operator, max(self.goal.memory // 2, 2 * self.goal.k + 4))
+            pairs, products = yield from converge_steps(
+                self.operator,
+                self.basis,
+                self.basis.rows[:0],
+                order=self.goal.order,
+                k=self.goal.k,
+                tolerance=self.goal.tolerance,
+                limit=self._left,
+                generator=self.generator,
+            )
+            self.spent += products
+            self._learn(self.basis)
+            if self.operator is self.finest:
+                return pairs, self._has_converged(pairs)
+            if not products:
+                self._to_double()
+
+    def _check(self, pairs: Ritz) -> Steps[Lanczos | None]:
+        """Search for missed values; return the iteration that found one."""
+        assert self.goal.probability is not None
+        assert self.noise is not None
+        self.checks += 1
+        allowed = self.goal.probability * 6 / (math.pi * self.checks) ** 2
+        smallest = max(abs(float(pairs.values[-1])), self._slack)
         # Whether products are too inaccurate for a check to reach the probability.
-        coarse = noise * math.sqrt(operator.dim) > goal.probability * abs(last)
-        check, outermost = yield from check_steps(
-            finest if coarse else operator,
-            known,
-            goal.order,
-            slack=slack,
-            noise=EPS_RATIO * noise if coarse and finest is not operator else noise,
-            probability=goal.probability,
-            generator=generator,
+        coarse = self.noise * math.sqrt(self.operator.dim) > allowed * smallest
+        operator, noise = (self.finest, self._accuracy) if coarse else (self.operator, self.noise)
+        memory = min(self.goal.memory, len(pairs.values) + MAX_CHECK_PRODUCTS + BESIDES)
+        lanczos = Lanczos(operator, memory, self.generator, pairs)
+        check, missed = yield from check_steps(
+            lanczos,
+            pairs,
+            self.goal.order,
+            slack=self._slack,
+            noise=noise,
+            probability=allowed,
+            limit=min(MAX_CHECK_PRODUCTS, self.goal.max_products - self.spent),
+            enough=partial(self._is_enough, pairs),
         )
-        spent += check.products
-        missing = (
-            check.products > 0 and sort_key(check.found, goal.order) - sort_key(last, goal.order) > slack
+        self.spent += check.products
+        products = check.products + (self.check.products if self.check else 0)
+        self.check = replace(check, products=products, probability=min(1.0, self.risk + check.probability))
+        self.risk += allowed
+        if check.products:
+            self._learn(lanczos)
+        return lanczos if missed else None
+
+    def _is_enough(self, pairs: Ritz, check: Check, section: Section) -> bool:
+        """Whether a check decides the sign of the ratio, or no check can."""
+        if self.goal.order != "magnitude" or len(pairs.values) < 2:  # noqa: PLR2004  # a ratio needs two
+            return True
+        delta = block_norm(pairs.residual_vectors)
+        seen = replace(check, above=float(section.values[-1]), below=-float(section.values[0]))
+        decided, undecidable = (
+            ratio_of(pairs.values, delta, self._accuracy, bounds).sign for bounds in (check, seen)
         )
-        if exhausted or not missing:
-            converged = converged and not missing
-            break
-        block, missed = outermost.vectors.to(operator.dtype), True
-    return EigenResult(refined, basis, operator, spent, converged, noise, check, missed)
+        return decided != "open" or undecidable == "open"
+
+    def _go_on(self, lanczos: Lanczos) -> Steps[Ritz]:
+        """Go on from the check that found a missed value; return the first pairs of all."""
+        if lanczos.operator is not self.operator:
+            self._to_double()
+        self.basis = None
+        yield from self._advance(lanczos, SHARE * self.goal.tolerance, self._left)
+        return lanczos.ritz(self.goal.order, self.goal.k)
+
+    @property
+    def _slack(self) -> float:
+        return self.goal.tolerance * self.scale
+
+    @property
+    def _left(self) -> int:
+        """Number of products that are left, without those to recompute the pairs."""
+        measured = self.noise is None and self.finest is self.operator and self.operator.in_dtype is not None
+        return self.goal.max_products - self.spent - self.goal.k - measured
+
+    @property
+    def _accuracy(self) -> float:
+        """Error of a product at the finest precision."""
+        return (self.noise or 0.0) * (1.0 if self.finest is self.operator else EPS_RATIO)
+
+    def _has_converged(self, pairs: Ritz) -> bool:
+        return bool((pairs.residuals <= self._slack).all())
+
+    def _to_double(self) -> None:
+        if self.operator is not self.finest:
+            self.noise, self.operator, self.basis = self._accuracy, self.finest, None
+
+    def _learn(self, part: Basis | Lanczos) -> None:
+        """Note the largest value; ask whether the operator is symmetric where a section suggests that it is not."""
+        self.scale = max(self.scale, part.magnitude)
+        check_section(self.operator, part.rows.dtype, part.asymmetry, self.scale)
 
 
 def check_limits(tolerance: float, probability: float | None) -> None:

@@ -1,28 +1,17 @@
 """Completeness check: search for missed eigenvalues, and bound the probability that the search misses them too."""
 
 import math
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import (
-    Basis,
-    Ritz,
-    argsort_by,
-    empty_basis,
-    negligible,
-    norms,
-    orthogonal_part,
-    random_rows,
-    sort_key,
-)
-from optstudy.curvature.operators import Operator
-from optstudy.curvature.progress import result_of
+from optstudy.curvature.lanczos import Lanczos
+from optstudy.curvature.ritz import Ritz, argsort_by, negligible, sort_key
 
 MAX_CHECK_PRODUCTS = 40
+BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -46,122 +35,140 @@ class Check:
     """
 
     products: int
-    found: float  # the outermost value found, signed
+    found: float  # the outermost value found, signed; nan without a product
     probability: float  # upper bound for a missed value beyond the last pair and the tolerance
+    above: float  # bound on all eigenvalues but the pairs, with half the probability that the check aimed at
+    below: float  # the same for their negatives
 
 
 @dataclass(frozen=True)
-class Search:
-    """The state of a Lanczos iteration in the complement."""
+class Section:
+    """What a Lanczos iteration in the complement of the known vectors says about the eigenvalues there."""
 
-    basis: Basis
+    values: Tensor  # of T, ascending
+    vectors: Tensor  # of T, as columns
     coupling: float  # beta: norm of the part of the last product outside the basis
-    complement_dim: int  # dimension of the complement
+    dim: int  # of the complement
+    noise: float  # 2-norm error of a product with a unit vector
 
-    def check(self, order: str, threshold: float, noise: float = 0.0) -> Check:
-        """Bound the probability of a missed value beyond ``threshold``, for products with errors of ``noise``."""
-        section, ends = self.basis.projected, self.basis.eigh[0]
-        rounding = 0.0 if self.basis.size == self.complement_dim else noise
-        if rounding and not self.coupling:  # the last product was inside the basis, up to rounding
-            rounding += negligible(self.basis.rows.dtype) * float(ends.abs().max())
-        signs = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
-        component = max(
-            bound_start_component(sign * section, self.coupling, threshold, rounding) for sign in signs
+    @classmethod
+    def of(cls, lanczos: Lanczos, noise: float) -> "Section":
+        """Return that of an iteration."""
+        dim = lanczos.operator.dim - lanczos.locked
+        values, vectors = torch.linalg.eigh(lanczos.krylov)
+        if len(values) == dim:
+            noise = 0.0
+        elif noise and not lanczos.coupling:  # the last product was inside the basis, up to rounding
+            noise += negligible(lanczos.operator.dtype) * float(values.abs().max())
+        return cls(values, vectors, lanczos.coupling, dim, noise)
+
+    def probability(self, threshold: float, side: int = 1) -> float:
+        """Bound the probability that an eigenvalue beyond a threshold was missed, above (1) or below zero (-1)."""
+        component = bound_start_component(
+            side * self.values, self.vectors, self.coupling, threshold, self.noise
         )
-        probability = min(1.0, math.sqrt(2 * self.complement_dim / math.pi) * component)
-        return Check(self.basis.size, float(ends[argsort_by(ends, order)[0]]), probability)
+        return min(1.0, math.sqrt(2 * self.dim / math.pi) * component)
+
+    def bound(self, probability: float, side: int) -> float:
+        """Return a threshold beyond which an eigenvalue was missed with this probability at most."""
+        low = float((side * self.values).max())
+        width = max(float(self.values.abs().max()), self.noise, torch.finfo(torch.float64).tiny)
+        high = low
+        while self.probability(high, side) > probability:
+            high, width = low + width, 2 * width
+            if not math.isfinite(high):
+                return math.inf
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            if self.probability(middle, side) > probability:
+                low = middle
+            else:
+                high = middle
+        return high
 
 
-def bound_start_component(section: Tensor, coupling: float, threshold: float, rounding: float = 0.0) -> float:
+def bound_start_component(
+    values: Tensor, vectors: Tensor, coupling: float, threshold: float, noise: float = 0.0
+) -> float:
     r"""Bound the component of the start along an eigenvector beyond a threshold; see `Check`.
 
     Args:
-        section: :math:`T`, ``(j, j)`` float64.
+        values: Eigenvalues of :math:`T`, ``(j,)`` float64.
+        vectors: Its eigenvectors as columns, ``(j, j)``.
         coupling: :math:`\beta`; 0 if the Krylov space of the start is exhausted.
         threshold: :math:`t`.
-        rounding: :math:`\tau`.
+        noise: :math:`\tau`.
 
     Returns:
-        The bound, or 1 if an eigenvalue of ``section`` lies beyond the threshold.
+        The bound, or 1 if an eigenvalue of :math:`T` lies beyond the threshold.
 
     Example:
-        >>> section = torch.tensor([[0.5]], dtype=torch.float64)
-        >>> bound_start_component(section, coupling=1e-3, threshold=1.0)  # 1e-3 / 0.5
+        >>> one = torch.ones(1, 1, dtype=torch.float64)
+        >>> bound_start_component(0.5 * one[0], one, coupling=1e-3, threshold=1.0)  # 1e-3 / 0.5
         0.00199999600001...
     """
-    values, vectors = torch.linalg.eigh(section)
     gaps = threshold - values
-    if not (coupling or rounding):
-        return float(gaps[-1] < 0)
-    if not gaps[-1] > 0:
+    least = float(gaps.min())
+    if not (coupling or noise):
+        return float(least < 0)
+    if not least > 0:
         return 1.0
     first, last = (vectors @ (vectors[row] / gaps) for row in (0, -1))
     last = coupling * last
     part = last[0].abs() / (1 + last.square().sum()).sqrt()
-    return float(part * (1 + rounding / gaps[-1]) + rounding * first.norm())
+    return float(part * (1 + noise / least) + noise * first.norm())
 
 
-def check_complement(operator: Operator, pairs: Ritz, order: str, **options: Any) -> tuple[Check, Ritz]:
-    """Search for missed values; arguments are those of `check_steps`."""
-    return result_of(check_steps(operator, pairs, order, **options))
+Enough = Callable[[Check, Section], bool]  # whether its bounds decide what is asked, or no bounds can
 
 
 def check_steps(
-    operator: Operator,
+    lanczos: Lanczos,
     pairs: Ritz,
     order: str,
     *,
     slack: float,
     noise: float,
     probability: float,
-    generator: torch.Generator,
-) -> Generator[tuple[int, Tensor], None, tuple[Check, Ritz]]:
+    limit: int,
+    enough: Enough | None = None,
+) -> Generator[tuple[int, Tensor], None, tuple[Check, bool]]:
     """Search for values beyond the last of ``pairs``, until one is found or the probability of one is small.
 
     Args:
-        operator: The operator, in the precision to use.
+        lanczos: An iteration from a random start in the complement of the pairs.
         pairs: The known eigenpairs.
         order: The order of the pairs.
         slack: Distance beyond the last of ``pairs`` at which a value counts as missed.
         noise: 2-norm error of a product with a unit vector.
         probability: Probability of a missed value at which the search ends.
-        generator: Source of the random start.
+        limit: Number of products after which the search ends.
+        enough: Whether the bounds reached are enough; otherwise the search goes on to its limit.
 
     Yields:
         After each product, 1 and the known values.
 
     Returns:
-        The check, and the outermost Ritz pair.
+        The check, and whether a value was missed.
     """
-    check, basis = Check(0, 0.0, 0.0), empty_basis(operator)
     threshold = sort_key(float(pairs.values[-1]), order) + slack
-    for search in search_complement(operator, pairs.vectors.to(operator.dtype), generator):
-        check, basis = search.check(order, threshold, noise), search.basis
+    sides = {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[order]
+    check = Check(0, math.nan, 0.0 if lanczos.exhausted else 1.0, 0.0, 0.0)
+    if not lanczos.exhausted:
+        check = replace(check, above=math.inf, below=math.inf)
+    while check.products < limit and not (lanczos.exhausted or lanczos.full):
+        lanczos.advance()
         yield 1, pairs.values
-        missed = sort_key(check.found, order) > threshold
-        if missed or check.probability <= probability or basis.size >= MAX_CHECK_PRODUCTS:
-            break
-    return check, basis.ritz(order, 1)
-
-
-def search_complement(operator: Operator, known: Tensor, generator: torch.Generator) -> Iterator[Search]:
-    """Run Lanczos on the complement of orthonormal rows ``known`` from a random start; yield after each product.
-
-    The iteration is fully reorthogonalised, and ends when the Krylov space of the start is exhausted.
-    """
-
-    def deflated(rows: Tensor) -> Tensor:
-        images = operator.apply(rows)
-        return images - (images @ known.T) @ known
-
-    complement = Operator(
-        deflated, operator.dim, operator.dtype, operator.device, f"deflated {operator.name}"
-    )
-    complement_dim = operator.dim - len(known)
-    basis = empty_basis(operator)
-    row, length = orthogonal_part(known, random_rows(operator, 1, generator)[0])
-    while basis.size < complement_dim and length:
-        basis = basis.appended(complement, row.unsqueeze(0))
-        row, share = orthogonal_part(torch.cat([known, basis.rows]), basis.images[-1])
-        length = share * float(norms(basis.images[-1:]))
-        yield Search(basis, length if basis.size < complement_dim else 0.0, complement_dim)
+        section = Section.of(lanczos, noise)
+        found = float(section.values[argsort_by(section.values, order)[0]])
+        reached = [section.probability(threshold, side) for side in sides]
+        check = replace(check, products=check.products + 1, found=found, probability=min(1.0, sum(reached)))
+        if sort_key(found, order) > threshold:
+            return check, True
+        last = check.products >= limit or lanczos.exhausted or lanczos.full
+        if last or max(reached) <= probability / len(sides):
+            above, below = (section.bound(probability / 2, side) for side in (1, -1))
+            check = replace(check, above=above, below=below)
+            if enough is None or enough(check, section):
+                break
+    return check, False

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.arguments import check_options, check_whole
-from optstudy.curvature.basis import empty_basis, random_rows, sort_key
 from optstudy.curvature.batches import Data
-from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits
+from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits, ratio_of
 from optstudy.curvature.completeness import Check
+from optstudy.curvature.lanczos import checked_memory, default_memory
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.operators import Operator, check_end, check_operator, hessian, in_double
 from optstudy.curvature.progress import Progress, accumulate, last
-from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
+from optstudy.curvature.ratio import Ratio
 from optstudy.curvature.reprs import short_repr
+from optstudy.curvature.ritz import sort_key
 
 Order = Literal["magnitude", "largest", "smallest"]
 
@@ -32,21 +33,24 @@ class Eigenpairs:
 
     An eigenvalue of :math:`A` lies within ``residuals[i]`` of ``values[i]``. The angle between ``vectors[i]`` and
     an eigenvector is at most ``angles[i]``: :math:`\sin\angle \le \|r\| / \text{gap}` (Davis and Kahan, 1970), with the
-    gap to the other values, computed or not. The probability that a value further out was missed is at most
-    ``check.probability``.
+    gap to the other values and to the bounds of the check on all that were not computed. The probability that a value
+    further out was missed is at most ``check.probability``.
     """
 
     values: Tensor  # (k,) float64, signed
     vectors: Tensor  # (k, n) unit rows
     residuals: Tensor  # (k,) float64, ||A v - value v||, recomputed in float64 if the device supports it
     angles: Tensor  # (k,) float64, radians
-    delta: float  # 2-norm of the residual block of the first two
+    delta: float  # 2-norm of the residual block
     next_value: float  # rough estimate of the next value; nan if there is none
     products: int  # total number of operator products
     converged: bool
     check: Check | None
     dtype: torch.dtype  # precision in which the values were computed
     noise: float  # 2-norm error of one product with a unit vector in that precision
+    accuracy: (
+        float  # the same of the products from which values and residuals are, in float64 if it is available
+    )
     operator: str  # name of the operator
     order: Order
 
@@ -64,7 +68,7 @@ class Eigenpairs:
             raise ValueError(
                 "a ratio requires two eigenvalues by magnitude; use k=2 or more and order='magnitude'"
             )
-        return ratio_interval(float(self.values[0]), float(self.values[1]), self.delta, self.noise)
+        return ratio_of(self.values, self.delta, self.accuracy, self.check)
 
 
 def top_eigenpairs(
@@ -77,16 +81,17 @@ def top_eigenpairs(
     tolerance: float = TOLERANCE,
     probability: float | None = MISS_PROBABILITY,
     max_products: int = 2000,
+    memory: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Eigenpairs:
     r"""Return the top ``k`` eigenpairs of an operator, or of the Hessian of a model.
 
-    Block Lanczos with full reorthogonalisation and thick restarts (Golub and Underwood, 1977; Wu and Simon, 2000). It
-    starts with ``k + 1`` rows, since a single row finds only one direction of a multiple eigenvalue, and computes one
-    more pair for the gap. Lanczos from a random start in the complement then searches for missed values; if it finds
-    one, the iteration continues with it. Residuals are recomputed in float64. If they show that float32 products are
-    too coarse for the tolerance, the iteration continues in float64, as `dtype` records.
+    Lanczos from one random row with full reorthogonalisation and thick restarts (Wu and Simon, 2000). Residuals are
+    recomputed in float64. If they show that float32 products are too coarse for the tolerance, the search continues in
+    float64, as `dtype` records. Lanczos from another random row in the complement then searches for missed values, such
+    as the copies of a multiple eigenvalue; if it finds one, it goes on until that has converged, and another check
+    follows.
 
     Args:
         source: An `Operator`, or a model, whose Hessian is used.
@@ -95,15 +100,18 @@ def top_eigenpairs(
         k: Number of eigenpairs.
         order: ``magnitude`` (absolute values; signs are returned), or algebraically ``largest`` or ``smallest``.
         tolerance: Largest residual of a pair, relative to the largest magnitude.
-        probability: Probability of a missed value at which the check stops. It uses at most 40 products, and the
-            result records the bound it reached. None for no check.
-        max_products: Number of products after which the iteration stops, converged or not.
+        probability: Probability of a missed value at which the checks stop: the :math:`i`-th aims at
+            :math:`6 p / (\pi i)^2`, and their sum counts. A check uses at most 40 products, and the result records the
+            bound that was reached. None for no check.
+        max_products: Largest number of products, those of checks and in float64 included; the search stops there,
+            converged or not.
+        memory: Number of vectors that may be kept; by default as many as fit 0.85 GB, at most 128.
         seed: Seed of the random starts, the only source of randomness.
         options: Further arguments of `hessian`, for a model.
 
     Raises:
-        ValueError: If ``k`` is not between 1 and the dimension, ``order`` is unknown, ``max_products`` is below 1, or
-            the operator is not symmetric; for a model, also as `hessian` does.
+        ValueError: If ``k`` is not between 1 and the dimension, ``order`` is unknown, ``max_products`` or ``memory`` is
+            too small, or the operator is not symmetric; for a model, also as `hessian` does.
         FloatingPointError: If a product is not finite.
 
     Example:
@@ -126,6 +134,7 @@ def top_eigenpairs(
             tolerance=tolerance,
             probability=probability,
             max_products=max_products,
+            memory=memory,
             seed=seed,
             **options,
         )
@@ -142,6 +151,7 @@ def iter_eigenpairs(
     tolerance: float = TOLERANCE,
     probability: float | None = MISS_PROBABILITY,
     max_products: int = 2000,
+    memory: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Iterator[Progress[Tensor] | Eigenpairs]:
@@ -152,30 +162,32 @@ def iter_eigenpairs(
     operator = _operator(source, loss, data, options)
     if not 1 <= k <= operator.dim:
         raise ValueError(f"k is {k}; the operator has {operator.dim} eigenvalues")
-    if max_products < 1:
-        raise ValueError(f"max_products is {max_products}; give at least 1")
+    if max_products < 2 * k + 1:
+        raise ValueError(
+            f"max_products is {max_products}; give at least {2 * k + 1}, since each of {k} pairs takes two products"
+        )
     check_limits(tolerance, probability)
     asked = operator
     if tolerance < FLOAT32_TOLERANCE:
         operator = in_double(operator) or operator
+    memory = default_memory(operator, k) if memory is None else checked_memory(memory, k)
     generator = torch.Generator().manual_seed(int(seed))
-    start = random_rows(operator, min(k + 1, operator.dim), generator)
-    goal = Goal(k, order, tolerance, probability, max_products)
-    result = yield from accumulate(certify_steps(operator, empty_basis(operator), start, goal, generator), k)
+    goal = Goal(k, order, tolerance, probability, max_products, memory)
+    result = yield from accumulate(certify_steps(operator, goal, generator), k)
     check_end(asked)
-    pairs = result.pairs.first(k)
     yield Eigenpairs(
-        values=pairs.values,
-        vectors=pairs.vectors.to(result.operator.dtype),
-        residuals=pairs.residuals,
-        angles=_angles(result, k, order),
-        delta=block_norm(pairs.first(2).residual_vectors),
-        next_value=float(result.pairs.values[k]) if len(result.pairs.values) > k else math.nan,
+        values=result.pairs.values,
+        vectors=result.pairs.vectors.to(result.operator.dtype),
+        residuals=result.pairs.residuals,
+        angles=_angles(result, order),
+        delta=result.delta,
+        next_value=result.next_value,
         products=result.products,
         converged=result.converged,
         check=result.check,
         dtype=result.operator.dtype,
         noise=result.noise,
+        accuracy=result.accuracy,
         operator=result.operator.name,
         order=order,
     )
@@ -196,21 +208,24 @@ def _operator(
     return hessian(source, loss, data, **options)
 
 
-def _angles(result: EigenResult, k: int, order: str) -> Tensor:
+def _angles(result: EigenResult, order: str) -> Tensor:
     """Bound the angle between each Ritz vector and an eigenvector, by its residual over its gap."""
     values, residuals = result.pairs.values, result.pairs.residuals
     apart = (values.unsqueeze(1) - values).abs() - residuals
-    gaps = apart.fill_diagonal_(math.inf).min(dim=1).values[:k]
-    # Values that were not computed may lie anywhere below the next one, on either side of zero.
-    outer = torch.tensor([sort_key(value, order) for value in values[:k].tolist()], dtype=torch.float64)
-    gaps = gaps.minimum(outer - _next_sort_key(result, k, order)).clamp(min=0)
-    return torch.where(gaps > residuals[:k], residuals[:k] / gaps, 1.0).asin()
+    gaps = apart.fill_diagonal_(math.inf).min(dim=1).values
+    gaps = gaps.minimum(_distance_to_others(result, order) - result.delta - result.accuracy).clamp(min=0)
+    return torch.where(gaps > residuals, residuals / gaps, 1.0).asin()
 
 
-def _next_sort_key(result: EigenResult, k: int, order: str) -> float:
-    """Return the largest sort key of the values after the first ``k``, as far as it is known."""
-    after = result.pairs.sort_key_after(k, order)
-    if not math.isfinite(after):
-        return after
-    searched = sort_key(result.check.found, order) if result.check and result.check.products else -math.inf
-    return max(after + float(result.pairs.residuals[k]), searched)
+def _distance_to_others(result: EigenResult, order: str) -> Tensor:
+    """Return the distance of each value to the nearest bound on those that were not computed, ``(k,)``."""
+    values, check = result.pairs.values, result.check
+    if len(values) == result.operator.dim:
+        return torch.full_like(values, math.inf)
+    if check is not None:
+        above, below = check.above, check.below
+    else:
+        last = sort_key(float(values[-1]), order)
+        above = last if order != "smallest" else math.inf
+        below = last if order != "largest" else math.inf
+    return torch.maximum(values - above, -below - values).clamp(min=0)

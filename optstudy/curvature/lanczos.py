@@ -1,85 +1,218 @@
-"""Block Lanczos: grow a basis until its first Ritz pairs have converged."""
+"""Lanczos iteration in one block of rows: reorthogonalised in place, restarted thickly, beside locked rows."""
 
 from collections.abc import Generator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, Ritz, new_directions, norms, random_rows
-from optstudy.curvature.low_rank import LowRank
+from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.progress import result_of
+from optstudy.curvature.ritz import Ritz, argsort_by, check_finite, negligible
+from optstudy.curvature.rows import combine_, combined, inner_products, norm, random_row, subtract_
 
-LARGEST_BASIS = 64  # rows held before a restart
-
-
-Converged = tuple[Basis, Ritz, int]  # a basis, its first Ritz pairs, and the products spent
-
-
-def converge(operator: Operator, basis: Basis, block: Tensor, **options: Any) -> Converged:
-    """Grow a basis until its first Ritz pairs have converged; arguments are those of `converge_steps`."""
-    return result_of(converge_steps(operator, basis, block, **options))
+MAX_PASSES = 4  # of orthogonalisation
+CANCELLED = 0.5  # a pass that leaves less than this share of the length is repeated
+BESIDES = 2  # rows beside the section: the next one, and the product that becomes the one after
+KEPT = 0.4  # share of the rows, beyond the pairs, that a restart keeps
+LEAST_ROWS = 5  # beside the pairs: with fewer, a restart would keep nothing else
+MOST_BYTES, MOST_ROWS = 0.85e9, 128  # of the block, by default
 
 
-def converge_steps(
-    operator: Operator,
-    basis: Basis,
-    block: Tensor,
-    *,
-    order: str,
-    tolerances: Tensor,
-    limit: int,
-    generator: torch.Generator,
-    approximation: LowRank | None = None,
-) -> Generator[tuple[int, Tensor], None, Converged]:
-    """Grow a basis until the residuals of its first Ritz pairs are small, or ``limit`` products are spent.
+class Lanczos:
+    r"""A Lanczos iteration from a random row, in the orthogonal complement of locked rows.
 
-    Each iteration adds the residual of the first pair that has not converged. Started from random rows, this is block
-    Lanczos with full reorthogonalisation, except that it adds one row at a time; on trained networks this takes a fifth
-    fewer products than adding full blocks. With ``approximation`` it adds the corrected residual instead, a generalised
-    Davidson method (Morgan and Scott, 1986).
-    Start with as many rows as pairs, since a single row finds only one direction of a multiple eigenvalue.
+    With the locked rows :math:`V` and the rows :math:`Q` of the iteration, :math:`A Q = V B + Q T + \beta q e^\top`,
+    where :math:`q` is the next row. No images are kept: the residual of a Ritz vector is parallel to :math:`q`, but for
+    the residuals of the locked rows.
 
-    Args:
-        operator: The symmetric operator.
-        basis: Initial basis; may be empty.
-        block: Rows to add first, ``(b, n)``; may be empty if the basis is large enough.
-        order: The order of the pairs.
-        tolerances: Largest residual of each pair, relative to the largest magnitude, ``(p,)``.
-        limit: Number of products after which to stop.
-        generator: Source of random rows when a Krylov space is exhausted.
-        approximation: Low-rank approximation of the operator without its first pairs.
+    The part of a product that symmetry predicts is subtracted first, and what remains is orthogonalised against all
+    rows, again where that cancels more than half of it (Daniel, Gragg, Kaufman and Stewart, 1976). What that pass finds
+    along earlier rows would be zero for a symmetric matrix; it is the `asymmetry`.
+    """
+
+    def __init__(
+        self, operator: Operator, memory: int, generator: torch.Generator, locked: Ritz | None = None
+    ) -> None:
+        known = 0 if locked is None else len(locked.values)
+        capacity = min(memory, operator.dim + BESIDES)
+        self.operator, self.generator = operator, generator
+        self.rows = torch.empty(capacity, operator.dim, dtype=operator.dtype, device=operator.device)
+        self.locked = self.size = known
+        self.section = torch.zeros(capacity, capacity, dtype=torch.float64)
+        if locked is not None:
+            self.rows[:known] = locked.vectors
+            self.section[:known, :known] = locked.values.diag()
+        self.coupling = 0.0  # beta
+        self.asymmetry = 0.0  # largest |h_ij - h_ji| so far
+        self.scale = 0.0  # largest norm of a product so far
+        self.exhausted = not self._begin()
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another product."""
+        return self.size + BESIDES > len(self.rows)
+
+    @property
+    def projected(self) -> Tensor:
+        """The section of the operator in the locked rows and those of the iteration, float64."""
+        return self.section[: self.size, : self.size]
+
+    @property
+    def krylov(self) -> Tensor:
+        """The section in the rows of the iteration alone: :math:`T`."""
+        return self.section[self.locked : self.size, self.locked : self.size]
+
+    @property
+    def magnitude(self) -> float:
+        """Largest magnitude of a Ritz value."""
+        return float(torch.linalg.eigvalsh(self.projected).abs().max())
+
+    def advance(self) -> None:
+        """Multiply by the operator once.
+
+        Raises:
+            FloatingPointError: If the product is not finite.
+        """
+        size, rows = self.size, self.rows
+        last, image = rows[size], rows[size + 1]
+        image.copy_(self.operator.apply(last.unsqueeze(0).to(self.operator.device))[0])
+        length = check_finite(norm(image), self.operator)
+        self.scale = max(self.scale, length)
+        predicted = self.section[size, :size].clone()
+        if bool(predicted.any()):
+            first = int(predicted.nonzero()[0])
+            subtract_(image, predicted[first:], rows[first:size])
+        own = inner_products(last.unsqueeze(0), image.unsqueeze(0))[0]
+        subtract_(image, own, last.unsqueeze(0))
+        found = torch.cat([predicted, own])
+        self.asymmetry = max(self.asymmetry, self._orthogonalise(image, found))
+        self.section[size, : size + 1] = self.section[: size + 1, size] = found
+        self.size += 1
+        self._append(image, size)
+
+    def _orthogonalise(self, image: Tensor, found: Tensor) -> float:
+        """Orthogonalise a product against all rows; add what is found along them, and return the asymmetry."""
+        rows, asymmetry = self.rows[: len(found)], 0.0
+        length = norm(image)
+        for index in range(MAX_PASSES):
+            parts = inner_products(rows, image.unsqueeze(0))[:, 0]
+            subtract_(image, parts, rows)
+            before, length = length, norm(image)
+            if not index:
+                symmetric = parts[self.locked : -1]
+                asymmetry = float(symmetric.abs().max()) if len(symmetric) else 0.0
+                parts[self.locked : -1] /= 2  # the mean of h_ij, which was predicted, and h_ji
+            found += parts
+            if length >= CANCELLED * before:
+                break
+        return asymmetry
+
+    def _append(self, image: Tensor, size: int) -> None:
+        """Make the next row of what is left of a product."""
+        length = norm(image)
+        self.exhausted = self.size >= self.operator.dim or not length > negligible(image.dtype) * self.scale
+        self.coupling = 0.0 if self.exhausted else length
+        if not self.exhausted:
+            image /= length
+            self.section[self.size, size] = self.section[size, self.size] = length
+
+    def _begin(self) -> bool:
+        """Draw the next row at random, orthogonal to all; whether there is such a direction."""
+        if self.size >= self.operator.dim:
+            return False
+        row = self.rows[self.size]
+        random_row(row, self.generator)
+        row /= norm(row)
+        for _ in range(MAX_PASSES):
+            subtract_(
+                row,
+                inner_products(self.rows[: self.size], row.unsqueeze(0))[:, 0],
+                self.rows[: self.size],
+            )
+            length = norm(row)
+            if not length > negligible(row.dtype):
+                return False
+            row /= length
+            if length >= CANCELLED:
+                break
+        self.section[self.size, : self.size] = 0
+        return True
+
+    def begin_again(self) -> bool:
+        """Go on from a random row where the Krylov space is exhausted; whether there is one."""
+        self.coupling = 0.0
+        self.exhausted = not self._begin()
+        return not self.exhausted
+
+    def restart(self, order: str, k: int) -> None:
+        """Keep the first Ritz vectors only (Wu and Simon, 2000); locked rows are kept as part of them."""
+        keep = k + max(1, int(KEPT * (len(self.rows) - BESIDES - k)))
+        values, mix = torch.linalg.eigh(self.projected)
+        indices = argsort_by(values, order)[:keep]
+        combine_(self.rows[: self.size], mix[:, indices].T.contiguous())
+        self.rows[len(indices)] = self.rows[self.size]
+        arrow = self.coupling * mix[-1, indices]
+        self.section.zero_()
+        self.size = len(indices)
+        self.section[: self.size, : self.size] = values[indices].diag()
+        self.section[self.size, : self.size] = self.section[: self.size, self.size] = arrow
+        self.locked = 0
+
+    def estimates(self, order: str, k: int) -> tuple[Tensor, Tensor]:
+        """Return the first ``k`` Ritz values by ``order``, and estimates of residuals, without those of locked rows."""
+        values, mix = torch.linalg.eigh(self.projected)
+        indices = argsort_by(values, order)[:k]
+        residuals = self.coupling * mix[-1, indices].abs()
+        return values[indices], residuals
+
+    def ritz(self, order: str, k: int) -> Ritz:
+        """Return the first ``k`` Ritz pairs; their images are those without the residuals of locked rows."""
+        values, mix = torch.linalg.eigh(self.projected)
+        indices = argsort_by(values, order)[:k]
+        vectors = combined(mix[:, indices].T, self.rows[: self.size])
+        images = values[indices].to(vectors).unsqueeze(1) * vectors
+        if self.coupling:
+            arrow = (self.coupling * mix[-1, indices]).to(vectors)
+            images += arrow.unsqueeze(1) * self.rows[self.size]
+        return Ritz(values[indices], vectors, images)
+
+
+def lanczos_steps(
+    lanczos: Lanczos, order: str, k: int, tolerance: float, limit: int
+) -> Generator[tuple[int, Tensor], None, int]:
+    """Go on until the first ``k`` Ritz pairs have converged, or ``limit`` products are spent; return the products.
 
     Yields:
-        After each iteration, its products and the values so far.
-
-    Returns:
-        The basis, its first Ritz pairs, and the products spent.
+        After each product, 1 and the values so far.
     """
-    count = min(len(tolerances), operator.dim)
-    largest = max(LARGEST_BASIS, 4 * count)
-    pairs, spent = basis.ritz(order, count), 0
-    while True:
-        if not len(block):
-            residuals = pairs.residual_vectors
-            unconverged = norms(residuals) > tolerances[: len(residuals)] * basis.magnitude
-            if len(residuals) == count and not unconverged.any():
-                break
-            if unconverged.any():
-                first = int(unconverged.nonzero()[0])
-                block = residuals[first : first + 1]
-                if approximation is not None:
-                    block = approximation.correction(float(pairs.values[first]), block[0]).unsqueeze(0)
-        if spent >= limit or basis.size >= operator.dim:
-            break
-        new_rows = new_directions(basis.rows, block)
-        if not len(new_rows):  # an invariant space; the remaining eigenvectors are orthogonal to it
-            new_rows = new_directions(basis.rows, random_rows(operator, count, generator))
-        if basis.size + len(new_rows) > largest:
-            basis = basis.compressed(order, 2 * count)
-        basis = basis.appended(operator, new_rows)
-        pairs, spent = basis.ritz(order, count), spent + len(new_rows)
-        block = block[:0]
-        yield len(new_rows), pairs.values
-    return basis, pairs, spent
+    count = min(k, lanczos.operator.dim)
+    for spent in range(limit):
+        if lanczos.full:
+            lanczos.restart(order, count)
+        if lanczos.exhausted and not lanczos.begin_again():
+            return spent
+        lanczos.advance()
+        values, residuals = lanczos.estimates(order, count)
+        yield 1, values
+        if len(values) == count and bool((residuals <= tolerance * lanczos.magnitude).all()):
+            return spent + 1
+    return limit
+
+
+def default_memory(operator: Operator, k: int) -> int:
+    """Return the number of vectors that a search keeps by default: those that fit 0.85 GB, and enough for ``k``."""
+    fitting = int(MOST_BYTES / (operator.dim * operator.dtype.itemsize))
+    return max(2 * k + 8, min(MOST_ROWS, fitting))
+
+
+def checked_memory(memory: int, k: int) -> int:
+    """Return a number of vectors for a search of ``k`` pairs.
+
+    Raises:
+        ValueError: If it is too small.
+    """
+    check_whole(memory=memory)
+    least = k + LEAST_ROWS
+    if memory < least:
+        raise ValueError(f"memory is {memory}; give at least {least} vectors for k = {k}")
+    return memory

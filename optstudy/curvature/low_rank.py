@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Basis, argsort_by
+from optstudy.curvature.basis import Basis
 from optstudy.curvature.operators import Operator
+from optstudy.curvature.ritz import argsort_by
+from optstudy.curvature.rows import inner_products
 
 MIN_SQUARED_LENGTH = 1e-4  # of a new direction, outside a basis; float32 inner products are off by 1e-7
 # Below 1, so that a correction has a positive component along its residual, outside the basis.
@@ -55,11 +57,11 @@ class LowRank:
         values, coefficients = basis.eigh
         later = argsort_by(values, "magnitude")[k:]
         known = coefficients[:, later].T
-        inside = _inner_products(self.vectors, basis.rows)
-        remaining = _inner_products(self.vectors, self.vectors) - inside @ inside.T
+        inside = inner_products(self.vectors, basis.rows)
+        remaining = inner_products(self.vectors, self.vectors) - inside @ inside.T
         whitening = _whitening(remaining)
         cross = (
-            known @ (_inner_products(basis.images, self.vectors) - basis.projected @ inside.T) @ whitening.T
+            known @ (inner_products(basis.images, self.vectors) - basis.projected @ inside.T) @ whitening.T
         )
         part = whitening @ remaining
         corner = (part * self.values) @ part.T
@@ -71,11 +73,6 @@ class LowRank:
         rows = basis.rows
         fresh_part = (fresh @ known - old @ inside).to(rows) @ rows
         return LowRank(values[indices], torch.addmm(fresh_part, old.to(rows), self.vectors))
-
-
-def _inner_products(first: Tensor, second: Tensor) -> Tensor:
-    """Return the inner products of rows in float64 on the CPU."""
-    return (first @ second.T).cpu().double()
 
 
 def _whitening(gram: Tensor) -> Tensor:

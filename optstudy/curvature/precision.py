@@ -1,44 +1,50 @@
-"""Refine Ritz pairs in float64, and measure the rounding error of a product."""
+"""Recompute the products of Ritz vectors in float64, and measure the error of a product."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.basis import Ritz, empty_basis
+from optstudy.curvature.basis import Basis
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.symmetry import check_section
+from optstudy.curvature.ritz import Ritz
+from optstudy.curvature.rows import norm
 
 EPS_RATIO = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 
 
-def refine(operator: Operator, finest: Operator, pairs: Ritz, order: str) -> tuple[Ritz, float, int]:
-    """Recompute the products of Ritz vectors in float64, and the Ritz pairs in their span.
+@dataclass(frozen=True)
+class Refined:
+    """Ritz vectors with their products, recomputed at the finest precision."""
+
+    basis: Basis
+    noise: float  # 2-norm error of a product of the operator with a unit vector
+    products: int
+
+
+def refine(operator: Operator, finest: Operator, pairs: Ritz, noise: float | None) -> Refined:
+    """Recompute the products of Ritz vectors in float64.
 
     Args:
         operator: The operator with which the pairs were computed.
         finest: The same operator in float64, if the device supports it; see `in_double`.
         pairs: The Ritz pairs.
-        order: The order of the pairs.
-
-    Returns:
-        The pairs at the precision of ``finest``, the 2-norm error of a product of ``operator`` with a unit vector, and
-        the products spent.
-
-    Raises:
-        ValueError: If the products are not those of a symmetric matrix.
+        noise: The error of a product of ``operator``, if it is known.
     """
-    vectors = pairs.vectors.to(finest.dtype)
-    basis = empty_basis(finest).extended(finest, vectors)
-    recomputed = (vectors @ basis.rows.T) @ basis.images
-    check_section(vectors, recomputed, finest)
-    refined = basis.ritz(order, basis.size)
+    basis = Basis(finest, len(pairs.vectors))
+    products = basis.append(finest, pairs.vectors.to(finest.dtype))
+    if noise is not None:
+        return Refined(basis, noise, products)
     if finest is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
-        in_single = operator.in_dtype(torch.float32)
-        error = in_single.apply(vectors.to(in_single.dtype)).to(finest.dtype) - recomputed
-        return refined, EPS_RATIO * float(error.norm(dim=1).max()), basis.size + len(vectors)
-    return refined, _noise(operator, recomputed, pairs), basis.size
+        single = operator.in_dtype(torch.float32)
+        image = single.apply(basis.rows[:1].to(single.dtype))
+        return Refined(basis, EPS_RATIO * largest_difference(basis.images[:1], image), products + 1)
+    # The images of the vectors as they are in the basis, which were orthonormalised once more.
+    difference = largest_difference(basis.images, pairs.images)
+    magnitude = float(pairs.values.abs().max())
+    return Refined(basis, max(difference, torch.finfo(operator.dtype).eps * magnitude), products)
 
 
-def _noise(operator: Operator, recomputed: Tensor, pairs: Ritz) -> float:
-    """Return the error of the pairs' products against recomputed ones, at least one rounding error."""
-    difference = float((pairs.images.to(recomputed.dtype) - recomputed).norm(dim=1).max())
-    return max(difference, torch.finfo(operator.dtype).eps * float(pairs.values.abs().max()))
+def largest_difference(first: Tensor, second: Tensor) -> float:
+    """Return the largest norm of the differences of rows, without a copy of all of them."""
+    return max(norm(one - other.to(one.dtype)) for one, other in zip(first, second, strict=True))

@@ -10,8 +10,8 @@ from optstudy.curvature.objective import eval_mode
 from optstudy.curvature.operators import Operator, check_operator, hessian_of, in_double
 from optstudy.curvature.second_derivatives import check_custom_functions
 
-MAX_ASYMMETRY = 1e-4  # largest relative asymmetry of a section; float32 errors are a hundredth of it
-SUSPECT_ASYMMETRY = 1e-12  # of a section in float64; models that compute in float32 inside exceed it too
+# Relative asymmetry of a section that is suspicious; models that compute in float32 inside exceed that of float64.
+SUSPECT_ASYMMETRY = {torch.float32: 1e-5, torch.float64: 1e-12}
 ROUNDING = 10  # largest ratio of an asymmetry to the rounding errors of products
 
 
@@ -41,18 +41,22 @@ def check_symmetry(operator: Operator) -> None:
         raise ValueError(_not_symmetric(operator))
 
 
-def check_section(rows: Tensor, images: Tensor, operator: Operator) -> None:
-    r"""Compare :math:`x^\top A y` with :math:`y^\top A x`, for rows ``(m, n)`` and their products.
+def check_section(operator: Operator, dtype: torch.dtype, asymmetry: float, scale: float) -> None:
+    r"""Ask whether an operator is symmetric where a section of it suggests that it is not.
 
-    If they differ in float64 by little, further products decide whether it is by more than rounding.
+    A section has :math:`|h_{ij} - h_{ji}|` for free. What is suspicious may be noise of the products, which further
+    products tell apart; see `check_symmetry`.
+
+    Args:
+        operator: The operator.
+        dtype: Precision of the products of the section.
+        asymmetry: Largest :math:`|h_{ij} - h_{ji}|`.
+        scale: Largest magnitude of a value of the operator.
 
     Raises:
-        ValueError: If they differ by more than rounding.
+        ValueError: If the operator is not symmetric.
     """
-    asymmetry = _asymmetry(rows, images, images) / _scale(rows, images)
-    if asymmetry > MAX_ASYMMETRY:
-        raise ValueError(_not_symmetric(operator))
-    if asymmetry > SUSPECT_ASYMMETRY and images.dtype == torch.float64:
+    if asymmetry > SUSPECT_ASYMMETRY[dtype] * scale:
         check_symmetry(operator)
 
 

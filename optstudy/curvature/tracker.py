@@ -9,21 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.arguments import check_loss, check_patterns, check_whole
-from optstudy.curvature.basis import empty_basis, random_rows
+from optstudy.curvature.basis import Basis
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.containers import describe
-from optstudy.curvature.lanczos import converge
+from optstudy.curvature.davidson import converge
+from optstudy.curvature.lanczos import default_memory
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.low_rank import LowRank, zero_matrix
 from optstudy.curvature.objective import eval_mode, select_parameters
 from optstudy.curvature.operators import Expansion, Operator, expand, has_double, preconditioned
 from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
-from optstudy.curvature.ratio import block_norm, ratio_interval
+from optstudy.curvature.ratio import block_norm
+from optstudy.curvature.symmetry import check_section
 from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
+MAX_ROWS = 64  # of the basis of a tracked step
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
 
 
@@ -177,35 +180,44 @@ class EigenTracker:
         *,
         verify: bool,
     ) -> EigenResult:
-        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS)
+        memory = default_memory(operator, self.k)
+        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory)
         if previous is None:
-            start = random_rows(operator, min(self.k + 1, operator.dim), generator)
-            return certify(operator, empty_basis(operator), start, goal, generator)
+            return certify(operator, goal, generator)
         tracked = self._track(operator, previous, generator)
         if not verify and (tracked.converged or not has_double(operator)):
             return tracked
-        basis, goal = tracked.basis, replace(goal, spare=0)
-        result = certify(operator, basis, basis.rows[:0], goal, generator)
+        result = certify(operator, goal, generator, tracked.basis)
         missed = result.missed or (tracked.converged and self._lost_value(tracked, result))
         return replace(result, products=tracked.products + result.products, missed=missed)
 
     def _track(
         self, operator: Operator, previous: "_TrackerState", generator: torch.Generator
     ) -> EigenResult:
-        tolerances = torch.full((self.k,), self.tolerance, dtype=torch.float64)
-        basis, pairs, products = converge(
+        basis = Basis(operator, MAX_ROWS)
+        pairs, products = converge(
             operator,
-            empty_basis(operator),
+            basis,
             previous.vectors.to(operator.device, operator.dtype),
             order="magnitude",
-            tolerances=tolerances,
+            k=self.k,
+            tolerance=self.tolerance,
             limit=MAX_FLOAT32_PRODUCTS if has_double(operator) else MAX_PRODUCTS,
             generator=generator,
             approximation=previous.approximation(operator),
         )
-        converged = bool((pairs.residuals <= self.tolerance * basis.magnitude).all())
+        check_section(operator, operator.dtype, basis.asymmetry, basis.magnitude)
         return EigenResult(
-            pairs, basis, operator, products, converged, previous.noise, check=None, missed=False
+            pairs=pairs,
+            basis=basis,
+            operator=operator,
+            products=products,
+            converged=bool((pairs.residuals <= self.tolerance * basis.magnitude).all()),
+            noise=previous.noise,
+            accuracy=previous.noise,
+            next_value=math.nan,
+            check=None,
+            missed=False,
         )
 
     def _lost_value(self, tracked: EigenResult, result: EigenResult) -> bool:
@@ -232,7 +244,7 @@ class EigenTracker:
     ) -> dict[str, float | str]:
         pairs = result.pairs.first(self.k)
         values, residuals = pairs.values.tolist(), pairs.residuals.tolist()
-        ratio = ratio_interval(values[0], values[1], block_norm(pairs.residual_vectors[:2]), result.noise)
+        ratio = result.ratio
         gradient = expansion.gradient / expansion.gradient.abs().max()  # its squares do not overflow float32
         return {
             **{f"lambda_{i}": value for i, value in enumerate(values, 1)},

@@ -1,0 +1,65 @@
+"""Ritz pairs, and the orders in which they are sorted."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optstudy.curvature.operators import Operator
+from optstudy.curvature.rows import norms
+
+
+@dataclass(frozen=True)
+class Ritz:
+    """Approximate eigenpairs: Rayleigh-Ritz in a basis."""
+
+    values: Tensor  # (k,) float64 on the CPU
+    vectors: Tensor  # (k, n) unit rows
+    images: Tensor  # (k, n) products of the operator with the vectors
+
+    @property
+    def residual_vectors(self) -> Tensor:
+        r"""Rows :math:`A v - \theta v`, ``(k, n)``."""
+        values = self.values.to(self.vectors.device, self.vectors.dtype)
+        rows: Tensor = self.images - values.unsqueeze(1) * self.vectors
+        return rows
+
+    @property
+    def residuals(self) -> Tensor:
+        """Norms of the residual vectors, ``(k,)`` float64 on the CPU."""
+        return norms(self.residual_vectors)
+
+    def first(self, k: int) -> "Ritz":
+        """Return the first ``k`` pairs."""
+        return Ritz(self.values[:k], self.vectors[:k], self.images[:k])
+
+
+def sort_key(value: float, order: str) -> float:
+    """Return the sort key of a value in an order; values with larger keys come first."""
+    return {"magnitude": abs(value), "largest": value, "smallest": -value}[order]
+
+
+def argsort_by(values: Tensor, order: str) -> Tensor:
+    """Return the indices that sort values by ``order``: ``magnitude``, ``largest`` or ``smallest`` first."""
+    keys: dict[str, Tensor] = {"magnitude": values.abs(), "largest": values, "smallest": -values}
+    return keys[order].argsort(descending=True, stable=True)
+
+
+def negligible(dtype: torch.dtype) -> float:
+    """Return the length below which the orthogonal part of a unit row is rounding error."""
+    return 100 * float(torch.finfo(dtype).eps)
+
+
+def check_finite(length: float, operator: Operator) -> float:
+    """Return the norm of a product.
+
+    Raises:
+        FloatingPointError: If it is not finite.
+    """
+    if not math.isfinite(length):
+        raise FloatingPointError(
+            f"a product with the {operator.name} is not finite; has the model diverged, or are"
+            " its inputs not finite?"
+        )
+    return length
