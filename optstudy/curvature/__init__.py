@@ -5,6 +5,7 @@ This package imports nothing else of optstudy.
 
 from optstudy.curvature.build import objective
 from optstudy.curvature.completeness import Check
+from optstudy.curvature.cost import Cost, estimate_cost
 from optstudy.curvature.density import Density, iter_density, spectral_density
 from optstudy.curvature.distributed import on_first_process
 from optstudy.curvature.eigenpairs import Eigenpairs, iter_eigenpairs, top_eigenpairs
@@ -29,6 +30,7 @@ from optstudy.curvature.tracker import EigenTracker
 
 __all__ = [
     "Check",
+    "Cost",
     "Density",
     "EigenTracker",
     "Eigenpairs",
@@ -45,6 +47,7 @@ __all__ = [
     "Verdict",
     "check_second_derivatives",
     "check_symmetry",
+    "estimate_cost",
     "expand",
     "filter_normalised",
     "fisher",

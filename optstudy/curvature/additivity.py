@@ -123,9 +123,10 @@ class _Part:
         """Return the first and the second half; itself if it is a single example."""
         half = (self.count + 1) // 2
         parts = [slice(half), slice(half, None)] if half < self.count else [slice(None)]
-        return [self._cut(part) for part in parts]
+        return [self.cut(part) for part in parts]
 
-    def _cut(self, part: slice) -> "_Part":
+    def cut(self, part: slice) -> "_Part":
+        """Return some of the examples."""
         inputs, targets = map_tensors(
             (self.inputs, self.targets), lambda tensor: tensor[part] if self.has_examples(tensor) else tensor
         )
@@ -138,6 +139,14 @@ class _Part:
     def tensors(self) -> list[Tensor]:
         """Return the tensors of the inputs and targets."""
         return tensors_in((self.inputs, self.targets))
+
+
+def first_examples(objective: Objective, count: int) -> Objective:
+    """Return the objective of the first examples of the first batch."""
+    inputs, targets, _ = next(objective.batches())
+    part = _Part(objective, inputs, targets)
+    cut = part.cut(slice(min(count, part.count)))
+    return dataclasses.replace(objective, data=(cut.inputs, cut.targets), one_batch=True, first_pass=None)
 
 
 def _questions(objective: Objective) -> Iterator[tuple[str, list[_Part]]]:

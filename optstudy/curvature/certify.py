@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import torch
@@ -13,13 +13,15 @@ from optstudy.curvature.basis import Basis, as_basis
 from optstudy.curvature.completeness import MAX_CHECK_PRODUCTS, Check, Section, check_steps
 from optstudy.curvature.davidson import converge_steps
 from optstudy.curvature.lanczos import BESIDES, Lanczos, lanczos_steps
-from optstudy.curvature.operators import Operator, in_double
-from optstudy.curvature.precision import EPS_RATIO, refine
+from optstudy.curvature.operators import Operator, has_double, in_double
+from optstudy.curvature.precision import EPS_RATIO, largest_difference, noise_of_few_examples, refine
 from optstudy.curvature.progress import result_of
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 from optstudy.curvature.ritz import Ritz
 from optstudy.curvature.symmetry import check_section
 
+EXPENSIVE = 1_000_000  # entries from which float64 is avoided where a few examples show no need of it
+SMALL = 0.1  # share of the tolerance that the errors of products may have then
 FIRST_REFINEMENT = 30  # products in float32 before asking whether it can converge at all
 SHARE = (
     0.5  # of the tolerance, at which a missed value converges beside pairs that have residuals of their own
@@ -52,6 +54,11 @@ class EigenResult:
     next_value: float  # of a search: rough estimate of the next value; nan if there is none
     check: Check | None
     missed: bool  # whether a check found a missed value, since included
+
+    @property
+    def residuals(self) -> Tensor:
+        """Bounds on the norms of the residual vectors, ``(k,)`` float64."""
+        return self.pairs.residuals + self.accuracy
 
     @property
     def delta(self) -> float:
@@ -107,16 +114,21 @@ class _Search:
         self, operator: Operator, goal: Goal, generator: torch.Generator, basis: Basis | None
     ) -> None:
         self.operator = operator  # in the precision in use
-        self.finest = in_double(operator) or operator
         self.goal = replace(goal, k=min(goal.k, operator.dim))
         self.generator = generator
         self.basis = basis  # the last one of the operator in use
         self.spent = 0
         self.noise: float | None = None  # error of a product of the operator; None until it is measured
+        self.accuracy = 0.0  # error of the products from which the last pairs are
         self.scale = 0.0  # largest magnitude of a Ritz value
         self.next_value = math.nan
         self.check: Check | None = None
         self.checks, self.risk = 0, 0.0  # their number, and the sum of the probabilities that they aimed at
+
+    @cached_property
+    def finest(self) -> Operator:
+        """The operator in float64, if it is available."""
+        return in_double(self.operator) or self.operator
 
     def run(self) -> Steps[EigenResult]:
         """Find pairs until a check finds no other, or the products are spent."""
@@ -137,7 +149,7 @@ class _Search:
             products=self.spent,
             converged=converged,
             noise=self.noise or 0.0,
-            accuracy=self._accuracy,
+            accuracy=self.accuracy,
             next_value=self.next_value,
             check=self.check,
             missed=missed,
@@ -150,7 +162,7 @@ class _Search:
             self._learn(self.basis)
             return self.basis.ritz(order, k)
         lanczos, limit = Lanczos(self.operator, self.goal.memory, self.generator), self._left
-        first = min(limit, FIRST_REFINEMENT) if self.finest is not self.operator else limit
+        first = min(limit, FIRST_REFINEMENT) if has_double(self.operator) else limit
         products = yield from self._advance(lanczos, self.goal.tolerance, first)
         if products == first < limit and not (yield from self._is_coarse(lanczos)):
             yield from self._advance(lanczos, self.goal.tolerance, self._left)
@@ -166,16 +178,39 @@ class _Search:
 
     def _is_coarse(self, lanczos: Lanczos) -> Steps[bool]:
         """Whether products are too inaccurate for the tolerance, by the first vector's in float64."""
-        noise = refine(self.operator, self.finest, lanczos.ritz(self.goal.order, 1), None).noise
-        self.spent += 1
-        yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
+        first = lanczos.ritz(self.goal.order, 1)
+        noise = self._noise_of_few_examples(first)
+        if noise is None:
+            noise = refine(self.operator, self.finest, first, None).noise
+            self.spent += 1
+            yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
         return noise >= self._slack
+
+    def _noise_of_few_examples(self, pairs: Ritz) -> float | None:
+        if self.operator.dim < EXPENSIVE or not has_double(self.operator):
+            return None
+        return noise_of_few_examples(self.operator, pairs)
+
+    def _are_accurate(self, pairs: Ritz) -> Steps[bool]:
+        """Whether pairs of many entries are accurate enough as they are, by products with few examples."""
+        noise = self._noise_of_few_examples(pairs)
+        if noise is None or noise > SMALL * self._slack:
+            return False
+        last = self.operator.apply(pairs.vectors[-1:].to(self.operator.device))
+        self.noise = max(noise, largest_difference(pairs.images[-1:], last))
+        self.spent += 1
+        yield 1, pairs.values
+        self.accuracy = self.noise
+        return self._has_converged(pairs)
 
     def _refine(self, pairs: Ritz) -> Steps[tuple[Ritz, bool]]:
         """Recompute pairs in float64; go on where they have not converged there. Returns whether they have."""
         while True:
+            if (yield from self._are_accurate(pairs)):
+                return pairs, True
             refined = refine(self.operator, self.finest, pairs, self.noise)
             self.spent, self.noise = self.spent + refined.products, refined.noise
+            self.accuracy = self._finest_noise
             self._learn(refined.basis)
             known = refined.basis.ritz(self.goal.order, self.goal.k)
             yield refined.products, known.values
@@ -197,7 +232,7 @@ class _Search:
             )
             self.spent += products
             self._learn(self.basis)
-            if self.operator is self.finest:
+            if not has_double(self.operator):
                 return pairs, self._has_converged(pairs)
             if not products:
                 self._to_double()
@@ -211,7 +246,7 @@ class _Search:
         smallest = max(abs(float(pairs.values[-1])), self._slack)
         # Whether products are too inaccurate for a check to reach the probability.
         coarse = self.noise * math.sqrt(self.operator.dim) > allowed * smallest
-        operator, noise = (self.finest, self._accuracy) if coarse else (self.operator, self.noise)
+        operator, noise = (self.finest, self._finest_noise) if coarse else (self.operator, self.noise)
         memory = min(self.goal.memory, len(pairs.values) + MAX_CHECK_PRODUCTS + BESIDES)
         lanczos = Lanczos(operator, memory, self.generator, pairs)
         check, missed = yield from check_steps(
@@ -239,7 +274,7 @@ class _Search:
         delta = block_norm(pairs.residual_vectors)
         seen = replace(check, above=float(section.values[-1]), below=-float(section.values[0]))
         decided, undecidable = (
-            ratio_of(pairs.values, delta, self._accuracy, bounds).sign for bounds in (check, seen)
+            ratio_of(pairs.values, delta, self.accuracy, bounds).sign for bounds in (check, seen)
         )
         return decided != "open" or undecidable == "open"
 
@@ -258,20 +293,20 @@ class _Search:
     @property
     def _left(self) -> int:
         """Number of products that are left, without those to recompute the pairs."""
-        measured = self.noise is None and self.finest is self.operator and self.operator.in_dtype is not None
+        measured = self.noise is None and not has_double(self.operator) and self.operator.in_dtype is not None
         return self.goal.max_products - self.spent - self.goal.k - measured
 
     @property
-    def _accuracy(self) -> float:
+    def _finest_noise(self) -> float:
         """Error of a product at the finest precision."""
-        return (self.noise or 0.0) * (1.0 if self.finest is self.operator else EPS_RATIO)
+        return (self.noise or 0.0) * (EPS_RATIO if has_double(self.operator) else 1.0)
 
     def _has_converged(self, pairs: Ritz) -> bool:
         return bool((pairs.residuals <= self._slack).all())
 
     def _to_double(self) -> None:
-        if self.operator is not self.finest:
-            self.noise, self.operator, self.basis = self._accuracy, self.finest, None
+        if has_double(self.operator):
+            self.noise, self.operator, self.basis = self._finest_noise, self.finest, None
 
     def _learn(self, part: Basis | Lanczos) -> None:
         """Note the largest value; ask whether the operator is symmetric where a section suggests that it is not."""

@@ -12,7 +12,7 @@ from optstudy.curvature.arguments import check_options, check_whole
 from optstudy.curvature.batches import Data
 from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_limits, ratio_of
 from optstudy.curvature.completeness import Check
-from optstudy.curvature.lanczos import checked_memory, default_memory
+from optstudy.curvature.cost import kept_vectors
 from optstudy.curvature.losses import Loss
 from optstudy.curvature.operators import Operator, check_end, check_operator, hessian, in_double
 from optstudy.curvature.progress import Progress, accumulate, last
@@ -113,6 +113,7 @@ def top_eigenpairs(
         ValueError: If ``k`` is not between 1 and the dimension, ``order`` is unknown, ``max_products`` or ``memory`` is
             too small, or the operator is not symmetric; for a model, also as `hessian` does.
         FloatingPointError: If a product is not finite.
+        MemoryError: If the vectors do not fit in memory, with the number that would.
 
     Example:
         >>> a = torch.diag(torch.tensor([3.0, -2.0, 1.0, 0.5, 0.1], dtype=torch.float64))
@@ -170,7 +171,7 @@ def iter_eigenpairs(
     asked = operator
     if tolerance < FLOAT32_TOLERANCE:
         operator = in_double(operator) or operator
-    memory = default_memory(operator, k) if memory is None else checked_memory(memory, k)
+    memory = kept_vectors(operator, k, memory)
     generator = torch.Generator().manual_seed(int(seed))
     goal = Goal(k, order, tolerance, probability, max_products, memory)
     result = yield from accumulate(certify_steps(operator, goal, generator), k)
@@ -178,7 +179,7 @@ def iter_eigenpairs(
     yield Eigenpairs(
         values=result.pairs.values,
         vectors=result.pairs.vectors.to(result.operator.dtype),
-        residuals=result.pairs.residuals,
+        residuals=result.residuals,
         angles=_angles(result, order),
         delta=result.delta,
         next_value=result.next_value,
@@ -210,7 +211,7 @@ def _operator(
 
 def _angles(result: EigenResult, order: str) -> Tensor:
     """Bound the angle between each Ritz vector and an eigenvector, by its residual over its gap."""
-    values, residuals = result.pairs.values, result.pairs.residuals
+    values, residuals = result.pairs.values, result.residuals
     apart = (values.unsqueeze(1) - values).abs() - residuals
     gaps = apart.fill_diagonal_(math.inf).min(dim=1).values
     gaps = gaps.minimum(_distance_to_others(result, order) - result.delta - result.accuracy).clamp(min=0)

@@ -5,7 +5,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from optstudy.curvature.arguments import check_whole
+from optstudy.curvature.cost import basis_device
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.ritz import Ritz, argsort_by, check_finite, negligible
 from optstudy.curvature.rows import combine_, combined, inner_products, norm, random_row, subtract_
@@ -14,8 +14,6 @@ MAX_PASSES = 4  # of orthogonalisation
 CANCELLED = 0.5  # a pass that leaves less than this share of the length is repeated
 BESIDES = 2  # rows beside the section: the next one, and the product that becomes the one after
 KEPT = 0.4  # share of the rows, beyond the pairs, that a restart keeps
-LEAST_ROWS = 5  # beside the pairs: with fewer, a restart would keep nothing else
-MOST_BYTES, MOST_ROWS = 0.85e9, 128  # of the block, by default
 
 
 class Lanczos:
@@ -36,7 +34,8 @@ class Lanczos:
         known = 0 if locked is None else len(locked.values)
         capacity = min(memory, operator.dim + BESIDES)
         self.operator, self.generator = operator, generator
-        self.rows = torch.empty(capacity, operator.dim, dtype=operator.dtype, device=operator.device)
+        device = basis_device(operator, capacity)
+        self.rows = torch.empty(capacity, operator.dim, dtype=operator.dtype, device=device)
         self.locked = self.size = known
         self.section = torch.zeros(capacity, capacity, dtype=torch.float64)
         if locked is not None:
@@ -197,22 +196,3 @@ def lanczos_steps(
         if len(values) == count and bool((residuals <= tolerance * lanczos.magnitude).all()):
             return spent + 1
     return limit
-
-
-def default_memory(operator: Operator, k: int) -> int:
-    """Return the number of vectors that a search keeps by default: those that fit 0.85 GB, and enough for ``k``."""
-    fitting = int(MOST_BYTES / (operator.dim * operator.dtype.itemsize))
-    return max(2 * k + 8, min(MOST_ROWS, fitting))
-
-
-def checked_memory(memory: int, k: int) -> int:
-    """Return a number of vectors for a search of ``k`` pairs.
-
-    Raises:
-        ValueError: If it is too small.
-    """
-    check_whole(memory=memory)
-    least = k + LEAST_ROWS
-    if memory < least:
-        raise ValueError(f"memory is {memory}; give at least {least} vectors for k = {k}")
-    return memory

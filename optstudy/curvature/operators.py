@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from optstudy.curvature.additivity import first_examples
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import checked_objective, mixes_examples, objective, objective_of_shard
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
     from torch.distributed import ProcessGroup
 
+FEW_EXAMPLES = 4
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
 
@@ -65,6 +67,8 @@ class Operator:
     # Raises ValueError if model, loss or data differ by now.
     check_unchanged: Callable[[], None] | None = None
     shards: Shards | None = None  # of an operator over the data of several processes
+    # Returns that of a few examples; None if they cannot be had apart.
+    of_few_examples: Callable[[], "Operator | None"] | None = None
 
     def __repr__(self) -> str:
         return short_repr(self, "name", "dim", "dtype", "device")
@@ -295,7 +299,7 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
     if not bool((diagonal > 0).all()):
         raise ValueError("the diagonal is not positive everywhere, so it has no inverse root")
     scale = diagonal.to(operator.device, operator.dtype).rsqrt()
-    other = operator.in_dtype
+    other, few = operator.in_dtype, operator.of_few_examples
     return Operator(
         apply=lambda rows: operator.apply(rows * scale) * scale,
         dim=operator.dim,
@@ -305,7 +309,12 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
         in_dtype=None if other is None else lambda dtype: preconditioned(other(dtype), diagonal),
         blame=operator.blame,
         check_unchanged=operator.check_unchanged,
+        of_few_examples=None if few is None else lambda: _scaled(few(), diagonal),
     )
+
+
+def _scaled(operator: Operator | None, diagonal: Tensor) -> Operator | None:
+    return None if operator is None else preconditioned(operator, diagonal)
 
 
 def in_double(operator: Operator) -> Operator | None:
@@ -388,7 +397,16 @@ def _operator(
         in_dtype=lambda dtype: _operator(objective.in_dtype(dtype), prepare, name, shift),
         blame=lambda: blame_second_derivative(objective),
         check_unchanged=lambda: check_unchanged(objective),
+        of_few_examples=lambda: _of_few_examples(objective, prepare, name, shift),
     )
+
+
+def _of_few_examples(objective: Objective, prepare: Prepare, name: str, shift: float) -> Operator | None:
+    """Return the operator of the first examples; None if the model or the loss does not take them alone."""
+    try:
+        return _operator(first_examples(objective, FEW_EXAMPLES), prepare, name, shift)
+    except Exception:  # noqa: BLE001  # the user's model and loss may raise anything
+        return None
 
 
 def _gradient(objective: Objective, inputs: Any, targets: Any) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -1,12 +1,13 @@
 """Recompute the products of Ritz vectors in float64, and measure the error of a product."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.operators import Operator, in_double
 from optstudy.curvature.ritz import Ritz
 from optstudy.curvature.rows import norm
 
@@ -32,7 +33,7 @@ def refine(operator: Operator, finest: Operator, pairs: Ritz, noise: float | Non
         noise: The error of a product of ``operator``, if it is known.
     """
     basis = Basis(finest, len(pairs.vectors))
-    products = basis.append(finest, pairs.vectors.to(finest.dtype))
+    products = basis.append(finest, pairs.vectors.to(finest.device, finest.dtype))
     if noise is not None:
         return Refined(basis, noise, products)
     if finest is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
@@ -47,4 +48,21 @@ def refine(operator: Operator, finest: Operator, pairs: Ritz, noise: float | Non
 
 def largest_difference(first: Tensor, second: Tensor) -> float:
     """Return the largest norm of the differences of rows, without a copy of all of them."""
-    return max(norm(one - other.to(one.dtype)) for one, other in zip(first, second, strict=True))
+    return max(norm(one - other.to(one)) for one, other in zip(first, second, strict=True))
+
+
+def noise_of_few_examples(operator: Operator, pairs: Ritz) -> float | None:
+    """Return the error of a product, measured on a few examples; None if they cannot be had apart.
+
+    A product in float64 may cost as much as many in float32, as convolutions do on a CPU. The error, relative to the
+    product with the first vector, is that of the mean over a few examples, whose errors cancel less than those of all.
+    """
+    few = operator.of_few_examples() if operator.of_few_examples is not None else None
+    double = None if few is None else in_double(few)
+    if few is None or double is None:
+        return None
+    vector = pairs.vectors[:1].to(few.device)
+    image, exact = few.apply(vector)[0], double.apply(vector.to(double.dtype))[0]
+    magnitude, size = abs(float(pairs.values[0])), norm(exact)
+    error = norm(exact - image.to(exact.dtype)) * max(1.0, magnitude / size if size else math.inf)
+    return max(error, torch.finfo(operator.dtype).eps * magnitude)

@@ -41,12 +41,21 @@ def result_of(steps: Generator[Any, None, T]) -> T:
 
 
 def accumulate(steps: Generator[tuple[int, Tensor], None, T], k: int) -> Generator[Progress[Tensor], None, T]:
-    """Turn the products of each iteration into progress, whose estimate are the first ``k`` values."""
-    done = 0
-    while True:
-        try:
-            products, values = next(steps)
-        except StopIteration as end:
-            return cast("T", end.value)
-        done += products
-        yield Progress(done, None, values[:k])
+    """Turn the products of each iteration into progress, whose estimate are the first ``k`` values.
+
+    An error, or an interruption, has a note of what was found so far.
+    """
+    done, values = 0, None
+    try:
+        while True:
+            try:
+                products, values = next(steps)
+            except StopIteration as end:
+                return cast("T", end.value)
+            done += products
+            yield Progress(done, None, values[:k])
+    except (Exception, KeyboardInterrupt) as error:
+        if values is not None:
+            found = ", ".join(f"{value:.6g}" for value in values[:k].tolist())
+            error.add_note(f"After {done} products the first values were {found}, not yet certified.")
+        raise

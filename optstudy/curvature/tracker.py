@@ -14,8 +14,8 @@ from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
 from optstudy.curvature.containers import describe
+from optstudy.curvature.cost import kept_vectors
 from optstudy.curvature.davidson import converge
-from optstudy.curvature.lanczos import default_memory
 from optstudy.curvature.losses import Denominator, Loss
 from optstudy.curvature.low_rank import LowRank, zero_matrix
 from optstudy.curvature.objective import eval_mode, select_parameters
@@ -180,7 +180,7 @@ class EigenTracker:
         *,
         verify: bool,
     ) -> EigenResult:
-        memory = default_memory(operator, self.k)
+        memory = kept_vectors(operator, self.k, None)
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory)
         if previous is None:
             return certify(operator, goal, generator)
