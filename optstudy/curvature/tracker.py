@@ -22,10 +22,15 @@ from optstudy.curvature.objective import eval_mode, select_parameters
 from optstudy.curvature.operators import Expansion, Operator, expand, has_double, preconditioned
 from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
 from optstudy.curvature.ratio import block_norm
+from optstudy.curvature.ritz import Ritz
+from optstudy.curvature.rows import norm
 from optstudy.curvature.symmetry import check_section
 from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
+EXCESS = (
+    1.05  # ratio of the curvature along a move to the last value, above which another may have overtaken it
+)
 MAX_ROWS = 64  # of the basis of a tracked step
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
 
@@ -54,8 +59,10 @@ class EigenTracker:
     residuals and an approximation of the rest of the operator from earlier steps (see `LowRank`).
     Converged pairs are not necessarily the largest. Therefore the first step, the last step and every
     ``verify_every``-th step also search for missed values, like `top_eigenpairs`, and count as verified. So does a step
-    that did not converge in float32. The other steps are tracked. When the selected parameters change (a layer is
-    frozen, unfrozen, or replaced by one of another shape), the search starts anew with a verified step.
+    that did not converge in float32, and one at which the gradients of the sample, at this step and the last, show more
+    curvature outside the tracked vectors than the last value allows. The other steps are tracked. When the selected
+    parameters change (a layer is frozen, unfrozen, or replaced by one of another shape), the search starts anew with a
+    verified step.
 
     A tracker is a probe: `observe` takes the state that the previous call returned. The model is evaluated in eval
     mode, and not modified.
@@ -156,36 +163,40 @@ class EigenTracker:
             expansion = expand(function)
             if not (math.isfinite(expansion.loss) and bool(expansion.gradient.isfinite().all())):
                 return state or {}, {"loss": expansion.loss}
-            operator = expansion.hessian
+            operator, move = expansion.hessian, _move(function.weights, expansion.gradient, previous)
             if self.preconditioned:
                 scale = preconditioner(context.optimizer, context.model, self.parameters)
                 if not bool((scale > 0).all()):  # Adam without eps, for a parameter without a gradient so far
                     return state or {}, {"loss": expansion.loss}
                 operator = preconditioned(operator, scale)
+                move = None if move is None else move.preconditioned(scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + context.step)
-            result = self._search(operator, previous, generator, verify=verified)
+            result = self._search(operator, previous, generator, None if verified else move)
         double = result.operator.dtype == torch.float64 != function.dtype or (
             previous is not None and previous.double
         )
         values = self._values(result, expansion, previous, double=double)
         if index == len(self.steps) - 1:  # no step left to observe
             return {}, values
-        return vars(self._next_state(result, previous, selected, double=double)), values
+        following = self._next_state(result, previous, selected, double=double)
+        at = {"weights": function.weights.cpu(), "gradient": expansion.gradient.cpu()}
+        return vars(following) | at, values
 
     def _search(
         self,
         operator: Operator,
         previous: "_TrackerState | None",
         generator: torch.Generator,
-        *,
-        verify: bool,
+        move: "_Move | None",
     ) -> EigenResult:
+        """Find the eigenpairs; without a move since the last step, also search for missed ones."""
         memory = kept_vectors(operator, self.k, None)
         goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory)
         if previous is None:
             return certify(operator, goal, generator)
         tracked = self._track(operator, previous, generator)
-        if not verify and (tracked.converged or not has_double(operator)):
+        settled = tracked.converged or not has_double(operator)
+        if settled and move is not None and not move.exceeds(tracked.pairs):
             return tracked
         result = certify(operator, goal, generator, tracked.basis)
         missed = result.missed or (tracked.converged and self._lost_value(tracked, result))
@@ -277,10 +288,44 @@ class _TrackerState:
     double: bool  # float32 was too coarse for the tolerance at an earlier step
     noise: float  # error of a product, as last measured
     selected: str = ""  # the parameters' names and shapes; empty in a state of version 0.1
+    weights: Tensor | None = None  # (n,) on the CPU
+    gradient: Tensor | None = None  # (n,) on the CPU
 
     def approximation(self, operator: Operator) -> LowRank:
         """Return a low-rank approximation of an operator outside its top eigenspace."""
         return LowRank(self.other_values, self.other_vectors.to(operator.device, operator.dtype))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What changed between two steps."""
+
+    weights: Tensor  # (n,)
+    gradient: Tensor  # (n,)
+
+    def preconditioned(self, scale: Tensor) -> "_Move":
+        """Return it in the coordinates in which the preconditioned matrix is the Hessian."""
+        return _Move(self.weights * scale.sqrt(), self.gradient * scale.rsqrt())
+
+    def exceeds(self, pairs: Ritz) -> bool:
+        r"""Whether the curvature along the move, outside the pairs, exceeds that of the last pair.
+
+        It is :math:`\|(I - V V^\top)\, \Delta g\| / \|(I - V V^\top)\, \Delta \theta\|`, which no value that was
+        not computed allows on a quadratic, unless it is larger than the last one that was.
+        """
+        known = pairs.vectors
+        weights, gradient = (
+            move.to(known) - (known @ move.to(known)) @ known for move in (self.weights, self.gradient)
+        )
+        moved = norm(weights)
+        return moved > 0 and norm(gradient) > EXCESS * abs(float(pairs.values[-1])) * moved
+
+
+def _move(weights: Tensor, gradient: Tensor, previous: _TrackerState | None) -> _Move | None:
+    """Return what changed since the last step; None if that is not known."""
+    if previous is None or previous.weights is None or previous.gradient is None:
+        return None
+    return _Move(weights - previous.weights.to(weights), gradient - previous.gradient.to(gradient))
 
 
 def _selection(model: nn.Module, patterns: str | None) -> str:
