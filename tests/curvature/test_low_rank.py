@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from optstudy.curvature.basis import empty_basis
-from optstudy.curvature.lanczos import converge
+from optstudy.curvature import Operator
+from optstudy.curvature.basis import Basis
+from optstudy.curvature.davidson import converge
 from optstudy.curvature.low_rank import MAX_RATIO, LowRank, zero_matrix
 
 SPECTRUM = oracles.bulk(4.0, -3.0, 2.0, -1.5, 1.2, 0.9, dim=40)
@@ -23,6 +24,13 @@ def drawn(dim: int = 40, seed: int = 0) -> Tensor:
     return torch.randn(dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def basis_of(operator: Operator, block: Tensor) -> Basis:
+    """Return a basis of some rows."""
+    basis = Basis(operator, len(block))
+    basis.append(operator, block)
+    return basis
+
+
 @given(st.integers(0, 1000))
 def test_a_correction_solves_with_the_matrix(seed: int) -> None:
     a = oracles.symmetric(SPECTRUM, seed)
@@ -31,20 +39,19 @@ def test_a_correction_solves_with_the_matrix(seed: int) -> None:
     residual = drawn(seed=seed)
 
     for value in (4.0, -3.0):
-        tolerances = torch.linalg.solve(value * torch.eye(40, dtype=torch.float64) - matrix, value * residual)
-        torch.testing.assert_close(known.correction(value, residual), tolerances, rtol=1e-10, atol=1e-10)
+        solved = torch.linalg.solve(value * torch.eye(40, dtype=torch.float64) - matrix, value * residual)
+        torch.testing.assert_close(known.correction(value, residual), solved, rtol=1e-10, atol=1e-10)
 
 
 def test_one_correction_leaves_an_error_of_second_order() -> None:
     """Of a Ritz vector that is off by 1e-4, with all else known: what one product then shows is off by 1e-8."""
     a = oracles.symmetric(SPECTRUM)
     start = a.vectors[:2] + 1e-4 * torch.stack([drawn(seed=1), drawn(seed=2)])
-    tolerances = torch.full((2,), 1e-7, dtype=torch.float64)
 
     def products(known: LowRank) -> int:
         generator = torch.Generator().manual_seed(0)
-        _, found, spent = converge(
-            a.operator(), empty_basis(a.operator()), start, order="magnitude", tolerances=tolerances, limit=99,
+        found, spent = converge(
+            a.operator(), Basis(a.operator(), 40), start, order="magnitude", k=2, tolerance=1e-7, limit=99,
             generator=generator, approximation=known,
         )  # fmt: skip
         assert bool((found.residuals <= 1e-7 * found.values[0].abs()).all())
@@ -72,7 +79,7 @@ def test_the_correction_of_near_values_is_bounded(value: float) -> None:
 
 def test_a_basis_leaves_its_first_pairs_out_and_adds_the_others() -> None:
     a = oracles.symmetric(SPECTRUM)
-    basis = empty_basis(a.operator()).extended(a.operator(), a.vectors[:5])
+    basis = basis_of(a.operator(), a.vectors[:5])
 
     known = zero_matrix(a.operator()).updated(basis, 2, 10)
 
@@ -86,7 +93,7 @@ def test_a_constant_operator_is_recovered() -> None:
     """A basis with parts of every vector, and the rest remembered: together they are the matrix."""
     a = oracles.symmetric(SPECTRUM)
     mixed = torch.cat([a.vectors[:2], torch.stack([drawn(seed=1), drawn(seed=2)])])
-    basis = empty_basis(a.operator()).extended(a.operator(), mixed)
+    basis = basis_of(a.operator(), mixed)
 
     known = rest(a, 2).updated(basis, 2, 4)
 
@@ -104,7 +111,7 @@ def test_float32_vectors_stay_orthonormal_over_many_steps() -> None:
     for seed in range(50):
         noise = 10.0 ** -(seed % 8) * torch.stack([drawn(seed=seed), drawn(seed=seed + 1)])
         block = torch.cat([a.vectors[:2], a.vectors[2:4] + noise]).float()
-        known = known.updated(empty_basis(operator).extended(operator, block), 2, 6)
+        known = known.updated(basis_of(operator, block), 2, 6)
 
         inner = known.vectors @ known.vectors.T
         torch.testing.assert_close(inner, torch.eye(len(inner)), rtol=0.0, atol=1e-3)
@@ -113,7 +120,7 @@ def test_float32_vectors_stay_orthonormal_over_many_steps() -> None:
 
 def test_new_products_replace_earlier_ones() -> None:
     before, after = oracles.symmetric(SPECTRUM), oracles.symmetric([2 * value for value in SPECTRUM])
-    basis = empty_basis(after.operator()).extended(after.operator(), after.vectors[:4])
+    basis = basis_of(after.operator(), after.vectors[:4])
 
     known = rest(before, 2, 6).updated(basis, 2, 4)
 

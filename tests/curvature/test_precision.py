@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optstudy.curvature import Operator, top_eigenpairs
-from optstudy.curvature.basis import empty_basis, random_rows
-from optstudy.curvature.lanczos import converge
+from optstudy.curvature.basis import Basis
+from optstudy.curvature.davidson import converge
+from optstudy.curvature.lanczos import Lanczos, lanczos_steps
+from optstudy.curvature.progress import result_of
 
 
 def test_tight_tolerances_begin_in_float64() -> None:
@@ -87,29 +89,52 @@ def test_many_products_alone_are_no_reason_to_leave_float32() -> None:
     assert pairs.dtype == torch.float32
 
 
+def check_orthonormal(rows: Tensor) -> None:
+    exact = torch.finfo(rows.dtype).eps
+    inner = rows @ rows.T
+    assert float((inner - torch.eye(len(inner), dtype=rows.dtype)).abs().max()) < 100 * exact
+
+
+@pytest.mark.parametrize("capacity", [40, 250])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-9), (torch.float64, 1e-17)])
 def test_rows_stay_orthonormal_where_residuals_are_below_rounding(
-    dtype: torch.dtype, tolerance: float
+    dtype: torch.dtype, tolerance: float, capacity: int
 ) -> None:
     """What is added then lies mostly inside of the basis, and errors must not grow from row to row."""
-    a = oracles.symmetric(torch.linspace(1, 0, 400))
+    a = oracles.symmetric(torch.linspace(1, 0, 250))
     operator = dataclasses.replace(a.operator(dtype), in_dtype=None)
     generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 250, generator=generator, dtype=dtype)
 
-    basis, pairs, _ = converge(
+    basis = Basis(operator, capacity)
+    pairs, _ = converge(
         operator,
-        empty_basis(operator),
-        random_rows(operator, 3, generator),
+        basis,
+        start,
         order="magnitude",
-        tolerances=torch.full((3,), tolerance, dtype=torch.float64),
+        k=3,
+        tolerance=tolerance,
         limit=1000,
         generator=generator,
     )
 
-    exact = torch.finfo(dtype).eps
-    inner = basis.rows @ basis.rows.T
-    assert float((inner - torch.eye(len(inner), dtype=dtype)).abs().max()) < 100 * exact
-    assert float(pairs.values[0]) == pytest.approx(1.0, abs=100 * exact)
+    check_orthonormal(basis.rows)
+    assert float(pairs.values[0]) == pytest.approx(1.0, abs=100 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("memory", [40, 252])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-9), (torch.float64, 1e-17)])
+def test_rows_of_lanczos_stay_orthonormal_where_residuals_are_below_rounding(
+    dtype: torch.dtype, tolerance: float, memory: int
+) -> None:
+    a = oracles.symmetric(torch.linspace(1, 0, 250))
+
+    lanczos = Lanczos(a.operator(dtype), memory, torch.Generator().manual_seed(0))
+    result_of(lanczos_steps(lanczos, "magnitude", 3, tolerance, 500))
+
+    check_orthonormal(lanczos.rows[: lanczos.size])
+    values, _ = lanczos.estimates("magnitude", 1)
+    assert float(values[0]) == pytest.approx(1.0, abs=100 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
