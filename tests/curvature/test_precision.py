@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import Operator, top_eigenpairs
+from optstudy.curvature import Operator, certify, hessian, top_eigenpairs
 from optstudy.curvature.basis import Basis
 from optstudy.curvature.davidson import converge
 from optstudy.curvature.lanczos import Lanczos, lanczos_steps
@@ -169,3 +169,48 @@ def test_a_check_beyond_float32_precision_runs_in_float64() -> None:
     assert pairs.check is not None
     assert pairs.check.probability <= 1e-9
     assert seen[-1] == torch.float64
+
+
+def test_large_operators_stay_in_float32_where_a_few_examples_show_no_need_of_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, batch = oracles.net(3, 8, 4), oracles.examples(20)
+    monkeypatch.setattr(certify, "EXPENSIVE", 1)
+
+    pairs = top_eigenpairs(model, functional.cross_entropy, batch, tolerance=1e-3)
+
+    assert pairs.dtype == torch.float32
+    assert pairs.accuracy == pairs.noise > 1e-8 * float(pairs.values[0])
+    exact = hessian(model, functional.cross_entropy, batch, dtype=torch.float64)
+    vectors = pairs.vectors.double()
+    true = exact.apply(vectors) - pairs.values.unsqueeze(1) * vectors
+    assert bool((true.norm(dim=1) <= pairs.residuals).all())
+
+
+def test_large_operators_are_computed_in_float64_where_a_few_examples_show_the_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, batch = interpolating()
+    monkeypatch.setattr(certify, "EXPENSIVE", 1)
+
+    pairs = top_eigenpairs(model, functional.cross_entropy, batch)
+
+    dense = oracles.as_matrix(hessian(model, functional.cross_entropy, batch, dtype=torch.float64))
+    assert pairs.values.tolist() == pytest.approx(oracles.by_magnitude(dense)[:2].tolist(), rel=1e-3)
+    assert pairs.accuracy < 1e-3 * pairs.noise or pairs.dtype == torch.float64
+
+
+def test_a_model_that_takes_no_part_of_a_batch_is_computed_in_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, batch = oracles.net(3, 8, 4), oracles.examples(20)
+    monkeypatch.setattr(certify, "EXPENSIVE", 1)
+
+    def whole(outputs: Tensor, targets: Tensor) -> Tensor:
+        if len(targets) != len(batch[1]):
+            raise RuntimeError("the batch must be whole")
+        return functional.cross_entropy(outputs, targets)
+
+    pairs = top_eigenpairs(model, whole, batch)
+
+    assert pairs.accuracy < 1e-3 * pairs.noise

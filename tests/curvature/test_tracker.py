@@ -167,6 +167,44 @@ def test_a_check_that_finds_a_lost_value_reports_missed() -> None:
     assert verified["probability"] <= 0.05
 
 
+class Quartic(nn.Module):
+    """A quadratic in two directions, and a fourth power in a third, whose curvature grows along it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(DIM, dtype=torch.float64))
+
+    def forward(self, _: Tensor) -> Tensor:
+        small = 0.1 * (self.weights[3:] ** 2).sum() / 2
+        return self.weights[0] ** 2 + self.weights[1] ** 2 / 2 + self.weights[2] ** 4 / 12 + small
+
+    def at(self, position: float) -> "Quartic":
+        """Set the position in the third direction, where the curvature is its square."""
+        with torch.no_grad():
+            self.weights[2] = position
+        return self
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "alarm"), [(1.7, 1.9, True), (0.6, 0.8, False), (0.6, 0.6, False)]
+)
+def test_a_step_whose_gradients_show_a_larger_value_is_verified(
+    before: float, after: float, alarm: bool
+) -> None:
+    """The tracked vectors hold nothing of the third direction, along which the weights move."""
+    model, probe = Quartic(), tracker(50)
+    state, _ = look(probe, At(0, model.at(0.0)), None)
+    state["vectors"] = torch.eye(DIM, dtype=torch.float64)[:2]
+    state["other_values"], state["other_vectors"] = state["other_values"][:0], state["other_vectors"][:0]
+    for step, position in ((10, before), (11, after)):
+        state["vectors"] = torch.eye(DIM, dtype=torch.float64)[:2]
+        state, found = look(probe, At(step, model.at(position)), state)
+
+    assert found["verified"] == float(alarm)
+    second, first = sorted((2.0, 1.0, after**2))[1:]
+    assert (found["lambda_1"], found["lambda_2"]) == pytest.approx((first, second), rel=1e-3)
+
+
 class Turned(nn.Module):
     """A quadratic with a matrix."""
 
