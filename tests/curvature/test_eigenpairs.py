@@ -11,8 +11,9 @@ from scipy import stats
 from torch import nn
 
 from optstudy.curvature import Eigenpairs, Operator, top_eigenpairs
-from optstudy.curvature.basis import empty_basis, random_rows
+from optstudy.curvature.basis import Basis
 from optstudy.curvature.certify import Goal, certify
+from optstudy.curvature.davidson import converge
 
 ROUNDING = 1e-12  # of values near 1, in float64, after some hundred operations
 
@@ -144,39 +145,61 @@ def test_stops_unconverged_when_the_products_are_spent() -> None:
 
     assert not pairs.converged
     assert float(pairs.residuals.max()) > 1e-8
-    assert pairs.products <= 12 + 2 * 3 + 40  # whole rounds of 3, fresh residuals and noise, the check
+    assert pairs.products <= 10
+    assert pairs.check is not None
+    assert pairs.check.probability == 1.0
     check_bounds(pairs, a)
 
 
 def test_is_unconverged_where_the_check_found_more_than_the_products_allow() -> None:
     """Pairs that are good, but not the first: the start sees a space that lacks the largest value."""
     a = oracles.symmetric(oracles.bulk(5.0, 2.0, 1.0))
-    goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=3)
+    basis = Basis(a.operator(), 20)
+    basis.append(a.operator(), a.vectors[1:4])
+    goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=5, memory=20)
 
-    found = certify(
-        a.operator(), empty_basis(a.operator()), a.vectors[1:4], goal, torch.Generator().manual_seed(0)
-    )
+    found = certify(a.operator(), goal, torch.Generator().manual_seed(0), basis)
 
     assert found.check is not None
     assert found.check.found > 1.0
+    assert found.missed
     assert not found.converged
     assert found.check.probability == 1.0
+    assert found.products == 5
+
+
+def converged_from(operator: Operator, start: torch.Tensor, tolerance: float) -> Basis:
+    """Return a basis whose first two pairs have converged, grown from a start."""
+    basis, generator = Basis(operator, 40), torch.Generator().manual_seed(1)
+    converge(
+        operator,
+        basis,
+        start,
+        order="magnitude",
+        k=2,
+        tolerance=tolerance,
+        limit=100,
+        generator=generator,
+    )
+    return basis
 
 
 def test_finds_a_value_whose_vector_the_start_lacks() -> None:
     """In exact arithmetic the Krylov space of such a start never meets it, whatever converges inside."""
     values = torch.as_tensor(oracles.bulk(4.0, 2.0, 1.0), dtype=torch.float64)
     operator = oracles.dense(torch.diag(values))
-    start = random_rows(operator, 3, torch.Generator().manual_seed(0))
+    start = torch.randn(3, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     start[:, 0] = 0.0  # the first eigenvector is the first unit vector, so products stay zero there
-    goal = Goal(2, "magnitude", 1e-3, 0.01, 2000)
+    goal = Goal(2, "magnitude", 1e-3, 0.01, 2000, 40)
 
-    unchecked = Goal(2, "magnitude", 1e-3, None, 2000)
-    alone = certify(operator, empty_basis(operator), start, unchecked, torch.Generator())
-    found = certify(operator, empty_basis(operator), start, goal, torch.Generator().manual_seed(0))
+    unchecked = Goal(2, "magnitude", 1e-3, None, 2000, 40)
+    alone = certify(operator, unchecked, torch.Generator(), converged_from(operator, start, 1e-3))
+    generator = torch.Generator().manual_seed(0)
+    found = certify(operator, goal, generator, converged_from(operator, start, 1e-3))
 
     # What goes unseen without the check.
     assert alone.pairs.values[:2].tolist() == pytest.approx([2.0, 1.0], rel=1e-3)
+    assert alone.check is None
     assert not alone.missed
     assert found.pairs.values[:2].tolist() == pytest.approx([4.0, 2.0], rel=1e-3)
     assert found.missed
@@ -186,11 +209,12 @@ def test_finds_a_value_whose_vector_the_start_lacks() -> None:
 def test_a_start_nearly_orthogonal_to_the_first_vector_finds_it() -> None:
     values = torch.as_tensor(oracles.bulk(2.0, 1.9, 1.0, dim=200), dtype=torch.float64)
     operator = oracles.dense(torch.diag(values))
-    start = random_rows(operator, 3, torch.Generator().manual_seed(0))
+    start = torch.randn(3, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     start[:, 0] *= 1e-8
 
-    goal = Goal(2, "magnitude", 1e-4, 0.01, 2000)
-    found = certify(operator, empty_basis(operator), start, goal, torch.Generator().manual_seed(0))
+    goal = Goal(2, "magnitude", 1e-4, 0.01, 2000, 40)
+    basis = converged_from(operator, start, 1e-4)
+    found = certify(operator, goal, torch.Generator().manual_seed(0), basis)
 
     assert found.pairs.values[:2].tolist() == pytest.approx([2.0, 1.9], rel=1e-6)
 
@@ -217,6 +241,18 @@ def test_no_probability_means_no_check() -> None:
     assert without.check is None
     assert with_check.check is not None
     assert with_check.products == without.products + with_check.check.products
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_without_a_check_nothing_is_said_about_the_angle_of_the_last_pair(k: int) -> None:
+    """A value as large as the last may have been missed."""
+    a = oracles.symmetric(oracles.bulk(3.0, 2.0, 1.5))
+
+    pairs = top_eigenpairs(a.operator(), k=k, probability=None)
+
+    assert float(pairs.angles[-1]) == math.pi / 2
+    assert bool((pairs.angles[:-1] < 1e-2).all())
+    assert bool((top_eigenpairs(a.operator(), k=k).angles < 1e-2).all())
 
 
 @pytest.mark.parametrize("top", [[3.0, 1.0], [1.0, 1.0, 1.0], [1.0, -0.999]])
@@ -256,7 +292,9 @@ def test_torchs_generators_are_not_changed() -> None:
         ({"k": 0}, "k is 0"),
         ({"k": 61}, "60 eigenvalues"),
         ({"order": "biggest"}, "magnitude, largest, smallest"),
-        ({"max_products": 0}, "at least 1"),
+        ({"max_products": 0}, "max_products is 0; give at least 5"),
+        ({"max_products": 4}, "max_products is 4; give at least 5, since each of 2 pairs takes two products"),
+        ({"memory": 6}, "memory is 6; give at least 7 vectors for k = 2"),
         ({"dtype": torch.float64}, "an operator takes none of them"),
     ],
 )
