@@ -1,5 +1,7 @@
 """What a search needs: the vectors that it keeps, an estimate beforehand, and what is said where it does not fit."""
 
+from pathlib import Path
+
 import oracles
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_too_few_vectors_are_an_error(memory: int) -> None:
         top_eigenpairs(A.operator(), memory=memory)
 
 
-@pytest.mark.skipif(not costs.Path("/proc/meminfo").exists(), reason="Linux tells the memory that is free")
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux tells the memory that is free")
 def test_free_memory_is_known_on_linux() -> None:
     found = costs.free_bytes(torch.device("cpu"))
 
