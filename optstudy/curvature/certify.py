@@ -18,7 +18,7 @@ from optstudy.curvature.precision import EPS_RATIO, largest_difference, noise_of
 from optstudy.curvature.progress import result_of
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 from optstudy.curvature.ritz import Ritz
-from optstudy.curvature.symmetry import check_section
+from optstudy.curvature.symmetry import QUESTION, check_symmetry, is_suspicious
 
 EXPENSIVE = 1_000_000  # entries from which float64 is avoided where a few examples show no need of it
 SMALL = 0.1  # share of the tolerance that the errors of products may have then
@@ -122,6 +122,7 @@ class _Search:
         self.accuracy = 0.0  # error of the products from which the last pairs are
         self.scale = 0.0  # largest magnitude of a Ritz value
         self.next_value = math.nan
+        self.doubtful = self.asked = False  # whether the operator is symmetric
         self.check: Check | None = None
         self.checks, self.risk = 0, 0.0  # their number, and the sum of the probabilities that they aimed at
 
@@ -147,7 +148,7 @@ class _Search:
             basis=self.basis or as_basis(pairs, self.operator, len(pairs.values)),
             operator=self.operator,
             products=self.spent,
-            converged=converged,
+            converged=converged and (self.asked or not self.doubtful),
             noise=self.noise or 0.0,
             accuracy=self.accuracy,
             next_value=self.next_value,
@@ -261,6 +262,8 @@ class _Search:
         )
         self.spent += check.products
         products = check.products + (self.check.products if self.check else 0)
+        if self.check and not check.products:
+            check = replace(check, found=self.check.found)
         self.check = replace(check, products=products, probability=min(1.0, self.risk + check.probability))
         self.risk += allowed
         if check.products:
@@ -311,7 +314,11 @@ class _Search:
     def _learn(self, part: Basis | Lanczos) -> None:
         """Note the largest value; ask whether the operator is symmetric where a section suggests that it is not."""
         self.scale = max(self.scale, part.magnitude)
-        check_section(self.operator, part.rows.dtype, part.asymmetry, self.scale)
+        self.doubtful = self.doubtful or is_suspicious(part.rows.dtype, part.asymmetry, self.scale)
+        if self.doubtful and not self.asked and self._left >= QUESTION:
+            self.asked = True
+            self.spent += QUESTION
+            check_symmetry(self.operator)
 
 
 def check_limits(tolerance: float, probability: float | None) -> None:

@@ -12,6 +12,7 @@ from optstudy.curvature.second_derivatives import check_custom_functions
 
 # Relative asymmetry of a section that is suspicious; models that compute in float32 inside exceed that of float64.
 SUSPECT_ASYMMETRY = {torch.float32: 1e-5, torch.float64: 1e-12}
+QUESTION = 3  # products
 ROUNDING = 10  # largest ratio of an asymmetry to the rounding errors of products
 
 
@@ -41,23 +42,17 @@ def check_symmetry(operator: Operator) -> None:
         raise ValueError(_not_symmetric(operator))
 
 
-def check_section(operator: Operator, dtype: torch.dtype, asymmetry: float, scale: float) -> None:
-    r"""Ask whether an operator is symmetric where a section of it suggests that it is not.
+def is_suspicious(dtype: torch.dtype, asymmetry: float, scale: float) -> bool:
+    r"""Whether a section suggests that its operator is not symmetric, or that its products are noisy.
 
-    A section has :math:`|h_{ij} - h_{ji}|` for free. What is suspicious may be noise of the products, which further
-    products tell apart; see `check_symmetry`.
+    A section has :math:`|h_{ij} - h_{ji}|` for free, but only further products tell these apart; see `check_symmetry`.
 
     Args:
-        operator: The operator.
         dtype: Precision of the products of the section.
         asymmetry: Largest :math:`|h_{ij} - h_{ji}|`.
         scale: Largest magnitude of a value of the operator.
-
-    Raises:
-        ValueError: If the operator is not symmetric.
     """
-    if asymmetry > SUSPECT_ASYMMETRY[dtype] * scale:
-        check_symmetry(operator)
+    return asymmetry > SUSPECT_ASYMMETRY[dtype] * scale
 
 
 def check_second_derivatives(model: nn.Module, loss: Loss, batch: Data) -> None:

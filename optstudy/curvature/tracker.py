@@ -24,7 +24,7 @@ from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
 from optstudy.curvature.ratio import block_norm
 from optstudy.curvature.ritz import Ritz
 from optstudy.curvature.rows import norm
-from optstudy.curvature.symmetry import check_section
+from optstudy.curvature.symmetry import QUESTION, check_symmetry, is_suspicious
 from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
@@ -217,7 +217,9 @@ class EigenTracker:
             generator=generator,
             approximation=previous.approximation(operator),
         )
-        check_section(operator, operator.dtype, basis.asymmetry, basis.magnitude)
+        if is_suspicious(operator.dtype, basis.asymmetry, basis.magnitude):
+            check_symmetry(operator)
+            products += QUESTION
         return EigenResult(
             pairs=pairs,
             basis=basis,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optstudy.curvature.lanczos import LEAST_ROWS, Lanczos, checked_memory, default_memory, lanczos_steps
+from optstudy.curvature.lanczos import Lanczos, lanczos_steps
 from optstudy.curvature.progress import result_of
 from optstudy.curvature.ritz import Ritz
 
@@ -214,21 +214,6 @@ def test_steps_end_where_nothing_is_left() -> None:
     lanczos = begun(oracles.symmetric([2.0, 1.0, 1.0, 0.0]), torch.float64)
 
     assert result_of(lanczos_steps(lanczos, "magnitude", 4, 1e-12, 99)) == 4
-
-
-def test_memory_by_default_fits_but_suffices_for_the_pairs() -> None:
-    operator = oracles.symmetric(SPECTRUM).operator(torch.float32)
-
-    assert default_memory(operator, 2) == 128
-    assert default_memory(dataclasses.replace(operator, dim=10_000_000), 2) == 21
-    assert default_memory(dataclasses.replace(operator, dim=1_000_000_000), 2) == 12
-    assert default_memory(operator, 100) == 208
-
-
-def test_too_little_memory_is_an_error() -> None:
-    assert checked_memory(2 + LEAST_ROWS, 2) == 7
-    with pytest.raises(ValueError, match="memory is 6; give at least 7 vectors for k = 2"):
-        checked_memory(6, 2)
 
 
 def test_a_product_that_is_not_finite_is_an_error() -> None:
