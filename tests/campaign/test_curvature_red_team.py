@@ -84,7 +84,7 @@ def test_five_million_dimensions_in_float32(count: redteam.Count) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("error", [1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("error", [1e-3, 1e-2])
 @pytest.mark.parametrize("dim", [300, 1000, 3000])
 def test_an_operator_whose_noise_forbids_a_check_claims_nothing(dim: int, error: float) -> None:
     assert redteam.wrong_of_noise(redteam.noisy(dim, error)) is None
