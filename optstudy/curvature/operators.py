@@ -497,9 +497,8 @@ def _rowwise(
 
     def apply(rows: Tensor) -> Tensor:
         with explained_derivative(lambda: module_without_second_derivative(objective)):
-            return objective.holding(
-                leaves, lambda: torch.stack([product(objective.unflatten(row)) for row in rows])
-            )
+            images = objective.holding(leaves, lambda: [product(objective.unflatten(row)) for row in rows])
+            return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)
 
     return apply
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from optstudy.curvature.ieee import ieee_float32
+
 # Sums of so many products are accurate to 1e-7 in float32; at 10 million, a unit row's square is off by 7e-4.
 CHUNK = 32_768
 SAFE_NORMS = (1e-12, 1e12)  # of a chunk: beyond them, squares of float32 may underflow or overflow
@@ -20,8 +22,9 @@ def inner_products(first: Tensor, second: Tensor) -> Tensor:
     """Return the inner products of rows ``(m, n)`` and ``(b, n)``: ``(m, b)`` in float64 on the CPU."""
     total = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
     if total.numel():
-        for part in chunks(first.shape[1]):
-            total += first[:, part] @ second[:, part].T
+        with ieee_float32(first.device):
+            for part in chunks(first.shape[1]):
+                total += first[:, part] @ second[:, part].T
     return total.cpu()
 
 
@@ -29,21 +32,24 @@ def subtract_(row: Tensor, coefficients: Tensor, rows: Tensor) -> None:
     """Subtract a combination of rows ``(m, n)`` from a row ``(n,)`` in place."""
     if len(rows):
         weights = coefficients.to(rows.device, rows.dtype)
-        for part in chunks(len(row)):
-            row[part].addmv_(rows[:, part].T, weights, alpha=-1)
+        with ieee_float32(rows.device):
+            for part in chunks(len(row)):
+                row[part].addmv_(rows[:, part].T, weights, alpha=-1)
 
 
 def combined(mix: Tensor, rows: Tensor) -> Tensor:
     """Return combinations of rows: ``mix @ rows``, for a mix ``(k, m)`` in float64."""
-    found: Tensor = mix.to(rows.device, rows.dtype) @ rows
+    with ieee_float32(rows.device):
+        found: Tensor = mix.to(rows.device, rows.dtype) @ rows
     return found
 
 
 def combine_(rows: Tensor, mix: Tensor) -> None:
     """Replace the first ``k`` of rows ``(m, n)`` by ``mix @ rows``, for a mix ``(k, m)`` in float64."""
     weights = mix.to(rows.device, rows.dtype)
-    for part in chunks(rows.shape[1]):
-        rows[: len(mix), part] = weights @ rows[:, part]
+    with ieee_float32(rows.device):
+        for part in chunks(rows.shape[1]):
+            rows[: len(mix), part] = weights @ rows[:, part]
 
 
 def norm(row: Tensor) -> float:
