@@ -14,11 +14,11 @@ from optstudy.curvature.completeness import MAX_CHECK_PRODUCTS, Check, Section, 
 from optstudy.curvature.davidson import converge_steps
 from optstudy.curvature.lanczos import BESIDES, Lanczos, lanczos_steps
 from optstudy.curvature.operators import Operator, has_double, in_double
-from optstudy.curvature.precision import EPS_RATIO, largest_difference, noise_of_few_examples, refine
+from optstudy.curvature.precision import largest_difference, noise_of_few_examples, refine
 from optstudy.curvature.progress import result_of
 from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
 from optstudy.curvature.ritz import Ritz
-from optstudy.curvature.symmetry import QUESTION, check_symmetry, is_suspicious
+from optstudy.curvature.symmetry import EPS_RATIO, QUESTION, check_symmetry, is_suspicious
 
 EXPENSIVE = 1_000_000  # entries from which float64 is avoided where a few examples show no need of it
 SMALL = 0.1  # share of the tolerance that the errors of products may have then
@@ -260,6 +260,8 @@ class _Search:
             limit=min(MAX_CHECK_PRODUCTS, self.goal.max_products - self.spent),
             enough=partial(self._is_enough, pairs),
         )
+        if noise > self._slack:  # then the threshold itself is uncertain by more than the tolerance
+            check = replace(check, probability=1.0)
         self.spent += check.products
         products = check.products + (self.check.products if self.check else 0)
         if self.check and not check.products:

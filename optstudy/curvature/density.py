@@ -10,7 +10,6 @@ from torch import Tensor
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.operators import Operator, check_end, check_operator, has_double, in_double
 from optstudy.curvature.probes import (
-    EPS_RATIO,
     Columns,
     Symmetry,
     asymmetry_of,
@@ -25,6 +24,7 @@ from optstudy.curvature.probes import (
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.rows import norm, random_row
+from optstudy.curvature.symmetry import EPS_RATIO
 
 GRID_POINTS = 1024
 MAX_EXACT = 10_000  # dimensions of a matrix that is held as a whole

@@ -10,8 +10,7 @@ from optstudy.curvature.basis import Basis
 from optstudy.curvature.operators import Operator, in_double
 from optstudy.curvature.ritz import Ritz
 from optstudy.curvature.rows import norm
-
-EPS_RATIO = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+from optstudy.curvature.symmetry import EPS_RATIO
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from optstudy.curvature.operators import Operator
 from optstudy.curvature.rows import chunks, norm
 from optstudy.curvature.symmetry import check_symmetry
 
-EPS_RATIO = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
 MEMORY_BYTES = 5e8  # of the vectors that are kept by default
 MIN_MEMORY = 9
 COMPARED_COLUMNS = 8  # with which all others of a whole matrix are compared

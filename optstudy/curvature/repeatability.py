@@ -56,7 +56,6 @@ def check_repeated(objective: Objective, first_pass: Sequence[tuple[bytes, bytes
         called = called or weight > 0
 
 
-@torch.no_grad()
 def check_unchanged(objective: Objective) -> None:
     """Compare a last pass over the data with the first, and the loss of the first batch with that of the first call.
 
@@ -73,8 +72,9 @@ def check_unchanged(objective: Objective) -> None:
     for inputs, targets, weight in _same_batches(objective, first.digests, "a later one"):
         if weight and not called:
             called = True
-            parameters = [objective.tensors[name] for name in objective.names]
-            if not _same(first.loss, objective.value(parameters, inputs, targets)):
+            with torch.enable_grad():  # as at the first call: attention has another kernel without gradients
+                value = objective.value(objective.leaves(), inputs, targets).detach()
+            if not _same(first.loss, value):
                 raise ValueError(
                     f"the model or the loss returns another value at a later call than at the first, {ADVICE}"
                 )

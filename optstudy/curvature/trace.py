@@ -10,7 +10,6 @@ from torch import Tensor
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.operators import Operator, check_end, check_operator, has_double, in_double
 from optstudy.curvature.probes import (
-    EPS_RATIO,
     Columns,
     Symmetry,
     asymmetry_of,
@@ -27,6 +26,7 @@ from optstudy.curvature.probes import (
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.rows import chunks, norm
+from optstudy.curvature.symmetry import EPS_RATIO
 
 MIN_PRODUCTS = 6
 COMPARED = 4  # signs whose products are computed in both precisions

@@ -12,17 +12,14 @@ PRECISIONS = [
 ]
 
 
-@pytest.mark.xfail(strict=False, reason="known not to hold yet")
 def test_what_a_search_claims_of_structured_operators_holds(count: redteam.Count) -> None:
     assert not redteam.search_all("search", redteam.structured(108), count)
 
 
-@pytest.mark.xfail(strict=False, reason="known not to hold yet")
 def test_what_a_search_claims_of_nets_holds(count: redteam.Count) -> None:
     assert not redteam.search_all("search", redteam.nets(range(0, 300, 17), most=150), count)
 
 
-@pytest.mark.xfail(strict=False, reason="known not to hold yet")
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_intervals_of_traces_hold(dtype: torch.dtype, count: redteam.Count) -> None:
     cases = [*redteam.structured(36, 200, dtype), *redteam.nets(range(0, 300, 29), dtype, most=100)]
@@ -32,7 +29,6 @@ def test_intervals_of_traces_hold(dtype: torch.dtype, count: redteam.Count) -> N
     assert stats.binomtest(held, of, 0.95, alternative="less").pvalue >= redteam.SIGNIFICANCE
 
 
-@pytest.mark.xfail(strict=False, reason="known not to hold yet")
 def test_densities_are_off_by_no_more_than_they_state(count: redteam.Count) -> None:
     held, of = redteam.density_all(
         "density", [*redteam.structured(9, 82), *redteam.nets(range(0, 300, 77), most=80)], count
@@ -41,7 +37,6 @@ def test_densities_are_off_by_no_more_than_they_state(count: redteam.Count) -> N
     assert stats.binomtest(held, of, 0.95, alternative="less").pvalue >= redteam.SIGNIFICANCE
 
 
-@pytest.mark.xfail(strict=False, reason="known not to hold yet")
 @pytest.mark.parametrize("operator", [redteam.noisy(250), redteam.half(250)], ids=["noise", "bfloat16"])
 def test_an_operator_whose_noise_forbids_a_check_claims_nothing(operator: Operator) -> None:
     assert redteam.wrong_of_noise(operator) is None
