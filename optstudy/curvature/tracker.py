@@ -31,6 +31,9 @@ MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are rep
 EXCESS = (
     1.05  # ratio of the curvature along a move to the last value, above which another may have overtaken it
 )
+MAX_ANGLE = (
+    0.3  # radians between the pairs and the last step's, extra pairs included, above which others may be lost
+)
 MAX_ROWS = 64  # of the basis of a tracked step
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
 
@@ -59,10 +62,11 @@ class EigenTracker:
     residuals and an approximation of the rest of the operator from earlier steps (see `LowRank`).
     Converged pairs are not necessarily the largest. Therefore the first step, the last step and every
     ``verify_every``-th step also search for missed values, like `top_eigenpairs`, and count as verified. So does a step
-    that did not converge in float32, and one at which the gradients of the sample, at this step and the last, show more
-    curvature outside the tracked vectors than the last value allows. The other steps are tracked. When the selected
-    parameters change (a layer is frozen, unfrozen, or replaced by one of another shape), the search starts anew with a
-    verified step.
+    that did not converge in float32, and one at which a value may have been lost: the gradients of the sample, at this
+    step and the last, show more curvature outside the tracked vectors than the last value allows; the vectors turned
+    out of the space of all vectors of the last step, extra pairs included; or the last step found a missed value. The
+    other steps are tracked. When the selected parameters change (a layer is frozen, unfrozen, or replaced by one of
+    another shape), the search starts anew with a verified step.
 
     A tracker is a probe: `observe` takes the state that the previous call returned. The model is evaluated in eval
     mode, and not modified.
@@ -196,7 +200,7 @@ class EigenTracker:
             return certify(operator, goal, generator)
         tracked = self._track(operator, previous, generator)
         settled = tracked.converged or not has_double(operator)
-        if settled and move is not None and not move.exceeds(tracked.pairs):
+        if settled and move is not None and not self._may_have_lost(tracked.pairs, previous, move):
             return tracked
         result = certify(operator, goal, generator, tracked.basis)
         missed = result.missed or (tracked.converged and self._lost_value(tracked, result))
@@ -233,6 +237,10 @@ class EigenTracker:
             missed=False,
         )
 
+    def _may_have_lost(self, pairs: Ritz, previous: "_TrackerState", move: "_Move") -> bool:
+        """Whether a value may have overtaken the pairs unseen, by all that is known without a product."""
+        return previous.missed or move.exceeds(pairs) or previous.angle(pairs) > MAX_ANGLE
+
     def _lost_value(self, tracked: EigenResult, result: EigenResult) -> bool:
         """Whether a value exceeds the tracked ones by more than their residuals allow."""
         further = result.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
@@ -250,6 +258,7 @@ class EigenTracker:
             double=double,
             noise=result.noise,
             selected=selected,
+            missed=result.missed,
         )
 
     def _values(
@@ -292,6 +301,11 @@ class _TrackerState:
     selected: str = ""  # the parameters' names and shapes; empty in a state of version 0.1
     weights: Tensor | None = None  # (n,) on the CPU
     gradient: Tensor | None = None  # (n,) on the CPU
+    missed: bool = False  # whether a check found a missed value; the next step often misses one too
+
+    def angle(self, pairs: Ritz) -> float:
+        """Return the largest angle between pairs and the space of all vectors of this state, in radians."""
+        return largest_angle(torch.cat([self.vectors, self.other_vectors]), pairs.vectors)
 
     def approximation(self, operator: Operator) -> LowRank:
         """Return a low-rank approximation of an operator outside its top eigenspace."""

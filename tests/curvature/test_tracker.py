@@ -167,6 +167,18 @@ def test_a_check_that_finds_a_lost_value_reports_missed() -> None:
     assert verified["probability"] <= 0.05
 
 
+def test_the_step_after_a_missed_value_is_verified() -> None:
+    model, probe = Moved().at(2.0, 1.0), tracker(50)
+    state, _ = look(probe, At(0, model), None)
+    state["vectors"] = torch.eye(DIM, dtype=torch.float64)[:2]
+    state["other_values"], state["other_vectors"] = state["other_values"][:0], state["other_vectors"][:0]
+    model.at(2.0, 1.0, 1.5)
+
+    _, seen = watch(probe, [At(step, model) for step in (25, 26, 27)], state)
+
+    assert [(each["missed"], each["verified"]) for each in seen] == [(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+
+
 class Quartic(nn.Module):
     """A quadratic in two directions, and a fourth power in a third, whose curvature grows along it."""
 
@@ -205,6 +217,29 @@ def test_a_step_whose_gradients_show_a_larger_value_is_verified(
     assert (found["lambda_1"], found["lambda_2"]) == pytest.approx((first, second), rel=1e-3)
 
 
+def test_a_state_without_weights_and_gradient_is_followed_by_a_verified_step() -> None:
+    """States of version 0.1 have none."""
+    model, probe = Moved().at(2.0, 1.0), tracker(50)
+    state, _ = look(probe, At(0, model), None)
+    for name in ("weights", "gradient", "missed"):
+        del state[name]
+
+    _, seen = watch(probe, [At(step, model) for step in (1, 2)], state)
+
+    assert [each["verified"] for each in seen] == [1.0, 0.0]
+
+
+def test_the_state_does_not_share_memory_with_the_model() -> None:
+    model, probe = Moved().at(2.0, 1.0), tracker(50)
+    state, _ = look(probe, At(0, model), None)
+    before = state["weights"].clone()
+
+    with torch.no_grad():
+        model.weights.add_(1)
+
+    assert torch.equal(state["weights"], before)
+
+
 class Turned(nn.Module):
     """A quadratic with a matrix."""
 
@@ -226,6 +261,24 @@ def turning(step: int) -> Turned:
     skew = torch.diag(torch.ones(DIM - 1, dtype=torch.float64), 1)
     turned = torch.linalg.matrix_exp(math.radians(step) * (skew - skew.T)) @ a.matrix
     return Turned(turned @ torch.linalg.matrix_exp(-math.radians(step) * (skew - skew.T)))
+
+
+@pytest.mark.parametrize(("degrees", "kept", "alarm"), [(30, 2, True), (30, 3, False), (10, 2, False)])
+def test_a_step_whose_vectors_leave_the_last_ones_is_verified(degrees: float, kept: int, alarm: bool) -> None:
+    """The second vector turns towards the third, which the state may have among its extra pairs."""
+    angle, probe, units = math.radians(degrees), tracker(50), torch.eye(DIM, dtype=torch.float64)
+    values, turn = torch.linspace(0.3, -0.3, DIM, dtype=torch.float64), units.clone()
+    values[:3] = torch.tensor([2.0, 1.0, 0.5])
+    turn[1:3, 1:3] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    state, _ = look(probe, At(0, Turned(values.diag())), None)
+    state |= {"vectors": units[:2], "other_values": values[2:kept], "other_vectors": units[2:kept]}
+    model = Turned(turn @ values.diag() @ turn.T)
+
+    _, found = look(probe, At(1, model), state)
+
+    assert found["verified"] == float(alarm)
+    assert found["angle"] == pytest.approx(angle, rel=1e-2)
+    assert found["lambda_2"] == pytest.approx(1.0, rel=1e-3)
 
 
 def test_extra_pairs_save_products() -> None:
