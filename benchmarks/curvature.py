@@ -10,6 +10,7 @@ trace     the same at each of a run's last steps
 training  what tracing every step costs while training
 whole     the top two over all 60,000 images
 plane     the loss at 41 by 41 points
+starts    one starting row or several at once, over three batches
 large     a ResNet-18 of 11.2 million parameters and a transformer of 0.92 million at initialisation, by every library
 
 LeNet-5, trained by SGD, by Adam, and by full-batch Adam until it fits the 100 images. All rows use two threads and are
@@ -43,12 +44,13 @@ from curves.large import large
 from curves.oneshot import oneshot
 from curves.plane import plane
 from curves.report import Images, Requirement, show
+from curves.starts import starts
 from curves.tracing import trace, training
 from curves.trained import THREADS, Trained, converge, images_for_curvature, train
 from curves.whole import whole
 from training import processor
 
-PARTS = ("oneshot", "trace", "training", "whole", "plane", "large")
+PARTS = ("oneshot", "trace", "training", "whole", "plane", "starts", "large")
 PACKAGES = ("torch", "pyhessian", "curvlinops-for-pytorch", "hessian-eigenthings", "scipy")
 
 
@@ -113,13 +115,14 @@ class Models:
     sgd: Trained
     runs: tuple[Trained, ...]
     images: Images
+    start_images: Images
 
 
 def train_all(folder: Path, epochs: int, size: Size) -> Models:
     """Train LeNet-5 in three ways."""
     images = images_for_curvature()
     sgd, adam = (train(name, epochs, size.images, folder) for name in ("SGD", "Adam"))
-    return Models(sgd, (sgd, adam, converge(images, size.loss, folder)), images)
+    return Models(sgd, (sgd, adam, converge(images, size.loss, folder)), images, images_for_curvature(600))
 
 
 def parts_of(
@@ -144,6 +147,7 @@ def parts_of(
         "training": lambda: on(training, "sgd", "images", rest=(size.last, 3 * size.repeats)),
         "whole": lambda: on(whole, "sgd", rest=(size.counts, size.last, arguments.arpack_seconds)),
         "plane": lambda: on(plane, "sgd", "images", rest=(size.points, size.repeats)),
+        "starts": lambda: on(starts, "runs", "start_images", rest=(size.repeats,)),
         "large": lambda: large(
             arguments.net or size.nets, size.repeats, arguments.before, arguments.before_seconds
         ),

@@ -51,9 +51,9 @@ class Trained:
         return model.eval()
 
 
-def images_for_curvature() -> Images:
-    """Return the sample on which studies measure curvature."""
-    images = sample_images(load_split("mnist", Split("final"))[0], SAMPLES, seed=0, device="cpu")
+def images_for_curvature(count: int = SAMPLES) -> Images:
+    """Return the sample on which studies measure curvature, or a larger one."""
+    images = sample_images(load_split("mnist", Split("final"))[0], count, seed=0, device="cpu")
     assert isinstance(images, tuple)
     return images
 
