@@ -4,8 +4,16 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.ritz import Ritz, argsort_by, check_finite, negligible
-from optstudy.curvature.rows import combine_, combined, inner_products, norm, subtract_
+from optstudy.curvature.ritz import Ritz, argsort_by, negligible
+from optstudy.curvature.rows import (
+    combine_,
+    combined,
+    components,
+    finite_norm,
+    inner_products,
+    norm,
+    subtract_,
+)
 
 
 class Basis:
@@ -71,7 +79,7 @@ class Basis:
             return 0
         self._images[old:end] = operator.apply(self._rows[old:end])
         for image in self._images[old:end]:
-            check_finite(norm(image), operator)
+            finite_norm(image, operator.name)
         columns = inner_products(self._rows[:end], self._images[old:end])
         corner = columns[old:]
         self.asymmetry = max(self.asymmetry, float((corner - corner.T).abs().max()))
@@ -111,7 +119,7 @@ def orthonormalise_(row: Tensor, rows: Tensor) -> bool:
     row /= length
     share = 1.0
     for _ in range(2):
-        subtract_(row, inner_products(rows, row.unsqueeze(0))[:, 0], rows)
+        subtract_(row, components(rows, row), rows)
         length = norm(row)
         share *= length
         if share <= negligible(row.dtype):

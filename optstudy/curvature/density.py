@@ -14,8 +14,6 @@ from optstudy.curvature.probes import (
     Symmetry,
     asymmetry_of,
     check_asymmetry,
-    finite_norm,
-    inner,
     quantile,
     room,
     root_mean_square,
@@ -23,7 +21,7 @@ from optstudy.curvature.probes import (
 )
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
-from optstudy.curvature.rows import norm, random_row
+from optstudy.curvature.rows import components, finite_norm, norm, random_row
 from optstudy.curvature.symmetry import EPS_RATIO
 
 GRID_POINTS = 1024
@@ -219,8 +217,8 @@ def _noise(operator: Operator, seed: int) -> float:
     errors, sizes, columns = [], [], []
     for row, image in zip(rows, rough, strict=True):
         exact = double @ row.double()
-        sizes.append(finite_norm(exact, operator))
-        columns.append(inner(rows, exact))
+        sizes.append(finite_norm(exact, operator.name))
+        columns.append(components(rows, exact))
         errors.append(norm(exact.sub_(image)))
         del exact  # leave room for the next
     scale = root_mean_square(sizes) / math.sqrt(operator.dim)
@@ -283,9 +281,9 @@ class _Group:
 
 def _advance_(section: _Section, row: Tensor, before: Tensor, image: Tensor, operator: Operator) -> bool:
     """Replace the row before by the next one; return whether the recurrence goes on."""
-    size = finite_norm(image, operator)
+    size = finite_norm(image, operator.name)
     before.mul_(-section.beside[-1] if section.beside else 0.0).add_(image)
-    slope = float(inner(row.unsqueeze(0), before))
+    slope = float(components(row.unsqueeze(0), before))
     before.sub_(row, alpha=slope)
     length = norm(before)
     section.diagonal.append(slope)

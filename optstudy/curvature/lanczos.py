@@ -7,8 +7,16 @@ from torch import Tensor
 
 from optstudy.curvature.cost import basis_device
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.ritz import Ritz, argsort_by, check_finite, negligible
-from optstudy.curvature.rows import combine_, combined, inner_products, norm, random_row, subtract_
+from optstudy.curvature.ritz import Ritz, argsort_by, negligible
+from optstudy.curvature.rows import (
+    combine_,
+    combined,
+    components,
+    finite_norm,
+    norm,
+    random_row,
+    subtract_,
+)
 
 MAX_PASSES = 4  # of orthogonalisation
 CANCELLED = 0.5  # a pass that leaves less than this share of the length is repeated
@@ -75,13 +83,12 @@ class Lanczos:
         size, rows = self.size, self.rows
         last, image = rows[size], rows[size + 1]
         image.copy_(self.operator.apply(last.unsqueeze(0).to(self.operator.device))[0])
-        length = check_finite(norm(image), self.operator)
-        self.scale = max(self.scale, length)
+        self.scale = max(self.scale, finite_norm(image, self.operator.name))
         predicted = self.section[size, :size].clone()
         if bool(predicted.any()):
             first = int(predicted.nonzero()[0])
             subtract_(image, predicted[first:], rows[first:size])
-        own = inner_products(last.unsqueeze(0), image.unsqueeze(0))[0]
+        own = components(last.unsqueeze(0), image)
         subtract_(image, own, last.unsqueeze(0))
         found = torch.cat([predicted, own])
         self.asymmetry = max(self.asymmetry, self._orthogonalise(image, found))
@@ -94,7 +101,7 @@ class Lanczos:
         rows, asymmetry = self.rows[: len(found)], 0.0
         length = norm(image)
         for index in range(MAX_PASSES):
-            parts = inner_products(rows, image.unsqueeze(0))[:, 0]
+            parts = components(rows, image)
             subtract_(image, parts, rows)
             before, length = length, norm(image)
             if not index:
@@ -119,15 +126,11 @@ class Lanczos:
         """Draw the next row at random, orthogonal to all; whether there is such a direction."""
         if self.size >= self.operator.dim:
             return False
-        row = self.rows[self.size]
+        known, row = self.rows[: self.size], self.rows[self.size]
         random_row(row, self.generator)
         row /= norm(row)
         for _ in range(MAX_PASSES):
-            subtract_(
-                row,
-                inner_products(self.rows[: self.size], row.unsqueeze(0))[:, 0],
-                self.rows[: self.size],
-            )
+            subtract_(row, components(known, row), known)
             length = norm(row)
             if not length > negligible(row.dtype):
                 return False

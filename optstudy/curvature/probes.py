@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
-from optstudy.curvature.ieee import ieee_float32
 from optstudy.curvature.operators import Operator
-from optstudy.curvature.rows import chunks, norm
+from optstudy.curvature.rows import dot, finite_norm
 from optstudy.curvature.symmetry import check_symmetry
 
 MEMORY_BYTES = 5e8  # of the vectors that are kept by default
@@ -34,43 +33,6 @@ def room(operator: Operator, memory: int | None) -> int:
     return int(memory)
 
 
-def inner(rows: Tensor, row: Tensor) -> Tensor:
-    """Return the inner products of rows ``(m, n)`` with a row ``(n,)``, added in float64: ``(m,)`` on the CPU."""
-    total = torch.zeros(len(rows), dtype=torch.float64, device=row.device)
-    with ieee_float32(row.device):
-        for part in chunks(len(row)):
-            total += rows[:, part].to(row.dtype) @ row[part]
-    return total.cpu()
-
-
-def remove_(row: Tensor, rows: Tensor) -> None:
-    """Subtract from a row ``(n,)`` its part in the span of orthonormal rows ``(m, n)``, in place."""
-    weights = inner(rows, row).to(row.device, row.dtype)
-    with ieee_float32(row.device):
-        for part in chunks(len(row)):
-            row[part] -= weights @ rows[:, part].to(row.dtype)
-
-
-def dot(first: Tensor, second: Tensor) -> float:
-    """Return the inner product of two rows ``(n,)``, computed in float64."""
-    parts = (first[part].double() @ second[part].double() for part in chunks(len(first)))
-    return math.fsum(float(part) for part in parts)
-
-
-def finite_norm(image: Tensor, operator: Operator) -> float:
-    """Return the norm of a product.
-
-    Raises:
-        FloatingPointError: If it is not finite.
-    """
-    found = norm(image)
-    if not math.isfinite(found):
-        raise FloatingPointError(
-            f"a product with the {operator.name} is not finite; has the model diverged, or are its inputs not finite?"
-        )
-    return found
-
-
 @dataclass
 class Symmetry:
     r"""How far products are from symmetric: :math:`x_1^\top A x_i - x_i^\top A x_1` for rows as they are computed."""
@@ -86,7 +48,7 @@ class Symmetry:
         Raises:
             FloatingPointError: If the product is not finite.
         """
-        self.sizes.append(finite_norm(image, self.operator))
+        self.sizes.append(finite_norm(image, self.operator.name))
         if self.first is None:
             self.first = row.clone(), image.clone()
         else:
@@ -125,7 +87,7 @@ class Columns:
 
     def add(self, images: Tensor) -> None:
         """Add the next columns, as rows ``(m, n)``; raises FloatingPointError if one is not finite."""
-        self.sizes += [finite_norm(image, self.operator) for image in images]
+        self.sizes += [finite_norm(image, self.operator.name) for image in images]
         self.first = images[:COMPARED_COLUMNS].clone() if self.first is None else self.first
         self.corners.append(images[:, : len(self.first)])
 

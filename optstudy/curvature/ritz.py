@@ -1,12 +1,10 @@
 """Ritz pairs, and the orders in which they are sorted."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.operators import Operator
 from optstudy.curvature.rows import norms
 
 
@@ -49,17 +47,3 @@ def argsort_by(values: Tensor, order: str) -> Tensor:
 def negligible(dtype: torch.dtype) -> float:
     """Return the length below which the orthogonal part of a unit row is rounding error."""
     return 100 * float(torch.finfo(dtype).eps)
-
-
-def check_finite(length: float, operator: Operator) -> float:
-    """Return the norm of a product.
-
-    Raises:
-        FloatingPointError: If it is not finite.
-    """
-    if not math.isfinite(length):
-        raise FloatingPointError(
-            f"a product with the {operator.name} is not finite; has the model diverged, or are"
-            " its inputs not finite?"
-        )
-    return length

@@ -19,22 +19,36 @@ def chunks(size: int, length: int = CHUNK) -> Iterator[slice]:
 
 
 def inner_products(first: Tensor, second: Tensor) -> Tensor:
-    """Return the inner products of rows ``(m, n)`` and ``(b, n)``: ``(m, b)`` in float64 on the CPU."""
+    """Return the inner products of rows ``(m, n)`` and ``(b, n)``: ``(m, b)`` in float64 on the CPU.
+
+    They are multiplied in the precision of ``second``.
+    """
     total = torch.zeros(len(first), len(second), dtype=torch.float64, device=first.device)
     if total.numel():
         with ieee_float32(first.device):
             for part in chunks(first.shape[1]):
-                total += first[:, part] @ second[:, part].T
+                total += first[:, part].to(second.dtype) @ second[:, part].T
     return total.cpu()
+
+
+def components(rows: Tensor, row: Tensor) -> Tensor:
+    """Return the inner products of rows ``(m, n)`` with a row ``(n,)``: ``(m,)`` in float64 on the CPU."""
+    return inner_products(rows, row.unsqueeze(0))[:, 0]
+
+
+def dot(first: Tensor, second: Tensor) -> float:
+    """Return the inner product of two rows ``(n,)``, multiplied in float64."""
+    parts = (first[part].double() @ second[part].double() for part in chunks(len(first)))
+    return math.fsum(float(part) for part in parts)
 
 
 def subtract_(row: Tensor, coefficients: Tensor, rows: Tensor) -> None:
     """Subtract a combination of rows ``(m, n)`` from a row ``(n,)`` in place."""
     if len(rows):
-        weights = coefficients.to(rows.device, rows.dtype)
+        weights = coefficients.to(row.device, row.dtype)
         with ieee_float32(rows.device):
             for part in chunks(len(row)):
-                row[part].addmv_(rows[:, part].T, weights, alpha=-1)
+                row[part].addmv_(rows[:, part].to(row.dtype).T, weights, alpha=-1)
 
 
 def combined(mix: Tensor, rows: Tensor) -> Tensor:
@@ -68,6 +82,20 @@ def norm(row: Tensor) -> float:
     return scale * math.sqrt(
         sum(float((row[part].double() / scale).square().sum()) for part in chunks(len(row)))
     )
+
+
+def finite_norm(image: Tensor, name: str) -> float:
+    """Return the norm of a product with an operator of this name.
+
+    Raises:
+        FloatingPointError: If it is not finite.
+    """
+    found = norm(image)
+    if not math.isfinite(found):
+        raise FloatingPointError(
+            f"a product with the {name} is not finite; has the model diverged, or are its inputs not finite?"
+        )
+    return found
 
 
 def norms(rows: Tensor) -> Tensor:

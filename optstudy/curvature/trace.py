@@ -8,24 +8,21 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
+from optstudy.curvature.basis import orthonormal
 from optstudy.curvature.operators import Operator, check_end, check_operator, has_double, in_double
 from optstudy.curvature.probes import (
     Columns,
     Symmetry,
     asymmetry_of,
     check_asymmetry,
-    dot,
-    finite_norm,
-    inner,
     quantile,
-    remove_,
     room,
     root_mean_square,
     unit_rows,
 )
 from optstudy.curvature.progress import Progress, last
 from optstudy.curvature.reprs import short_repr
-from optstudy.curvature.rows import chunks, norm
+from optstudy.curvature.rows import chunks, components, dot, finite_norm, norm, subtract_
 from optstudy.curvature.symmetry import EPS_RATIO
 
 MIN_PRODUCTS = 6
@@ -162,7 +159,7 @@ def _hutchplusplus(operator: Operator, finer: bool, budget: _Budget) -> Steps:
     inside = torch.empty(size, operator.dim, dtype=operator.dtype, device=operator.device)
     for done in _sketch(operator, inside, group, generator):
         yield Progress(spent + done, products, None)
-    inside, spent = inside[: _orthonormalise_(inside)], spent + size
+    inside, spent = orthonormal(inside), spent + size
     outside = _Outside(operator, inside, generator)
     if finer:
         spent += outside.extend(COMPARED, group)
@@ -194,8 +191,8 @@ def _differences(operator: Operator, generator: torch.Generator) -> list[float]:
     assert double is not None
     for sign in signs:
         image = _product(double, sign)
-        sizes.append(finite_norm(image, operator))
-        columns.append(inner(signs, image))
+        sizes.append(finite_norm(image, operator.name))
+        columns.append(components(signs, image))
         del image  # leave room for the next
     section = torch.stack(columns)
     check_asymmetry(operator, asymmetry_of(section), root_mean_square(sizes))
@@ -213,26 +210,9 @@ def _sketch(operator: Operator, rows: Tensor, group: int, generator: torch.Gener
         part.copy_(_signs(operator, len(part), generator))
         part.copy_(operator.apply(part))
         for row in part:
-            finite_norm(row, operator)
+            finite_norm(row, operator.name)
         done += len(part)
         yield done
-
-
-def _orthonormalise_(rows: Tensor) -> int:
-    """Replace the first rows by an orthonormal basis of all; return its size."""
-    size, negligible = 0, 100 * float(torch.finfo(rows.dtype).eps)
-    for row in rows:
-        share, length = 1.0, norm(row)
-        for _ in range(2):
-            if share > negligible and length > 0:
-                row.div_(length)
-                remove_(row, rows[:size])
-                length = norm(row)
-                share *= length
-        if share > negligible and length > 0:
-            torch.div(row, length, out=rows[size])
-            size += 1
-    return size
 
 
 @dataclass
@@ -247,8 +227,8 @@ class _Inside:
     def extend(self, rows: Tensor) -> int:
         """Add the products of the next rows; return their number."""
         images = self.operator.apply(rows.to(self.operator.dtype))
-        self.columns += [inner(self.rows, image) for image in images]
-        self.sizes += [finite_norm(image, self.operator) for image in images]
+        self.columns += [components(self.rows, image) for image in images]
+        self.sizes += [finite_norm(image, self.operator.name) for image in images]
         return len(rows)
 
     @property
@@ -289,7 +269,7 @@ class _Outside:
         for start in range(0, count, group):
             rows = _signs(self.operator, min(group, count - start), self.generator).to(self.operator.dtype)
             for row in rows:
-                remove_(row, self.inside)
+                subtract_(row, components(self.inside, row), self.inside)
             for row, image in zip(rows, self.operator.apply(rows), strict=True):
                 self.symmetry.add(row, image)
                 self.terms.append(dot(row, image))
