@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.operators import Operator, product
 from optstudy.curvature.ritz import Ritz, argsort_by, negligible
 from optstudy.curvature.rows import (
     combine_,
@@ -69,15 +69,18 @@ class Basis:
         """Add the part of ``block`` ``(b, n)`` outside the basis, and its images; return the number of products.
 
         Raises:
+            ValueError: If there is no room.
             FloatingPointError: If a product is not finite.
         """
         old, end = self.size, self.size
+        if old == self.capacity:
+            raise ValueError(f"the basis has no room for more than {old} rows")
         for row in block[: self.capacity - old]:
             self._rows[end] = row
             end += orthonormalise_(self._rows[end], self._rows[:end])
         if end == old:
             return 0
-        self._images[old:end] = operator.apply(self._rows[old:end])
+        self._images[old:end] = product(operator, self._rows[old:end])
         for image in self._images[old:end]:
             finite_norm(image, operator.name)
         columns = inner_products(self._rows[:end], self._images[old:end])

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from optstudy.curvature.basis import Basis, as_basis
 from optstudy.curvature.completeness import MAX_CHECK_PRODUCTS, Check, Section, check_steps
+from optstudy.curvature.cost import LEAST_ROWS
 from optstudy.curvature.davidson import converge_steps
 from optstudy.curvature.lanczos import BESIDES, Lanczos, lanczos_steps
-from optstudy.curvature.operators import Operator, has_double, in_double
+from optstudy.curvature.operators import Operator, has_double, in_double, product
 from optstudy.curvature.precision import largest_difference, noise_of_few_examples, refine
 from optstudy.curvature.progress import result_of
-from optstudy.curvature.ratio import Ratio, block_norm, ratio_interval
-from optstudy.curvature.ritz import Ritz
-from optstudy.curvature.symmetry import EPS_RATIO, QUESTION, check_symmetry, is_suspicious
+from optstudy.curvature.ratio import Ratio, ratio_interval
+from optstudy.curvature.ritz import Ritz, value_after
+from optstudy.curvature.symmetry import EPS_RATIO, QUESTION, ask_symmetry, is_suspicious
 
 EXPENSIVE = 1_000_000  # entries from which float64 is avoided where a few examples show no need of it
+RECURRENCE = 32  # rounding errors, relative to the largest value, that residuals may have by the recurrence
 SMALL = 0.1  # share of the tolerance that the errors of products may have then
 FIRST_REFINEMENT = 30  # products in float32 before asking whether it can converge at all
 SHARE = (
@@ -37,7 +39,8 @@ class Goal:
     tolerance: float  # largest residual, relative to the largest magnitude
     probability: float | None  # of a missed value, at which checks stop; None for no check
     max_products: int
-    memory: int  # vectors that are kept
+    memory: int  # vectors that are kept, of the precision in which the search starts
+    itemsize: int  # of their entries
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,14 @@ class EigenResult:
     """Eigenpairs and their accuracy."""
 
     pairs: Ritz
-    basis: Basis  # the pairs' basis
+    basis: Basis | None  # the last one that held more than the pairs
     operator: Operator  # at the required precision
     products: int
     converged: bool
     noise: float  # 2-norm error of a product of the operator
     accuracy: float  # 2-norm error of the products of the pairs, which are in float64 where that is available
-    next_value: float  # of a search: rough estimate of the next value; nan if there is none
+    scale: float  # largest magnitude of a value that was seen
+    next_value: float  # rough estimate of the next value; nan if there is none
     check: Check | None
     missed: bool  # whether a check found a missed value, since included
 
@@ -61,19 +65,22 @@ class EigenResult:
         return self.pairs.residuals + self.accuracy
 
     @property
-    def delta(self) -> float:
-        """2-norm of the residual block."""
-        return block_norm(self.pairs.residual_vectors)
-
-    @property
     def ratio(self) -> Ratio:
         """The ratio of the first two values."""
-        return ratio_of(self.pairs.values, self.delta, self.accuracy, self.check)
+        return ratio_of(self.pairs.values, self.pairs.delta, self.accuracy, self.check, self.next_value)
 
 
-def ratio_of(values: Tensor, delta: float, noise: float, check: Check | None) -> Ratio:
-    """Return the ratio of the first two of some values, the others of which were found or bounded by a check."""
+def ratio_of(
+    values: Tensor, delta: float, noise: float, check: Check | None, next_value: float = math.nan
+) -> Ratio:
+    """Return the ratio of the first two of some values.
+
+    The others were found or bounded by a check. Without a check, the next value found stands for those that were not
+    computed, as if none had been missed.
+    """
     first, second, *others = values.tolist()
+    if check is None and not math.isnan(next_value):
+        others.append(next_value)
     above = max([value for value in others if value > 0], default=0.0)
     below = max([-value for value in others if value < 0], default=0.0)
     if check is not None:
@@ -142,15 +149,17 @@ class _Search:
             missed, converged = True, False
             if self._left < 0:
                 break
-            pairs = yield from self._go_on(lanczos)
+            # Its rows are not needed beside those of the next check.
+            pairs, lanczos = (yield from self._go_on(lanczos)), None
         return EigenResult(
             pairs=pairs,
-            basis=self.basis or as_basis(pairs, self.operator, len(pairs.values)),
+            basis=self.basis,
             operator=self.operator,
             products=self.spent,
             converged=converged and (self.asked or not self.doubtful),
             noise=self.noise or 0.0,
             accuracy=self.accuracy,
+            scale=self.scale,
             next_value=self.next_value,
             check=self.check,
             missed=missed,
@@ -162,13 +171,13 @@ class _Search:
         if self.basis is not None:
             self._learn(self.basis)
             return self.basis.ritz(order, k)
+        self._try_double()
         lanczos, limit = Lanczos(self.operator, self.goal.memory, self.generator), self._left
-        first = min(limit, FIRST_REFINEMENT) if has_double(self.operator) else limit
+        first = min(limit, max(FIRST_REFINEMENT, k + 1)) if has_double(self.operator) else limit
         products = yield from self._advance(lanczos, self.goal.tolerance, first)
         if products == first < limit and not (yield from self._is_coarse(lanczos)):
             yield from self._advance(lanczos, self.goal.tolerance, self._left)
-        values, _ = lanczos.estimates(order, k + 1)
-        self.next_value = float(values[k]) if len(values) > k else math.nan
+        self.next_value = value_after(torch.linalg.eigvalsh(lanczos.projected), order, k)
         return lanczos.ritz(order, k)
 
     def _advance(self, lanczos: Lanczos, tolerance: float, limit: int) -> Steps[int]:
@@ -185,7 +194,17 @@ class _Search:
             noise = refine(self.operator, self.finest, first, None).noise
             self.spent += 1
             yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
-        return noise >= self._slack
+        return noise > self._slack
+
+    def _try_double(self) -> None:
+        """Compute in float64 once, before hours are spent; raises TypeError for a model that cannot."""
+        if not has_double(self.operator):
+            return
+        few = self.operator.of_few_examples() if self.operator.of_few_examples is not None else None
+        if few is not None:
+            in_double(few)
+        elif self.operator.dim < EXPENSIVE:
+            _ = self.finest
 
     def _noise_of_few_examples(self, pairs: Ritz) -> float | None:
         if self.operator.dim < EXPENSIVE or not has_double(self.operator):
@@ -197,11 +216,16 @@ class _Search:
         noise = self._noise_of_few_examples(pairs)
         if noise is None or noise > SMALL * self._slack:
             return False
-        last = self.operator.apply(pairs.vectors[-1:].to(self.operator.device))
-        self.noise = max(noise, largest_difference(pairs.images[-1:], last))
-        self.spent += 1
-        yield 1, pairs.values
-        self.accuracy = self.noise
+        complete = not self.checks  # images beside locked rows lack the residuals of these
+        vectors = pairs.vectors[-1:] if complete else pairs.vectors
+        images = product(self.operator, vectors.to(self.operator.device))
+        self.spent += len(images)
+        yield len(images), pairs.values
+        if complete:
+            noise = max(noise, largest_difference(pairs.images[-1:], images))
+        pairs.images[-len(images) :] = images
+        self.noise = noise
+        self.accuracy = noise + RECURRENCE * torch.finfo(self.operator.dtype).eps * self.scale
         return self._has_converged(pairs)
 
     def _refine(self, pairs: Ritz) -> Steps[tuple[Ritz, bool]]:
@@ -215,12 +239,15 @@ class _Search:
             self._learn(refined.basis)
             known = refined.basis.ritz(self.goal.order, self.goal.k)
             yield refined.products, known.values
-            if self._has_converged(known) or self._left <= 0:
-                return known, self._has_converged(known)
-            if self.noise >= self._slack:
+            converged = self._has_converged(known)
+            if converged or self._left <= 0:
+                return known, converged
+            if self.noise > self._slack:
                 self._to_double()
             if self.basis is None:
-                self.basis = as_basis(known, self.operator, max(self.goal.memory // 2, 2 * self.goal.k + 4))
+                capacity = max(self._vectors(self.operator) // 2, 2 * self.goal.k + 4)
+                self.basis = as_basis(known, self.operator, capacity)
+            del refined, known, pairs  # before more rows are kept
             pairs, products = yield from converge_steps(
                 self.operator,
                 self.basis,
@@ -248,7 +275,7 @@ class _Search:
         # Whether products are too inaccurate for a check to reach the probability.
         coarse = self.noise * math.sqrt(self.operator.dim) > allowed * smallest
         operator, noise = (self.finest, self._finest_noise) if coarse else (self.operator, self.noise)
-        memory = min(self.goal.memory, len(pairs.values) + MAX_CHECK_PRODUCTS + BESIDES)
+        memory = min(self._vectors(operator), len(pairs.values) + MAX_CHECK_PRODUCTS + BESIDES)
         lanczos = Lanczos(operator, memory, self.generator, pairs)
         check, missed = yield from check_steps(
             lanczos,
@@ -276,10 +303,9 @@ class _Search:
         """Whether a check decides the sign of the ratio, or no check can."""
         if self.goal.order != "magnitude" or len(pairs.values) < 2:  # noqa: PLR2004  # a ratio needs two
             return True
-        delta = block_norm(pairs.residual_vectors)
         seen = replace(check, above=float(section.values[-1]), below=-float(section.values[0]))
         decided, undecidable = (
-            ratio_of(pairs.values, delta, self.accuracy, bounds).sign for bounds in (check, seen)
+            ratio_of(pairs.values, pairs.delta, self.accuracy, bounds).sign for bounds in (check, seen)
         )
         return decided != "open" or undecidable == "open"
 
@@ -299,7 +325,14 @@ class _Search:
     def _left(self) -> int:
         """Number of products that are left, without those to recompute the pairs."""
         measured = self.noise is None and not has_double(self.operator) and self.operator.in_dtype is not None
-        return self.goal.max_products - self.spent - self.goal.k - measured
+        few = has_double(self.operator) and self.operator.dim >= EXPENSIVE
+        again = 1 if not self.checks else self.goal.k
+        return self.goal.max_products - self.spent - self.goal.k - measured - few * again
+
+    def _vectors(self, operator: Operator) -> int:
+        """Return how many vectors of an operator take as much memory as the goal allows."""
+        share = self.goal.memory * self.goal.itemsize // operator.dtype.itemsize
+        return max(share, self.goal.k + LEAST_ROWS)
 
     @property
     def _finest_noise(self) -> float:
@@ -307,7 +340,8 @@ class _Search:
         return (self.noise or 0.0) * (EPS_RATIO if has_double(self.operator) else 1.0)
 
     def _has_converged(self, pairs: Ritz) -> bool:
-        return bool((pairs.residuals <= self._slack).all())
+        complete = len(pairs.values) == self.goal.k
+        return complete and bool((pairs.residuals + self.accuracy <= self._slack).all())
 
     def _to_double(self) -> None:
         if has_double(self.operator):
@@ -319,8 +353,7 @@ class _Search:
         self.doubtful = self.doubtful or is_suspicious(part.rows.dtype, part.asymmetry, self.scale)
         if self.doubtful and not self.asked and self._left >= QUESTION:
             self.asked = True
-            self.spent += QUESTION
-            check_symmetry(self.operator)
+            self.spent += ask_symmetry(self.operator)
 
 
 def check_limits(tolerance: float, probability: float | None) -> None:

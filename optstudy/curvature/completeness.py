@@ -56,14 +56,16 @@ class Section:
         """Return that of an iteration."""
         dim = lanczos.operator.dim - lanczos.locked
         values, vectors = torch.linalg.eigh(lanczos.krylov)
-        if len(values) == dim:
-            noise = 0.0
-        elif noise and not lanczos.coupling:  # the last product was inside the basis, up to rounding
+        if (
+            noise and not lanczos.coupling and len(values) < dim
+        ):  # the last product was inside the basis, up to rounding
             noise += negligible(lanczos.operator.dtype) * float(values.abs().max())
         return cls(values, vectors, lanczos.coupling, dim, noise)
 
     def probability(self, threshold: float, side: int = 1) -> float:
         """Bound the probability that an eigenvalue beyond a threshold was missed, above (1) or below zero (-1)."""
+        if len(self.values) == self.dim:  # all of them are known, up to the noise
+            return float(float((side * self.values).max()) + self.noise > threshold)
         component = bound_start_component(
             side * self.values, self.vectors, self.coupling, threshold, self.noise
         )
@@ -72,6 +74,8 @@ class Section:
     def bound(self, probability: float, side: int) -> float:
         """Return a threshold beyond which an eigenvalue was missed with this probability at most."""
         low = float((side * self.values).max())
+        if len(self.values) == self.dim:
+            return low + self.noise
         width = max(float(self.values.abs().max()), self.noise, torch.finfo(torch.float64).tiny)
         high = low
         while self.probability(high, side) > probability:

@@ -12,6 +12,7 @@ from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.rows import random_row
 
 MOST_BYTES, MOST_ROWS = 0.85e9, 128  # of the vectors, by default
+FEWEST_ROWS = 18  # beside the pairs, by default: enough for most checks
 LEAST_ROWS = 5  # beside the pairs: with fewer, a restart would keep nothing else
 GIGA = 1e9
 
@@ -48,7 +49,10 @@ def estimate_cost(operator: Operator, k: int = 2, memory: int | None = None) -> 
     began = time.perf_counter()
     float(operator.apply(row)[0, 0])  # waits for a GPU
     return Cost(
-        time.perf_counter() - began, memory, memory * _row_bytes(operator), free_bytes(operator.device)
+        time.perf_counter() - began,
+        memory,
+        min(memory, operator.dim + 2) * _row_bytes(operator),
+        free_bytes(operator.device),
     )
 
 
@@ -58,14 +62,15 @@ def kept_vectors(operator: Operator, k: int, memory: int | None) -> int:
     Args:
         operator: The operator.
         k: Number of pairs.
-        memory: What was asked for; by default as many as fit 0.85 GB, at most 128, and enough for ``k``.
+        memory: What was asked for; by default as many as fit 0.85 GB, at most 128, and at least enough for most
+            checks.
 
     Raises:
         ValueError: If it is too small.
         MemoryError: If they do not fit.
     """
     if memory is None:
-        memory = max(2 * k + 8, min(MOST_ROWS, int(MOST_BYTES / _row_bytes(operator))))
+        memory = max(k + FEWEST_ROWS, min(MOST_ROWS, int(MOST_BYTES / _row_bytes(operator))), 2 * k + 8)
     check_whole(memory=memory)
     least = k + LEAST_ROWS
     if memory < least:

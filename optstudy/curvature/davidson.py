@@ -69,7 +69,7 @@ def converge_steps(
         if spent >= limit or basis.size >= operator.dim:
             break
         if basis.size + max(len(block), 1) > basis.capacity:
-            basis.compress(order, (count + basis.capacity) // 2 - 1)
+            basis.compress(order, max(count, (count + basis.capacity) // 2 - 1))
         products = basis.append(operator, block[: limit - spent])
         while not products:  # an invariant space; the remaining eigenvectors are orthogonal to it
             random = torch.empty(1, operator.dim, dtype=operator.dtype, device=operator.device)

@@ -1,4 +1,4 @@
-"""Top eigenpairs by block Lanczos, with residuals in float64 and a search for missed values."""
+"""Top eigenpairs by Lanczos, with residuals in float64 and a search for missed values."""
 
 import math
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from optstudy.curvature.certify import EigenResult, Goal, certify_steps, check_l
 from optstudy.curvature.completeness import Check
 from optstudy.curvature.cost import kept_vectors
 from optstudy.curvature.losses import Loss
+from optstudy.curvature.objective import check_precision
 from optstudy.curvature.operators import Operator, check_end, check_operator, hessian, in_double
 from optstudy.curvature.progress import Progress, accumulate, last
 from optstudy.curvature.ratio import Ratio
@@ -24,6 +25,7 @@ Order = Literal["magnitude", "largest", "smallest"]
 
 TOLERANCE = 1e-4
 MISS_PROBABILITY = 0.01
+FLOAT32_EPS = float(torch.finfo(torch.float32).eps)
 FLOAT32_TOLERANCE = 1e-5  # tighter tolerances are beyond float32, so float64 is used from the start
 
 
@@ -68,7 +70,7 @@ class Eigenpairs:
             raise ValueError(
                 "a ratio requires two eigenvalues by magnitude; use k=2 or more and order='magnitude'"
             )
-        return ratio_of(self.values, self.delta, self.accuracy, self.check)
+        return ratio_of(self.values, self.delta, self.accuracy, self.check, self.next_value)
 
 
 def top_eigenpairs(
@@ -105,7 +107,8 @@ def top_eigenpairs(
             bound that was reached. None for no check.
         max_products: Largest number of products, those of checks and in float64 included; the search stops there,
             converged or not.
-        memory: Number of vectors that may be kept; by default as many as fit 0.85 GB, at most 128.
+        memory: Number of vectors that may be kept; by default as many as fit 0.85 GB, between 20 and 128. With fewer,
+            more products are needed, and a check that they limit may not reach the probability.
         seed: Seed of the random starts, the only source of randomness.
         options: Further arguments of `hessian`, for a model.
 
@@ -169,19 +172,22 @@ def iter_eigenpairs(
         )
     check_limits(tolerance, probability)
     asked = operator
+    check_precision(operator.device, operator.dtype)
     if tolerance < FLOAT32_TOLERANCE:
         operator = in_double(operator) or operator
     memory = kept_vectors(operator, k, memory)
     generator = torch.Generator().manual_seed(int(seed))
-    goal = Goal(k, order, tolerance, probability, max_products, memory)
+    goal = Goal(k, order, tolerance, probability, max_products, memory, operator.dtype.itemsize)
     result = yield from accumulate(certify_steps(operator, goal, generator), k)
     check_end(asked)
+    # Vectors in float64 are rounded to the precision of the operator.
+    rounding = 0.0 if result.pairs.vectors.dtype == result.operator.dtype else FLOAT32_EPS
     yield Eigenpairs(
         values=result.pairs.values,
         vectors=result.pairs.vectors.to(result.operator.dtype),
-        residuals=result.residuals,
-        angles=_angles(result, order),
-        delta=result.delta,
+        residuals=result.residuals + rounding * result.scale,
+        angles=_angles(result, order) + rounding,
+        delta=result.pairs.delta,
         next_value=result.next_value,
         products=result.products,
         converged=result.converged,
@@ -212,9 +218,11 @@ def _operator(
 def _angles(result: EigenResult, order: str) -> Tensor:
     """Bound the angle between each Ritz vector and an eigenvector, by its residual over its gap."""
     values, residuals = result.pairs.values, result.residuals
-    apart = (values.unsqueeze(1) - values).abs() - residuals
+    apart = (values.unsqueeze(1) - values).abs() - result.pairs.delta - result.accuracy
     gaps = apart.fill_diagonal_(math.inf).min(dim=1).values
-    gaps = gaps.minimum(_distance_to_others(result, order) - result.delta - result.accuracy).clamp(min=0)
+    gaps = gaps.minimum(_distance_to_others(result, order) - result.pairs.delta - result.accuracy).clamp(
+        min=0
+    )
     return torch.where(gaps > residuals, residuals / gaps, 1.0).asin()
 
 

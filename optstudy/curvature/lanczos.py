@@ -5,8 +5,9 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
+from optstudy.curvature.basis import orthonormalise_
 from optstudy.curvature.cost import basis_device
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.operators import Operator, product
 from optstudy.curvature.ritz import Ritz, argsort_by, negligible
 from optstudy.curvature.rows import (
     combine_,
@@ -19,6 +20,7 @@ from optstudy.curvature.rows import (
 )
 
 MAX_PASSES = 4  # of orthogonalisation
+MAX_DRAWS = 20  # of a random row
 CANCELLED = 0.5  # a pass that leaves less than this share of the length is repeated
 BESIDES = 2  # rows beside the section: the next one, and the product that becomes the one after
 KEPT = 0.4  # share of the rows, beyond the pairs, that a restart keeps
@@ -82,7 +84,7 @@ class Lanczos:
         """
         size, rows = self.size, self.rows
         last, image = rows[size], rows[size + 1]
-        image.copy_(self.operator.apply(last.unsqueeze(0).to(self.operator.device))[0])
+        image.copy_(product(self.operator, last.unsqueeze(0).to(self.operator.device))[0])
         self.scale = max(self.scale, finite_norm(image, self.operator.name))
         predicted = self.section[size, :size].clone()
         if bool(predicted.any()):
@@ -124,21 +126,14 @@ class Lanczos:
 
     def _begin(self) -> bool:
         """Draw the next row at random, orthogonal to all; whether there is such a direction."""
-        if self.size >= self.operator.dim:
-            return False
+        self.section[self.size, : self.size] = 0
+        # In a complement of few dimensions, a random row may have too small a part.
+        return self.size < self.operator.dim and any(self._draw() for _ in range(MAX_DRAWS))
+
+    def _draw(self) -> bool:
         known, row = self.rows[: self.size], self.rows[self.size]
         random_row(row, self.generator)
-        row /= norm(row)
-        for _ in range(MAX_PASSES):
-            subtract_(row, components(known, row), known)
-            length = norm(row)
-            if not length > negligible(row.dtype):
-                return False
-            row /= length
-            if length >= CANCELLED:
-                break
-        self.section[self.size, : self.size] = 0
-        return True
+        return orthonormalise_(row, known)
 
     def begin_again(self) -> bool:
         """Go on from a random row where the Krylov space is exhausted; whether there is one."""

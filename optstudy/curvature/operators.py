@@ -166,6 +166,24 @@ def check_operator(value: Any, function: str) -> None:
     )
 
 
+def product(operator: Operator, rows: Tensor) -> Tensor:
+    """Return products with rows ``(m, n)``, after checking what an operator of the user's own returned.
+
+    Raises:
+        ValueError: If they have another shape or precision, or were computed in place of the rows.
+    """
+    version = rows._version  # noqa: SLF001  # the only trace of a change in place
+    images = operator.apply(rows).detach()
+    if rows._version != version:  # noqa: SLF001
+        raise ValueError(f"the {operator.name} changes the rows that it is given; return others")
+    if images.shape != rows.shape or not images.is_floating_point():
+        raise ValueError(
+            f"the {operator.name} maps rows of shape {tuple(rows.shape)} to {describe(images)}; return products of the"
+            " same shape, in floating point"
+        )
+    return images
+
+
 def check_end(operator: Operator) -> None:
     """Check at the end of an estimate that its operator is still that of its beginning."""
     if operator.check_unchanged is not None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis
-from optstudy.curvature.operators import Operator, in_double
+from optstudy.curvature.operators import Operator, in_double, product
 from optstudy.curvature.ritz import Ritz
 from optstudy.curvature.rows import norm
 from optstudy.curvature.symmetry import EPS_RATIO
@@ -36,9 +36,13 @@ def refine(operator: Operator, finest: Operator, pairs: Ritz, noise: float | Non
     if noise is not None:
         return Refined(basis, noise, products)
     if finest is operator and operator.in_dtype is not None and operator.dtype == torch.float64:
-        single = operator.in_dtype(torch.float32)
-        image = single.apply(basis.rows[:1].to(single.dtype))
-        return Refined(basis, EPS_RATIO * largest_difference(basis.images[:1], image), products + 1)
+        try:
+            single = operator.in_dtype(torch.float32)
+            image = product(single, basis.rows[:1].to(single.dtype))
+        except TypeError:  # the model or the loss has constants in float64
+            pass
+        else:
+            return Refined(basis, EPS_RATIO * largest_difference(basis.images[:1], image), products + 1)
     # The images of the vectors as they are in the basis, which were orthonormalised once more.
     difference = largest_difference(basis.images, pairs.images)
     magnitude = float(pairs.values.abs().max())
@@ -61,7 +65,7 @@ def noise_of_few_examples(operator: Operator, pairs: Ritz) -> float | None:
     if few is None or double is None:
         return None
     vector = pairs.vectors[:1].to(few.device)
-    image, exact = few.apply(vector)[0], double.apply(vector.to(double.dtype))[0]
+    image, exact = product(few, vector)[0], product(double, vector.to(double.dtype))[0]
     magnitude, size = abs(float(pairs.values[0])), norm(exact)
     error = norm(exact - image.to(exact.dtype)) * max(1.0, magnitude / size if size else math.inf)
     return max(error, torch.finfo(operator.dtype).eps * magnitude)

@@ -4,9 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from optstudy.curvature.reprs import short_repr
 
 Verdict = Literal["separated", "degenerate", "unresolved"]
@@ -105,15 +102,3 @@ def _verdict(low: float, high: float) -> Verdict:
     if high < DEGENERATE:
         return "degenerate"
     return "separated" if low > 1 else "unresolved"
-
-
-def block_norm(rows: Tensor) -> float:
-    """Return the 2-norm of a few rows ``(k, n)``: the root of the first eigenvalue of their Gram matrix.
-
-    This is as accurate as a singular value decomposition, which would take a fifth of the time of an operator product.
-    """
-    largest = float(rows.abs().max()) if len(rows) else 0.0
-    if not largest or not math.isfinite(largest):
-        return largest
-    scaled = rows / largest  # so that squares do not underflow
-    return largest * math.sqrt(float(torch.linalg.eigvalsh((scaled @ scaled.T).cpu().double())[-1]))

@@ -1,11 +1,13 @@
 """Ritz pairs, and the orders in which they are sorted."""
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from optstudy.curvature.rows import norms
+from optstudy.curvature.rows import block_norm, norms
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,15 @@ class Ritz:
         rows: Tensor = self.images - values.unsqueeze(1) * self.vectors
         return rows
 
-    @property
+    @cached_property
     def residuals(self) -> Tensor:
         """Norms of the residual vectors, ``(k,)`` float64 on the CPU."""
         return norms(self.residual_vectors)
+
+    @cached_property
+    def delta(self) -> float:
+        """2-norm of the residual block."""
+        return block_norm(self.residual_vectors)
 
     def first(self, k: int) -> "Ritz":
         """Return the first ``k`` pairs."""
@@ -42,6 +49,11 @@ def argsort_by(values: Tensor, order: str) -> Tensor:
     """Return the indices that sort values by ``order``: ``magnitude``, ``largest`` or ``smallest`` first."""
     keys: dict[str, Tensor] = {"magnitude": values.abs(), "largest": values, "smallest": -values}
     return keys[order].argsort(descending=True, stable=True)
+
+
+def value_after(values: Tensor, order: str, k: int) -> float:
+    """Return the value after the first ``k`` by ``order``; nan if there is none."""
+    return float(values[argsort_by(values, order)[k]]) if len(values) > k else math.nan
 
 
 def negligible(dtype: torch.dtype) -> float:

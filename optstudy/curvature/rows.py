@@ -103,6 +103,19 @@ def norms(rows: Tensor) -> Tensor:
     return torch.tensor([norm(row) for row in rows], dtype=torch.float64)
 
 
+def block_norm(rows: Tensor) -> float:
+    """Return the 2-norm of a few rows ``(k, n)``: the root of the first eigenvalue of their Gram matrix.
+
+    This is as accurate as a singular value decomposition, which would take a fifth of the time of an operator product.
+    """
+    largest = float(norms(rows).max()) if len(rows) else 0.0
+    if not largest or not math.isfinite(largest):
+        return largest
+    scale = 1.0 if SAFE_NORMS[0] < largest < SAFE_NORMS[1] else largest  # so that squares do not underflow
+    scaled = rows if scale == 1 else rows / scale
+    return scale * math.sqrt(max(0.0, float(torch.linalg.eigvalsh(inner_products(scaled, scaled))[-1])))
+
+
 def random_row(row: Tensor, generator: torch.Generator) -> None:
     """Fill a row with a uniformly random direction, identical on every device."""
     for part in chunks(len(row), 32 * CHUNK):

@@ -29,6 +29,11 @@ def check_symmetry(operator: Operator) -> None:
         ValueError: If the operator is not symmetric, naming the module that is to blame if there is one.
     """
     check_operator(operator, "check_symmetry")
+    ask_symmetry(operator)
+
+
+def ask_symmetry(operator: Operator) -> int:
+    """Check that an operator is symmetric; see `check_symmetry`. Returns the products spent, at most `QUESTION`."""
     generator = torch.Generator().manual_seed(0)
     pair = torch.randn(2, operator.dim, generator=generator, dtype=torch.float64)
     rows = torch.cat([pair, pair.sum(0, keepdim=True)]).to(operator.device)
@@ -40,11 +45,13 @@ def check_symmetry(operator: Operator) -> None:
     x, y, both = _scaled(images)
     rounding = float((both - x - y).norm()) * float(rows.norm(dim=1).max())
     rounding += 10 * torch.finfo(rows.dtype).eps * _scale(rows, images)
-    asymmetry = _asymmetry(rows[:2], images[:2], images)
+    asymmetry, spent = _asymmetry(rows[:2], images[:2], images), len(rows)
     if asymmetry > ROUNDING * rounding:
+        spent = QUESTION
         rounding += _cancellation(operator, rows[:2], images[:2]) * float(rows.norm(dim=1).max())
     if asymmetry > ROUNDING * rounding:
         raise ValueError(_not_symmetric(operator))
+    return spent
 
 
 def _cancellation(operator: Operator, rows: Tensor, images: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from optstudy.curvature.arguments import check_loss, check_patterns, check_whole
-from optstudy.curvature.basis import Basis
+from optstudy.curvature.basis import Basis, as_basis
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import objective, unchecked_objective
 from optstudy.curvature.certify import EigenResult, Goal, certify, check_limits
@@ -21,10 +21,9 @@ from optstudy.curvature.low_rank import LowRank, zero_matrix
 from optstudy.curvature.objective import eval_mode, select_parameters
 from optstudy.curvature.operators import Expansion, Operator, expand, has_double, preconditioned
 from optstudy.curvature.preconditioner import has_preconditioner, preconditioner
-from optstudy.curvature.ratio import block_norm
-from optstudy.curvature.ritz import Ritz
-from optstudy.curvature.rows import norm
-from optstudy.curvature.symmetry import QUESTION, check_symmetry, is_suspicious
+from optstudy.curvature.ritz import Ritz, value_after
+from optstudy.curvature.rows import block_norm, components, norm, subtract_
+from optstudy.curvature.symmetry import ask_symmetry, is_suspicious
 from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
@@ -195,13 +194,15 @@ class EigenTracker:
     ) -> EigenResult:
         """Find the eigenpairs; without a move since the last step, also search for missed ones."""
         memory = kept_vectors(operator, self.k, None)
-        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory)
+        size = operator.dtype.itemsize
+        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory, size)
         if previous is None:
             return certify(operator, goal, generator)
         tracked = self._track(operator, previous, generator)
         settled = tracked.converged or not has_double(operator)
         if settled and move is not None and not self._may_have_lost(tracked.pairs, previous, move):
             return tracked
+        goal = replace(goal, max_products=max(MAX_PRODUCTS - tracked.products, 2 * self.k + 1))
         result = certify(operator, goal, generator, tracked.basis)
         missed = result.missed or (tracked.converged and self._lost_value(tracked, result))
         return replace(result, products=tracked.products + result.products, missed=missed)
@@ -209,7 +210,7 @@ class EigenTracker:
     def _track(
         self, operator: Operator, previous: "_TrackerState", generator: torch.Generator
     ) -> EigenResult:
-        basis = Basis(operator, MAX_ROWS)
+        basis = Basis(operator, max(MAX_ROWS, 2 * self.k + 4))
         pairs, products = converge(
             operator,
             basis,
@@ -222,17 +223,18 @@ class EigenTracker:
             approximation=previous.approximation(operator),
         )
         if is_suspicious(operator.dtype, basis.asymmetry, basis.magnitude):
-            check_symmetry(operator)
-            products += QUESTION
+            products += ask_symmetry(operator)
+        noise = previous.noise * float(pairs.values.abs().max())
         return EigenResult(
             pairs=pairs,
             basis=basis,
             operator=operator,
             products=products,
             converged=bool((pairs.residuals <= self.tolerance * basis.magnitude).all()),
-            noise=previous.noise,
-            accuracy=previous.noise,
-            next_value=math.nan,
+            noise=noise,
+            accuracy=noise,
+            scale=basis.magnitude,
+            next_value=value_after(basis.eigh[0], "magnitude", self.k),
             check=None,
             missed=False,
         )
@@ -244,19 +246,20 @@ class EigenTracker:
     def _lost_value(self, tracked: EigenResult, result: EigenResult) -> bool:
         """Whether a value exceeds the tracked ones by more than their residuals allow."""
         further = result.pairs.first(self.k).values.abs() - tracked.pairs.values.abs()
-        return bool((further > self.tolerance * result.basis.magnitude).any())
+        return bool((further > self.tolerance * result.scale).any())
 
     def _next_state(
         self, result: EigenResult, previous: "_TrackerState | None", selected: str, *, double: bool
     ) -> "_TrackerState":
         approximation = previous.approximation(result.operator) if previous else zero_matrix(result.operator)
-        others = approximation.updated(result.basis, self.k, self.extra_pairs)
+        basis = result.basis or as_basis(result.pairs, result.operator, self.k)
+        others = approximation.updated(basis, self.k, self.extra_pairs)
         return _TrackerState(
-            vectors=result.pairs.first(self.k).vectors.to("cpu", result.basis.rows.dtype),
+            vectors=result.pairs.first(self.k).vectors.to("cpu", result.operator.dtype),
             other_values=others.values,
             other_vectors=others.vectors.cpu(),
             double=double,
-            noise=result.noise,
+            noise=result.noise / (float(result.pairs.values.abs().max()) or 1.0),
             selected=selected,
             missed=result.missed,
         )
@@ -280,9 +283,7 @@ class EigenTracker:
             "probability": result.check.probability if result.check else math.nan,
             "missed": float(result.missed),
             "angle": math.nan if previous is None else largest_angle(previous.vectors, pairs.vectors),
-            "gradient_share": float(
-                (pairs.vectors.to(gradient.dtype) @ gradient).square().sum() / gradient.square().sum()
-            ),
+            "gradient_share": float(components(pairs.vectors, gradient).square().sum()) / norm(gradient) ** 2,
             "loss": expansion.loss,
             "products": float(result.products),
             "double": float(double),
@@ -297,7 +298,7 @@ class _TrackerState:
     other_values: Tensor  # (m,) values of additional Ritz pairs, some from earlier steps
     other_vectors: Tensor  # (m, n) on the CPU
     double: bool  # float32 was too coarse for the tolerance at an earlier step
-    noise: float  # error of a product, as last measured
+    noise: float  # error of a product, as last measured, relative to the first value
     selected: str = ""  # the parameters' names and shapes; empty in a state of version 0.1
     weights: Tensor | None = None  # (n,) on the CPU
     gradient: Tensor | None = None  # (n,) on the CPU
@@ -329,12 +330,15 @@ class _Move:
         It is :math:`\|(I - V V^\top)\, \Delta g\| / \|(I - V V^\top)\, \Delta \theta\|`, which no value that was
         not computed allows on a quadratic, unless it is larger than the last one that was.
         """
-        known = pairs.vectors
-        weights, gradient = (
-            move.to(known) - (known @ move.to(known)) @ known for move in (self.weights, self.gradient)
-        )
-        moved = norm(weights)
-        return moved > 0 and norm(gradient) > EXCESS * abs(float(pairs.values[-1])) * moved
+        moved, turned = (_norm_outside(pairs.vectors, move) for move in (self.weights, self.gradient))
+        return moved > 0 and turned > EXCESS * abs(float(pairs.values[-1])) * moved
+
+
+def _norm_outside(rows: Tensor, row: Tensor) -> float:
+    """Return the norm of the part of a row outside the span of orthonormal rows."""
+    outside = row.to(rows.device, rows.dtype, copy=True)
+    subtract_(outside, components(rows, outside), rows)
+    return norm(outside)
 
 
 def _move(weights: Tensor, gradient: Tensor, previous: _TrackerState | None) -> _Move | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optstudy.curvature import Estimate, Ratio, ratio_interval
-from optstudy.curvature.ratio import block_norm
+from optstudy.curvature.rows import block_norm
 
 size = st.floats(1e-6, 1e6)
 
