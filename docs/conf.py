@@ -34,7 +34,7 @@ napoleon_use_rtype = False  # "Returns: One thing: what it is" begins with no ty
 
 # No build looks up other projects' pages, and not every record of a signature has a place on this site.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|collections|pathlib|numpy|pandas|nn|Tensor|Any|ParamsT)\b.*"),
+    ("py:.*", r"(torch|collections|pathlib|numpy|pandas|nn|Tensor|Any|ParamsT|ProcessGroup)\b.*"),
     ("py:.*", r"optstudy\.(?!curvature\.\w+$).*"),
     ("py:exc", "OptstudyError|UsageError"),  # as docstrings name them; they are on the page of the API
 ]
