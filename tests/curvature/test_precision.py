@@ -180,7 +180,7 @@ def test_large_operators_stay_in_float32_where_a_few_examples_show_no_need_of_mo
     pairs = top_eigenpairs(model, functional.cross_entropy, batch, tolerance=1e-3)
 
     assert pairs.dtype == torch.float32
-    assert pairs.accuracy == pairs.noise > 1e-8 * float(pairs.values[0])
+    assert pairs.accuracy > pairs.noise > 1e-8 * float(pairs.values[0])
     exact = hessian(model, functional.cross_entropy, batch, dtype=torch.float64)
     vectors = pairs.vectors.double()
     true = exact.apply(vectors) - pairs.values.unsqueeze(1) * vectors
