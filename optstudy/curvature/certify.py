@@ -25,9 +25,8 @@ EXPENSIVE = 1_000_000  # entries from which float64 is avoided where a few examp
 RECURRENCE = 32  # rounding errors, relative to the largest value, that residuals may have by the recurrence
 SMALL = 0.1  # share of the tolerance that the errors of products may have then
 FIRST_REFINEMENT = 30  # products in float32 before asking whether it can converge at all
-SHARE = (
-    0.5  # of the tolerance, at which a missed value converges beside pairs that have residuals of their own
-)
+# Of the tolerance, at which a missed value converges beside pairs that have residuals of their own.
+SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,6 @@ class Goal:
     probability: float | None  # of a missed value, at which checks stop; None for no check
     max_products: int
     memory: int  # vectors that are kept, of the precision in which the search starts
-    itemsize: int  # of their entries
 
 
 @dataclass(frozen=True)
@@ -121,6 +119,7 @@ class _Search:
         self, operator: Operator, goal: Goal, generator: torch.Generator, basis: Basis | None
     ) -> None:
         self.operator = operator  # in the precision in use
+        self.itemsize = operator.dtype.itemsize  # of the vectors that the goal's memory counts
         self.goal = replace(goal, k=min(goal.k, operator.dim))
         self.generator = generator
         self.basis = basis  # the last one of the operator in use
@@ -331,7 +330,7 @@ class _Search:
 
     def _vectors(self, operator: Operator) -> int:
         """Return how many vectors of an operator take as much memory as the goal allows."""
-        share = self.goal.memory * self.goal.itemsize // operator.dtype.itemsize
+        share = self.goal.memory * self.itemsize // operator.dtype.itemsize
         return max(share, self.goal.k + LEAST_ROWS)
 
     @property

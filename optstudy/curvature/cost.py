@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from optstudy.curvature.arguments import check_whole
-from optstudy.curvature.operators import Operator, check_operator
+from optstudy.curvature.operators import Operator, check_operator, product
 from optstudy.curvature.reprs import short_repr
 from optstudy.curvature.rows import random_row
 
@@ -47,7 +47,7 @@ def estimate_cost(operator: Operator, k: int = 2, memory: int | None = None) -> 
     row = torch.empty(1, operator.dim, dtype=operator.dtype, device=operator.device)
     random_row(row[0], torch.Generator().manual_seed(0))
     began = time.perf_counter()
-    float(operator.apply(row)[0, 0])  # waits for a GPU
+    float(product(operator, row)[0, 0])  # waits for a GPU
     return Cost(
         time.perf_counter() - began,
         memory,

@@ -27,12 +27,10 @@ from optstudy.curvature.symmetry import ask_symmetry, is_suspicious
 from optstudy.curvature.twice import unwrapped
 
 MAX_PRODUCTS = 300  # per step; beyond it, pairs that have not converged are reported as they are
-EXCESS = (
-    1.05  # ratio of the curvature along a move to the last value, above which another may have overtaken it
-)
-MAX_ANGLE = (
-    0.3  # radians between the pairs and the last step's, extra pairs included, above which others may be lost
-)
+# Ratio of the curvature along a move to the last value, above which another may have overtaken it.
+EXCESS = 1.05
+# Radians between the pairs and the last step's, extra pairs included, above which others may be lost.
+MAX_ANGLE = 0.3
 MAX_ROWS = 64  # of the basis of a tracked step
 MAX_FLOAT32_PRODUCTS = 50  # per tracked step, before checking whether float32 can converge at all
 
@@ -194,8 +192,7 @@ class EigenTracker:
     ) -> EigenResult:
         """Find the eigenpairs; without a move since the last step, also search for missed ones."""
         memory = kept_vectors(operator, self.k, None)
-        size = operator.dtype.itemsize
-        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory, size)
+        goal = Goal(self.k, "magnitude", self.tolerance, self.probability, MAX_PRODUCTS, memory)
         if previous is None:
             return certify(operator, goal, generator)
         tracked = self._track(operator, previous, generator)

@@ -156,7 +156,7 @@ def test_is_unconverged_where_the_check_found_more_than_the_products_allow() -> 
     a = oracles.symmetric(oracles.bulk(5.0, 2.0, 1.0))
     basis = Basis(a.operator(), 20)
     basis.append(a.operator(), a.vectors[1:4])
-    goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=5, memory=20, itemsize=8)
+    goal = Goal(2, "magnitude", 1e-3, 0.01, max_products=5, memory=20)
 
     found = certify(a.operator(), goal, torch.Generator().manual_seed(0), basis)
 
@@ -190,9 +190,9 @@ def test_finds_a_value_whose_vector_the_start_lacks() -> None:
     operator = oracles.dense(torch.diag(values))
     start = torch.randn(3, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     start[:, 0] = 0.0  # the first eigenvector is the first unit vector, so products stay zero there
-    goal = Goal(2, "magnitude", 1e-3, 0.01, 2000, 40, 8)
+    goal = Goal(2, "magnitude", 1e-3, 0.01, 2000, 40)
 
-    unchecked = Goal(2, "magnitude", 1e-3, None, 2000, 40, 8)
+    unchecked = Goal(2, "magnitude", 1e-3, None, 2000, 40)
     alone = certify(operator, unchecked, torch.Generator(), converged_from(operator, start, 1e-3))
     generator = torch.Generator().manual_seed(0)
     found = certify(operator, goal, generator, converged_from(operator, start, 1e-3))
@@ -212,7 +212,7 @@ def test_a_start_nearly_orthogonal_to_the_first_vector_finds_it() -> None:
     start = torch.randn(3, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     start[:, 0] *= 1e-8
 
-    goal = Goal(2, "magnitude", 1e-4, 0.01, 2000, 40, 8)
+    goal = Goal(2, "magnitude", 1e-4, 0.01, 2000, 40)
     basis = converged_from(operator, start, 1e-4)
     found = certify(operator, goal, torch.Generator().manual_seed(0), basis)
 
