@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
-from optstudy.curvature.operators import Operator, check_end, check_operator, has_double, in_double
+from optstudy.curvature.operators import Operator, check_end, check_operator, in_double
 from optstudy.curvature.probes import (
     Columns,
     Symmetry,
     asymmetry_of,
     check_asymmetry,
+    in_two_precisions,
     quantile,
     room,
     root_mean_square,
@@ -125,12 +126,7 @@ def iter_density(
     room(operator, memory)
     plan = _Plan(int(probes), int(steps), width, int(seed), memory)
     run = _exact if operator.dim <= min(probes * steps, MAX_EXACT) else _sampled
-    try:
-        yield from run(operator, has_double(operator), plan)
-    except TypeError:  # the model or the loss has constants in float32, as the first product finds
-        if not has_double(operator):
-            raise
-        yield from run(operator, False, plan)
+    yield from in_two_precisions(operator, lambda finer: run(operator, finer, plan))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
 """What the trace and the density need of their random vectors: room in memory, and how exact products are."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
-from optstudy.curvature.operators import Operator
+from optstudy.curvature.operators import Operator, has_double
 from optstudy.curvature.rows import dot, finite_norm
 from optstudy.curvature.symmetry import check_symmetry
+
+T = TypeVar("T")
 
 MEMORY_BYTES = 5e8  # of the vectors that are kept by default
 MIN_MEMORY = 9
@@ -101,6 +105,17 @@ class Columns:
         """Ask `check_symmetry`, at the cost of a few more products, if the differences are suspicious."""
         scale = root_mean_square(self.sizes) / math.sqrt(len(self.sizes))
         check_asymmetry(self.operator, self.asymmetry, scale)
+
+
+def in_two_precisions(operator: Operator, run: Callable[[bool], Iterator[T]]) -> Iterator[T]:
+    """Run an estimate with float64 beside float32 where it is available, and otherwise with one precision."""
+    finer = has_double(operator)
+    try:
+        yield from run(finer)
+    except TypeError:  # the model or the loss has constants in float32, as the first product finds
+        if not finer:
+            raise
+        yield from run(False)
 
 
 def unit_rows(operator: Operator, start: int, count: int) -> Tensor:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.basis import orthonormal
-from optstudy.curvature.operators import Operator, check_end, check_operator, has_double, in_double
+from optstudy.curvature.operators import Operator, check_end, check_operator, in_double
 from optstudy.curvature.probes import (
     Columns,
     Symmetry,
     asymmetry_of,
     check_asymmetry,
+    in_two_precisions,
     quantile,
     room,
     root_mean_square,
@@ -99,12 +100,7 @@ def iter_trace(
     room(operator, memory)
     steps = _exact if operator.dim <= products else _hutchplusplus
     budget = _Budget(products, int(seed), memory)
-    try:
-        yield from steps(operator, has_double(operator), budget)
-    except TypeError:  # the model or the loss has constants in float32, as the first product finds
-        if not has_double(operator):
-            raise
-        yield from steps(operator, False, budget)
+    yield from in_two_precisions(operator, lambda finer: steps(operator, finer, budget))
 
 
 @dataclass(frozen=True)
