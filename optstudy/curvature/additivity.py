@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,6 +148,29 @@ def first_examples(objective: Objective, count: int) -> Objective:
     part = _Part(objective, inputs, targets)
     cut = part.cut(slice(min(count, part.count)))
     return dataclasses.replace(objective, data=(cut.inputs, cut.targets), one_batch=True, first_pass=None)
+
+
+def in_slices(objective: Objective, count: int) -> Objective:
+    """Return the objective of a single batch over at most ``count`` slices of it.
+
+    Raises:
+        ValueError: If the losses of the slices do not add up to that of the batch.
+    """
+    inputs, targets, _ = next(objective.batches())
+    whole = _Part(objective, inputs, targets)
+    size = math.ceil(whole.count / count)
+    cuts = [whole.cut(slice(start, start + size)) for start in range(0, whole.count, size)]
+    leaves = objective.leaves()
+    with torch.no_grad():
+        loss, *terms = (
+            batch_weight(objective.denominator, part.targets)
+            * float(objective.value(leaves, part.inputs, part.targets))
+            for part in (whole, *cuts)
+        )
+    if not abs(loss - math.fsum(terms)) <= TOLERANCES[objective.dtype] * math.fsum(map(abs, terms)):
+        raise ValueError("the loss of a batch is not that of its slices combined")
+    data = [(cut.inputs, cut.targets) for cut in cuts]
+    return dataclasses.replace(objective, data=data, one_batch=len(data) == 1, first_pass=None)
 
 
 def _questions(objective: Objective) -> Iterator[tuple[str, list[_Part]]]:

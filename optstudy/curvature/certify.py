@@ -14,16 +14,14 @@ from optstudy.curvature.completeness import MAX_CHECK_PRODUCTS, Check, Section, 
 from optstudy.curvature.cost import LEAST_ROWS
 from optstudy.curvature.davidson import converge_steps
 from optstudy.curvature.lanczos import BESIDES, Lanczos, lanczos_steps
-from optstudy.curvature.operators import Operator, has_double, in_double, product
-from optstudy.curvature.precision import largest_difference, noise_of_few_examples, refine
+from optstudy.curvature.operators import Operator, has_double, in_double
+from optstudy.curvature.precision import MANY_ENTRIES, refine, with_products_in_double
 from optstudy.curvature.progress import result_of
 from optstudy.curvature.ratio import Ratio, ratio_interval
 from optstudy.curvature.ritz import Ritz, value_after
 from optstudy.curvature.symmetry import EPS_RATIO, QUESTION, ask_symmetry, is_suspicious
 
-EXPENSIVE = 1_000_000  # entries from which float64 is avoided where a few examples show no need of it
-RECURRENCE = 32  # rounding errors, relative to the largest value, that residuals may have by the recurrence
-SMALL = 0.1  # share of the tolerance that the errors of products may have then
+ROUNDING = 4 * torch.finfo(torch.float32).eps  # of products in float64 with rows in float32
 FIRST_REFINEMENT = 30  # products in float32 before asking whether it can converge at all
 # Of the tolerance, at which a missed value converges beside pairs that have residuals of their own.
 SHARE = 0.5
@@ -48,6 +46,7 @@ class EigenResult:
     pairs: Ritz
     basis: Basis | None  # the last one that held more than the pairs
     operator: Operator  # at the required precision
+    dtype: torch.dtype  # of its products
     products: int
     converged: bool
     noise: float  # 2-norm error of a product of the operator
@@ -119,6 +118,7 @@ class _Search:
         self, operator: Operator, goal: Goal, generator: torch.Generator, basis: Basis | None
     ) -> None:
         self.operator = operator  # in the precision in use
+        self.double_products = operator.dtype == torch.float64  # whether its products are
         self.itemsize = operator.dtype.itemsize  # of the vectors that the goal's memory counts
         self.goal = replace(goal, k=min(goal.k, operator.dim))
         self.generator = generator
@@ -134,14 +134,14 @@ class _Search:
 
     @cached_property
     def finest(self) -> Operator:
-        """The operator in float64, if it is available."""
-        return in_double(self.operator) or self.operator
+        """The operator with products in float64, if they are available."""
+        return with_products_in_double(self.operator)
 
     def run(self) -> Steps[EigenResult]:
         """Find pairs until a check finds no other, or the products are spent."""
-        pairs, missed = (yield from self._first()), False
+        found, missed = self._first(), False  # a generator, so that nothing else holds what it returns
         while True:
-            pairs, converged = yield from self._refine(pairs)
+            pairs, converged = yield from self._refine((yield from found))
             lanczos = (yield from self._check(pairs)) if self.goal.probability is not None else None
             if lanczos is None:
                 break
@@ -149,11 +149,12 @@ class _Search:
             if self._left < 0:
                 break
             # Its rows are not needed beside those of the next check.
-            pairs, lanczos = (yield from self._go_on(lanczos)), None
+            found, lanczos = self._go_on(lanczos), None
         return EigenResult(
             pairs=pairs,
             basis=self.basis,
             operator=self.operator,
+            dtype=torch.float64 if self.double_products else self.operator.dtype,
             products=self.spent,
             converged=converged and (self.asked or not self.doubtful),
             noise=self.noise or 0.0,
@@ -188,12 +189,10 @@ class _Search:
     def _is_coarse(self, lanczos: Lanczos) -> Steps[bool]:
         """Whether products are too inaccurate for the tolerance, by the first vector's in float64."""
         first = lanczos.ritz(self.goal.order, 1)
-        noise = self._noise_of_few_examples(first)
-        if noise is None:
-            noise = refine(self.operator, self.finest, first, None).noise
-            self.spent += 1
-            yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
-        return noise > self._slack
+        self.noise = refine(self.operator, self.finest, first, None).noise
+        self.spent += 1
+        yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
+        return self.noise > self._slack
 
     def _try_double(self) -> None:
         """Compute in float64 once, before hours are spent; raises TypeError for a model that cannot."""
@@ -202,36 +201,12 @@ class _Search:
         few = self.operator.of_few_examples() if self.operator.of_few_examples is not None else None
         if few is not None:
             in_double(few)
-        elif self.operator.dim < EXPENSIVE:
+        elif not self._is_large:
             _ = self.finest
-
-    def _noise_of_few_examples(self, pairs: Ritz) -> float | None:
-        if self.operator.dim < EXPENSIVE or not has_double(self.operator):
-            return None
-        return noise_of_few_examples(self.operator, pairs)
-
-    def _are_accurate(self, pairs: Ritz) -> Steps[bool]:
-        """Whether pairs of many entries are accurate enough as they are, by products with few examples."""
-        noise = self._noise_of_few_examples(pairs)
-        if noise is None or noise > SMALL * self._slack:
-            return False
-        complete = not self.checks  # images beside locked rows lack the residuals of these
-        vectors = pairs.vectors[-1:] if complete else pairs.vectors
-        images = product(self.operator, vectors.to(self.operator.device))
-        self.spent += len(images)
-        yield len(images), pairs.values
-        if complete:
-            noise = max(noise, largest_difference(pairs.images[-1:], images))
-        pairs.images[-len(images) :] = images
-        self.noise = noise
-        self.accuracy = noise + RECURRENCE * torch.finfo(self.operator.dtype).eps * self.scale
-        return self._has_converged(pairs)
 
     def _refine(self, pairs: Ritz) -> Steps[tuple[Ritz, bool]]:
         """Recompute pairs in float64; go on where they have not converged there. Returns whether they have."""
         while True:
-            if (yield from self._are_accurate(pairs)):
-                return pairs, True
             refined = refine(self.operator, self.finest, pairs, self.noise)
             self.spent, self.noise = self.spent + refined.products, refined.noise
             self.accuracy = self._finest_noise
@@ -268,6 +243,8 @@ class _Search:
         """Search for missed values; return the iteration that found one."""
         assert self.goal.probability is not None
         assert self.noise is not None
+        if self._is_large:
+            self.basis = None  # there is no room for its rows beside those of the check
         self.checks += 1
         allowed = self.goal.probability * 6 / (math.pi * self.checks) ** 2
         smallest = max(abs(float(pairs.values[-1])), self._slack)
@@ -317,6 +294,10 @@ class _Search:
         return lanczos.ritz(self.goal.order, self.goal.k)
 
     @property
+    def _is_large(self) -> bool:
+        return self.operator.dim >= MANY_ENTRIES
+
+    @property
     def _slack(self) -> float:
         return self.goal.tolerance * self.scale
 
@@ -324,9 +305,7 @@ class _Search:
     def _left(self) -> int:
         """Number of products that are left, without those to recompute the pairs."""
         measured = self.noise is None and not has_double(self.operator) and self.operator.in_dtype is not None
-        few = has_double(self.operator) and self.operator.dim >= EXPENSIVE
-        again = 1 if not self.checks else self.goal.k
-        return self.goal.max_products - self.spent - self.goal.k - measured - few * again
+        return self.goal.max_products - self.spent - self.goal.k - measured
 
     def _vectors(self, operator: Operator) -> int:
         """Return how many vectors of an operator take as much memory as the goal allows."""
@@ -336,7 +315,11 @@ class _Search:
     @property
     def _finest_noise(self) -> float:
         """Error of a product at the finest precision."""
-        return (self.noise or 0.0) * (EPS_RATIO if has_double(self.operator) else 1.0)
+        noise = self.noise or 0.0
+        if not has_double(self.operator):
+            return noise
+        rounding = ROUNDING * self.scale if self._is_large else 0.0
+        return max(noise * EPS_RATIO, rounding)
 
     def _has_converged(self, pairs: Ritz) -> bool:
         complete = len(pairs.values) == self.goal.k
@@ -344,7 +327,8 @@ class _Search:
 
     def _to_double(self) -> None:
         if has_double(self.operator):
-            self.noise, self.operator, self.basis = self._finest_noise, self.finest, None
+            self.noise = self.accuracy = self._finest_noise
+            self.operator, self.basis, self.double_products = self.finest, None, True
 
     def _learn(self, part: Basis | Lanczos) -> None:
         """Note the largest value; ask whether the operator is symmetric where a section suggests that it is not."""

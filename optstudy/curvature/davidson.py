@@ -11,7 +11,7 @@ from optstudy.curvature.low_rank import LowRank
 from optstudy.curvature.operators import Operator
 from optstudy.curvature.progress import result_of
 from optstudy.curvature.ritz import Ritz
-from optstudy.curvature.rows import norms, random_row
+from optstudy.curvature.rows import random_row
 
 
 def converge(operator: Operator, basis: Basis, block: Tensor, **options: Any) -> tuple[Ritz, int]:
@@ -57,13 +57,12 @@ def converge_steps(
     pairs = basis.ritz(order, count)
     while True:
         if not len(block):
-            residuals = pairs.residual_vectors
-            unconverged = norms(residuals) > tolerance * basis.magnitude
-            if len(residuals) == count and not unconverged.any():
+            unconverged = pairs.residuals > tolerance * basis.magnitude
+            if len(unconverged) == count and not unconverged.any():
                 break
             if unconverged.any():
                 first = int(unconverged.nonzero()[0])
-                block = residuals[first : first + 1]
+                block = pairs.row(first).residual_vectors()
                 if approximation is not None:
                     block = approximation.correction(float(pairs.values[first]), block[0]).unsqueeze(0)
         if spent >= limit or basis.size >= operator.dim:

@@ -192,7 +192,7 @@ def iter_eigenpairs(
         products=result.products,
         converged=result.converged,
         check=result.check,
-        dtype=result.operator.dtype,
+        dtype=result.dtype,
         noise=result.noise,
         accuracy=result.accuracy,
         operator=result.operator.name,

@@ -155,12 +155,15 @@ class Lanczos:
         self.section[self.size, : self.size] = self.section[: self.size, self.size] = arrow
         self.locked = 0
 
-    def estimates(self, order: str, k: int) -> tuple[Tensor, Tensor]:
-        """Return the first ``k`` Ritz values by ``order``, and estimates of residuals, without those of locked rows."""
+    def estimates(self, order: str, k: int) -> tuple[Tensor, Tensor, float]:
+        """Return the first ``k`` Ritz values by ``order``, estimates of residuals, and the largest magnitude of all.
+
+        The residuals are without those of locked rows.
+        """
         values, mix = torch.linalg.eigh(self.projected)
         indices = argsort_by(values, order)[:k]
         residuals = self.coupling * mix[-1, indices].abs()
-        return values[indices], residuals
+        return values[indices], residuals, float(values.abs().max())
 
     def ritz(self, order: str, k: int) -> Ritz:
         """Return the first ``k`` Ritz pairs; their images are those without the residuals of locked rows."""
@@ -169,8 +172,8 @@ class Lanczos:
         vectors = combined(mix[:, indices].T, self.rows[: self.size])
         images = values[indices].to(vectors).unsqueeze(1) * vectors
         if self.coupling:
-            arrow = (self.coupling * mix[-1, indices]).to(vectors)
-            images += arrow.unsqueeze(1) * self.rows[self.size]
+            for image, share in zip(images, mix[-1, indices].tolist(), strict=True):
+                image.add_(self.rows[self.size], alpha=self.coupling * share)
         return Ritz(values[indices], vectors, images)
 
 
@@ -189,8 +192,8 @@ def lanczos_steps(
         if lanczos.exhausted and not lanczos.begin_again():
             return spent
         lanczos.advance()
-        values, residuals = lanczos.estimates(order, count)
+        values, residuals, magnitude = lanczos.estimates(order, count)
         yield 1, values
-        if len(values) == count and bool((residuals <= tolerance * lanczos.magnitude).all()):
+        if len(values) == count and bool((residuals <= tolerance * magnitude).all()):
             return spent + 1
     return limit

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from optstudy.curvature.additivity import first_examples
+from optstudy.curvature.additivity import first_examples, in_slices
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.batches import Data
 from optstudy.curvature.build import checked_objective, mixes_examples, objective, objective_of_shard
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
     from torch.distributed import ProcessGroup
 
-FEW_EXAMPLES = 4
+FEW_EXAMPLES, SLICES = 2, 8
 Product = Callable[[Tensor], Tensor]  # (m, n) to (m, n), row by row
 
 
@@ -69,6 +69,8 @@ class Operator:
     shards: Shards | None = None  # of an operator over the data of several processes
     # Returns that of a few examples; None if they cannot be had apart.
     of_few_examples: Callable[[], "Operator | None"] | None = None
+    # Returns the same over slices of a single batch, whose graphs take little memory; None if it cannot be cut.
+    in_slices: Callable[[], "Operator | None"] | None = None
 
     def __repr__(self) -> str:
         return short_repr(self, "name", "dim", "dtype", "device")
@@ -317,7 +319,7 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
     if not bool((diagonal > 0).all()):
         raise ValueError("the diagonal is not positive everywhere, so it has no inverse root")
     scale = diagonal.to(operator.device, operator.dtype).rsqrt()
-    other, few = operator.in_dtype, operator.of_few_examples
+    other, few, slices = operator.in_dtype, operator.of_few_examples, operator.in_slices
     return Operator(
         apply=lambda rows: operator.apply(rows * scale) * scale,
         dim=operator.dim,
@@ -328,6 +330,7 @@ def preconditioned(operator: Operator, diagonal: Tensor) -> Operator:
         blame=operator.blame,
         check_unchanged=operator.check_unchanged,
         of_few_examples=None if few is None else lambda: _scaled(few(), diagonal),
+        in_slices=None if slices is None else lambda: _scaled(slices(), diagonal),
     )
 
 
@@ -415,14 +418,19 @@ def _operator(
         in_dtype=lambda dtype: _operator(objective.in_dtype(dtype), prepare, name, shift),
         blame=lambda: blame_second_derivative(objective),
         check_unchanged=lambda: check_unchanged(objective),
-        of_few_examples=lambda: _of_few_examples(objective, prepare, name, shift),
+        of_few_examples=lambda: _of_part(
+            lambda: first_examples(objective, FEW_EXAMPLES), prepare, name, shift
+        ),
+        in_slices=(lambda: _of_part(lambda: in_slices(objective, SLICES), prepare, name, shift))
+        if objective.one_batch and not any(objective.modes)
+        else None,
     )
 
 
-def _of_few_examples(objective: Objective, prepare: Prepare, name: str, shift: float) -> Operator | None:
-    """Return the operator of the first examples; None if the model or the loss does not take them alone."""
+def _of_part(cut: Callable[[], Objective], prepare: Prepare, name: str, shift: float) -> Operator | None:
+    """Return the operator of a part of a batch; None if the model or the loss does not take it alone."""
     try:
-        return _operator(first_examples(objective, FEW_EXAMPLES), prepare, name, shift)
+        return _operator(cut(), prepare, name, shift)
     except Exception:  # noqa: BLE001  # the user's model and loss may raise anything
         return None
 

@@ -1,16 +1,17 @@
-"""Recompute the products of Ritz vectors in float64, and measure the error of a product."""
+"""Products in float64: of Ritz vectors that were found in float32, and where these are too inaccurate."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from optstudy.curvature.basis import Basis
-from optstudy.curvature.operators import Operator, in_double, product
+from optstudy.curvature.operators import Operator, has_double, in_double, product
 from optstudy.curvature.ritz import Ritz
 from optstudy.curvature.rows import norm
 from optstudy.curvature.symmetry import EPS_RATIO
+
+MANY_ENTRIES = 1_000_000  # from which rows stay in float32 where their products are in float64
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def refine(operator: Operator, finest: Operator, pairs: Ritz, noise: float | Non
 
     Args:
         operator: The operator with which the pairs were computed.
-        finest: The same operator in float64, if the device supports it; see `in_double`.
+        finest: The same operator with products in float64, if they are available.
         pairs: The Ritz pairs.
         noise: The error of a product of ``operator``, if it is known.
     """
@@ -54,18 +55,23 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
     return max(norm(one - other.to(one)) for one, other in zip(first, second, strict=True))
 
 
-def noise_of_few_examples(operator: Operator, pairs: Ritz) -> float | None:
-    """Return the error of a product, measured on a few examples; None if they cannot be had apart.
+def with_products_in_double(operator: Operator) -> Operator:
+    """Return the operator with products in float64, if they are available, and otherwise as it is.
 
-    A product in float64 may cost as much as many in float32, as convolutions do on a CPU. The error, relative to the
-    product with the first vector, is that of the mean over a few examples, whose errors cancel less than those of all.
+    With many entries, rows stay in float32: their rounding is 6e-8 of the norm of a product, and they take half of the
+    memory. A batch is then taken in slices, whose graphs are built anew for each product, since that of the whole takes
+    as much memory as a basis.
     """
-    few = operator.of_few_examples() if operator.of_few_examples is not None else None
-    double = None if few is None else in_double(few)
-    if few is None or double is None:
-        return None
-    vector = pairs.vectors[:1].to(few.device)
-    image, exact = product(few, vector)[0], product(double, vector.to(double.dtype))[0]
-    magnitude, size = abs(float(pairs.values[0])), norm(exact)
-    error = norm(exact - image.to(exact.dtype)) * max(1.0, magnitude / size if size else math.inf)
-    return max(error, torch.finfo(operator.dtype).eps * magnitude)
+    if operator.dim < MANY_ENTRIES or not has_double(operator):
+        return in_double(operator) or operator
+    slices = operator.in_slices() if operator.in_slices is not None else None
+    double = in_double(slices or operator)
+    assert double is not None
+
+    def apply(rows: Tensor) -> Tensor:
+        images = torch.empty_like(rows)
+        for row, image in zip(rows, images, strict=True):  # one after the other, for the sake of memory
+            image.copy_(double.apply(row.double().unsqueeze(0))[0])
+        return images
+
+    return replace(double, apply=apply, dtype=operator.dtype, in_dtype=None)

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from optstudy.curvature.rows import block_norm, norms
+from optstudy.curvature.rows import chunks, inner_products, norm
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,34 @@ class Ritz:
     vectors: Tensor  # (k, n) unit rows
     images: Tensor  # (k, n) products of the operator with the vectors
 
-    @property
-    def residual_vectors(self) -> Tensor:
-        r"""Rows :math:`A v - \theta v`, ``(k, n)``."""
+    def residual_vectors(self, entries: slice = slice(None)) -> Tensor:
+        r"""Return rows :math:`A v - \theta v`, ``(k, n)``, or some of their entries."""
         values = self.values.to(self.vectors.device, self.vectors.dtype)
-        rows: Tensor = self.images - values.unsqueeze(1) * self.vectors
+        rows: Tensor = self.images[:, entries] - values.unsqueeze(1) * self.vectors[:, entries]
         return rows
 
     @cached_property
     def residuals(self) -> Tensor:
         """Norms of the residual vectors, ``(k,)`` float64 on the CPU."""
-        return norms(self.residual_vectors)
+        pairs = (self.row(index) for index in range(len(self.values)))
+        return torch.tensor([norm(pair.residual_vectors()[0]) for pair in pairs], dtype=torch.float64)
 
     @cached_property
     def delta(self) -> float:
-        """2-norm of the residual block."""
-        return block_norm(self.residual_vectors)
+        """2-norm of the residual block: the root of the first eigenvalue of its Gram matrix."""
+        largest = float(self.residuals.max()) if len(self.residuals) else 0.0
+        if not largest or not math.isfinite(largest):
+            return largest
+        gram = torch.zeros(len(self.values), len(self.values), dtype=torch.float64)
+        for part in chunks(self.vectors.shape[1]):  # without a copy of all of them
+            block = self.residual_vectors(part) / largest
+            gram += inner_products(block, block)
+        return largest * math.sqrt(float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0)))
+
+    def row(self, index: int) -> "Ritz":
+        """Return one pair."""
+        part = slice(index, index + 1)
+        return Ritz(self.values[part], self.vectors[part], self.images[part])
 
     def first(self, k: int) -> "Ritz":
         """Return the first ``k`` pairs."""

@@ -226,6 +226,7 @@ class EigenTracker:
             pairs=pairs,
             basis=basis,
             operator=operator,
+            dtype=operator.dtype,
             products=products,
             converged=bool((pairs.residuals <= self.tolerance * basis.magnitude).all()),
             noise=noise,
