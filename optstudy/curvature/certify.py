@@ -142,6 +142,8 @@ class _Search:
         found, missed = self._first(), False  # a generator, so that nothing else holds what it returns
         while True:
             pairs, converged = yield from self._refine((yield from found))
+            if self._is_large:  # then there is no room for these beside the rows of the check
+                pairs, self.basis = pairs.without_images(), None
             lanczos = (yield from self._check(pairs)) if self.goal.probability is not None else None
             if lanczos is None:
                 break
@@ -243,8 +245,6 @@ class _Search:
         """Search for missed values; return the iteration that found one."""
         assert self.goal.probability is not None
         assert self.noise is not None
-        if self._is_large:
-            self.basis = None  # there is no room for its rows beside those of the check
         self.checks += 1
         allowed = self.goal.probability * 6 / (math.pi * self.checks) ** 2
         smallest = max(abs(float(pairs.values[-1])), self._slack)

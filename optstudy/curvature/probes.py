@@ -15,7 +15,7 @@ from optstudy.curvature.symmetry import check_symmetry
 
 T = TypeVar("T")
 
-MEMORY_BYTES = 5e8  # of the vectors that are kept by default
+MEMORY_BYTES = 4.2e8  # of the vectors that are kept by default
 MIN_MEMORY = 9
 COMPARED_COLUMNS = 8  # with which all others of a whole matrix are compared
 # Largest asymmetry of products that needs no further question, relative to their norms: that of the float64 Hessians of

@@ -17,6 +17,7 @@ class Ritz:
     values: Tensor  # (k,) float64 on the CPU
     vectors: Tensor  # (k, n) unit rows
     images: Tensor  # (k, n) products of the operator with the vectors
+    measured: tuple[Tensor, float] | None = None  # residuals and delta, where the images were given up
 
     def residual_vectors(self, entries: slice = slice(None)) -> Tensor:
         r"""Return rows :math:`A v - \theta v`, ``(k, n)``, or some of their entries."""
@@ -27,12 +28,16 @@ class Ritz:
     @cached_property
     def residuals(self) -> Tensor:
         """Norms of the residual vectors, ``(k,)`` float64 on the CPU."""
+        if self.measured is not None:
+            return self.measured[0]
         pairs = (self.row(index) for index in range(len(self.values)))
         return torch.tensor([norm(pair.residual_vectors()[0]) for pair in pairs], dtype=torch.float64)
 
     @cached_property
     def delta(self) -> float:
         """2-norm of the residual block: the root of the first eigenvalue of its Gram matrix."""
+        if self.measured is not None:
+            return self.measured[1]
         largest = float(self.residuals.max()) if len(self.residuals) else 0.0
         if not largest or not math.isfinite(largest):
             return largest
@@ -42,6 +47,10 @@ class Ritz:
             gram += inner_products(block, block)
         return largest * math.sqrt(float(torch.linalg.eigvalsh(gram)[-1].clamp(min=0)))
 
+    def without_images(self) -> "Ritz":
+        """Return the pairs without their images, which take as much memory as the vectors."""
+        return Ritz(self.values, self.vectors, self.images[:, :0].clone(), (self.residuals, self.delta))
+
     def row(self, index: int) -> "Ritz":
         """Return one pair."""
         part = slice(index, index + 1)
@@ -49,7 +58,8 @@ class Ritz:
 
     def first(self, k: int) -> "Ritz":
         """Return the first ``k`` pairs."""
-        return Ritz(self.values[:k], self.vectors[:k], self.images[:k])
+        measured = None if self.measured is None else (self.measured[0][:k], self.measured[1])
+        return Ritz(self.values[:k], self.vectors[:k], self.images[:k], measured)
 
 
 def sort_key(value: float, order: str) -> float:
