@@ -9,6 +9,7 @@ from torch import Tensor
 
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.operators import Operator, check_end, check_operator, in_double
+from optstudy.curvature.precision import in_double_by_slices
 from optstudy.curvature.probes import (
     Columns,
     Symmetry,
@@ -87,7 +88,7 @@ def spectral_density(
         steps: Number of Lanczos steps for each, at least 2.
         width: :math:`\sigma`; by default a hundredth of the spectrum's width.
         seed: Seed of the random vectors.
-        memory: Number of vectors that may be kept, at least 9; by default as many as fit into 500 MB. Each random
+        memory: Number of vectors that may be kept, at least 9; by default as many as fit into 420 MB. Each random
             vector takes four, and as many as fit take their steps together, which is cheaper over many batches.
 
     Raises:
@@ -202,7 +203,7 @@ def _sampled(operator: Operator, finer: bool, plan: _Plan) -> Steps:
 
 def _noise(operator: Operator, seed: int) -> float:
     """Return the norm of the error of a product with a random unit vector, the root mean square of some."""
-    generator, double = torch.Generator().manual_seed(seed), in_double(operator)
+    generator, double = torch.Generator().manual_seed(seed), in_double_by_slices(operator)
     assert double is not None
     rows = torch.empty(COMPARED, operator.dim, dtype=operator.dtype, device=operator.device)
     rough = torch.empty_like(rows)

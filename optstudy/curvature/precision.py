@@ -55,18 +55,25 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
     return max(norm(one - other.to(one)) for one, other in zip(first, second, strict=True))
 
 
+def in_double_by_slices(operator: Operator) -> Operator | None:
+    """Return the operator in float64, one of many entries over slices of its batch; None if that is not available.
+
+    The graphs of slices are built anew for each product, since that of the whole batch takes as much memory as a basis.
+    """
+    cut = operator.in_slices if operator.dim >= MANY_ENTRIES and has_double(operator) else None
+    slices = None if cut is None else cut()
+    return in_double(slices or operator)
+
+
 def with_products_in_double(operator: Operator) -> Operator:
     """Return the operator with products in float64, if they are available, and otherwise as it is.
 
     With many entries, rows stay in float32: their rounding is 6e-8 of the norm of a product, and they take half of the
-    memory. A batch is then taken in slices, whose graphs are built anew for each product, since that of the whole takes
-    as much memory as a basis.
+    memory.
     """
-    if operator.dim < MANY_ENTRIES or not has_double(operator):
-        return in_double(operator) or operator
-    slices = operator.in_slices() if operator.in_slices is not None else None
-    double = in_double(slices or operator)
-    assert double is not None
+    double = in_double_by_slices(operator)
+    if double is None or operator.dim < MANY_ENTRIES or operator.dtype == torch.float64:
+        return double or operator
 
     def apply(rows: Tensor) -> Tensor:
         images = torch.empty_like(rows)

@@ -10,6 +10,7 @@ from torch import Tensor
 from optstudy.curvature.arguments import check_whole
 from optstudy.curvature.basis import orthonormal
 from optstudy.curvature.operators import Operator, check_end, check_operator, in_double
+from optstudy.curvature.precision import in_double_by_slices
 from optstudy.curvature.probes import (
     Columns,
     Symmetry,
@@ -69,7 +70,7 @@ def trace(operator: Operator, products: int = 90, seed: int = 0, memory: int | N
             the operator does not seem symmetric. With as many products as dimensions or more, the trace is exact up to
             rounding.
         seed: Seed of the random signs.
-        memory: Number of vectors that may be kept, at least 9; by default as many as fit into 500 MB. With fewer than
+        memory: Number of vectors that may be kept, at least 9; by default as many as fit into 420 MB. With fewer than
             two thirds of the products, the subspace is smaller, and more products are used outside it.
 
     Raises:
@@ -183,7 +184,7 @@ def _differences(operator: Operator, generator: torch.Generator) -> list[float]:
     r"""Return :math:`z^\top A z` in float64 less that in float32, for some signs."""
     signs = _signs(operator, COMPARED, generator)
     rough = [dot(sign, _product(operator, sign)) for sign in signs]
-    double, sizes, columns = in_double(operator), [], []
+    double, sizes, columns = in_double_by_slices(operator), [], []
     assert double is not None
     for sign in signs:
         image = _product(double, sign)
