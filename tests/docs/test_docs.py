@@ -213,6 +213,7 @@ def test_the_first_study_in_python_runs(
 @pytest.mark.parametrize(
     "name",
     [
+        "cost_script.py",
         "curvature_script.py",
         "layers_script.py",
         "processes_script.py",
