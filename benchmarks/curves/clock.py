@@ -38,7 +38,12 @@ class Clock:
         cut = getattr(operator, "in_slices", None)  # not known before
         if cut is None:
             return timed
-        return dataclasses.replace(timed, in_slices=lambda: self.on(cut()))
+
+        def in_slices() -> Operator | None:
+            slices = cut()
+            return None if slices is None else self.on(slices)
+
+        return dataclasses.replace(timed, in_slices=in_slices)
 
     def last(self, products: int) -> float:
         """Return the seconds of the last products."""

@@ -163,9 +163,9 @@ def in_slices(objective: Objective, count: int) -> Objective:
     leaves = objective.leaves()
     with torch.no_grad():
         loss, *terms = (
-            batch_weight(objective.denominator, part.targets)
-            * float(objective.value(leaves, part.inputs, part.targets))
+            weight * float(objective.value(leaves, part.inputs, part.targets)) if weight else 0.0
             for part in (whole, *cuts)
+            for weight in (batch_weight(objective.denominator, part.targets),)
         )
     if not abs(loss - math.fsum(terms)) <= TOLERANCES[objective.dtype] * math.fsum(map(abs, terms)):
         raise ValueError("the loss of a batch is not that of its slices combined")

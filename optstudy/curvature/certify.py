@@ -37,6 +37,7 @@ class Goal:
     probability: float | None  # of a missed value, at which checks stop; None for no check
     max_products: int
     memory: int  # vectors that are kept, of the precision in which the search starts
+    lean: bool = False  # whether a large operator's images and basis are given up before a check
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class _Search:
         found, missed = self._first(), False  # a generator, so that nothing else holds what it returns
         while True:
             pairs, converged = yield from self._refine((yield from found))
-            if self._is_large:  # then there is no room for these beside the rows of the check
+            if self.goal.lean and self._is_large:  # no room for these beside the rows of the check
                 pairs, self.basis = pairs.without_images(), None
             lanczos = (yield from self._check(pairs)) if self.goal.probability is not None else None
             if lanczos is None:
@@ -190,11 +191,10 @@ class _Search:
 
     def _is_coarse(self, lanczos: Lanczos) -> Steps[bool]:
         """Whether products are too inaccurate for the tolerance, by the first vector's in float64."""
-        first = lanczos.ritz(self.goal.order, 1)
-        self.noise = refine(self.operator, self.finest, first, None).noise
+        noise = refine(self.operator, self.finest, lanczos.ritz(self.goal.order, 1), None).noise
         self.spent += 1
         yield 1, lanczos.estimates(self.goal.order, self.goal.k)[0]
-        return self.noise > self._slack
+        return noise > self._slack
 
     def _try_double(self) -> None:
         """Compute in float64 once, before hours are spent; raises TypeError for a model that cannot."""
@@ -230,13 +230,16 @@ class _Search:
                 self.basis.rows[:0],
                 order=self.goal.order,
                 k=self.goal.k,
-                tolerance=self.goal.tolerance,
+                tolerance=max(
+                    self.goal.tolerance - self.accuracy / (self.scale or 1.0), self.goal.tolerance / 2
+                ),
                 limit=self._left,
                 generator=self.generator,
             )
             self.spent += products
             self._learn(self.basis)
             if not has_double(self.operator):
+                self.accuracy = self._finest_noise
                 return pairs, self._has_converged(pairs)
             if not products:
                 self._to_double()
@@ -315,11 +318,9 @@ class _Search:
     @property
     def _finest_noise(self) -> float:
         """Error of a product at the finest precision."""
-        noise = self.noise or 0.0
-        if not has_double(self.operator):
-            return noise
-        rounding = ROUNDING * self.scale if self._is_large else 0.0
-        return max(noise * EPS_RATIO, rounding)
+        noise = (self.noise or 0.0) * (EPS_RATIO if has_double(self.operator) else 1.0)
+        mixed = self.operator.dtype == torch.float32 and (self.double_products or has_double(self.operator))
+        return max(noise, ROUNDING * self.scale) if mixed and self._is_large else noise
 
     def _has_converged(self, pairs: Ritz) -> bool:
         complete = len(pairs.values) == self.goal.k

@@ -109,6 +109,8 @@ class Shards:
             in_dtype=self.operator,
             check_unchanged=self._ask_check,
             shards=self,
+            of_few_examples=None,  # of this process alone
+            in_slices=None,
         )
 
     def lead(self, function: Callable[[], T]) -> T:

@@ -177,7 +177,7 @@ def iter_eigenpairs(
         operator = in_double(operator) or operator
     memory = kept_vectors(operator, k, memory)
     generator = torch.Generator().manual_seed(int(seed))
-    goal = Goal(k, order, tolerance, probability, max_products, memory)
+    goal = Goal(k, order, tolerance, probability, max_products, memory, lean=True)
     result = yield from accumulate(certify_steps(operator, goal, generator), k)
     check_end(asked)
     # Vectors in float64 are rounded to the precision of the operator.

@@ -196,4 +196,4 @@ def lanczos_steps(
         yield 1, values
         if len(values) == count and bool((residuals <= tolerance * magnitude).all()):
             return spent + 1
-    return limit
+    return max(limit, 0)

@@ -17,7 +17,7 @@ from optstudy.curvature.containers import describe
 from optstudy.curvature.cross_entropy import cross_entropy_product
 from optstudy.curvature.distributed import Shards, combined
 from optstudy.curvature.foreign import rows_of, scipy_matvec, scipy_operator
-from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count
+from optstudy.curvature.losses import Denominator, Loss, cast_loss, example_count, is_torch_loss
 from optstudy.curvature.objective import Objective, check_precision, supports
 from optstudy.curvature.repeatability import check_unchanged
 from optstudy.curvature.reprs import short_repr
@@ -422,9 +422,15 @@ def _operator(
             lambda: first_examples(objective, FEW_EXAMPLES), prepare, name, shift
         ),
         in_slices=(lambda: _of_part(lambda: in_slices(objective, SLICES), prepare, name, shift))
-        if objective.one_batch and not any(objective.modes)
+        if _can_be_cut(objective)
         else None,
     )
+
+
+def _can_be_cut(objective: Objective) -> bool:
+    """Whether a single batch is known to have a loss and a model that take its examples one by one."""
+    alone = not any(objective.modes) and not any(map(mixes_examples, objective.model.modules()))
+    return objective.one_batch and is_torch_loss(objective.loss) and alone
 
 
 def _of_part(cut: Callable[[], Objective], prepare: Prepare, name: str, shift: float) -> Operator | None:

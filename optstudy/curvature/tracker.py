@@ -173,9 +173,7 @@ class EigenTracker:
                 move = None if move is None else move.preconditioned(scale)
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + context.step)
             result = self._search(operator, previous, generator, None if verified else move)
-        double = result.operator.dtype == torch.float64 != function.dtype or (
-            previous is not None and previous.double
-        )
+        double = result.dtype == torch.float64 != function.dtype or (previous is not None and previous.double)
         values = self._values(result, expansion, previous, double=double)
         if index == len(self.steps) - 1:  # no step left to observe
             return {}, values
