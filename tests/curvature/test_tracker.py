@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optstudy.curvature import EigenTracker, top_eigenpairs
+from optstudy.curvature import EigenTracker, certify, precision, top_eigenpairs
 from optstudy.curvature.tracker import largest_angle
 
 DIM = 40
@@ -502,3 +502,15 @@ def test_memory_stays_flat_over_five_hundred_steps() -> None:
 
     assert tensors() <= before
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 8_000  # KiB; a graph is some 300
+
+
+def test_a_large_model_is_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (certify, precision):
+        monkeypatch.setattr(module, "MANY_ENTRIES", 1)
+    model, probe = oracles.net(3, 8, 4), EigenTracker(functional.cross_entropy, oracles.examples(), range(2))
+    state: Any = None
+
+    for step in range(2):
+        state, values = look(probe, At(step, model), state)
+
+        assert values["lambda_1"] > values["lambda_2"] > 0
