@@ -46,7 +46,7 @@ class EigenResult:
 
     pairs: Ritz
     basis: Basis | None  # the last one that held more than the pairs
-    operator: Operator  # at the required precision
+    operator: Operator  # that of the last products
     dtype: torch.dtype  # of its products
     products: int
     converged: bool
